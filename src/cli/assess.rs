@@ -14,10 +14,12 @@ use crate::signing::OpeningArgs;
 /// The attacker has the protected model, knows every encrypted position, and has some samples. The
 /// command fills the encrypted weights, also from the public model that yours was fine-tuned from
 /// (--base), estimates statistics again, and trains linear probes, but not the weights themselves.
-/// It compares each attack with its floor, which is what the attacker gets without the encrypted
-/// weights. A candidate *holds* if no attack comes more than 5 points above its floor. Without
-/// --base or --no-public-base, one that leaves weights in clear is at best *not broken by what was
-/// tried*. The command needs ONNX Runtime's library. docs/ASSESS.md says how to read the result.
+/// It compares each attack with its floor, which is what the attacker gets without any weight of the
+/// model. A candidate *leaks* if an attack comes more than 5 points above its floor, and *holds* if
+/// none does. The command *cannot tell* if the original is less than 10 points above a floor, if the
+/// samples are too few or do not fit, or if weights are in clear and neither --base nor
+/// --no-public-base was given. It needs ONNX Runtime's library. docs/ASSESS.md says how to read the
+/// result.
 ///
 /// Without --preset and --policy, the command compares all presets of an unprotected model, and
 /// assesses the present protection of a protected one.
@@ -74,8 +76,8 @@ pub struct Assess {
     pub metric_command: Option<String>,
 
     /// Fail (6) unless every preset and policy that you named holds; if you named none, unless the
-    /// default preset holds; for a protected model, also unless it holds as it is. Too few samples
-    /// are a failure too. Needs --base or --no-public-base
+    /// default preset holds; for a protected model, also unless it holds as it is. *Cannot tell* is
+    /// a failure too. Needs --base or --no-public-base
     #[arg(long)]
     pub require_holds: bool,
 
@@ -180,9 +182,9 @@ pub struct DataArgs {
     #[arg(long, value_name = "N", requires = "data")]
     pub limit: Option<usize>,
 
-    /// Divide values by this, before --mean and --std
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    pub scale: f64,
+    /// Divide values by this, before --mean and --std [default: 1]
+    #[arg(long, value_name = "X")]
+    pub scale: Option<f64>,
 
     /// Then subtract this: one number, or one for each channel
     #[arg(
@@ -219,6 +221,11 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// Returns whether the command line says how values are scaled.
+    pub fn is_scaled(&self) -> bool {
+        self.scale.is_some() || !self.mean.is_empty() || !self.std.is_empty()
+    }
+
     /// Returns the options as the library takes them.
     pub fn options(&self) -> DataOptions {
         let mut options = DataOptions::default();
@@ -227,7 +234,7 @@ impl DataArgs {
             Axes::Nhwc => Layout::Nhwc,
         });
         options.bgr = self.bgr;
-        options.scale = self.scale;
+        options.scale = self.scale.unwrap_or(1.0);
         options.mean.clone_from(&self.mean);
         options.std.clone_from(&self.std);
         options.resize = self.resize;

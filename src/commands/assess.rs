@@ -55,6 +55,7 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         None => PublicModel::Unknown,
     };
     options.data = args.data.options();
+    options.is_scaled = args.data.is_scaled();
 
     let assessment = until_stopped(quiet, |steps| {
         onnxseal_assess::assess(&subject, data.as_ref(), &options, steps)

@@ -64,6 +64,61 @@ def test_a_public_base_is_reckoned_with():
         onnxseal.assess(public / "victim.onnx", **data, base=public / "base.onnx", no_public_base=True)
 
 
+def otherwise(path, form):
+    """The victim of fixtures/public, its weights held otherwise."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(MODELS.parent / "public" / "victim.onnx")
+    graph, before = model.graph, []
+    for tensor in list(graph.initializer):
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        graph.initializer.remove(tensor)
+        if form == "int64 behind Cast":
+            whole = np.round(values * 1e6).astype(np.int64)
+            graph.initializer.extend([
+                numpy_helper.from_array(whole, name + "_whole"), numpy_helper.from_array(np.float32(1e-6), name + "_step")
+            ])
+            before.append(helper.make_node("Cast", [name + "_whole"], [name + "_cast"], to=TensorProto.FLOAT))
+            before.append(helper.make_node("Mul", [name + "_cast", name + "_step"], [name]))
+        elif form == "float16 in int32_data":
+            half = TensorProto(name=name + "_half", data_type=TensorProto.FLOAT16, dims=values.shape)
+            half.int32_data.extend(values.astype(np.float16).view(np.uint16).ravel().tolist())
+            graph.initializer.append(half)
+            before.append(helper.make_node("Cast", [name + "_half"], [name], to=TensorProto.FLOAT))
+        else:
+            before.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values)))
+    for node in reversed(before):
+        graph.node.insert(0, node)
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("form", ["int64 behind Cast", "float16 in int32_data", "Constant"])
+def test_floors_have_no_weight_whatever_holds_it(form, tmp_path):
+    otherwise(tmp_path / "model.onnx", form)
+    (tmp_path / "none.toml").write_text("[default]\ncoefficient = 0\n")
+    data = dict(data=MODELS.parent / "public" / "samples.npz", scale=255, no_public_base=True)
+    found = onnxseal.assess(tmp_path / "model.onnx", **data, policies=tmp_path / "none.toml")
+    assert found.json()["original"]["value"] == pytest.approx(0.814, abs=0.02)
+    floors = {row["kind"]: row["measure"]["value"] for row in found.json()["floors"]}
+    assert set(floors) == {"constant", "raw_probe", "full_random", "full_probe"} and max(floors.values()) < 0.45, floors
+    assert not found.holds and found.json()["candidates"][0]["verdict"] == {"verdict": "leaks"}
+    assert "none.toml leaks: nothing is encrypted" in found.table()
+
+
+def test_what_holds_says_on_what_that_rests(tmp_path):
+    public = MODELS.parent / "public"
+    data = dict(data=public / "samples.npz", presets="full")
+    found = onnxseal.assess(public / "victim.onnx", **data, scale=255, no_public_base=True)
+    assert found.holds and found.json()["candidates"][0]["verdict"] == {"verdict": "holds", "if_no_public_base": True}
+    said = "holds, if no public ancestor exists"
+    assert said in found.table() and said in found._repr_html_() and said in repr(found)
+    forgotten = onnxseal.assess(public / "victim.onnx", **data, no_public_base=True)
+    verdict = forgotten.json()["candidates"][0]["verdict"]
+    assert verdict == {"verdict": "cannot_tell", "reason": "unscaled"} and not forgotten.holds
+    assert "cannot tell: nobody said how values are scaled" in forgotten._repr_html_()
+
+
 def test_a_page_is_saved_and_shown(digits, tmp_path):
     found = onnxseal.assess(MODEL, presets=["full"])
     page = tmp_path / "page.html"
@@ -112,6 +167,7 @@ def test_protected_models_and_mistakes(digits, tmp_path):
     for wrong, said in [
         (dict(data={input_name(): images[:, :, :4]}), "a sample of the data is"),
         (dict(data={"x": images, "y": images}), "nothing for input"),
+        (dict(data={"x": images}), 'nothing for input "input"'),
         (dict(data=data, labels=labels + 1), "10 classes"),
         (dict(data=data, labels=labels[1:]), "199 labels"),
         (dict(labels=labels), "no data"),

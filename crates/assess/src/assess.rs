@@ -5,16 +5,15 @@ use std::time::Instant;
 use onnxseal_data::DataSet;
 use onnxseal_plan::Policy;
 
-use crate::assessment::{Assessment, Candidate, Floor, PublicBase};
+use crate::assessment::{Assessment, Candidate, Fill, Floor, FloorKind, PublicBase};
 use crate::attack::base::Base;
 use crate::attack::normal::convolutions;
 use crate::attack::{Instead, variant};
 use crate::attacker::Attacker;
 use crate::bench::Bench;
 use crate::error::Result;
-use crate::hidden::Hidden;
+use crate::everything::Everything;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
-use crate::report::floor_in_words;
 use crate::sealed::Sealed;
 use crate::subject::Subject;
 use crate::verdicts::Bar;
@@ -42,7 +41,7 @@ pub fn assess(
 ) -> Result<Assessment> {
     let began = Instant::now();
     let candidates = candidates(subject, options)?;
-    progress.begin(9 + candidates.len() as u64 * 15);
+    progress.begin(10 + candidates.len() as u64 * 15);
     progress.step("original");
     let sizes = &options.attacker_samples;
     Bench::with(subject, data, options, sizes, progress, |bench| {
@@ -56,7 +55,7 @@ fn assess_on(
     began: Instant,
 ) -> Result<Assessment> {
     let (subject, options) = (bench.subject, bench.options);
-    let everything = Hidden::everything(subject)?;
+    let everything = everything(bench)?;
     let base = match options.base {
         PublicModel::Known(public) => Some(base(bench, &everything, public)?),
         PublicModel::Unknown | PublicModel::None => None,
@@ -70,18 +69,19 @@ fn assess_on(
     let of_nothing = attacker.tries(&View {
         name: "floors".to_owned(),
         tier: None,
-        hidden: everything,
+        clear: everything.files,
+        hidden: everything.hidden.clone(),
+        is_everything: true,
         files: None,
     })?;
     floors.extend(of_nothing.floors());
     let bar = Bar {
         floors: &floors,
+        original: &bench.original,
         margin: bench.margin,
         is_rate: bench.judge.is_rate(),
-        is_thorough: !bench.is_random()
-            && (bench.has_probes() || !bench.judge.is_rate())
-            && !matches!(options.base, PublicModel::Unknown)
-            && !base.as_ref().is_some_and(|base| base.is_same),
+        doubt: bench.doubt(),
+        base: options.base,
     };
     let mut assessed = Vec::new();
     for (name, named) in candidates {
@@ -93,9 +93,9 @@ fn assess_on(
         let mut rows = Vec::new();
         // Each edition is judged against the next higher one, the highest against the original.
         let mut next = bench.original.value;
-        for view in views(subject, name, policy, sealed.as_ref())? {
+        for view in views(subject, &everything.hidden, name, policy, sealed.as_ref())? {
             let tried = match view.files {
-                None if view.hidden.is_everything() => of_nothing.clone(),
+                None if view.is_everything => of_nothing.clone(),
                 _ => attacker.tries(&view)?,
             };
             let has_key = view.tier.is_some();
@@ -164,12 +164,23 @@ fn add_opening(
     Ok(())
 }
 
-/// Matches the public model to the weights of the model (`everything`), and measures it.
-fn base(bench: &Bench<'_>, everything: &Hidden, public: &Subject) -> Result<Base> {
-    let subject = bench.subject;
-    let mut base = Base::of(everything, public)?;
-    let alone = variant(subject.files(), everything, Instead::Base(&base), 0).files;
-    base.is_same = alone == *subject.files();
+/// Hides all that ONNX Runtime can run the model without.
+fn everything(bench: &Bench<'_>) -> Result<Everything> {
+    let all = Everything::of(bench.subject, false)?;
+    bench.step("floors")?;
+    let random = variant(&all.files, &all.hidden, Instead::Fill(Fill::Random), 0).files;
+    match bench.run(&random, false, "floors")? {
+        Ok(_) => Ok(all),
+        Err(_) => Everything::of(bench.subject, true),
+    }
+}
+
+/// Matches the public model to the weights of the model, and measures it.
+fn base(bench: &Bench<'_>, everything: &Everything, public: &Subject) -> Result<Base> {
+    let (subject, Everything { files, hidden }) = (bench.subject, everything);
+    let mut base = Base::of(hidden, public)?;
+    let alone = variant(files, hidden, Instead::Base(&base), 0).files;
+    base.is_same = alone == *files;
     base.convolutions = convolutions(&subject.located()?, &alone, bench.unlabelled())?;
     Ok(base)
 }
@@ -197,13 +208,14 @@ fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String
             bench.original.n_nan
         ));
     }
-    let near = bench.original.value - bench.margin;
-    let near = floors.iter().filter(|floor| floor.measure.value >= near);
-    for floor in near {
-        notes.push(format!(
-            "Without the encrypted weights, attackers already come within the margin of the original ({}): with this floor, no attack can count as a leak.",
-            floor_in_words(floor)
-        ));
+    if floors
+        .iter()
+        .all(|floor| floor.kind != FloorKind::FullRandom)
+    {
+        notes.push(
+            "ONNX Runtime does not run the model without its weights, so that floor is missing."
+                .to_owned(),
+        );
     }
     if let Some(base) = base {
         let (n_matched, n) = (base.n_matched(), base.n_tensors);

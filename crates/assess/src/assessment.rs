@@ -34,7 +34,7 @@ pub struct Assessment {
     pub public_base: PublicBase,
     /// The value of the unprotected model.
     pub original: Measure,
-    /// What an attacker gets without the encrypted weights.
+    /// What an attacker gets without any weight of the model.
     pub floors: Vec<Floor>,
     /// The ways to protect it, in the caller's order.
     pub candidates: Vec<Candidate>,
@@ -174,7 +174,7 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// What an attacker gets without the encrypted weights.
+/// What an attacker gets without any weight of the model.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Floor {
@@ -186,7 +186,7 @@ pub struct Floor {
     pub measure: Measure,
 }
 
-/// How an attacker gets an answer without the encrypted weights.
+/// How an attacker gets an answer without any weight of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -195,7 +195,7 @@ pub enum FloorKind {
     Constant,
     /// A probe on the inputs themselves.
     RawProbe,
-    /// The model with zeros or random numbers for all that can be encrypted.
+    /// The model with zeros or random numbers for every element of every tensor.
     FullRandom,
     /// A probe on the features of that model.
     FullProbe,
@@ -204,7 +204,7 @@ pub enum FloorKind {
     NextTier,
     /// The input in place of the output.
     PassThrough,
-    /// The model with the public base's elements for all that can be encrypted.
+    /// The model with the public base's elements for every element of every tensor.
     Base,
     /// A probe on the features of that model.
     BaseProbe,
@@ -229,8 +229,8 @@ pub struct Candidate {
     pub opening: Option<Opening>,
     /// The attacks, in the order tried.
     pub attacks: Vec<AttackRow>,
-    /// The worst of the attacks' verdicts. [`Verdict::NotBroken`] replaces [`Verdict::Holds`] if
-    /// too little was tried to show that.
+    /// The worst of the attacks' verdicts, or [`Verdict::CannotTell`] in place of
+    /// [`Verdict::Holds`] if data and attacks cannot show that.
     pub verdict: Verdict,
     /// The attack that decides the verdict, the one furthest above its floor, as an index into
     /// `attacks`.
@@ -348,46 +348,99 @@ pub enum Fill {
     PublicBase,
 }
 
-/// Whether a candidate holds against an attack.
+/// Whether a candidate holds against an attack, or against all.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 #[non_exhaustive]
 pub enum Verdict {
-    /// The interval's upper end is at most the floor plus the margin.
-    Holds,
-    /// No attack broke it, but too little was tried to say that it holds: some weights are in
-    /// clear, and a public base, or a probe on real samples, was not tried. Only candidates get
-    /// this verdict.
-    NotBroken,
-    /// There are too few samples to decide.
-    Undecided {
-        /// The approximate number that would be enough; absent if no number would, or nothing was
-        /// measured.
-        needed_samples: Option<u64>,
+    /// The original is better than the floor by twice the margin or more, and the attack's interval
+    /// ends at most the margin above the floor.
+    Holds {
+        /// Whether it holds only if the model has no public ancestor, because none was tried. Only
+        /// candidates have this.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        if_no_public_base: bool,
     },
-    /// The value is above the floor plus the margin.
+    /// The samples show neither.
+    CannotTell(Doubt),
+    /// The value is above the floor plus the margin, or nothing is encrypted.
     Leaks,
 }
 
+/// Why there is no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+#[non_exhaustive]
+pub enum Doubt {
+    /// The original is not better than the floor by twice the margin: there is nothing to protect
+    /// that these samples show.
+    NoGap,
+    /// There are too few samples.
+    TooFewSamples {
+        /// The approximate number that would be enough, if any would.
+        needed_samples: Option<u64>,
+    },
+    /// Inputs have NaN.
+    NanInputs,
+    /// The inputs are random numbers.
+    RandomInputs,
+    /// The samples are whole numbers, the model takes floats, and nobody said how it scales them.
+    Unscaled,
+    /// Weights are in clear, and nobody said whether there is a public base.
+    NoBase,
+    /// No probe was tried with at least a label for each class.
+    NoProbe,
+    /// No fill, or this attack, gave a number.
+    NotMeasured,
+}
+
 impl Verdict {
-    /// Returns 0 for the best verdict, 3 for the worst.
+    /// Holds, under no condition.
+    pub(crate) fn holds() -> Verdict {
+        Verdict::Holds {
+            if_no_public_base: false,
+        }
+    }
+
+    /// Returns 0 for the best verdict, 2 for the worst.
     pub fn rank(self) -> u8 {
         match self {
-            Verdict::Holds => 0,
-            Verdict::NotBroken => 1,
-            Verdict::Undecided { .. } => 2,
-            Verdict::Leaks => 3,
+            Verdict::Holds { .. } => 0,
+            Verdict::CannotTell(_) => 1,
+            Verdict::Leaks => 2,
         }
+    }
+
+    /// Returns the verdict without reason or condition.
+    pub fn word(self) -> &'static str {
+        ["holds", "cannot tell", "leaks"][usize::from(self.rank())]
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())?;
+        match self {
+            Verdict::Holds {
+                if_no_public_base: true,
+            } => f.write_str(", if no public ancestor exists"),
+            Verdict::CannotTell(doubt) => write!(f, ": {doubt}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Verdict::Holds => "holds",
-            Verdict::NotBroken => "not broken by what was tried",
-            Verdict::Undecided { .. } => "undecided",
-            Verdict::Leaks => "leaks",
+            Doubt::NoGap => "the original is hardly better than a floor",
+            Doubt::TooFewSamples { .. } => "too few samples",
+            Doubt::NanInputs => "some inputs are NaN",
+            Doubt::RandomInputs => "the inputs are random numbers",
+            Doubt::Unscaled => "nobody said how values are scaled",
+            Doubt::NoBase => "no public base was tried",
+            Doubt::NoProbe => "too few labels for a probe",
+            Doubt::NotMeasured => "no attack gave a number",
         })
     }
 }
@@ -432,14 +485,6 @@ pub struct TensorRow {
 }
 
 impl Assessment {
-    /// Returns the worst of all candidates' verdicts, or `Holds` without candidates.
-    pub fn verdict(&self) -> Verdict {
-        let verdicts = self.candidates.iter().map(|candidate| candidate.verdict);
-        verdicts
-            .max_by_key(|verdict| verdict.rank())
-            .unwrap_or(Verdict::Holds)
-    }
-
     /// Returns the requested candidates that do not hold. If the caller named none and all presets
     /// were compared, only the default preset counts.
     pub fn failures(&self, names_none: bool) -> impl Iterator<Item = &Candidate> {
@@ -449,7 +494,7 @@ impl Assessment {
         let only_default = names_none && self.candidates.iter().any(|row| is_default(&row));
         let judged = self.candidates.iter();
         let judged = judged.filter(move |row| !only_default || is_default(row));
-        judged.filter(|candidate| candidate.verdict != Verdict::Holds)
+        judged.filter(|candidate| candidate.verdict.rank() > 0)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::attack::probe::{Features, HEADS, Probe};
 use crate::attack::{Instead, normal, variant};
 use crate::bench::{Bench, Ran};
 use crate::error::{Attempt, Result};
+use crate::subject::located;
 use crate::views::View;
 
 /// The seeds of random fills; the worst result counts.
@@ -56,7 +57,7 @@ struct Probed {
 }
 
 impl Tried {
-    /// Turns these attacks into floors, if everything that can be encrypted is.
+    /// Turns these attacks into floors, if everything is hidden.
     pub(crate) fn floors(&self) -> Vec<Floor> {
         let mut floors: Vec<Floor> = Vec::new();
         for row in &self.attacks {
@@ -87,9 +88,6 @@ impl Tried {
 
 impl Attacker<'_> {
     /// Computes what an attacker gets without any model.
-    ///
-    /// # Errors
-    /// As [`assess`](crate::assess()).
     pub(crate) fn floors(&self) -> Result<Vec<Floor>> {
         let bench = self.bench;
         let mut floors = vec![Floor {
@@ -114,15 +112,11 @@ impl Attacker<'_> {
     }
 
     /// Tries every attack on `view`.
-    ///
-    /// # Errors
-    /// As [`assess`](crate::assess()).
     pub(crate) fn tries(&self, view: &View) -> Result<Tried> {
-        let View { name, hidden, .. } = view;
+        let (name, hidden, files) = (&view.name, &view.hidden, &view.clear);
         let (bench, seed) = (self.bench, self.bench.options.seed);
-        let files = bench.subject.files();
         let (mut attacks, mut probes, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        let model = bench.subject.located()?;
+        let model = located(name, &files.model)?;
         if hidden.encrypted_bytes() == 0 {
             notes.push("nothing is encrypted".to_owned());
         }
@@ -152,7 +146,7 @@ impl Attacker<'_> {
             };
             let (instead, convolutions) = match self.base {
                 // With nothing in clear, the convolutions come from the base.
-                Some(base) if fill == Fill::PublicBase && hidden.is_everything() => {
+                Some(base) if fill == Fill::PublicBase && view.is_everything => {
                     (Instead::Base(base), &[][..])
                 }
                 Some(base) if fill == Fill::PublicBase => {
@@ -332,7 +326,7 @@ fn row(attack: Attack) -> AttackRow {
         seeds: Vec::new(),
         floor: 0.0,
         floor_kind: FloorKind::Constant,
-        verdict: Verdict::Holds,
+        verdict: Verdict::holds(),
         note: None,
     }
 }

@@ -8,7 +8,7 @@ use onnxseal_engine::{
     Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random,
 };
 
-use crate::assessment::{DataRow, EngineRow, Measure, MetricKind};
+use crate::assessment::{DataRow, Doubt, EngineRow, Measure, MetricKind};
 use crate::attack::normal::Inputs;
 use crate::attack::probe::{Features, features_of};
 use crate::error::{Attempt, Error, Result, attempt};
@@ -157,9 +157,6 @@ impl<'a> Bench<'a> {
 
     /// Runs a variant on all samples. With `with_features`, also returns the features of its
     /// layers.
-    ///
-    /// # Errors
-    /// [`Error::Cancelled`].
     pub(crate) fn run(
         &self,
         files: &Files,
@@ -170,9 +167,6 @@ impl<'a> Bench<'a> {
     }
 
     /// Runs on all samples a model that must run for the work to go on.
-    ///
-    /// # Errors
-    /// [`Error::Engine`], [`Error::Cancelled`].
     pub(crate) fn must_run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
         let layers: &[String] = if with_features { &self.layers } else { &[] };
         // Inputs cannot be outputs, and existing outputs are not added again.
@@ -238,6 +232,31 @@ impl<'a> Bench<'a> {
         self.data.is_none()
     }
 
+    /// Returns why nothing can be said to hold on these samples, whatever attacks get.
+    pub(crate) fn doubt(&self) -> Option<Doubt> {
+        fn values(of: &Samples) -> impl Iterator<Item = f64> {
+            (0..of.values.len()).map(|i| of.values.at(i))
+        }
+        if self.samples.iter().any(|of| values(of).any(f64::is_nan)) {
+            return Some(Doubt::NanInputs);
+        }
+        if self.is_random() {
+            return Some(Doubt::RandomInputs);
+        }
+        // Pixels, as files have them.
+        let is_unscaled = |of: &Samples| {
+            !of.element.is_whole()
+                && values(of).all(|value| value >= 0.0 && value.fract() == 0.0)
+                && values(of).any(|value| value > 1.0)
+        };
+        if !self.options.is_scaled && self.samples.iter().any(is_unscaled) {
+            return Some(Doubt::Unscaled);
+        }
+        let most = self.split.sizes.last().copied().unwrap_or(0);
+        let is_probed = self.has_probes() && self.judge.n_classes.is_some_and(|n| n <= most);
+        (self.judge.is_rate() && !is_probed).then_some(Doubt::NoProbe)
+    }
+
     /// Returns whether to train probes: if samples have classes and the caller has no metric of
     /// their own.
     pub(crate) fn has_probes(&self) -> bool {
@@ -247,9 +266,6 @@ impl<'a> Bench<'a> {
 }
 
 /// Returns the inputs of `net` and the number of samples: the data, or random numbers.
-///
-/// # Errors
-/// [`Error::Engine`] for data that do not fit the inputs.
 pub(crate) fn samples(
     net: &Net,
     data: Option<&DataSet>,

@@ -99,9 +99,6 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub(crate) type Attempt<T> = std::result::Result<T, String>;
 
 /// Separates variants that do not run, which the work can do without, from errors that end it.
-///
-/// # Errors
-/// All errors except those of running a variant.
 pub(crate) fn attempt<T>(result: Result<T>) -> Result<Attempt<T>> {
     match result {
         Ok(got) => Ok(Ok(got)),

@@ -82,9 +82,6 @@ fn keep(best: &mut Option<Tried>, (right, score, lambda): Tried) {
 
 impl Basis {
     /// Computes the basis of `features`, one row per sample.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if there are no samples or no features.
     pub(crate) fn of(features: &[Vec<f32>]) -> Result<Basis> {
         let n = features.len();
         let d = features.first().map_or(0, Vec::len);
@@ -158,9 +155,6 @@ impl Basis {
     ///
     /// One eigendecomposition serves all penalties and folds: with `H = Z (Z'Z + lambda)^-1 Z'`,
     /// the residuals of a fold F that the other folds predict are `(1 - H_FF)^-1 (Y - HY)_F`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the numbers of targets and samples differ.
     pub(crate) fn ridge(&self, targets: &DMatrix<f64>, choice: Choice) -> Result<Fitted> {
         let n = self.x.nrows();
         if targets.nrows() != n {

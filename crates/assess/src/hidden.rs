@@ -1,6 +1,6 @@
 //! Which elements of weight tensors are hidden from an attacker, and where they lie.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use onnxseal_engine::Files;
@@ -63,17 +63,6 @@ impl Hidden {
     /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
     pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
         Hidden::of_policy_above(subject, policy, 0)
-    }
-
-    /// Hides every element of every weight tensor that can be encrypted.
-    ///
-    /// # Errors
-    /// As [`of_policy`](Hidden::of_policy).
-    pub fn everything(subject: &Subject) -> Result<Hidden> {
-        let mut hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
-        let tensors = hidden.tensors.into_iter();
-        hidden.tensors = tensors.map(HiddenTensor::whole).collect();
-        Ok(hidden)
     }
 
     /// Finds the elements that `policy` encrypts for tiers above `tier`, which the key of that tier
@@ -161,9 +150,12 @@ impl Hidden {
         hidden
     }
 
-    /// Returns whether every element that can be encrypted is.
-    pub fn is_everything(&self) -> bool {
-        self.tensors.iter().all(HiddenTensor::is_whole)
+    /// Returns whether all that `other` hides is hidden here, whole.
+    pub(crate) fn covers(&self, other: &Hidden) -> bool {
+        let whole = self.tensors.iter().filter(|tensor| tensor.is_whole());
+        let whole: HashSet<&str> = whole.map(|tensor| tensor.path.as_str()).collect();
+        let paths = other.tensors.iter().map(|tensor| tensor.path.as_str());
+        paths.into_iter().all(|path| whole.contains(path))
     }
 
     /// Returns the encrypted bytes.

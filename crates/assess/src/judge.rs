@@ -33,9 +33,6 @@ impl<'m> Judge<'m> {
     /// Measures by `custom`; or else by class, if the output is `[N, classes]`, one number
     /// `[N, 1]`, or a class itself (`is_class`); or else by the distance from the original's
     /// output.
-    ///
-    /// # Errors
-    /// [`Error::Label`]; [`Error::Usage`] if there are labels but the output has no classes.
     pub(crate) fn new(
         custom: Option<&'m dyn Metric>,
         original: Table,
@@ -138,9 +135,6 @@ impl<'m> Judge<'m> {
     }
 
     /// Measures the samples `rows`. `outputs` has all samples.
-    ///
-    /// # Errors
-    /// [`Error::Metric`].
     pub(crate) fn measure(&self, outputs: &Table, rows: &[usize]) -> Result<Measure> {
         let n_nan = || rows.iter().filter(|row| is_nan(outputs.row(**row))).count();
         if let Some(custom) = self.custom {
@@ -215,9 +209,6 @@ impl<'m> Judge<'m> {
     }
 
     /// Measures the constant answer that is best for `rows`.
-    ///
-    /// # Errors
-    /// [`Error::Metric`].
     pub(crate) fn constant(&self, rows: &[usize]) -> Result<Measure> {
         if self.is_rate() {
             let mut counts = vec![0_usize; self.n_classes.unwrap_or(0)];

@@ -5,8 +5,8 @@
 //! encrypted elements with values that the rest suggests, with statistics of normalisations
 //! estimated again; linear probes on features; and all of these with the weights of a public model
 //! of the same architecture ([`PublicModel`]). It compares each with its *floor*, which the
-//! attacker reaches without the encrypted weights, and the [`Assessment`] says where the model
-//! holds and where it leaks. Implement [`Metric`] to measure in another way.
+//! attacker reaches without any weight of the model, and the [`Assessment`] says where the model
+//! holds, where it leaks, and where the samples cannot tell. Implement [`Metric`] to measure in another way.
 //!
 //! [`report`] makes a page and pictures of an assessment.
 //!
@@ -38,6 +38,7 @@ mod attack;
 mod attacker;
 mod bench;
 mod error;
+mod everything;
 mod heads;
 pub mod hidden;
 mod judge;

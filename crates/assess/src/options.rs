@@ -57,6 +57,9 @@ pub struct Options<'a> {
     pub base: PublicModel<'a>,
     /// How data are fitted to the inputs.
     pub data: DataOptions,
+    /// Whether the caller knows that the samples are scaled as the model takes them. Otherwise
+    /// nothing holds on whole numbers that a model takes as floats, such as unscaled pixels.
+    pub is_scaled: bool,
     /// The number of random samples, if there are no data.
     pub n_random: usize,
     /// Whether to measure the cost of opening the protected model, which needs a temporary folder
@@ -75,6 +78,7 @@ impl Default for Options<'_> {
             metric: None,
             base: PublicModel::Unknown,
             data: DataOptions::default(),
+            is_scaled: false,
             n_random: 256,
             measures_opening: true,
         }

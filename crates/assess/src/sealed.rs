@@ -28,10 +28,6 @@ pub(crate) struct Sealed {
 
 impl Sealed {
     /// Protects `subject` by `policy`, under a key of its own.
-    ///
-    /// # Errors
-    /// [`Error::Core`](crate::Error::Core), for example if the model does not meet the policy's
-    /// demands.
     pub(crate) fn new(subject: &Subject, policy: &Policy) -> Result<Sealed> {
         let files = subject.files();
         let mut model = InMemory::new("model.onnx", Bytes::new(files.model.clone()));
@@ -67,9 +63,6 @@ impl Sealed {
     }
 
     /// Measures the cost of opening the model.
-    ///
-    /// # Errors
-    /// [`Error::Core`](crate::Error::Core).
     pub(crate) fn opening(&self) -> Result<Opening> {
         let (mut seconds, mut bytes) = (f64::INFINITY, 0);
         for _ in 0..N_TIMES {
@@ -90,17 +83,11 @@ impl Sealed {
     }
 
     /// Returns the files as they are stored.
-    ///
-    /// # Errors
-    /// [`Error::Store`](crate::Error::Store).
     pub(crate) fn stored(&self) -> Result<Files> {
         crate::subject::stored(&self.path.clone().into())
     }
 
     /// Returns the files of a tier's edition.
-    ///
-    /// # Errors
-    /// [`Error::Core`](crate::Error::Core).
     pub(crate) fn files(&self, tier: &str) -> Result<Files> {
         Ok(files_of(&self.open(Edition::Tier(tier))?))
     }

@@ -2,7 +2,7 @@
 
 use onnxseal_data::random::{rng, shuffled};
 
-use crate::assessment::{Interval, Verdict};
+use crate::assessment::{Doubt, Interval, Verdict};
 
 /// The 97.5 % quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -44,7 +44,7 @@ pub(crate) fn of_mean(values: &[f64]) -> (f64, Interval) {
 ///
 /// It holds if the interval's upper end is at most `floor + margin`, and leaks if the value is
 /// above that. Without an interval the value decides.
-pub fn verdict(
+pub(crate) fn verdict(
     value: f64,
     interval: Option<Interval>,
     n: usize,
@@ -53,19 +53,16 @@ pub fn verdict(
     margin: f64,
 ) -> Verdict {
     let limit = floor + margin;
-    let undecided = |needed_samples| Verdict::Undecided { needed_samples };
+    let too_few = |needed_samples| Verdict::CannotTell(Doubt::TooFewSamples { needed_samples });
     if !value.is_finite() || n == 0 {
-        return undecided(None);
+        return Verdict::CannotTell(Doubt::NotMeasured);
     }
     if value > limit {
         return Verdict::Leaks;
     }
-    let Some(interval) = interval else {
-        return Verdict::Holds;
+    let Some(interval) = interval.filter(|interval| interval.high > limit) else {
+        return Verdict::holds();
     };
-    if interval.high <= limit {
-        return Verdict::Holds;
-    }
     let high_with = |samples: u64| {
         if is_rate {
             wilson(value, samples as usize).high
@@ -74,18 +71,18 @@ pub fn verdict(
         }
     };
     if high_with(MAX_NEEDED) > limit {
-        return undecided(None);
+        return too_few(None);
     }
-    let (mut too_few, mut enough) = (n as u64, MAX_NEEDED);
-    while enough - too_few > 1 {
-        let middle = too_few + (enough - too_few) / 2;
+    let (mut less, mut enough) = (n as u64, MAX_NEEDED);
+    while enough - less > 1 {
+        let middle = less + (enough - less) / 2;
         if high_with(middle) <= limit {
             enough = middle
         } else {
-            too_few = middle
+            less = middle
         }
     }
-    undecided(Some(enough))
+    too_few(Some(enough))
 }
 
 /// The samples, split between attacker and evaluation.
@@ -150,19 +147,20 @@ mod tests {
     #[test]
     fn verdicts_are_by_the_upper_end() {
         let of = |share, n| verdict(share, Some(wilson(share, n)), n, true, 0.10, 0.05);
-        assert_eq!(of(0.10, 1000), Verdict::Holds);
+        assert_eq!(of(0.10, 1000), Verdict::holds());
         assert_eq!(of(0.16, 1000), Verdict::Leaks);
         assert_eq!(of(0.151, 10), Verdict::Leaks);
         let needed = |verdict| match verdict {
-            Verdict::Undecided { needed_samples } => needed_samples,
+            Verdict::CannotTell(Doubt::TooFewSamples { needed_samples }) => needed_samples,
             verdict => unreachable!("{verdict}"),
         };
         let enough = needed(of(0.12, 100)).unwrap_or(0) as usize;
-        assert_eq!(of(0.12, enough), Verdict::Holds);
+        assert_eq!(of(0.12, enough), Verdict::holds());
         assert!(needed(of(0.12, enough - 1)).is_some());
         assert_eq!(needed(of(0.15, 100)), None);
-        assert_eq!(verdict(3.0, None, 10, false, 2.5, 1.0), Verdict::Holds);
-        assert_eq!(needed(verdict(f64::NAN, None, 10, false, 2.5, 1.0)), None);
+        assert_eq!(verdict(3.0, None, 10, false, 2.5, 1.0), Verdict::holds());
+        let nothing = verdict(f64::NAN, None, 10, false, 2.5, 1.0);
+        assert_eq!(nothing, Verdict::CannotTell(Doubt::NotMeasured));
     }
 
     #[test]

@@ -183,12 +183,12 @@ fn read(location: &Location) -> Result<Files> {
     Ok(Files { model, external })
 }
 
-fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {
+pub(crate) fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {
     locate(bytes, &Limits::default()).map_err(broken(name))
 }
 
 /// Makes the error for the file of the model `name`.
-fn broken(name: &str) -> impl FnOnce(onnxseal_onnx::Error) -> Error {
+pub(crate) fn broken(name: &str) -> impl FnOnce(onnxseal_onnx::Error) -> Error {
     let model = name.to_owned();
     |source| Error::Model { model, source }
 }

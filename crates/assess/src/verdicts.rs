@@ -1,18 +1,21 @@
 //! Judges results of attacks against floors, which attackers reach anyway.
 
-use crate::assessment::{Attack, AttackRow, Candidate, Floor, FloorKind, Measure, Verdict};
+use crate::assessment::{Attack, AttackRow, Candidate, Doubt, Floor, FloorKind, Measure, Verdict};
 use crate::attacker::Tried;
+use crate::options::PublicModel;
 use crate::stats::verdict;
 use crate::views::View;
 
-/// The measure for attacks: floors and margin.
+/// The measure for attacks: floors, original and margin.
 pub(crate) struct Bar<'t> {
     pub(crate) floors: &'t [Floor],
+    pub(crate) original: &'t Measure,
     pub(crate) margin: f64,
     /// Whether the metric is a share of samples.
     pub(crate) is_rate: bool,
-    /// Whether all attacks were tried against which a candidate with weights in clear must hold.
-    pub(crate) is_thorough: bool,
+    /// Why no candidate can be said to hold on these data.
+    pub(crate) doubt: Option<Doubt>,
+    pub(crate) base: PublicModel<'t>,
 }
 
 impl Bar<'_> {
@@ -20,21 +23,15 @@ impl Bar<'_> {
     /// against `next_tier`, the value of the next higher tier's edition.
     pub(crate) fn judges(&self, view: View, tried: Tried, next_tier: Option<f64>) -> Candidate {
         let (View { hidden, .. }, Tried { mut attacks, notes }) = (&view, tried);
-        let is_everything = hidden.is_everything();
-        let verdict_of = |got: &Measure, floor: f64| {
-            if is_everything && got.value <= floor {
-                // With nothing in clear, the attack is one of those that make the floor, and can
-                // exceed it only by chance.
-                return Verdict::Holds;
-            }
-            let (interval, n) = (got.interval, got.n_samples);
-            verdict(got.value, interval, n, self.is_rate, floor, self.margin)
-        };
+        let next = next_tier.map(|value| Measure::of(value, None, 0));
+        let wanted = next.as_ref().unwrap_or(self.original);
         for row in &mut attacks {
-            (row.floor, row.floor_kind) = self.floor(row.attack, next_tier);
+            (row.floor, row.floor_kind) = self.floor(Some(row.attack), next_tier);
             // A model that does not run gives its attacker nothing.
-            let measure = row.measure.as_ref();
-            row.verdict = measure.map_or(Verdict::Holds, |got| verdict_of(got, row.floor));
+            let got = row.measure.as_ref();
+            row.verdict = got.map_or(Verdict::holds(), |got| {
+                self.verdict(got, row.floor, wanted, view.is_everything)
+            });
         }
         let value = |row: &AttackRow| {
             let measure = row.measure.as_ref();
@@ -44,15 +41,26 @@ impl Bar<'_> {
         let worst = attacks.iter().enumerate().max_by(|(_, a), (_, b)| {
             (a.verdict.rank().cmp(&b.verdict.rank())).then(above(a).total_cmp(&above(b)))
         });
-        let verdict = match worst.map_or(Verdict::Holds, |(_, row)| row.verdict) {
-            Verdict::Holds if !self.is_thorough && !is_everything => Verdict::NotBroken,
-            verdict => verdict,
-        };
         let is_fill =
             |row: &AttackRow| matches!(row.attack, Attack::Fill { .. }) && row.measure.is_some();
         let fills = attacks.iter().enumerate().filter(|(_, row)| is_fill(row));
         let best_fill = fills.max_by(|(_, a), (_, b)| value(a).total_cmp(&value(b)));
         let (weight_bytes, encrypted_bytes) = (hidden.weight_bytes, hidden.encrypted_bytes());
+        let highest = self.floor(None, next_tier).0;
+        let of_attacks = worst.map_or(Verdict::holds(), |(_, row)| row.verdict);
+        let in_clear = !view.is_everything && matches!(self.base, PublicModel::Unknown);
+        let verdict = match (of_attacks, self.doubt) {
+            _ if encrypted_bytes == 0 && next.is_none() => Verdict::Leaks,
+            (Verdict::Leaks, _) => Verdict::Leaks,
+            (_, Some(doubt)) => Verdict::CannotTell(doubt),
+            _ if !self.is_gap(wanted.value, highest) => Verdict::CannotTell(Doubt::NoGap),
+            (Verdict::CannotTell(doubt), _) => Verdict::CannotTell(doubt),
+            _ if best_fill.is_none() => Verdict::CannotTell(Doubt::NotMeasured),
+            _ if in_clear => Verdict::CannotTell(Doubt::NoBase),
+            _ => Verdict::Holds {
+                if_no_public_base: !matches!(self.base, PublicModel::Known(_)),
+            },
+        };
         Candidate {
             weight_bytes,
             encrypted_bytes,
@@ -69,18 +77,47 @@ impl Bar<'_> {
         }
     }
 
-    /// Returns the highest of the floors that apply to an attack. `next` is the value of the next
-    /// tier, for an attacker with a tier's key.
-    fn floor(&self, attack: Attack, next: Option<f64>) -> (f64, FloorKind) {
+    /// Judges what an attack got where `wanted` is what the original has.
+    fn verdict(&self, got: &Measure, floor: f64, wanted: &Measure, is_everything: bool) -> Verdict {
+        let verdict = if !self.is_gap(wanted.value, floor) {
+            Verdict::CannotTell(Doubt::NoGap)
+        } else if is_everything && got.value <= floor {
+            // With nothing in clear, the attack is one of those that make the floor, and can
+            // exceed it only by chance.
+            Verdict::holds()
+        } else {
+            let (interval, n) = (got.interval, got.n_samples);
+            verdict(got.value, interval, n, self.is_rate, floor, self.margin)
+        };
+        // By chance, few samples may show a gap where there is none.
+        let is_sure = (wanted.interval).is_none_or(|ends| ends.low >= floor + self.margin);
+        match verdict {
+            Verdict::Holds { .. } if !is_sure => Verdict::CannotTell(Doubt::TooFewSamples {
+                needed_samples: None,
+            }),
+            verdict => verdict,
+        }
+    }
+
+    /// Returns whether the value of the original is so far above a floor that an attack could leak
+    /// without coming near the original, give or take a rounding. NaN is not.
+    fn is_gap(&self, wanted: f64, floor: f64) -> bool {
+        wanted - floor >= 2.0 * self.margin - 1e-9
+    }
+
+    /// Returns the highest of the floors that apply to an attack, or to any. `next` is the value of
+    /// the next tier, for an attacker with a tier's key.
+    fn floor(&self, attack: Option<Attack>, next: Option<f64>) -> (f64, FloorKind) {
         let applies = |floor: &&Floor| {
             let has_base = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
             let has_labels = match attack {
-                Attack::Probe { n_labels, .. } => floor.n_labels == Some(n_labels),
-                _ => false,
+                None => true,
+                Some(Attack::Probe { n_labels, .. }) => floor.n_labels == Some(n_labels),
+                Some(_) => false,
             };
             // For an attacker with a tier's edition, floors without a key do not count, except the
             // base's.
-            (attack.has_base() || !has_base)
+            (attack.is_none_or(Attack::has_base) || !has_base)
                 && (has_base || next.is_none())
                 && (floor.n_labels.is_none() || has_labels)
         };

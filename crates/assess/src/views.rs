@@ -15,8 +15,11 @@ pub(crate) struct View {
     pub(crate) name: String,
     /// The tier of which the attacker has the key.
     pub(crate) tier: Option<String>,
-    /// The elements hidden from the attacker.
+    /// The original's files, in which `hidden` says what the attacker does not see.
+    pub(crate) clear: Files,
     pub(crate) hidden: Hidden,
+    /// Whether nothing of the model's own is in clear.
+    pub(crate) is_everything: bool,
     /// The files that the attacker can run as they are; absent if random bytes stand for
     /// ciphertext.
     pub(crate) files: Option<Files>,
@@ -27,6 +30,7 @@ pub(crate) struct View {
 /// highest, in descending order.
 pub(crate) fn views(
     subject: &Subject,
+    everything: &Hidden,
     name: &str,
     policy: Option<&Policy>,
     sealed: Option<&Sealed>,
@@ -49,19 +53,21 @@ pub(crate) fn views(
         files.clone_from(&protected.stored);
         editions.clone_from(&protected.editions);
     }
-    let mut views = vec![View {
-        name: name.to_owned(),
-        tier: None,
-        hidden: hidden_above(0)?,
-        files,
-    }];
+    let view = |name: String, tier, number, files| {
+        let hidden: Hidden = hidden_above(number)?;
+        Ok::<_, Error>(View {
+            name,
+            tier,
+            clear: subject.files().clone(),
+            is_everything: hidden.covers(everything),
+            hidden,
+            files,
+        })
+    };
+    let mut views = vec![view(name.to_owned(), None, 0, files)?];
     for (number, (tier, files)) in (1..=u8::MAX).zip(editions).rev() {
-        views.push(View {
-            name: format!("{name}, with the key of tier {tier}"),
-            tier: Some(tier),
-            hidden: hidden_above(number)?,
-            files: Some(files),
-        });
+        let name = format!("{name}, with the key of tier {tier}");
+        views.push(view(name, Some(tier), number, Some(files))?);
     }
     Ok(views)
 }

@@ -28,6 +28,9 @@ pub fn numbers(data_type: DataType) -> Option<Numbers> {
         D::Uint16 => Numbers::Whole(0.0, 65535.0),
         D::Int32 => Numbers::Whole(i32::MIN as f32, i32::MAX as f32),
         D::Int64 => Numbers::Whole(i64::MIN as f32, i64::MAX as f32),
+        D::Uint32 => Numbers::Whole(0.0, u32::MAX as f32),
+        D::Uint64 => Numbers::Whole(0.0, u64::MAX as f32),
+        D::Bool => Numbers::Whole(0.0, 1.0),
         _ => return None,
     })
 }
@@ -52,11 +55,13 @@ pub fn decode(data_type: DataType, bytes: &[u8], n_elements: usize) -> Option<Ve
         D::Float16 => of!(2, |b| f16::from_le_bytes(b).to_f32()),
         D::Bfloat16 => of!(2, |b| bf16::from_le_bytes(b).to_f32()),
         D::Int8 => of!(1, |b| f32::from(i8::from_le_bytes(b))),
-        D::Uint8 => of!(1, |b: [u8; 1]| f32::from(b[0])),
+        D::Uint8 | D::Bool => of!(1, |b: [u8; 1]| f32::from(b[0])),
         D::Int16 => of!(2, |b| f32::from(i16::from_le_bytes(b))),
         D::Uint16 => of!(2, |b| f32::from(u16::from_le_bytes(b))),
         D::Int32 => of!(4, |b| i32::from_le_bytes(b) as f32),
         D::Int64 => of!(8, |b| i64::from_le_bytes(b) as f32),
+        D::Uint32 => of!(4, |b| u32::from_le_bytes(b) as f32),
+        D::Uint64 => of!(8, |b| u64::from_le_bytes(b) as f32),
         D::Uint4 => nibbles(bytes, n_elements, f32::from),
         D::Int4 => nibbles(bytes, n_elements, |nibble| {
             f32::from((nibble << 4) as i8 >> 4)
@@ -94,10 +99,13 @@ pub fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &
         D::Bfloat16 => to!(2, |v| bf16::to_le_bytes(bf16::from_f32(v))),
         D::Int8 => to!(1, |v: f32| i8::to_le_bytes(v.round() as i8)),
         D::Uint8 => to!(1, |v: f32| [v.round() as u8]),
+        D::Bool => to!(1, |v: f32| [u8::from(v >= 0.5)]),
         D::Int16 => to!(2, |v: f32| i16::to_le_bytes(v.round() as i16)),
         D::Uint16 => to!(2, |v: f32| u16::to_le_bytes(v.round() as u16)),
         D::Int32 => to!(4, |v: f32| i32::to_le_bytes(v.round() as i32)),
         D::Int64 => to!(8, |v: f32| i64::to_le_bytes(v.round() as i64)),
+        D::Uint32 => to!(4, |v: f32| u32::to_le_bytes(v.round() as u32)),
+        D::Uint64 => to!(8, |v: f32| u64::to_le_bytes(v.round() as u64)),
         D::Int4 | D::Uint4 => {
             for (i, value) in values.iter().enumerate() {
                 let nibble = match data_type {
@@ -128,7 +136,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const TYPES: [DataType; 12] = [
+    const TYPES: [DataType; 14] = [
         DataType::Float,
         DataType::Float16,
         DataType::Bfloat16,
@@ -141,6 +149,8 @@ mod tests {
         DataType::Uint16,
         DataType::Int32,
         DataType::Int64,
+        DataType::Uint32,
+        DataType::Uint64,
     ];
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use onnxseal_assess::assessment::{
-    Attack, AttackRow, Fill, FloorKind, MetricKind, PublicBase, STRIP_BINS, Verdict,
+    Attack, AttackRow, Doubt, Fill, FloorKind, MetricKind, PublicBase, STRIP_BINS, Verdict,
 };
 use onnxseal_assess::report::summary::Summary;
 use onnxseal_assess::{
@@ -236,9 +236,14 @@ fn with_the_model_itself_as_public_base_everything_comes_back() {
             "{name}: {}",
             value(Some(found))
         );
-        // No more than with all of it encrypted.
-        let is_held = (found.floor_kind, found.verdict.rank());
-        assert_eq!(is_held, (FloorKind::Base, 0), "{name}");
+        // Whoever has the base has as much without the file.
+        let no_gap = Verdict::CannotTell(Doubt::NoGap);
+        assert_eq!(
+            (found.floor_kind, found.verdict),
+            (FloorKind::Base, no_gap),
+            "{name}"
+        );
+        assert_eq!(assessment.candidates[0].verdict, no_gap, "{name}");
         assert!(
             matches!(
                 assessment.public_base,
@@ -319,7 +324,8 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     assert_eq!(got[3], black_box);
     let verdicts: Vec<Verdict> = found.candidates.iter().map(|row| row.verdict).collect();
     assert_eq!(verdicts[..3], [Verdict::Leaks; 3]);
-    assert_eq!(verdicts[3], Verdict::Holds);
+    let if_no_public_base = false;
+    assert_eq!(verdicts[3], Verdict::Holds { if_no_public_base });
     let row = found.candidates[1].worst_attack().unwrap();
     assert_eq!(
         (row.attack.has_base(), row.floor_kind),
@@ -331,7 +337,8 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     let of_base = assess(&base, Some(&data), &options, &Silent).unwrap();
     assert_eq!(floor(&of_base, FloorKind::BaseProbe), black_box);
     assert_eq!(value(of_base.candidates[0].base_probe(100)), black_box);
-    assert_ne!(of_base.candidates[0].verdict, Verdict::Holds);
+    let no_gap = Verdict::CannotTell(Doubt::NoGap);
+    assert_eq!(of_base.candidates[0].verdict, no_gap);
     let mut notes = of_base.notes.iter();
     assert!(notes.any(|note| note.contains("the same weights as the model")));
     assert_eq!(
@@ -346,14 +353,20 @@ fn what_leaves_weights_in_clear_holds_only_if_a_public_base_was_thought_of() {
         return;
     }
     let mut options = only(Preset::Balanced);
+    options.attacker_samples = vec![20];
     options.candidates.push(Preset::Full.into());
-    let untried = assess_cnn(&options);
+    // A probe on the inputs, or on random weights, is far from what this net gets.
+    let assess_embedding = |options: &Options<'_>| {
+        let (subject, data) = (model("digits_embedding.onnx"), digits("tokens"));
+        assess(&subject, Some(&data), options, &Silent).unwrap()
+    };
+    let untried = assess_embedding(&options);
     assert_eq!(untried.public_base, PublicBase::NotTried);
-    let verdicts: Vec<Verdict> = untried.candidates.iter().map(|row| row.verdict).collect();
-    assert_eq!(verdicts, [Verdict::NotBroken, Verdict::Holds]);
+    let no_base = Verdict::CannotTell(Doubt::NoBase);
+    assert_eq!(untried.candidates[0].verdict, no_base);
     assert_eq!(
-        untried.candidates[0].worst_attack().unwrap().verdict,
-        Verdict::Holds
+        untried.candidates[0].worst_attack().unwrap().verdict.word(),
+        "holds"
     );
     let failing: Vec<&str> = untried
         .failures(false)
@@ -368,24 +381,29 @@ fn what_leaves_weights_in_clear_holds_only_if_a_public_base_was_thought_of() {
     assert!(
         summary
             .to_string()
-            .contains("balanced is not broken by what was tried: "),
+            .contains("balanced: cannot tell: no public base was tried: nothing broke it, and "),
         "{summary}"
     );
     let json = serde_json::to_value(&untried).unwrap();
-    assert_eq!(json["candidates"][0]["verdict"]["verdict"], "not_broken");
+    let verdict = serde_json::json!({"verdict": "cannot_tell", "reason": "no_base"});
+    assert_eq!(json["candidates"][0]["verdict"], verdict);
     assert_eq!(json["public_base"]["kind"], "not_tried");
 
     options.base = PublicModel::None;
-    let trained_from_nothing = assess_cnn(&options);
-    assert_eq!(trained_from_nothing.candidates[0].verdict, Verdict::Holds);
+    let trained_from_nothing = assess_embedding(&options);
+    let json = serde_json::to_value(&trained_from_nothing).unwrap();
+    let verdict = serde_json::json!({"verdict": "holds", "if_no_public_base": true});
+    assert_eq!(json["candidates"][0]["verdict"], verdict);
+    let text = Summary::of(&trained_from_nothing).to_string();
     assert!(
-        !Summary::of(&trained_from_nothing)
-            .to_string()
-            .contains("Nobody tried")
+        text.contains("balanced holds, if no public ancestor exists: ")
+            && !text.contains("Nobody tried"),
+        "{text}"
     );
     // Random inputs show little, whatever is said of a base.
     let random = assess(&model("digits_cnn.onnx"), None, &options, &Silent).unwrap();
-    assert_ne!(random.candidates[0].verdict, Verdict::Holds);
+    let verdict = Verdict::CannotTell(Doubt::RandomInputs);
+    assert_eq!(random.candidates[0].verdict, verdict);
 }
 
 #[test]
@@ -438,7 +456,7 @@ fn data_that_do_not_fit_are_told() {
     let set = |dims: &[usize], n: usize, labels: Option<Vec<i64>>| {
         let values = Values::F32(vec![0.0; n * dims.iter().product::<usize>()]);
         let array = Array {
-            name: Some("pixels".into()),
+            name: Some("input".into()),
             dims: dims.to_vec(),
             values,
             layout: None,
@@ -463,15 +481,91 @@ fn data_that_do_not_fit_are_told() {
             n_classes: 10
         }
     ));
-    let mut two = set(&[64], 3, None);
-    two.arrays.push(Array {
-        name: Some("more".into()),
-        ..two.arrays[0].clone()
-    });
-    assert!(matches!(
-        run(two),
-        Error::Engine(RunError::MissingInput { .. })
-    ));
+    let mut other = set(&[64], 3, None);
+    other.arrays[0].name = Some("pixels".into());
+    for n in 1..=2 {
+        let error = run(other.clone());
+        assert!(
+            matches!(&error, Error::Engine(RunError::MissingInput { input, .. }) if input == "input"),
+            "{n}: {error}"
+        );
+        other.arrays.push(Array {
+            name: Some("more".into()),
+            ..other.arrays[0].clone()
+        });
+    }
+}
+
+/// Nothing is said to hold on data with which it could not have failed.
+#[test]
+fn of_data_that_show_nothing_it_cannot_tell() {
+    if !is_there() {
+        return;
+    }
+    let clear = "[default]\ncoefficient = 0";
+    let clear = NamedPolicy {
+        name: "clear".into(),
+        policy: Policy::parse(clear).unwrap(),
+    };
+    let judge = |data: &DataSet, options: &mut Options<'_>| {
+        options.candidates = vec![Preset::Full.into(), clear.clone()];
+        (options.measures_opening, options.base) = (false, PublicModel::None);
+        let found = assess(&model("digits_lstm.onnx"), Some(data), options, &Silent).unwrap();
+        // What encrypts nothing leaks, whatever the data.
+        assert_eq!(found.candidates[1].verdict, Verdict::Leaks);
+        let reason = found.reason(&found.candidates[1]);
+        assert_eq!(reason, "clear leaks: nothing is encrypted");
+        assert!(found.failures(false).any(|row| row.name == "clear"));
+        found.candidates[0].verdict
+    };
+    let data = digits("rows");
+    let changed = |change: &dyn Fn(&mut Vec<f32>)| {
+        let mut data = data.clone();
+        if let Values::F32(pixels) = &mut data.arrays[0].values {
+            change(pixels);
+        }
+        data
+    };
+    let mut shuffled = data.clone();
+    shuffled.labels.as_mut().unwrap().rotate_left(77);
+    let constant = changed(&|pixels| pixels.fill(0.5));
+    let mut unlabelled = constant.clone();
+    unlabelled.labels = None;
+    let unscaled = changed(&|pixels| pixels.iter_mut().for_each(|pixel| *pixel *= 16.0));
+    let nan = changed(&|pixels| pixels[5000] = f32::NAN);
+    let all_nan = changed(&|pixels| pixels.fill(f32::NAN));
+    let twenty = || {
+        let mut options = Options::default();
+        options.attacker_samples = vec![20];
+        options
+    };
+    let holds = Verdict::Holds {
+        if_no_public_base: true,
+    };
+    assert_eq!(judge(&data, &mut twenty()), holds, "the data as they are");
+    for (what, data, doubt) in [
+        ("shuffled labels", &shuffled, Doubt::NoGap),
+        ("constant inputs", &constant, Doubt::NoGap),
+        ("constant inputs without labels", &unlabelled, Doubt::NoGap),
+        ("pixels as they are stored", &unscaled, Doubt::Unscaled),
+        ("a NaN", &nan, Doubt::NanInputs),
+        ("only NaN", &all_nan, Doubt::NanInputs),
+    ] {
+        let verdict = judge(data, &mut twenty());
+        assert_eq!(verdict, Verdict::CannotTell(doubt), "{what}");
+    }
+    // With 100 labels, attackers need no model; with fewer than classes, nobody tries a probe.
+    let verdict = judge(&data, &mut Options::default());
+    assert_eq!(verdict, Verdict::CannotTell(Doubt::NoGap));
+    let mut options = Options::default();
+    options.attacker_samples = vec![9];
+    let verdict = judge(&data, &mut options);
+    assert_eq!(verdict, Verdict::CannotTell(Doubt::NoProbe));
+    let mut options = twenty();
+    // Of stored pixels nothing is left of what this net can do, also where the caller means them.
+    options.is_scaled = true;
+    let verdict = judge(&unscaled, &mut options);
+    assert_eq!(verdict, Verdict::CannotTell(Doubt::NoGap));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Resul
             .iter()
             .find(|array| array.name.as_deref() == Some(&input.name));
         let only = match (inputs, &data.arrays[..]) {
-            ([_], [array]) => Some(array),
+            ([_], [array]) if array.name.is_none() => Some(array),
             _ => None,
         };
         let array = named.or(only);

@@ -76,7 +76,7 @@ impl Assessment {
 #[pyo3(signature = (
     model, data = None, *, labels = None, identities = None, presets = None, policies = None, ranking = None,
     base = None, no_public_base = false, metric = None, attacker_samples = None, seed = 0, limit = None, output = None,
-    scale = 1.0, mean = None, std = None, layout = None, bgr = false, resize = None, crop = None,
+    scale = None, mean = None, std = None, layout = None, bgr = false, resize = None, crop = None,
     label_first = false, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -96,7 +96,7 @@ pub fn assess<'py>(
     seed: u64,
     limit: Option<usize>,
     output: Option<String>,
-    scale: f64,
+    scale: Option<f64>,
     mean: Option<OneOrMore<f64>>,
     std: Option<OneOrMore<f64>>,
     layout: Option<String>,
@@ -115,7 +115,7 @@ pub fn assess<'py>(
     let mut how = DataOptions::default();
     how.layout = layout.as_deref().map(axes).transpose()?;
     how.bgr = bgr;
-    how.scale = scale;
+    how.scale = scale.unwrap_or(1.0);
     how.mean = mean.map_or_else(Vec::new, |OneOrMore(mean)| mean);
     how.std = std.map_or_else(Vec::new, |OneOrMore(std)| std);
     how.resize = resize.map(|sides| match sides {
@@ -127,6 +127,7 @@ pub fn assess<'py>(
         Sides::Two(width, height) => (width, height),
     });
     (how.limit, how.seed, how.label_first) = (limit, seed, label_first);
+    let is_scaled = scale.is_some() || !how.mean.is_empty() || !how.std.is_empty();
     let data = Data::new(data, labels)?;
     let model = model.location()?;
     let base = base.map(Source::location).transpose()?;
@@ -153,7 +154,7 @@ pub fn assess<'py>(
             None if no_public_base => PublicModel::None,
             None => PublicModel::Unknown,
         };
-        options.data = how;
+        (options.data, options.is_scaled) = (how, is_scaled);
         Ok::<_, Fault>(assessing::assess(
             &subject,
             data.as_ref(),

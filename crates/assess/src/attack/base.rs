@@ -6,6 +6,7 @@ use onnxseal_engine::Files;
 
 use crate::attack::normal::Layer;
 use crate::error::{Error, Result};
+use crate::everything::Everything;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::subject::Subject;
 use crate::weights::{Numbers, decode, encode, numbers};
@@ -28,13 +29,9 @@ impl Base {
     /// Matches the weight tensors of `base` to those of `of`: by name if shape and type agree; the
     /// others in order, to the next one of equal operator type and shape. All types of floats count
     /// as one.
-    ///
-    /// # Errors
-    /// [`Error::Model`]; [`Error::Usage`] if less than half of the weights have a match, since
-    /// attacks with such a base prove nothing.
     pub(crate) fn of(of: &Hidden, base: &Subject) -> Result<Base> {
-        let weights = Hidden::everything(base)?.tensors;
-        let mut left: Vec<Option<HiddenTensor>> = weights.into_iter().map(Some).collect();
+        let Everything { files, hidden } = Everything::of(base, false)?;
+        let mut left: Vec<Option<HiddenTensor>> = hidden.tensors.into_iter().map(Some).collect();
         let is_float = |tensor: &HiddenTensor| numbers(tensor.data_type) == Some(Numbers::Float);
         let is_like = |a: &HiddenTensor, b: &HiddenTensor| {
             a.dims == b.dims && (a.data_type == b.data_type || (is_float(a) && is_float(b)))
@@ -71,7 +68,7 @@ impl Base {
             )));
         }
         Ok(Base {
-            files: base.files().clone(),
+            files,
             matched,
             n_tensors: of.tensors.len(),
             is_same: false,

@@ -3,6 +3,7 @@
 use chacha20::ChaCha8Rng;
 use onnxseal_data::random::gaussian;
 use onnxseal_plan::Role;
+use rand::Rng;
 
 use crate::assessment::Fill;
 use crate::attack::low_rank;
@@ -53,24 +54,43 @@ impl Moments {
     }
 }
 
-/// Replaces the encrypted numbers among a tensor's `values`. Returns a note if it did not do as
-/// asked.
+/// Replaces the encrypted numbers among a tensor's `values`. `limits` are the least and the largest
+/// of whole numbers. Returns a note if it did not do as asked.
 pub(super) fn fill(
     tensor: &HiddenTensor,
     fill: Fill,
+    limits: Option<(f32, f32)>,
     values: &mut [f32],
     random: &mut ChaCha8Rng,
 ) -> Option<String> {
     let mask = tensor.mask();
-    let center = center(tensor);
+    let view = View::of(&tensor.dims, values.len());
+    let center = match limits {
+        Some((low, high)) if low <= high => center(tensor).clamp(low, high),
+        _ => center(tensor),
+    };
     let is_whole = tensor.is_whole();
     if is_whole || fill == Fill::Random {
         let spread = spread(tensor);
+        // A matrix is none of a channel's numbers, whatever operator reads it.
+        let is_matrix = view.rows > 1 && view.columns > 1;
+        let role = match tensor.role {
+            Role::Bias | Role::Scale if is_matrix => Role::Weight,
+            role => role,
+        };
         for (value, hidden) in values.iter_mut().zip(&mask) {
             if *hidden {
-                *value = match tensor.role {
+                *value = match role {
                     Role::Weight if fill == Fill::Zero => center,
-                    Role::Weight => center + spread * gaussian(random),
+                    Role::Weight => match limits {
+                        // Other numbers may be no index, no truth value, or no zero point.
+                        Some((low, high)) if low == high || !is_narrow(tensor) => {
+                            let share = random.next_u64() as f64 / u64::MAX as f64;
+                            let steps = f64::from(high - low) + 1.0;
+                            (low + (share * steps).floor() as f32).min(high)
+                        }
+                        _ => center + spread * gaussian(random),
+                    },
                     Role::Bias | Role::Mean => 0.0,
                     Role::Scale | Role::Variance => 1.0,
                     // Spreads weights of 4 bits about as widely as a matrix's.
@@ -80,7 +100,6 @@ pub(super) fn fill(
         }
         return None;
     }
-    let view = View::of(&tensor.dims, values.len());
     let columns = view.columns.max(1);
     let all = Moments::of(visible(values, &mask, 0, 1));
     let channels = |values: &[f32]| -> Vec<Moments> {
@@ -153,9 +172,17 @@ fn put(values: &mut [f32], mask: &[bool], mut by: impl FnMut(usize) -> f32) {
 /// Returns the middle of a type's numbers, where zero points usually are; 0 for signed ones.
 fn center(tensor: &HiddenTensor) -> f32 {
     match numbers(tensor.data_type) {
-        Some(Numbers::Whole(low, high)) if low >= 0.0 => ((high + 1.0) / 2.0).floor(),
+        Some(Numbers::Whole(low, high)) if low >= 0.0 && is_narrow(tensor) => {
+            ((high + 1.0) / 2.0).floor()
+        }
         _ => 0.0,
     }
+}
+
+/// Returns whether elements are whole numbers of 4 to 16 bits, as quantised weights are.
+fn is_narrow(tensor: &HiddenTensor) -> bool {
+    let numbers = numbers(tensor.data_type);
+    matches!(numbers, Some(Numbers::Whole(low, high)) if (15.0..=65535.0).contains(&(high - low)))
 }
 
 /// Returns the deviation of weights before training: `sqrt(2 / n)` for sums of n products (He et
@@ -238,7 +265,7 @@ mod tests {
 
     fn filled(by: Fill) -> Vec<f32> {
         let mut values = vec![1.0, 0.0, 3.0, 5.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 0.0];
-        fill(&tensor(), by, &mut values, &mut rng(0, "x"));
+        fill(&tensor(), by, None, &mut values, &mut rng(0, "x"));
         values
     }
 
@@ -274,19 +301,41 @@ mod tests {
                 ..tensor()
             };
             let tensor = tensor.whole();
+            let limits = match numbers(data_type) {
+                Some(Numbers::Whole(..)) => Some((-128.0, 200.0)),
+                _ => None,
+            };
             let mut values = vec![0.0; 2000];
-            fill(&tensor, by, &mut values, &mut rng(0, "x"));
+            fill(&tensor, by, limits, &mut values, &mut rng(0, "x"));
             let moments = Moments::of(values.iter().copied());
             (moments.mean, moments.deviation)
         };
         for (role, data_type, by, want) in [
-            (Role::Scale, DataType::Float, Fill::ChannelMean, 1.0),
-            (Role::Bias, DataType::Float, Fill::ChannelMean, 0.0),
             (Role::Weight, DataType::Float, Fill::Zero, 0.0),
             (Role::Weight, DataType::Uint8, Fill::Zero, 128.0),
         ] {
             assert_eq!(whole(role, data_type, by), (want, 0.0), "{role:?} {by:?}");
         }
+        let channels = |role| {
+            let tensor = HiddenTensor {
+                role,
+                dims: vec![12],
+                ..tensor()
+            };
+            let mut values = vec![0.0; 12];
+            fill(
+                &tensor.whole(),
+                Fill::ChannelMean,
+                None,
+                &mut values,
+                &mut rng(0, "x"),
+            );
+            values
+        };
+        assert_eq!(
+            (channels(Role::Scale), channels(Role::Bias)),
+            (vec![1.0; 12], vec![0.0; 12])
+        );
         let he = (2.0_f32 / 100.0).sqrt();
         for (data_type, by, spread, near) in [
             (DataType::Float, Fill::Random, he, 0.02),

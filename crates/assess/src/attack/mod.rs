@@ -15,7 +15,7 @@ use rand::Rng;
 
 use crate::assessment::Fill;
 use crate::hidden::{Hidden, HiddenTensor};
-use crate::weights::{byte_range, decode, encode};
+use crate::weights::{Numbers, byte_range, decode, encode, numbers};
 use replace::replaced;
 
 /// The source of values for encrypted elements.
@@ -89,13 +89,30 @@ fn elements(
         }
         return bytes;
     };
+    // Attackers guess the range of whole numbers from what these index or scale.
+    let whole = matches!(numbers(tensor.data_type), Some(Numbers::Whole(..)));
+    let limits = whole.then(|| range(&values));
     // Zero the encrypted elements first, so that no attack can use them.
     for range in &tensor.ranges {
         values.get_mut(range.clone()).unwrap_or_default().fill(0.0);
     }
-    notes.extend(fill::fill(tensor, of_fill, &mut values, &mut random));
+    notes.extend(fill::fill(
+        tensor,
+        of_fill,
+        limits,
+        &mut values,
+        &mut random,
+    ));
     for range in &tensor.ranges {
         encode(tensor.data_type, &values, range.clone(), &mut bytes);
     }
     bytes
+}
+
+/// Returns the least and the largest of numbers.
+fn range(values: &[f32]) -> (f32, f32) {
+    let ends = (f32::INFINITY, f32::NEG_INFINITY);
+    values.iter().fold(ends, |(low, high), &value| {
+        (low.min(value), high.max(value))
+    })
 }

@@ -130,9 +130,6 @@ pub(crate) struct Inputs<'a> {
 
 /// Finds the convolutions of the main graph with a bias and without a BatchNormalization after
 /// them, and measures the statistics of their outputs in the model in `files`.
-///
-/// # Errors
-/// As [`Net::run`]. A model that does not run with these outputs is no error: it gives no layers.
 pub(crate) fn convolutions(
     model: &Model<'_>,
     files: &Files,
@@ -178,9 +175,6 @@ pub(crate) fn convolutions(
 }
 
 /// Replaces the statistics of `layers` in the model in `files` by those of its own values.
-///
-/// # Errors
-/// As [`Net::run`], except for a model that does not run.
 pub(crate) fn estimate(
     files: &Files,
     layers: &[Layer],

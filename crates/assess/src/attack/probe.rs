@@ -123,9 +123,6 @@ impl Features {
 
     /// Trains the best of `heads` for the samples `known` with `labels`: the one that
     /// cross-validation gets most right, the first among equals.
-    ///
-    /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) if there is nothing to train on.
     pub(crate) fn probe(&self, known: &[usize], labels: &[u32], heads: &[Head]) -> Result<Probe> {
         let features: Vec<Vec<f32>> = (known.iter())
             .map(|row| self.0.get(*row).cloned().unwrap_or_default())

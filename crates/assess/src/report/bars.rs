@@ -105,7 +105,7 @@ fn bar(a: &Assessment, axis: &Axis, label: &str, row: &AttackRow, is_bold: bool)
         return Drawing::new(26.0, body, format!("{label}: not tried."));
     };
     let colour = format!("var(--{})", class(row.verdict));
-    let figure = format!("{} · {}", value(&a.metric, got.value), row.verdict);
+    let figure = format!("{} · {}", value(&a.metric, got.value), row.verdict.word());
     let (zero, end) = (axis.x(0.0), axis.x(got.value));
     let mut body = label_and_figure(label, &figure, &colour, is_bold);
     body += &rectangle(0.0, 20.0, PANEL, 10.0, TRACK);
@@ -156,9 +156,13 @@ fn scale(assessment: &Assessment, axis: &Axis) -> Drawing {
 /// Says what bars, whiskers and marks mean.
 pub(super) fn legend(assessment: &Assessment) -> Drawing {
     let mut body = String::new();
-    for (x, verdict) in [(0.0, "holds"), (90.0, "undecided"), (200.0, "leaks")] {
+    for (x, verdict, name) in [
+        (0.0, "holds", "holds"),
+        (90.0, "unknown", "cannot tell"),
+        (200.0, "leaks", "leaks"),
+    ] {
         body += &rectangle(x, 7.0, 22.0, 10.0, &format!("var(--{verdict})"));
-        body += &soft(x + 28.0, 16.0, "start", verdict);
+        body += &soft(x + 28.0, 16.0, "start", name);
     }
     body += &whisker(0.0, 22.0, 34.0);
     body += &mark(161.0, 26.0, 16.0, FLOOR);

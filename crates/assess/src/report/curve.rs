@@ -118,7 +118,7 @@ pub(super) fn draw(tuning: &Tuning) -> Drawing {
     let floor = floors.max_by(|a, b| a.measure.value.total_cmp(&b.measure.value));
     if let Some(floor) = floor {
         let (at, got) = (y(floor.measure.value), value(metric, floor.measure.value));
-        body += &line((LEFT, at), (WIDTH, at), (UNDECIDED, 1.0, "3 2"));
+        body += &line((LEFT, at), (WIDTH, at), (UNKNOWN, 1.0, "3 2"));
         let kind = floor_kind(floor.kind);
         words.push(format!("The dashed line is the floor: {got}, {kind}."));
     }

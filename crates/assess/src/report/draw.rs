@@ -17,7 +17,7 @@ pub(super) const INK: &str = "var(--ink)";
 pub(super) const SOFT: &str = "var(--soft)";
 pub(super) const TRACK: &str = "var(--track)";
 pub(super) const HOLDS: &str = "var(--holds)";
-pub(super) const UNDECIDED: &str = "var(--undecided)";
+pub(super) const UNKNOWN: &str = "var(--unknown)";
 pub(super) const LEAKS: &str = "var(--leaks)";
 pub(super) const ENCRYPTED: &str = "var(--encrypted)";
 
@@ -28,7 +28,7 @@ const PLAIN: [(&str, &str); 8] = [
     (SOFT, "#50545c"),
     (TRACK, "#e4e7ec"),
     (HOLDS, "#0072b2"),
-    (UNDECIDED, "#6e6e6e"),
+    (UNKNOWN, "#6e6e6e"),
     (LEAKS, "#bf4a00"),
     (ENCRYPTED, "#5e3a94"),
 ];

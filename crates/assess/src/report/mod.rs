@@ -16,7 +16,6 @@ mod text;
 use crate::assessment::{Assessment, Candidate};
 use crate::tune::Tuning;
 use draw::Drawing;
-pub(crate) use text::floor as floor_in_words;
 
 /// Makes a page of an assessment: verdicts first, then the result of each attack, the encrypted
 /// parts, and what remains open.

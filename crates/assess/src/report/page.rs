@@ -5,13 +5,6 @@ use super::text::*;
 use super::{bars, strips};
 use crate::assessment::{Assessment, AttackRow, Candidate, Verdict};
 
-/// The headings of the page, by the verdict's rank.
-const VERDICTS: [&str; 4] = [
-    "Holds:",
-    "Not broken by what was tried:",
-    "Undecided:",
-    "Leaks:",
-];
 /// The cells of a table's row. The verdict colours the cell in the column `Verdict`.
 type Row<const N: usize> = (Option<Verdict>, [String; N]);
 
@@ -70,14 +63,13 @@ fn verdicts(assessment: &Assessment) -> String {
     if assessment.candidates.is_empty() {
         sentences.push("Nothing was assessed.".to_owned());
     }
-    for (rank, words) in (0..).zip(VERDICTS) {
-        let ranked = assessment.candidates.iter();
-        let ranked: Vec<&Candidate> = ranked.filter(|it| it.verdict.rank() == rank).collect();
-        let names = ranked.iter().map(|it| element("strong", &it.name));
-        let names: Vec<String> = names.collect();
-        let first = ranked.first().map(|first| marked(first.verdict, words));
-        sentences.extend(first.map(|words| format!("{words} {}.", names.join(", "))));
-    }
+    sentences.extend(assessment.candidates.iter().map(|candidate| {
+        let verdict = marked(candidate.verdict, &candidate.verdict.to_string());
+        format!(
+            "{} {verdict}.",
+            element("strong", &format!("{}:", candidate.name))
+        )
+    }));
     sentences.join(" ")
 }
 

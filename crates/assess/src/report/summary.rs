@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::text::{base_warning, difference, floor, floor_kind, percent, seconds, value};
 use crate::assessment::{
-    Assessment, AttackRow, Candidate, FloorKind, Measure, MetricKind, Verdict,
+    Assessment, AttackRow, Candidate, Doubt, Floor, FloorKind, Measure, MetricKind, Verdict,
 };
 
 /// The columns of the table.
@@ -90,7 +90,7 @@ fn after(assessment: &Assessment) -> Vec<String> {
     let reasons = candidates.iter().map(|it| assessment.reason(it));
     let mut after: Vec<String> = reasons.collect();
     after.push(format!(
-        "floors, what attackers get without any encrypted weight; an attack may come {} above its floor:",
+        "floors, what attackers get without any weight of the model; an attack may come {} above its floor:",
         difference(&assessment.metric, assessment.margin)
     ));
     for row in &assessment.floors {
@@ -128,15 +128,22 @@ impl fmt::Display for Summary {
 
 impl Assessment {
     /// Says in a sentence why `candidate` holds or does not: what the worst attack gets, what the
-    /// original has, and how far that is from which floor.
+    /// original has, and how far that is from which floor; or why nothing can be told, and what
+    /// would help.
     pub fn reason(&self, candidate: &Candidate) -> String {
-        let is = match candidate.verdict {
-            Verdict::Holds => "holds",
-            Verdict::NotBroken => "is not broken by what was tried",
-            Verdict::Undecided { .. } => "is undecided",
-            Verdict::Leaks => "leaks",
+        let name = &candidate.name;
+        let begin = match candidate.verdict {
+            Verdict::CannotTell(_) => format!("{name}: {}", candidate.verdict),
+            verdict => format!("{name} {verdict}"),
         };
-        let begin = format!("{} {is}", candidate.name);
+        if candidate.encrypted_bytes == 0 && candidate.tier.is_none() {
+            return format!("{begin}: nothing is encrypted");
+        }
+        if let Verdict::CannotTell(doubt) = candidate.verdict
+            && let Some(why) = self.why_not(candidate, doubt)
+        {
+            return plain(format!("{begin}: {why}"));
+        }
         let worst = candidate.worst_attack();
         let Some((row, got)) = worst.and_then(|row| Some((row, row.measure.as_ref()?))) else {
             return plain(format!("{begin}: no attack was measured"));
@@ -148,40 +155,84 @@ impl Assessment {
             }
             _ => String::new(),
         };
-        let got_of = self.measured(got);
-        let attack = format!("{begin}: {} gets {got_of}{original}", row.name);
+        let attack = format!(
+            "{begin}: {} gets {}{original}",
+            row.name,
+            self.measured(got)
+        );
         let margin = difference(&self.metric, self.margin);
         let floor = value(&self.metric, row.floor);
-        let floor = format!("its floor of {floor} ({})", floor_kind(row.floor_kind));
+        let above = got.value - row.floor;
+        let direction = if above < 0.0 { "below" } else { "above" };
+        let by = difference(&self.metric, above.abs());
+        let kind = floor_kind(row.floor_kind);
+        let text = format!("{attack}, {by} {direction} its floor of {floor} ({kind})");
         plain(match candidate.verdict {
-            Verdict::Undecided { needed_samples } => {
-                let there = got.n_samples;
-                let enough = match needed_samples {
-                    Some(n) => {
-                        format!("about {n} samples to measure on would decide; there are {there}")
-                    }
-                    None => "no number of samples would decide".to_owned(),
-                };
-                format!("{attack}, with {floor}; {enough}")
-            }
+            Verdict::Leaks => text,
             _ => {
-                let above = got.value - row.floor;
-                let direction = if above < 0.0 { "below" } else { "above" };
-                let by = difference(&self.metric, above.abs());
                 let anyway = match row.floor_kind {
                     FloorKind::NextTier => "",
-                    _ => ", which attackers reach without any encrypted weight",
+                    _ => ", which attackers reach without any weight of the model",
                 };
                 let allowed = match got.interval {
                     Some(_) => format!("the interval may end up to {margin} above it"),
                     None => format!("it may be up to {margin} above it"),
                 };
-                let why = match candidate.verdict {
-                    Verdict::Leaks => String::new(),
-                    _ => format!("{anyway}; {allowed}"),
-                };
-                format!("{attack}, {by} {direction} {floor}{why}")
+                format!(
+                    "{text}{anyway}; {allowed}{}",
+                    enough(candidate.verdict, got)
+                )
             }
+        })
+    }
+
+    /// Says why no verdict is possible, whatever an attack gets, and what would help.
+    fn why_not(&self, candidate: &Candidate, doubt: Doubt) -> Option<String> {
+        let is_of_base = |floor: &&Floor| {
+            let is_it = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
+            candidate.tier.is_none() || is_it
+        };
+        Some(match doubt {
+            Doubt::NoGap => {
+                let floors = self.floors.iter().filter(is_of_base);
+                let highest = floors.max_by(|a, b| a.measure.value.total_cmp(&b.measure.value))?;
+                let help = match highest.kind {
+                    FloorKind::RawProbe | FloorKind::FullProbe => {
+                        "assess with fewer labels (--attacker-samples), if attackers have no more, or on a harder task"
+                    }
+                    FloorKind::Base | FloorKind::BaseProbe => {
+                        "with the public base, these samples show nothing that is worth protecting"
+                    }
+                    _ => "check labels, scaling and the order of axes",
+                };
+                format!(
+                    "it has {}, and {} gets {} without any weight of the model; {} between them would do: {help}",
+                    value(&self.metric, self.original.value),
+                    floor(highest),
+                    value(&self.metric, highest.measure.value),
+                    difference(&self.metric, 2.0 * self.margin),
+                )
+            }
+            Doubt::NanInputs => "take these samples out".to_owned(),
+            Doubt::RandomInputs => "give samples of your own (--data)".to_owned(),
+            Doubt::Unscaled => {
+                "the samples are whole numbers and the model takes floats: give --scale, or --scale 1 if it takes them as they are"
+                    .to_owned()
+            }
+            Doubt::NoProbe => {
+                "give at least a label for each class to attackers (--attacker-samples), and as many samples to measure on".to_owned()
+            }
+            Doubt::NotMeasured => "ONNX Runtime runs the model with no other weights, or answers with no number".to_owned(),
+            Doubt::NoBase => {
+                let worst = candidate.worst_attack()?;
+                let got = worst.measure.as_ref()?;
+                format!(
+                    "nothing broke it, and {} got most, {}; name the public base, or state that there is none",
+                    worst.name,
+                    self.measured(got)
+                )
+            }
+            Doubt::TooFewSamples { .. } => return None,
         })
     }
 
@@ -195,6 +246,18 @@ impl Assessment {
         let ends = measure.interval.as_ref();
         let ends = ends.map(|ends| format!(" ({} to {})", number(ends.low), number(ends.high)));
         value(&self.metric, measure.value) + &ends.unwrap_or_default()
+    }
+}
+
+/// Says how many samples would be enough, if there are too few.
+fn enough(verdict: Verdict, got: &Measure) -> String {
+    let there = got.n_samples;
+    match verdict {
+        Verdict::CannotTell(Doubt::TooFewSamples {
+            needed_samples: Some(n),
+        }) => format!("; about {n} samples to measure on would decide, and there are {there}"),
+        Verdict::CannotTell(_) => format!("; more samples may decide, and there are {there}"),
+        _ => String::new(),
     }
 }
 

@@ -60,7 +60,7 @@ fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
         head: Head::Ridge,
     };
     let needed_samples = Some(1234);
-    let undecided = Verdict::Undecided { needed_samples };
+    let too_few = Verdict::CannotTell(Doubt::TooFewSamples { needed_samples });
     Candidate {
         tier: None,
         name: name.to_owned(),
@@ -72,10 +72,10 @@ fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
             bytes: 1,
         }),
         attacks: vec![
-            attack("as it is", Attack::AsItIs, Some(0.1), Verdict::Holds),
+            attack("as it is", Attack::AsItIs, Some(0.1), Verdict::holds()),
             attack("zero fill", zero, Some(0.71), verdict),
-            attack("probe with 100 labels", probe, Some(0.2), undecided),
-            attack("public base", zero, None, Verdict::Holds),
+            attack("probe with 100 labels", probe, Some(0.2), too_few),
+            attack("public base", zero, None, Verdict::holds()),
         ],
         verdict,
         worst: Some(1),
@@ -121,8 +121,18 @@ fn assessment() -> Assessment {
         }],
         candidates: vec![
             candidate("light", Verdict::Leaks, 3),
-            candidate("balanced", Verdict::NotBroken, MOST_STRIPS + 5),
-            candidate(NASTY, Verdict::Holds, 0),
+            candidate(
+                "balanced",
+                Verdict::CannotTell(Doubt::NoBase),
+                MOST_STRIPS + 5,
+            ),
+            candidate(
+                NASTY,
+                Verdict::Holds {
+                    if_no_public_base: true,
+                },
+                0,
+            ),
         ],
         notes: vec!["Fine-tuning was not tried.".to_owned()],
         seconds: 12.5,
@@ -172,14 +182,15 @@ fn the_page_says_everything() {
         "leaks",
         "holds",
         "Nobody tried a public base.",
-        "Not broken by what was tried:",
+        "cannot tell: no public base was tried",
+        "holds, if no public ancestor exists",
         "71.0 %",
         "agrees with the model: 75.0 %",
         "55.0 points above",
         "12.3 ms",
         "4711",
         "1.32.0",
-        "about 1234 samples",
+        "too few samples; about 1234 would do",
         "Fine-tuning was not tried.",
         "a candidate's note",
         "5 smaller operators",
@@ -201,14 +212,46 @@ fn a_verdict_says_what_it_rests_on() {
     let lines = after(&assessment);
     let gets = "zero fill gets 71.0 % (68.0 to 74.0) where the original has 98.5 %, 55.0 points \
                 above its floor of 16.0 % (the same answer always)";
-    let rests = ", which attackers reach without any encrypted weight; the interval may end up to 5.0 points above it\n";
+    let rests = ", which attackers reach without any weight of the model; the interval may end up to 5.0 points above it";
     for wanted in [
         format!("light leaks: {gets}\n"),
-        format!("balanced is not broken by what was tried: {gets}{rests}"),
-        format!(" holds: {gets}{rests}"),
+        "balanced: cannot tell: no public base was tried: nothing broke it, and zero fill got most, 71.0 % (68.0 to 74.0)".to_owned(),
+        format!(" holds, if no public ancestor exists: {gets}{rests}\n"),
     ] {
         assert!(lines.contains(&wanted), "{wanted:?} is missing in {lines}");
     }
+    for (doubt, said) in [
+        (
+            Doubt::NoGap,
+            "the original is hardly better than a floor: it has 98.5 %, and a probe on the inputs themselves, 100 labels gets 16.0 % \
+             without any weight of the model; 10.0 points between them would do: assess with fewer labels",
+        ),
+        (
+            Doubt::TooFewSamples {
+                needed_samples: Some(7),
+            },
+            "about 7 samples to measure on would decide, and there are 900",
+        ),
+        (Doubt::NanInputs, "take these samples out"),
+        (Doubt::RandomInputs, "--data"),
+        (Doubt::Unscaled, "--scale 1"),
+        (Doubt::NoProbe, "--attacker-samples"),
+        (Doubt::NotMeasured, "with no other weights"),
+    ] {
+        let mut assessment = assessment.clone();
+        assessment.candidates[2].verdict = Verdict::CannotTell(doubt);
+        let reason = assessment.reason(&assessment.candidates[2]);
+        assert!(
+            reason.contains(&format!(": cannot tell: {doubt}")) && reason.contains(said),
+            "{reason}"
+        );
+    }
+    assessment.candidates[0].encrypted_bytes = 0;
+    assert_eq!(
+        assessment.reason(&assessment.candidates[0]),
+        "light leaks: nothing is encrypted"
+    );
+    assessment.candidates[0].encrypted_bytes = 1;
     // Of answers that are compared with the original's there is nothing more to say of it.
     assessment.metric.kind = MetricKind::Agreement;
     assessment.candidates[2].attacks[1].floor_kind = FloorKind::NextTier;
@@ -216,7 +259,7 @@ fn a_verdict_says_what_it_rests_on() {
     assert!(!lines.contains("the original has"), "{lines}");
     assert_eq!(
         lines.matches("attackers reach without").count(),
-        1,
+        0,
         "{lines}"
     );
 }

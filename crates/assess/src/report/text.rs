@@ -1,7 +1,8 @@
 //! Formats numbers and names for people.
 
 use crate::assessment::{
-    Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
+    Assessment, AttackRow, Doubt, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase,
+    Verdict,
 };
 
 /// Returns the line before every verdict if no public base was tried.
@@ -110,7 +111,7 @@ pub(super) fn measure(metric: &MetricRow, measure: &Measure) -> String {
     text
 }
 
-/// Says what an attacker does without encrypted weights.
+/// Says what an attacker does without the model's weights.
 pub(super) fn floor_kind(kind: FloorKind) -> &'static str {
     match kind {
         FloorKind::Constant => "the same answer always",
@@ -136,8 +137,8 @@ pub(crate) fn floor(floor: &Floor) -> String {
 /// Returns the name of a verdict's colour.
 pub(super) fn class(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Holds => "holds",
-        Verdict::NotBroken | Verdict::Undecided { .. } => "undecided",
+        Verdict::Holds { .. } => "holds",
+        Verdict::CannotTell(_) => "unknown",
         Verdict::Leaks => "leaks",
     }
 }
@@ -145,9 +146,9 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
 /// Puts a verdict in words.
 pub(super) fn verdict(verdict: Verdict) -> String {
     match verdict {
-        Verdict::Undecided {
+        Verdict::CannotTell(Doubt::TooFewSamples {
             needed_samples: Some(n),
-        } => format!("undecided: about {n} samples would do"),
+        }) => format!("{verdict}; about {n} would do"),
         other => other.to_string(),
     }
 }

@@ -259,7 +259,7 @@ def assess(
     seed: int = 0,
     limit: int | None = None,
     output: str | None = None,
-    scale: float = 1.0,
+    scale: float | None = None,
     mean: float | Iterable[float] | None = None,
     std: float | Iterable[float] | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
@@ -275,7 +275,8 @@ def assess(
     one row a sample, and with the samples' indices; more must be better for the attacker. `holds` says whether all
     presets and policies that were named hold; without any, whether the default preset does. One that leaves weights in
     clear holds only if `base` was tried, the public model that this one was fine-tuned from, or `no_public_base` says that
-    it was trained from scratch. `attacker_samples` are 100 and 1000 labels if nothing is said. `progress` counts steps.
+    it was trained from scratch. Nothing holds on whole numbers for an input of floats unless `scale` is given, `scale=1` if
+    the model takes them as they are. `attacker_samples` are 100 and 1000 labels if nothing is said. `progress` counts steps.
     """
 
 def rank(

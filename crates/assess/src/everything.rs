@@ -1,0 +1,275 @@
+//! Every tensor of a model, hidden: what floors replace, whatever a policy encrypts.
+
+use onnxseal_engine::Files;
+use onnxseal_onnx::edit::{set_elements, with_lengths};
+use onnxseal_onnx::model::{Payload, Tensor, TensorRole, Unpatchable};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::{Model, detail, element_bits};
+use onnxseal_plan::{Classified, Role, Slot, classify, role};
+
+use crate::error::Result;
+use crate::hidden::{Hidden, HiddenTensor};
+use crate::subject::{Subject, broken, located};
+
+/// Inputs that give a value its shape or say where to read, by operator of `ai.onnx`; those of
+/// `Reduce...` are told by their name. A tensor that only these read says nothing else.
+///
+/// Source: the operators' pages (<https://onnx.ai/onnx/operators/>) up to opset 27.
+#[rustfmt::skip]
+static SHAPES: [(&str, &[u32]); 23] = [
+    ("AffineGrid", &[1]), ("CenterCropPad", &[1]), ("Col2Im", &[1, 2]), ("ConstantOfShape", &[0]),
+    ("CumSum", &[1]), ("DFT", &[1, 2]), ("Expand", &[1]), ("Loop", &[0]),
+    ("MaxUnpool", &[2]), ("OneHot", &[1]), ("Pad", &[1, 3]), ("Range", &[0, 1, 2]), ("Reshape", &[1]),
+    ("Resize", &[1, 2, 3]), ("Slice", &[1, 2, 3, 4]), ("Split", &[1]), ("SplitToSequence", &[1]),
+    ("Squeeze", &[1]), ("Tile", &[1]), ("TopK", &[1]), ("Trilu", &[1]), ("Unsqueeze", &[1]), ("Upsample", &[1]),
+];
+
+/// A model's files with every tensor hidden.
+#[derive(Clone, Debug)]
+pub(crate) struct Everything {
+    /// The files, with the elements that were coded as varints in `raw_data`, where any value fits.
+    pub(crate) files: Files,
+    /// Every tensor of two or more elements in these, whole, but what the graph's shapes need.
+    pub(crate) hidden: Hidden,
+}
+
+impl Everything {
+    /// Hides everything; with `keeps_short`, all but lists of up to 16 integers, which operators
+    /// without a row in [`SHAPES`] may need.
+    pub(crate) fn of(subject: &Subject, keeps_short: bool) -> Result<Everything> {
+        let mut files = subject.files().clone();
+        let model = subject.located()?;
+        let classified = classify(&model);
+        let is_hidden = |(tensor, of): (&Tensor<'_>, &Classified<'_>)| {
+            let is_int = matches!(tensor.data_type, DataType::Int32 | DataType::Int64);
+            !(keeps_short && is_int && tensor.n_elements <= 16) && !is_needed(&model, tensor, of)
+        };
+        let is_hidden: Vec<bool> = model
+            .tensors
+            .iter()
+            .zip(&classified)
+            .map(is_hidden)
+            .collect();
+        let hidden = model
+            .tensors
+            .iter()
+            .zip(&is_hidden)
+            .filter(|(_, is_hidden)| **is_hidden);
+        let mut changes = Vec::new();
+        for (tensor, _) in hidden {
+            if let Some(raw) = raw(&files.model, tensor).map_err(broken(&subject.name))? {
+                let set = set_elements(&files.model, tensor, &raw);
+                changes.extend(set.map_err(broken(&subject.name))?);
+            }
+        }
+        if !changes.is_empty() {
+            let edits = with_lengths(&files.model, changes).map_err(broken(&subject.name))?;
+            let (mut edited, mut at) = (Vec::with_capacity(files.model.len()), 0);
+            for (taken, text) in edits {
+                edited.extend_from_slice(
+                    files
+                        .model
+                        .get(at..taken.start as usize)
+                        .unwrap_or_default(),
+                );
+                edited.extend_from_slice(&text);
+                at = taken.end() as usize;
+            }
+            edited.extend_from_slice(files.model.get(at..).unwrap_or_default());
+            files.model = edited.into();
+        }
+        // The same tensors in the same order, elsewhere.
+        let edited = located(&subject.name, &files.model)?;
+        let tensors = edited.tensors.iter().zip(&classified).zip(&is_hidden);
+        let tensors = tensors.filter(|(_, is_hidden)| **is_hidden);
+        let tensors = tensors.filter_map(|((tensor, of), _)| hidden_tensor(&model, tensor, of));
+        let tensors: Vec<HiddenTensor> = tensors.collect();
+        let hidden = Hidden {
+            weight_bytes: tensors.iter().map(HiddenTensor::bytes).sum(),
+            tensors,
+            operators: Vec::new(),
+        };
+        drop(edited);
+        drop(classified);
+        drop(model);
+        Ok(Everything { files, hidden })
+    }
+}
+
+/// Returns whether a tensor keeps its values: those of one element, places in a sparse tensor, and
+/// shapes.
+fn is_needed(model: &Model<'_>, tensor: &Tensor<'_>, of: &Classified<'_>) -> bool {
+    let is_shape = |node: usize, slot: &Slot<'_>| {
+        let node = model.nodes.get(node).filter(|node| node.domain.is_empty());
+        let (Some(node), Slot::Input(slot)) = (node, slot) else {
+            return false;
+        };
+        let row = SHAPES.iter().find(|(op_type, _)| *op_type == node.op_type);
+        row.is_some_and(|(_, slots)| slots.contains(slot))
+            || (node.op_type.starts_with("Reduce") && *slot == 1)
+    };
+    tensor.n_elements < 2
+        || tensor.place == TensorRole::SparseIndices
+        || (!of.consumers.is_empty()
+            && of
+                .consumers
+                .iter()
+                .all(|of| is_shape(of.node.index(), &of.slot)))
+}
+
+/// Returns the elements as `raw_data` has them, if they cannot be replaced where they are; zeros
+/// for floats in pieces, whose values nothing asks for.
+fn raw(
+    bytes: &[u8],
+    tensor: &Tensor<'_>,
+) -> std::result::Result<Option<Vec<u8>>, onnxseal_onnx::Error> {
+    let bits = match (&tensor.payload, element_bits(tensor.data_type)) {
+        (Payload::Unpatchable(Unpatchable::Strings), _) | (_, None) => return Ok(None),
+        (Payload::Unpatchable(_), Some(bits)) => bits,
+        _ => return Ok(None),
+    };
+    let coded = detail::coded_elements(bytes, tensor)?;
+    let width = (bits as usize / 8).clamp(1, 8);
+    let elements = coded
+        .iter()
+        .flat_map(|element| element.to_le_bytes().into_iter().take(width));
+    let mut raw: Vec<u8> = elements.collect();
+    raw.resize(
+        (tensor.n_elements as usize)
+            .saturating_mul(bits as usize)
+            .div_ceil(8),
+        0,
+    );
+    Ok(Some(raw))
+}
+
+fn hidden_tensor(
+    model: &Model<'_>,
+    tensor: &Tensor<'_>,
+    of: &Classified<'_>,
+) -> Option<HiddenTensor> {
+    let owner = of.consumers.iter().find(|of| of.as_weight);
+    let owner = owner.or(of.consumers.first());
+    let node = owner.and_then(|of| Some((of, model.nodes.get(of.node.index())?)));
+    let role = node.map_or(Role::Weight, |(of, node)| role(node, of.slot, &tensor.dims));
+    let op_type = node.map_or_else(String::new, |(_, node)| match node.domain {
+        "" => node.op_type.to_owned(),
+        domain => format!("{domain}.{}", node.op_type),
+    });
+    let hidden = HiddenTensor::new(tensor, &op_type, role)?.whole();
+    Some(HiddenTensor {
+        node: owner.map(|of| of.node.index()),
+        ..hidden
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use onnxseal_testkit::build::{
+        GraphBuilder, bare_tensor, constant, float_data, int64s, node, raw_tensor, weights,
+    };
+
+    use super::*;
+    use crate::assessment::Fill;
+    use crate::attack::{Instead, variant};
+
+    /// A model with numbers in every way of holding them, and with shapes.
+    fn model() -> Vec<u8> {
+        let coded = |name: &str, data_type, numbers: &[i32]| {
+            let mut tensor = bare_tensor(name, data_type, &[numbers.len() as i64]);
+            tensor.int32_data = numbers.to_vec();
+            tensor
+        };
+        let odd: Vec<u8> = (1..=64_u8).collect();
+        let mut whole = bare_tensor("whole", DataType::Int64, &[2, 3]);
+        whole.int64_data = vec![7, -300, 12, 5_000_000, 9, 1];
+        GraphBuilder::new("g")
+            .input("x", &[1, 16])
+            .output("y", &[1, 16])
+            .initializer(weights("raw", &[16, 16], 1))
+            .initializer(float_data("floats", &[16], 2))
+            .initializer(coded(
+                "half",
+                DataType::Float16,
+                &[0x3C00, 0x4100, 0x2E66, 0xC000],
+            ))
+            .initializer(coded("mask", DataType::Bool, &[1, 0, 0, 1, 1]))
+            .initializer(whole)
+            .initializer(raw_tensor("eights", DataType::Float8e4m3fn, &[64], odd))
+            .initializer(int64s("shape", &[2], &[4, 4]))
+            .initializer(int64s("one", &[1], &[31]))
+            .node(constant(weights("held", &[8], 3)))
+            .node(node("MatMul", &["x", "raw"], &["a"]))
+            .node(node(
+                "Mystery",
+                &["a", "floats", "half", "mask", "held", "eights"],
+                &["b"],
+            ))
+            .node(node("Cast", &["whole"], &["c"]))
+            .node(node("Mul", &["c", "b"], &["d"]))
+            .node(node("Reshape", &["d", "shape"], &["y"]))
+            .encode()
+    }
+
+    #[test]
+    fn every_element_is_replaced_but_what_shapes_need() {
+        let files = Files::new(&model(), Vec::new());
+        let subject = Subject::from_files("odd".to_owned(), files).unwrap();
+        let all = Everything::of(&subject, false).unwrap();
+        let names: Vec<&str> = all
+            .hidden
+            .tensors
+            .iter()
+            .map(|of| of.name.as_str())
+            .collect();
+        let mut hidden = ["raw", "floats", "half", "mask", "whole", "eights", "held"];
+        hidden.sort_unstable_by_key(|name| names.iter().position(|of| of == name));
+        assert_eq!(names, hidden);
+        for fill in [Fill::Zero, Fill::Random] {
+            let made = variant(&all.files, &all.hidden, Instead::Fill(fill), 0).files;
+            // The model is still one, with the same tensors.
+            let made = Subject::from_files("made".to_owned(), made).unwrap();
+            let again = Everything::of(&made, false).unwrap();
+            for (before, after) in all.hidden.tensors.iter().zip(&again.hidden.tensors) {
+                let (old, new) = (before.gather(&all.files), after.gather(made.files()));
+                assert_eq!((&before.path, old.len()), (&after.path, new.len()));
+                // By chance, a truth value or a small number stays.
+                let width = (before.element_bits / 8) as usize;
+                let pairs = old.chunks(width).zip(new.chunks(width));
+                let same = pairs.filter(|(old, new)| old == new).count();
+                assert!(
+                    same * 5 <= before.n_elements * 3,
+                    "{} {fill:?}",
+                    before.name
+                );
+            }
+        }
+        // The elements before they were coded.
+        let whole = all
+            .hidden
+            .tensors
+            .iter()
+            .find(|of| of.name == "whole")
+            .unwrap();
+        let coded = [7_i64, -300, 12, 5_000_000, 9, 1]
+            .map(i64::to_le_bytes)
+            .concat();
+        assert_eq!(whole.gather(&all.files), coded);
+        let half = all
+            .hidden
+            .tensors
+            .iter()
+            .find(|of| of.name == "half")
+            .unwrap();
+        assert_eq!(
+            half.gather(&all.files),
+            [0, 0x3C, 0, 0x41, 0x66, 0x2E, 0, 0xC0]
+        );
+
+        let without_short = Everything::of(&subject, true).unwrap().hidden;
+        assert!(without_short.tensors.iter().all(|of| of.name != "whole"));
+        assert_eq!(without_short.tensors.len() + 1, names.len());
+        assert!(all.hidden.covers(&without_short) && !without_short.covers(&all.hidden));
+    }
+}
