@@ -1,6 +1,5 @@
 """docs/TUTORIAL.md, run as it is printed."""
 
-import csv
 import os
 import shutil
 import subprocess
@@ -18,11 +17,10 @@ PAGE = (ROOT / "docs" / "TUTORIAL.md").read_text()
 
 def trained_elsewhere(folder):
     """What train.py makes, from the fixtures: a model of the same layers, and its test images."""
-    shutil.copy(MODELS / "digits_cnn.onnx", folder / "digits.onnx")
-    with open(MODELS / "digits_test.csv", newline="") as file:
-        rows = [[int(value) for value in row] for row in list(csv.reader(file))[1:]]
-    labels, pixels = np.array([row[0] for row in rows]), np.array([row[1:] for row in rows], np.float32)
-    np.savez(folder / "test.npz", input=pixels.reshape(-1, 1, 8, 8) / 16, labels=labels)
+    public = MODELS.parent / "public"
+    shutil.copy(public / "victim.onnx", folder / "digits.onnx")
+    samples = np.load(public / "samples.npz")
+    np.savez(folder / "test.npz", input=samples["input"].astype(np.float32) / 255, labels=samples["labels"].astype(np.int64))
 
 
 def torch_python():
