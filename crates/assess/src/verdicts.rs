@@ -30,7 +30,7 @@ impl Bar<'_> {
             // A model that does not run gives its attacker nothing.
             let got = row.measure.as_ref();
             row.verdict = got.map_or(Verdict::holds(), |got| {
-                self.verdict(got, row.floor, wanted, view.is_everything)
+                self.verdict(got, row.floor, wanted.value, view.is_everything)
             });
         }
         let value = |row: &AttackRow| {
@@ -55,6 +55,9 @@ impl Bar<'_> {
             (_, Some(doubt)) => Verdict::CannotTell(doubt),
             _ if !self.is_gap(wanted.value, highest) => Verdict::CannotTell(Doubt::NoGap),
             (Verdict::CannotTell(doubt), _) => Verdict::CannotTell(doubt),
+            _ if !self.is_apart(wanted) => Verdict::CannotTell(Doubt::TooFewSamples {
+                needed_samples: None,
+            }),
             _ if best_fill.is_none() => Verdict::CannotTell(Doubt::NotMeasured),
             _ if in_clear => Verdict::CannotTell(Doubt::NoBase),
             _ => Verdict::Holds {
@@ -78,25 +81,25 @@ impl Bar<'_> {
     }
 
     /// Judges what an attack got where `wanted` is what the original has.
-    fn verdict(&self, got: &Measure, floor: f64, wanted: &Measure, is_everything: bool) -> Verdict {
-        let verdict = if !self.is_gap(wanted.value, floor) {
-            Verdict::CannotTell(Doubt::NoGap)
-        } else if is_everything && got.value <= floor {
+    fn verdict(&self, got: &Measure, floor: f64, wanted: f64, is_everything: bool) -> Verdict {
+        if !self.is_gap(wanted, floor) {
+            return Verdict::CannotTell(Doubt::NoGap);
+        }
+        if is_everything && got.value <= floor {
             // With nothing in clear, the attack is one of those that make the floor, and can
             // exceed it only by chance.
-            Verdict::holds()
-        } else {
-            let (interval, n) = (got.interval, got.n_samples);
-            verdict(got.value, interval, n, self.is_rate, floor, self.margin)
-        };
-        // By chance, few samples may show a gap where there is none.
-        let is_sure = (wanted.interval).is_none_or(|ends| ends.low >= floor + self.margin);
-        match verdict {
-            Verdict::Holds { .. } if !is_sure => Verdict::CannotTell(Doubt::TooFewSamples {
-                needed_samples: None,
-            }),
-            verdict => verdict,
+            return Verdict::holds();
         }
+        let (interval, n) = (got.interval, got.n_samples);
+        verdict(got.value, interval, n, self.is_rate, floor, self.margin)
+    }
+
+    /// Returns whether the intervals of the original and of each floor are apart: by chance, few
+    /// samples may show a gap where there is none.
+    fn is_apart(&self, wanted: &Measure) -> bool {
+        let floors = self.floors.iter().map(|floor| floor.measure.interval);
+        let mut pairs = floors.map(|floor| floor.zip(wanted.interval));
+        pairs.all(|pair| pair.is_none_or(|(floor, original)| floor.high < original.low))
     }
 
     /// Returns whether the value of the original is so far above a floor that an attack could leak
