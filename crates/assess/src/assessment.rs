@@ -337,10 +337,6 @@ pub enum Fill {
     RowMean,
     /// Random numbers with the mean and deviation of the channel's visible elements.
     ChannelGaussian,
-    /// Linear interpolation between the next visible elements.
-    Neighbours,
-    /// The matrix of low rank that fits the visible elements.
-    LowRank,
     /// Random numbers as before training, whatever is visible.
     Random,
     /// The elements of a public model of the same architecture; as [`Fill::ChannelMean`] where that

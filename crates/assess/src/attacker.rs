@@ -13,13 +13,11 @@ use crate::views::View;
 const N_SEEDS: u64 = 3;
 
 /// Fills for tensors that are encrypted in part.
-const FILLS: [Fill; 6] = [
+const FILLS: [Fill; 4] = [
     Fill::Zero,
     Fill::ChannelMean,
     Fill::RowMean,
     Fill::ChannelGaussian,
-    Fill::Neighbours,
-    Fill::LowRank,
 ];
 
 /// Fills if all tensors are encrypted whole, since no visible element tells anything about them.
@@ -338,8 +336,6 @@ fn name_of(fill: Fill) -> &'static str {
         Fill::ChannelMean => "channel mean",
         Fill::RowMean => "row mean",
         Fill::ChannelGaussian => "channel Gaussian",
-        Fill::Neighbours => "neighbours",
-        Fill::LowRank => "low rank",
         Fill::Random => "random",
         Fill::PublicBase => "public base",
     }

@@ -6,7 +6,6 @@ use onnxseal_plan::Role;
 use rand::Rng;
 
 use crate::assessment::Fill;
-use crate::attack::low_rank;
 use crate::hidden::HiddenTensor;
 use crate::weights::{Numbers, numbers};
 
@@ -55,14 +54,14 @@ impl Moments {
 }
 
 /// Replaces the encrypted numbers among a tensor's `values`. `limits` are the least and the largest
-/// of whole numbers. Returns a note if it did not do as asked.
+/// of whole numbers.
 pub(super) fn fill(
     tensor: &HiddenTensor,
     fill: Fill,
     limits: Option<(f32, f32)>,
     values: &mut [f32],
     random: &mut ChaCha8Rng,
-) -> Option<String> {
+) {
     let mask = tensor.mask();
     let view = View::of(&tensor.dims, values.len());
     let center = match limits {
@@ -98,7 +97,7 @@ pub(super) fn fill(
                 };
             }
         }
-        return None;
+        return;
     }
     let columns = view.columns.max(1);
     let all = Moments::of(visible(values, &mask, 0, 1));
@@ -121,8 +120,7 @@ pub(super) fn fill(
             let lines: Vec<Moments> = (0..view.columns).map(of_column).collect();
             put(values, &mask, |i| mean(&lines[i % columns]));
         }
-        // Completion begins with the means of channels.
-        Fill::ChannelMean | Fill::LowRank => {
+        Fill::ChannelMean => {
             let lines = channels(values);
             put(values, &mask, |i| mean(&lines[i / columns]));
         }
@@ -134,17 +132,9 @@ pub(super) fn fill(
                 moments.mean + moments.deviation * gaussian(random)
             });
         }
-        Fill::Neighbours => neighbours(values, &mask, view, all.mean),
         // `Random` is done above, and `PublicBase` elsewhere.
         Fill::Random | Fill::PublicBase => {}
     }
-    if fill == Fill::LowRank && !low_rank::complete(values, &mask, view.rows, view.columns) {
-        return Some(format!(
-            "{} is too large for completion by low rank and got channel means instead",
-            tensor.path
-        ));
-    }
-    None
 }
 
 /// Returns the visible ones of every `step`-th value from `first` on.
@@ -201,41 +191,6 @@ fn spread(tensor: &HiddenTensor) -> f32 {
     (2.0 / n_products.max(1) as f32).sqrt()
 }
 
-/// Interpolates between visible elements: along the row, or along the column if the whole row is
-/// encrypted.
-fn neighbours(values: &mut [f32], mask: &[bool], view: View, otherwise: f32) {
-    let View { rows, columns } = view;
-    let before = values.to_vec();
-    let row = |row: usize| row * columns..(row + 1) * columns;
-    let has_visible = |of: usize| mask[row(of)].iter().any(|hidden| !hidden);
-    let has_visible: Vec<bool> = (0..rows).map(has_visible).collect();
-    // Fills the encrypted places of a line, in rows with visible elements or in those without.
-    let mut along = |places: Vec<usize>, are_visible: bool| {
-        let known: Vec<usize> = (0..places.len()).filter(|i| !mask[places[*i]]).collect();
-        for (i, place) in places.iter().enumerate() {
-            if !mask[*place] || has_visible[place / columns.max(1)] != are_visible {
-                continue;
-            }
-            let next = known.partition_point(|at| *at < i);
-            let last = next.checked_sub(1).map(|at| known[at]);
-            values[*place] = match (last, known.get(next)) {
-                (Some(a), Some(b)) => {
-                    let share = (i - a) as f32 / (b - a) as f32;
-                    before[places[a]] * (1.0 - share) + before[places[*b]] * share
-                }
-                (Some(only), None) | (None, Some(&only)) => before[places[only]],
-                (None, None) => otherwise,
-            };
-        }
-    };
-    for column in 0..columns {
-        along((0..rows).map(|row| row * columns + column).collect(), false);
-    }
-    for of in 0..rows {
-        along(row(of).collect(), true);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use onnxseal_onnx::proto::tensor_proto::DataType;
@@ -284,7 +239,6 @@ mod tests {
         assert_eq!(of(Fill::Zero), [0.0; 6]);
         assert_eq!(of(Fill::ChannelMean), [3.0, mean, mean, mean, mean, 4.0]);
         assert_eq!(of(Fill::RowMean), [4.0, 2.0, 4.0, 4.0, 5.0, 5.0]);
-        assert_eq!(of(Fill::Neighbours), [2.0, 2.0, 4.0, 4.0, 5.0, 5.0]);
         let gaussian = filled(Fill::ChannelGaussian);
         assert_eq!((gaussian[0], gaussian[2]), (1.0, 3.0));
         assert!(gaussian[1] != 0.0 && (gaussian[1] - 3.0).abs() < 10.0);

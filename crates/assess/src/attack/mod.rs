@@ -2,7 +2,6 @@
 
 pub(crate) mod base;
 mod fill;
-mod low_rank;
 pub(crate) mod normal;
 pub(crate) mod probe;
 mod replace;
@@ -96,13 +95,7 @@ fn elements(
     for range in &tensor.ranges {
         values.get_mut(range.clone()).unwrap_or_default().fill(0.0);
     }
-    notes.extend(fill::fill(
-        tensor,
-        of_fill,
-        limits,
-        &mut values,
-        &mut random,
-    ));
+    fill::fill(tensor, of_fill, limits, &mut values, &mut random);
     for range in &tensor.ranges {
         encode(tensor.data_type, &values, range.clone(), &mut bytes);
     }
