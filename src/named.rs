@@ -108,3 +108,23 @@ fn is_one(one: &Location, other: &Location) -> bool {
     let is_same = matches!((one, other), (Location::File(one), Location::File(other)) if is_same_file(one, other));
     one == other || is_same || (one.lies_in(other) && other.lies_in(one))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn two_outputs_are_not_one_file() {
+        let at = |text| Location::parse(text).unwrap();
+        for (one, other, expected) in [
+            ("x", "x", true),
+            ("x", "./x", true),
+            ("-", "-", true),
+            ("x", "y", false),
+            ("x/y", "x", false),
+        ] {
+            assert_eq!(is_one(&at(one), &at(other)), expected, "{one} {other}");
+        }
+    }
+}

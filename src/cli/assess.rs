@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use onnxseal_core::{Location, Preset};
 use onnxseal_data::{DataOptions, Layout, Resize};
 
-use super::{Out, OutFolder, location, out, out_folder};
+use super::{Out, location, out};
 use crate::signing::OpeningArgs;
 
 /// Attack a model, to see what an attacker gets from its protected form
@@ -85,11 +85,7 @@ pub struct Assess {
     #[arg(long, value_name = "FILE", value_parser = out())]
     pub report: Option<Out<PathBuf>>,
 
-    /// Write the report's pictures into this folder, as SVG
-    #[arg(long, value_name = "DIR", value_parser = out_folder())]
-    pub plots: Option<OutFolder<PathBuf>>,
-
-    /// Replace files of --report and --plots that exist
+    /// Replace the file of --report if it exists
     #[arg(short, long)]
     pub force: bool,
 

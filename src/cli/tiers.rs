@@ -68,10 +68,6 @@ pub struct Tune {
     #[arg(long, value_name = "COMMAND")]
     pub metric_command: Option<String>,
 
-    /// Write the curve to this file, as SVG
-    #[arg(long, value_name = "FILE", value_parser = out())]
-    pub svg: Option<Out<PathBuf>>,
-
     /// Replace files that exist
     #[arg(short, long)]
     pub force: bool,

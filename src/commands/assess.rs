@@ -1,7 +1,6 @@
 //! `onnxseal assess`
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use onnxseal_assess::report::summary::{HEAD, Summary};
@@ -62,9 +61,6 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     })?;
     if let Some(page) = &page {
         page.write(report::html(&assessment).as_bytes())?;
-    }
-    if let Some(folder) = &args.plots {
-        write_plots(folder, &assessment, args.force)?;
     }
     match args.json {
         true => render::json(&assessment)?,
@@ -139,23 +135,6 @@ pub fn metric(command: &str) -> Result<CommandMetric> {
     } else {
         Ok(CommandMetric { command })
     }
-}
-
-/// Writes all pictures, or none if one of them may not be written.
-fn write_plots(folder: &Path, assessment: &Assessment, force: bool) -> Result<()> {
-    let plots = report::plots(assessment);
-    let plots: Vec<(PathBuf, String)> = plots
-        .into_iter()
-        .map(|(name, svg)| (folder.join(name), svg))
-        .collect();
-    let written = |path| Written::new(path, "plot", force);
-    for (path, _) in &plots {
-        written(path).check()?;
-    }
-    for (path, svg) in &plots {
-        written(path).write(svg.as_bytes())?;
-    }
-    Ok(())
 }
 
 /// Prints the table, the floors and the notes.

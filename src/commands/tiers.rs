@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use onnxseal_assess::report::curve::{CURVE_HEAD, TIER_HEAD, TuningSummary};
-use onnxseal_assess::report::curve_svg;
 use onnxseal_assess::{Metric, Options, Tuning, tune};
 use onnxseal_core::Policy;
 
@@ -24,13 +23,8 @@ pub fn run(args: &Tiers, quiet: bool) -> Result<()> {
 
 /// Finds shares, and writes the policy.
 fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
-    let written = |path, what| Written::new(path, what, args.force);
-    let output = written(&args.output, "policy");
+    let output = Written::new(&args.output, "policy", args.force);
     output.check()?;
-    let svg = args.svg.as_deref().map(|path| written(path, "plot"));
-    if let Some(svg) = &svg {
-        svg.check()?;
-    }
     let (mut policy, text) = base(args)?;
     if let Some(path) = &args.ranking {
         policy.set_ranking(files::read_ranking(path)?);
@@ -50,9 +44,6 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
         tune(&subject, &data, &policy, targets, &options, steps)
     })?;
     output.write(tuned.policy_text(&text).as_bytes())?;
-    if let Some(svg) = &svg {
-        svg.write(curve_svg(&tuned).as_bytes())?;
-    }
     if args.json {
         return render::json(&tuned);
     }

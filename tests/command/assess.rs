@@ -148,7 +148,8 @@ fn a_step_of_ci_fails_unless_all_that_was_named_holds() {
     ];
     let (_, err) = lab.expect(6, &[&assess.concat()[..], &["--preset", "strong"]].concat());
     assert!(
-        err.contains("strong: cannot tell: too few samples: ") && err.contains("about "),
+        err.contains("strong: cannot tell: too few samples, about ")
+            && err.contains(", on 30 samples"),
         "{err}"
     );
 }
@@ -364,12 +365,12 @@ fn a_metric_may_be_a_program() {
 }
 
 #[test]
-fn reports_and_pictures_replace_nothing_without_being_told() {
+fn reports_replace_nothing_without_being_told() {
     if !lab::has_onnxruntime() {
         return;
     }
     let lab = digits(CNN);
-    let more = ["--preset", "full", "--report", "r.html", "--plots", "plots"];
+    let more = ["--preset", "full", "--report", "r.html"];
     let args = [&["assess", CNN, "-q"][..], &DATA, &more].concat();
     lab.expect(0, &args);
     let page = fs::read_to_string(lab.path("r.html")).unwrap();
@@ -378,8 +379,6 @@ fn reports_and_pictures_replace_nothing_without_being_told() {
             .to_ascii_lowercase()
             .starts_with("<!doctype html>")
     );
-    let plots: Vec<_> = fs::read_dir(lab.path("plots")).unwrap().collect();
-    assert!(!plots.is_empty());
     let (_, err) = lab.expect(2, &args);
     assert!(err.contains("r.html exists already"), "{err}");
     lab.expect(0, &[&args[..], &["--force"]].concat());

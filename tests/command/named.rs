@@ -51,11 +51,6 @@ const COMMANDS: &[(&str, &[&str])] = &[
          --policy @policy --ranking @ranking",
         &["--output"],
     ),
-    (
-        "tiers tune @model.onnx -i @identity --target a=0.5 --data @data.npz --labels @labels.npy \
-         --policy @policy --ranking @ranking --output new",
-        &["--svg"],
-    ),
     ("inputs keygen --block 4 -R @recipients", &["--output"]),
     (
         "inputs rewrite @model.onnx --key @key -i @identity",
@@ -107,8 +102,8 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Options for what is written, and those for folders of what never replaces a file that is read.
-const OUTPUTS: [&str; 5] = ["--output", "--report", "--svg", "--inputs", "--plots"];
+/// Options for what is written.
+const OUTPUTS: [&str; 3] = ["--output", "--report", "--inputs"];
 
 /// A lab with a model whose weights lie in `w.bin`, and other files that commands read.
 fn files_to_read() -> Lab {
@@ -220,31 +215,13 @@ fn all_commands_that_write_are_in_the_list() {
         let (help, _) = lab.expect(0, &[&words[..], &["--help"]].concat());
         for output in OUTPUTS {
             // Folders, in which each file is looked at before it is written.
-            let is_folder = output == "--plots" || words == ["man"];
+            let is_folder = words == ["man"];
             let has = help.contains(&format!("{output} <"));
             let entry = format!("{} {output}", words.join(" "));
             assert!(!has || is_folder || known.contains(&entry), "{entry}");
         }
     }
-    assert_eq!(known.len(), 23);
-}
-
-#[test]
-fn two_outputs_are_not_one_file() {
-    let lab = files_to_read();
-    let tune = [
-        "tiers",
-        "tune",
-        "model.onnx",
-        "--target",
-        "a=0.5",
-        "--data",
-        "data.npz",
-    ];
-    for (one, other) in [("x", "x"), ("x", "./x"), ("-", "-"), ("-", "/dev/stdout")] {
-        let (_, err) = lab.expect(2, &[&tune[..], &["-o", one, "--svg", other]].concat());
-        assert!(err.contains("two outputs"), "{err}");
-    }
+    assert_eq!(known.len(), 22);
 }
 
 #[test]
@@ -494,7 +471,6 @@ fn what_has_several_files_goes_to_no_stream() {
             "-",
         ][..],
         &["man", "-o", "-"],
-        &["assess", "model.onnx", "--plots", "-"],
     ] {
         let (_, err) = lab.expect(2, args);
         assert!(err.contains("folder"), "{err}");

@@ -375,8 +375,6 @@ mod tuning {
             "base.toml",
             "-o",
             "tiers.toml",
-            "--svg",
-            "curve.svg",
         ];
         let args = [&TUNE[..], &more].concat();
         let (out, _) = lab.expect(0, &args);
@@ -389,9 +387,6 @@ mod tuning {
         ] {
             assert!(out.contains(said), "{said:?} is not in\n{out}");
         }
-        let svg = fs::read_to_string(lab.path("curve.svg")).unwrap();
-        assert!(svg.starts_with("<?xml") && svg.trim_end().ends_with("</svg>"));
-        assert!(svg.contains("trial") && svg.contains("The dashed line is the floor"));
         // Nothing is replaced unless that is asked for.
         let (_, error) = lab.expect(2, &args);
         assert!(error.contains("exists already"), "{error}");

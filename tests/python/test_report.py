@@ -46,10 +46,10 @@ frame.addEventListener("load", () => {
 
 @pytest.fixture(scope="module")
 def report(tool, tmp_path_factory):
-    """A page and its pictures."""
+    """A page."""
     folder = tmp_path_factory.mktemp("report")
     data = ["--data", MODELS / "digits_test.csv", "--scale", "16"]
-    tool("assess", MODELS / "digits_cnn.onnx", *data, "--report", folder / "page.html", "--plots", folder)
+    tool("assess", MODELS / "digits_cnn.onnx", *data, "--report", folder / "page.html")
     return folder
 
 
@@ -77,10 +77,7 @@ def first_pixel(path):
 
 
 def test_it_is_xml(report):
-    files = [report / "page.html", *report.glob("*.svg")]
-    assert len(files) == 4
-    for file in files:
-        xml.etree.ElementTree.parse(file)
+    xml.etree.ElementTree.parse(report / "page.html")
 
 
 @needs_browser
@@ -114,11 +111,3 @@ def test_paper(report, tmp_path):
     page = (report / "page.html").as_uri()
     browse(tmp_path / "profile", "--no-pdf-header-footer", f"--print-to-pdf={paper}", page)
     assert paper.read_bytes().startswith(b"%PDF-")
-
-
-@needs_browser
-def test_pictures(report, tmp_path):
-    for picture in report.glob("*.svg"):
-        shot = tmp_path / f"{picture.stem}.png"
-        browse(tmp_path / "profile", "--window-size=1500,1200", f"--screenshot={shot}", picture.as_uri())
-        assert first_pixel(shot) == (255, 255, 255)

@@ -107,7 +107,7 @@ fn delta() {
     options.base = PublicModel::Known(&base);
     let assessment = judge(&subject, &data, &options);
     for candidate in &assessment.candidates {
-        let probe = candidate.base_probe(100).unwrap();
+        let probe = candidate.probe(100, true).unwrap();
         println!(
             "{} of a fine-tuned model, probe on the public base: {:.3} at {:.1} % (at most {:.3} + 0.05, what full leaves)",
             candidate.name,
@@ -142,7 +142,7 @@ fn line(name: &str, assessment: &Assessment) {
                 .best_fill_attack()
                 .and_then(|row| row.measure.as_ref()),
         );
-        let probe = candidate.probe(100);
+        let probe = candidate.probe(100, false);
         println!(
             "{name} ({:.3}): fill {fill:.3} over {constant:.3}, probe {:.3} over {:.3}, {:.1} % of {} bytes: {}",
             assessment.original.value,
@@ -158,7 +158,7 @@ fn line(name: &str, assessment: &Assessment) {
 /// Against the bounds above, whatever the number of samples.
 fn verdict(candidate: &Candidate, fill: f64, constant: f64) -> &'static str {
     let probe = candidate
-        .probe(100)
+        .probe(100, false)
         .and_then(|row| Some((row.measure.as_ref()?.value, row.floor)));
     match fill <= constant + 0.1 && probe.is_none_or(|(value, floor)| value <= floor + 0.05) {
         true => "met",

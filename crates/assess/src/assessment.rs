@@ -4,10 +4,10 @@
 //! All types serialise. Shares and rates are from 0 to 1. Tables, JSON and pictures come from an
 //! [`Assessment`] alone.
 
-use std::fmt;
-
 use onnxseal_plan::Preset;
 use serde::Serialize;
+
+pub use crate::verdict::{Doubt, Verdict};
 
 /// The number of parts in a [strip](OperatorRow::strip).
 pub const STRIP_BINS: usize = 64;
@@ -344,103 +344,6 @@ pub enum Fill {
     PublicBase,
 }
 
-/// Whether a candidate holds against an attack, or against all.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "verdict")]
-#[non_exhaustive]
-pub enum Verdict {
-    /// The original is better than the floor by twice the margin or more, and the attack's interval
-    /// ends at most the margin above the floor.
-    Holds {
-        /// Whether it holds only if the model has no public ancestor, because none was tried. Only
-        /// candidates have this.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
-        if_no_public_base: bool,
-    },
-    /// The samples show neither.
-    CannotTell(Doubt),
-    /// The value is above the floor plus the margin, or nothing is encrypted.
-    Leaks,
-}
-
-/// Why there is no verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "reason")]
-#[non_exhaustive]
-pub enum Doubt {
-    /// The original is not better than the floor by twice the margin: there is nothing to protect
-    /// that these samples show.
-    NoGap,
-    /// There are too few samples.
-    TooFewSamples {
-        /// The approximate number that would be enough, if any would.
-        needed_samples: Option<u64>,
-    },
-    /// Inputs have NaN.
-    NanInputs,
-    /// The inputs are random numbers.
-    RandomInputs,
-    /// The samples are whole numbers, the model takes floats, and nobody said how it scales them.
-    Unscaled,
-    /// Weights are in clear, and nobody said whether there is a public base.
-    NoBase,
-    /// No probe was tried with at least a label for each class.
-    NoProbe,
-    /// No fill, or this attack, gave a number.
-    NotMeasured,
-}
-
-impl Verdict {
-    /// Holds, under no condition.
-    pub(crate) fn holds() -> Verdict {
-        Verdict::Holds {
-            if_no_public_base: false,
-        }
-    }
-
-    /// Returns 0 for the best verdict, 2 for the worst.
-    pub fn rank(self) -> u8 {
-        match self {
-            Verdict::Holds { .. } => 0,
-            Verdict::CannotTell(_) => 1,
-            Verdict::Leaks => 2,
-        }
-    }
-
-    /// Returns the verdict without reason or condition.
-    pub fn word(self) -> &'static str {
-        ["holds", "cannot tell", "leaks"][usize::from(self.rank())]
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())?;
-        match self {
-            Verdict::Holds {
-                if_no_public_base: true,
-            } => f.write_str(", if no public ancestor exists"),
-            Verdict::CannotTell(doubt) => write!(f, ": {doubt}"),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Doubt::NoGap => "the original is hardly better than a floor",
-            Doubt::TooFewSamples { .. } => "too few samples",
-            Doubt::NanInputs => "some inputs are NaN",
-            Doubt::RandomInputs => "the inputs are random numbers",
-            Doubt::Unscaled => "nobody said how values are scaled",
-            Doubt::NoBase => "no public base was tried",
-            Doubt::NoProbe => "too few labels for a probe",
-            Doubt::NotMeasured => "no attack gave a number",
-        })
-    }
-}
-
 /// One operator that owns weights.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -524,17 +427,8 @@ impl Candidate {
             .map_or(0.0, |measure| measure.value)
     }
 
-    /// Returns the probe with `n_labels` labels, without the public base.
-    pub fn probe(&self, n_labels: usize) -> Option<&AttackRow> {
-        self.probe_by(n_labels, false)
-    }
-
-    /// Returns the probe with `n_labels` labels and the public base.
-    pub fn base_probe(&self, n_labels: usize) -> Option<&AttackRow> {
-        self.probe_by(n_labels, true)
-    }
-
-    fn probe_by(&self, wanted: usize, has_base: bool) -> Option<&AttackRow> {
+    /// Returns the probe with `wanted` labels, with the public base or without.
+    pub fn probe(&self, wanted: usize, has_base: bool) -> Option<&AttackRow> {
         let is_it = |row: &&AttackRow| {
             matches!(row.attack, Attack::Probe { n_labels, .. } if n_labels == wanted)
                 && row.attack.has_base() == has_base

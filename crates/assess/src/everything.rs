@@ -1,5 +1,7 @@
 //! Every tensor of a model, hidden: what floors replace, whatever a policy encrypts.
 
+use std::ops::Range;
+
 use onnxseal_engine::Files;
 use onnxseal_onnx::edit::{set_elements, with_lengths};
 use onnxseal_onnx::model::{Payload, Tensor, TensorRole, Unpatchable};
@@ -40,23 +42,15 @@ impl Everything {
         let mut files = subject.files().clone();
         let model = subject.located()?;
         let classified = classify(&model);
-        let is_hidden = |(tensor, of): (&Tensor<'_>, &Classified<'_>)| {
+        let is_hidden = |i: &usize| {
+            let (tensor, of) = (&model.tensors[*i], &classified[*i]);
             let is_int = matches!(tensor.data_type, DataType::Int32 | DataType::Int64);
             !(keeps_short && is_int && tensor.n_elements <= 16) && !is_needed(&model, tensor, of)
         };
-        let is_hidden: Vec<bool> = model
-            .tensors
-            .iter()
-            .zip(&classified)
-            .map(is_hidden)
-            .collect();
-        let hidden = model
-            .tensors
-            .iter()
-            .zip(&is_hidden)
-            .filter(|(_, is_hidden)| **is_hidden);
+        let n = model.tensors.len().min(classified.len());
+        let hidden: Vec<usize> = (0..n).filter(is_hidden).collect();
         let mut changes = Vec::new();
-        for (tensor, _) in hidden {
+        for tensor in hidden.iter().map(|i| &model.tensors[*i]) {
             if let Some(raw) = raw(&files.model, tensor).map_err(broken(&subject.name))? {
                 let set = set_elements(&files.model, tensor, &raw);
                 changes.extend(set.map_err(broken(&subject.name))?);
@@ -65,33 +59,27 @@ impl Everything {
         if !changes.is_empty() {
             let edits = with_lengths(&files.model, changes).map_err(broken(&subject.name))?;
             let (mut edited, mut at) = (Vec::with_capacity(files.model.len()), 0);
+            let between = |range: Range<usize>| files.model.get(range).unwrap_or_default();
             for (taken, text) in edits {
-                edited.extend_from_slice(
-                    files
-                        .model
-                        .get(at..taken.start as usize)
-                        .unwrap_or_default(),
-                );
+                edited.extend_from_slice(between(at..taken.start as usize));
                 edited.extend_from_slice(&text);
                 at = taken.end() as usize;
             }
-            edited.extend_from_slice(files.model.get(at..).unwrap_or_default());
+            edited.extend_from_slice(between(at..files.model.len()));
             files.model = edited.into();
         }
         // The same tensors in the same order, elsewhere.
         let edited = located(&subject.name, &files.model)?;
-        let tensors = edited.tensors.iter().zip(&classified).zip(&is_hidden);
-        let tensors = tensors.filter(|(_, is_hidden)| **is_hidden);
-        let tensors = tensors.filter_map(|((tensor, of), _)| hidden_tensor(&model, tensor, of));
+        let tensors = hidden.iter().filter_map(|i| {
+            let (tensor, of) = (edited.tensors.get(*i)?, &classified[*i]);
+            hidden_tensor(&model, tensor, of)
+        });
         let tensors: Vec<HiddenTensor> = tensors.collect();
         let hidden = Hidden {
             weight_bytes: tensors.iter().map(HiddenTensor::bytes).sum(),
             tensors,
             operators: Vec::new(),
         };
-        drop(edited);
-        drop(classified);
-        drop(model);
         Ok(Everything { files, hidden })
     }
 }

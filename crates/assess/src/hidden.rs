@@ -58,18 +58,12 @@ pub struct HiddenTensor {
 
 impl Hidden {
     /// Finds the elements of a model that `policy` encrypts.
-    ///
-    /// # Errors
-    /// [`Error::Policy`](crate::Error::Policy), [`Error::Model`](crate::Error::Model).
     pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
         Hidden::of_policy_above(subject, policy, 0)
     }
 
     /// Finds the elements that `policy` encrypts for tiers above `tier`, which the key of that tier
     /// does not open. Tier 0 stands for no key.
-    ///
-    /// # Errors
-    /// As [`of_policy`](Hidden::of_policy).
     pub fn of_policy_above(subject: &Subject, policy: &Policy, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         let score = |wanted: &[Wanted]| {
@@ -84,9 +78,6 @@ impl Hidden {
 
     /// Finds the elements of a protected model that are encrypted for tiers above `tier`; none in a
     /// model that is not protected.
-    ///
-    /// # Errors
-    /// As [`of_policy`](Hidden::of_policy).
     pub fn of_protected_above(subject: &Subject, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         // This plan supplies the operators, and the weights in clear.

@@ -51,6 +51,7 @@ mod sealed;
 pub mod stats;
 mod subject;
 pub mod tune;
+mod verdict;
 mod verdicts;
 mod views;
 mod weights;

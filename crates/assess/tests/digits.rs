@@ -111,7 +111,7 @@ fn an_lstm_of_which_some_is_encrypted_is_repaired_by_zeros() {
     let some = &assessment.candidates[0];
     assert_eq!(some.verdict, Verdict::Leaks);
     assert!((some.share - 0.15).abs() < 0.05, "{}", some.share);
-    let probe = some.probe(100).unwrap().measure.as_ref().unwrap();
+    let probe = some.probe(100, false).unwrap().measure.as_ref().unwrap();
     assert_eq!(probe.n_samples, 100);
     assert!(assessment.data.dropped_sizes.contains(&1000));
     let full = &assessment.candidates[1];
@@ -304,7 +304,7 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     let got: Vec<f64> = found
         .candidates
         .iter()
-        .map(|row| value(row.base_probe(100)))
+        .map(|row| value(row.probe(100, true)))
         .collect();
     let names: Vec<&str> = found
         .candidates
@@ -336,7 +336,7 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     options.candidates = vec![Preset::Light.into()];
     let of_base = assess(&base, Some(&data), &options, &Silent).unwrap();
     assert_eq!(floor(&of_base, FloorKind::BaseProbe), black_box);
-    assert_eq!(value(of_base.candidates[0].base_probe(100)), black_box);
+    assert_eq!(value(of_base.candidates[0].probe(100, true)), black_box);
     let no_gap = Verdict::CannotTell(Doubt::NoGap);
     assert_eq!(of_base.candidates[0].verdict, no_gap);
     let mut notes = of_base.notes.iter();
@@ -419,9 +419,9 @@ fn without_labels_or_data_agreement_is_measured() {
         (assessment.metric.kind, assessment.original.value),
         (MetricKind::Agreement, 1.0)
     );
-    assert!(assessment.candidates[0].probe(100).is_some());
+    assert!(assessment.candidates[0].probe(100, false).is_some());
     let assessment = assess(&subject, None, &only(Preset::Light), &Silent).unwrap();
-    assert!(assessment.data.is_random && assessment.candidates[0].probe(100).is_none());
+    assert!(assessment.data.is_random && assessment.candidates[0].probe(100, false).is_none());
     assert!(assessment.notes[0].contains("random"));
 }
 

@@ -6,37 +6,17 @@ use super::text::{element, escaped};
 pub(super) const PANEL: f64 = 330.0;
 /// Size of most text, as in `picture.svg`.
 pub(super) const FONT: f64 = 12.0;
-/// Space between panels.
-const GAP: f64 = 32.0;
-/// Space around the picture in a separate file.
-const MARGIN: f64 = 20.0;
 
 // The page's colours, which follow the reader's scheme: `page.css` has them.
 pub(super) const BACKGROUND: &str = "var(--background)";
 pub(super) const INK: &str = "var(--ink)";
 pub(super) const SOFT: &str = "var(--soft)";
 pub(super) const TRACK: &str = "var(--track)";
-pub(super) const HOLDS: &str = "var(--holds)";
-pub(super) const UNKNOWN: &str = "var(--unknown)";
-pub(super) const LEAKS: &str = "var(--leaks)";
 pub(super) const ENCRYPTED: &str = "var(--encrypted)";
-
-/// The colours for files, since few programs besides browsers know variables.
-const PLAIN: [(&str, &str); 8] = [
-    (BACKGROUND, "#ffffff"),
-    (INK, "#1b1b1f"),
-    (SOFT, "#50545c"),
-    (TRACK, "#e4e7ec"),
-    (HOLDS, "#0072b2"),
-    (UNKNOWN, "#6e6e6e"),
-    (LEAKS, "#bf4a00"),
-    (ENCRYPTED, "#5e3a94"),
-];
 
 /// SVG elements with their size, and their contents in words.
 pub(super) struct Drawing {
     body: String,
-    pub width: f64,
     height: f64,
     words: String,
 }
@@ -46,52 +26,28 @@ impl Drawing {
     pub(super) fn new(height: f64, body: String, words: impl Into<String>) -> Drawing {
         Drawing {
             body,
-            width: PANEL,
             height,
             words: words.into(),
         }
     }
 
-    /// Adds a drawing at a place, and grows to contain it.
-    fn add(&mut self, x: f64, y: f64, part: &Drawing) {
-        self.body += &format!("<g transform=\"translate({x} {y})\">{}</g>", part.body);
-        self.width = self.width.max(x + part.width);
-        self.height = self.height.max(y + part.height);
-        if !self.words.is_empty() && !part.words.is_empty() {
-            self.words.push(' ');
-        }
-        self.words += &part.words;
-    }
-
     /// Puts drawings below each other.
     pub(super) fn stacked(parts: impl IntoIterator<Item = Drawing>) -> Drawing {
         let mut whole = Drawing::new(0.0, String::new(), "");
-        for part in parts {
-            whole.add(0.0, whole.height, &part);
-        }
-        whole
-    }
-
-    /// Puts panels in rows of four.
-    pub(super) fn side_by_side(panels: impl IntoIterator<Item = Drawing>) -> Drawing {
-        let mut whole = Drawing::new(0.0, String::new(), "");
-        let mut y = 0.0;
-        for (i, panel) in panels.into_iter().enumerate() {
-            if i > 0 && i % 4 == 0 {
-                y = whole.height + GAP;
+        for Drawing {
+            body,
+            height,
+            words,
+        } in parts
+        {
+            whole.body += &format!("<g transform=\"translate(0 {})\">{body}</g>", whole.height);
+            whole.height += height;
+            if !whole.words.is_empty() && !words.is_empty() {
+                whole.words.push(' ');
             }
-            whole.add((i % 4) as f64 * (PANEL + GAP), y, &panel);
+            whole.words += &words;
         }
         whole
-    }
-
-    /// Puts a heading above.
-    pub(super) fn headed(self, heading: &str) -> Drawing {
-        let text = cut(heading, self.width, 16.0);
-        let text =
-            format!(r#"<text y="18" font-size="16" font-weight="700" fill="{INK}">{text}</text>"#);
-        let heading = Drawing::new(30.0, text, format!("{heading}."));
-        Drawing::stacked([heading, self])
     }
 
     /// Makes the SVG element; `id` begins the ids in it.
@@ -99,28 +55,12 @@ impl Drawing {
         format!(
             include_str!("picture.svg"),
             id = id,
-            width = self.width,
+            width = PANEL,
             height = self.height,
             title = escaped(title),
             words = escaped(&self.words),
             body = self.body,
         )
-    }
-
-    /// Makes the SVG file, with a margin, a background and the title.
-    pub(super) fn file(self, title: &str) -> String {
-        let picture = self.headed(title);
-        let (width, height) = (picture.width + 2.0 * MARGIN, picture.height + 2.0 * MARGIN);
-        let background = rectangle(0.0, 0.0, width, height, BACKGROUND);
-        let mut whole = Drawing::new(height, background, "");
-        whole.width = width;
-        whole.add(MARGIN, MARGIN, &picture);
-        let svg = whole.svg("picture", title);
-        // With quotes, only attributes match: in a model's names quotes are escaped.
-        let svg = PLAIN.iter().fold(svg, |svg, (variable, colour)| {
-            svg.replace(&format!("\"{variable}\""), &format!("\"{colour}\""))
-        });
-        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}")
     }
 }
 

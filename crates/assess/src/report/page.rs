@@ -85,7 +85,7 @@ fn side_by_side(assessment: &Assessment) -> String {
         let opens = candidate.opening.map(|opening| seconds(opening.seconds));
         let cells = [
             candidate.name.clone(),
-            verdict(candidate.verdict),
+            candidate.verdict.to_string(),
             decides.unwrap_or("no attack was tried".to_owned()),
             bytes(candidate.encrypted_bytes),
             percent(candidate.share),
@@ -148,7 +148,7 @@ fn figures(assessment: &Assessment, candidate: &Candidate) -> String {
             row.name.clone(),
             got.unwrap_or("not tried".to_owned()),
             format!("{floor} ({kind})"),
-            judged.map_or("–".to_owned(), verdict),
+            judged.map_or("–".to_owned(), |verdict| verdict.to_string()),
             remarks(assessment, row),
         ];
         (judged, cells)

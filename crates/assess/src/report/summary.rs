@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::text::{base_warning, difference, floor, floor_kind, percent, seconds, value};
+use super::text::{base_warning, bytes, difference, floor, floor_kind, percent, seconds, value};
 use crate::assessment::{
     Assessment, AttackRow, Candidate, Doubt, Floor, FloorKind, Measure, MetricKind, Verdict,
 };
@@ -178,10 +178,7 @@ impl Assessment {
                     Some(_) => format!("the interval may end up to {margin} above it"),
                     None => format!("it may be up to {margin} above it"),
                 };
-                format!(
-                    "{text}{anyway}; {allowed}{}",
-                    enough(candidate.verdict, got)
-                )
+                format!("{text}{anyway}; {allowed}, on {} samples", got.n_samples)
             }
         })
     }
@@ -202,6 +199,10 @@ impl Assessment {
                     }
                     FloorKind::Base | FloorKind::BaseProbe => {
                         "with the public base, these samples show nothing that is worth protecting"
+                    }
+                    FloorKind::FullRandom => {
+                        "check labels, scaling and the order of axes, or the model keeps what it knows where nothing \
+                         replaces it: in single numbers, strings or settings of nodes"
                     }
                     _ => "check labels, scaling and the order of axes",
                 };
@@ -249,30 +250,7 @@ impl Assessment {
     }
 }
 
-/// Says how many samples would be enough, if there are too few.
-fn enough(verdict: Verdict, got: &Measure) -> String {
-    let there = got.n_samples;
-    match verdict {
-        Verdict::CannotTell(Doubt::TooFewSamples {
-            needed_samples: Some(n),
-        }) => format!("; about {n} samples to measure on would decide, and there are {there}"),
-        Verdict::CannotTell(_) => format!("; more samples may decide, and there are {there}"),
-        _ => String::new(),
-    }
-}
-
 /// Replaces no-break spaces, because people search terminals for text that they can type.
 fn plain(text: String) -> String {
     text.replace('\u{a0}', " ")
-}
-
-/// Formats bytes: `123 B`, `12.34 KiB`.
-fn bytes(n: u64) -> String {
-    match n.checked_ilog2().unwrap_or(0) {
-        0..10 => format!("{n} B"),
-        10..20 => format!("{:.2} KiB", n as f64 / f64::from(1 << 10)),
-        20..30 => format!("{:.2} MiB", n as f64 / f64::from(1 << 20)),
-        30..40 => format!("{:.2} GiB", n as f64 / f64::from(1 << 30)),
-        _ => format!("{:.2} TiB", n as f64 / 2_f64.powi(40)),
-    }
 }

@@ -1,8 +1,7 @@
 //! Formats numbers and names for people.
 
 use crate::assessment::{
-    Assessment, AttackRow, Doubt, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase,
-    Verdict,
+    Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
 };
 
 /// Returns the line before every verdict if no public base was tried.
@@ -41,13 +40,14 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// Formats bytes: `1234 bytes`, `12.3 KB`.
+/// Formats bytes: `123 B`, `12.34 KiB`.
 pub(super) fn bytes(n: u64) -> String {
-    match n as f64 {
-        _ if n < 10_000 => format!("{n}\u{a0}bytes"),
-        n if n < 1e6 => format!("{:.1}\u{a0}KB", n / 1e3),
-        n if n < 1e9 => format!("{:.1}\u{a0}MB", n / 1e6),
-        n => format!("{:.2}\u{a0}GB", n / 1e9),
+    match n.checked_ilog2().unwrap_or(0) {
+        0..10 => format!("{n}\u{a0}B"),
+        10..20 => format!("{:.2}\u{a0}KiB", n as f64 / f64::from(1 << 10)),
+        20..30 => format!("{:.2}\u{a0}MiB", n as f64 / f64::from(1 << 20)),
+        30..40 => format!("{:.2}\u{a0}GiB", n as f64 / f64::from(1 << 30)),
+        _ => format!("{:.2}\u{a0}TiB", n as f64 / 2_f64.powi(40)),
     }
 }
 
@@ -140,16 +140,6 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
         Verdict::Holds { .. } => "holds",
         Verdict::CannotTell(_) => "unknown",
         Verdict::Leaks => "leaks",
-    }
-}
-
-/// Puts a verdict in words.
-pub(super) fn verdict(verdict: Verdict) -> String {
-    match verdict {
-        Verdict::CannotTell(Doubt::TooFewSamples {
-            needed_samples: Some(n),
-        }) => format!("{verdict}; about {n} would do"),
-        other => other.to_string(),
     }
 }
 
