@@ -5,7 +5,7 @@ use std::time::Instant;
 use onnxseal_data::DataSet;
 use onnxseal_plan::Policy;
 
-use crate::assessment::{Assessment, Candidate, Fill, Floor, FloorKind, PublicBase};
+use crate::assessment::{Assessment, Candidate, Doubt, Fill, Floor, FloorKind, PublicBase};
 use crate::attack::base::Base;
 use crate::attack::normal::convolutions;
 use crate::attack::{Instead, variant};
@@ -80,7 +80,7 @@ fn assess_on(
         original: &bench.original,
         margin: bench.margin,
         is_rate: bench.judge.is_rate(),
-        doubt: bench.doubt(),
+        doubt: (bench.doubt()).or(everything.lacks_some.then_some(Doubt::Unreplaced)),
         base: options.base,
     };
     let mut assessed = Vec::new();
@@ -177,7 +177,7 @@ fn everything(bench: &Bench<'_>) -> Result<Everything> {
 
 /// Matches the public model to the weights of the model, and measures it.
 fn base(bench: &Bench<'_>, everything: &Everything, public: &Subject) -> Result<Base> {
-    let (subject, Everything { files, hidden }) = (bench.subject, everything);
+    let (subject, Everything { files, hidden, .. }) = (bench.subject, everything);
     let mut base = Base::of(hidden, public)?;
     let alone = variant(files, hidden, Instead::Base(&base), 0).files;
     base.is_same = alone == *files;

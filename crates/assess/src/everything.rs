@@ -7,7 +7,7 @@ use onnxseal_onnx::edit::{set_elements, with_lengths};
 use onnxseal_onnx::model::{Payload, Tensor, TensorRole, Unpatchable};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{Model, detail, element_bits};
-use onnxseal_plan::{Classified, Role, Slot, classify, role};
+use onnxseal_plan::{Classified, Consumer, Role, Slot, classify, role};
 
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
@@ -33,6 +33,8 @@ pub(crate) struct Everything {
     pub(crate) files: Files,
     /// Every tensor of two or more elements in these, whole, but what the graph's shapes need.
     pub(crate) hidden: Hidden,
+    /// Whether over a hundredth keeps its values: single numbers, strings, lists in attributes.
+    pub(crate) lacks_some: bool,
 }
 
 impl Everything {
@@ -45,7 +47,9 @@ impl Everything {
         let is_hidden = |i: &usize| {
             let (tensor, of) = (&model.tensors[*i], &classified[*i]);
             let is_int = matches!(tensor.data_type, DataType::Int32 | DataType::Int64);
-            !(keeps_short && is_int && tensor.n_elements <= 16) && !is_needed(&model, tensor, of)
+            let is_place = tensor.place == TensorRole::SparseIndices;
+            let is_short = keeps_short && is_int && tensor.n_elements <= 16;
+            tensor.n_elements > 1 && !(is_short || is_place || is_shape(&model, of))
         };
         let n = model.tensors.len().min(classified.len());
         let hidden: Vec<usize> = (0..n).filter(is_hidden).collect();
@@ -80,29 +84,36 @@ impl Everything {
             tensors,
             operators: Vec::new(),
         };
-        Ok(Everything { files, hidden })
+        let kept = model
+            .tensors
+            .iter()
+            .zip(&classified)
+            .map(|(tensor, of)| match tensor.payload {
+                Payload::Unpatchable(Unpatchable::Strings) => tensor.len,
+                _ if tensor.n_elements < 2 && !is_shape(&model, of) => of.bytes,
+                _ => 0,
+            });
+        let kept = kept.fold(model.plain_constants.bytes, u64::saturating_add);
+        Ok(Everything {
+            files,
+            lacks_some: kept.saturating_mul(100) > hidden.weight_bytes,
+            hidden,
+        })
     }
 }
 
-/// Returns whether a tensor keeps its values: those of one element, places in a sparse tensor, and
-/// shapes.
-fn is_needed(model: &Model<'_>, tensor: &Tensor<'_>, of: &Classified<'_>) -> bool {
-    let is_shape = |node: usize, slot: &Slot<'_>| {
-        let node = model.nodes.get(node).filter(|node| node.domain.is_empty());
-        let (Some(node), Slot::Input(slot)) = (node, slot) else {
+/// Returns whether only inputs in [`SHAPES`] read a tensor.
+fn is_shape(model: &Model<'_>, of: &Classified<'_>) -> bool {
+    let is_it = |consumer: &Consumer<'_>| {
+        let node = model.nodes.get(consumer.node.index());
+        let (Some(node), Slot::Input(slot)) = (node, consumer.slot) else {
             return false;
         };
         let row = SHAPES.iter().find(|(op_type, _)| *op_type == node.op_type);
-        row.is_some_and(|(_, slots)| slots.contains(slot))
-            || (node.op_type.starts_with("Reduce") && *slot == 1)
+        let is_axes = node.op_type.starts_with("Reduce") && slot == 1;
+        node.domain.is_empty() && (is_axes || row.is_some_and(|(_, slots)| slots.contains(&slot)))
     };
-    tensor.n_elements < 2
-        || tensor.place == TensorRole::SparseIndices
-        || (!of.consumers.is_empty()
-            && of
-                .consumers
-                .iter()
-                .all(|of| is_shape(of.node.index(), &of.slot)))
+    !of.consumers.is_empty() && of.consumers.iter().all(is_it)
 }
 
 /// Returns the elements as `raw_data` has them, if they cannot be replaced where they are; zeros
@@ -255,9 +266,20 @@ mod tests {
             [0, 0x3C, 0, 0x41, 0x66, 0x2E, 0, 0xC0]
         );
 
+        assert!(!all.lacks_some);
+        let mut numbers = GraphBuilder::new("g").initializer(weights("raw", &[16, 16], 1));
+        let names: Vec<String> = (0..10).map(|i| format!("n{i}")).collect();
+        for name in &names {
+            numbers = numbers.initializer(weights(name, &[1], 2));
+        }
+        let inputs: Vec<&str> = names.iter().map(String::as_str).chain(["raw"]).collect();
+        let numbers = numbers.node(node("Mystery", &inputs, &["y"])).encode();
+        let numbers = Subject::from_files("n".to_owned(), Files::new(&numbers, Vec::new()));
+        assert!(Everything::of(&numbers.unwrap(), false).unwrap().lacks_some);
+
         let without_short = Everything::of(&subject, true).unwrap().hidden;
         assert!(without_short.tensors.iter().all(|of| of.name != "whole"));
-        assert_eq!(without_short.tensors.len() + 1, names.len());
+        assert_eq!(without_short.tensors.len() + 1, all.hidden.tensors.len());
         assert!(all.hidden.covers(&without_short) && !without_short.covers(&all.hidden));
     }
 }

@@ -116,10 +116,3 @@ pub trait Progress: Sync {
 pub struct Silent;
 
 impl Progress for Silent {}
-
-/// Cancels the call when it is set, and ignores progress.
-impl Progress for std::sync::atomic::AtomicBool {
-    fn is_cancelled(&self) -> bool {
-        self.load(std::sync::atomic::Ordering::Relaxed)
-    }
-}

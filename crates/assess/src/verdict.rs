@@ -42,6 +42,8 @@ pub enum Doubt {
     RandomInputs,
     /// The samples are whole numbers, the model takes floats, and nobody said how it scales them.
     Unscaled,
+    /// Over a hundredth keeps its values in floors: single numbers, strings, lists in attributes.
+    Unreplaced,
     /// Weights are in clear, and nobody said whether there is a public base.
     NoBase,
     /// No probe was tried with at least a label for each class.
@@ -100,6 +102,7 @@ impl fmt::Display for Doubt {
             Doubt::NanInputs => "some inputs are NaN",
             Doubt::RandomInputs => "the inputs are random numbers",
             Doubt::Unscaled => "nobody said how values are scaled",
+            Doubt::Unreplaced => "weights may lie where no floor replaces them",
             Doubt::NoBase => "no public base was tried",
             Doubt::NoProbe => "too few labels for a probe",
             Doubt::NotMeasured => "no attack gave a number",

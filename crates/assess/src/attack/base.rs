@@ -30,7 +30,7 @@ impl Base {
     /// others in order, to the next one of equal operator type and shape. All types of floats count
     /// as one.
     pub(crate) fn of(of: &Hidden, base: &Subject) -> Result<Base> {
-        let Everything { files, hidden } = Everything::of(base, false)?;
+        let Everything { files, hidden, .. } = Everything::of(base, false)?;
         let mut left: Vec<Option<HiddenTensor>> = hidden.tensors.into_iter().map(Some).collect();
         let is_float = |tensor: &HiddenTensor| numbers(tensor.data_type) == Some(Numbers::Float);
         let is_like = |a: &HiddenTensor, b: &HiddenTensor| {

@@ -80,13 +80,11 @@ fn side_by_side(assessment: &Assessment) -> String {
         got.unwrap_or("not tried".to_owned())
     };
     let rows = assessment.candidates.iter().map(|candidate| {
-        let decides = candidate.worst_attack();
-        let decides = decides.map(|row| above_floor(assessment, row));
         let opens = candidate.opening.map(|opening| seconds(opening.seconds));
         let cells = [
             candidate.name.clone(),
             candidate.verdict.to_string(),
-            decides.unwrap_or("no attack was tried".to_owned()),
+            assessment.reason(candidate),
             bytes(candidate.encrypted_bytes),
             percent(candidate.share),
             opens.unwrap_or("not measured".to_owned()),
@@ -98,7 +96,7 @@ fn side_by_side(assessment: &Assessment) -> String {
     let head = [
         "Candidate",
         "Verdict",
-        "Decided by",
+        "Why",
         "Encrypted",
         "Share",
         "Opens in",
@@ -108,7 +106,6 @@ fn side_by_side(assessment: &Assessment) -> String {
     table(head, rows)
 }
 
-/// A function that draws a candidate.
 type Draw<'a> = &'a dyn Fn(&Candidate) -> Drawing;
 
 /// Draws each candidate, with ids that begin with `id`.

@@ -174,11 +174,9 @@ impl Assessment {
                     FloorKind::NextTier => "",
                     _ => ", which attackers reach without any weight of the model",
                 };
-                let allowed = match got.interval {
-                    Some(_) => format!("the interval may end up to {margin} above it"),
-                    None => format!("it may be up to {margin} above it"),
-                };
-                format!("{text}{anyway}; {allowed}, on {} samples", got.n_samples)
+                let it = (got.interval).map_or("it may be", |_| "the interval may end");
+                let n = got.n_samples;
+                format!("{text}{anyway}; {it} up to {margin} above it, on {n} samples")
             }
         })
     }
@@ -200,10 +198,6 @@ impl Assessment {
                     FloorKind::Base | FloorKind::BaseProbe => {
                         "with the public base, these samples show nothing that is worth protecting"
                     }
-                    FloorKind::FullRandom => {
-                        "check labels, scaling and the order of axes, or the model keeps what it knows where nothing \
-                         replaces it: in single numbers, strings or settings of nodes"
-                    }
                     _ => "check labels, scaling and the order of axes",
                 };
                 format!(
@@ -219,6 +213,9 @@ impl Assessment {
             Doubt::Unscaled => {
                 "the samples are whole numbers and the model takes floats: give --scale, or --scale 1 if it takes them as they are"
                     .to_owned()
+            }
+            Doubt::Unreplaced => {
+                "single numbers, strings and attributes have more than a hundredth of its bytes: keep weights in tensors".to_owned()
             }
             Doubt::NoProbe => {
                 "give at least a label for each class to attackers (--attacker-samples), and as many samples to measure on".to_owned()

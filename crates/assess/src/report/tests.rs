@@ -226,6 +226,7 @@ fn a_verdict_says_what_it_rests_on() {
         (Doubt::NanInputs, "take these samples out"),
         (Doubt::RandomInputs, "--data"),
         (Doubt::Unscaled, "--scale 1"),
+        (Doubt::Unreplaced, "keep weights in tensors"),
         (Doubt::NoProbe, "--attacker-samples"),
         (Doubt::NotMeasured, "with no other weights"),
     ] {
