@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use onnxseal_core::Location;
 
-pub use self::policy::{LeastPolicy, Policy, WHICH_PRESET};
+pub use self::policy::{AllowClear, LeastPolicy, Policy, WHICH_PRESET};
 pub use self::shared::{Out, OutFolder, OutputOptions, SyncOptions, View};
 use self::shared::{folder, location, out, out_folder, out_model, pair};
 use crate::exit;
@@ -185,6 +185,12 @@ pub struct Protect {
     #[cfg(feature = "labels")]
     #[arg(long, value_name = "FILE", requires = "labels")]
     pub labels_identity: Option<PathBuf>,
+
+    /// Rewrite what cannot be encrypted where it lies: elements coded as varints move to raw_data,
+    /// and bytes of data files in which no tensor lies become zeros. `unprotect` then gives the
+    /// rewritten model, which is equal in every value
+    #[arg(long)]
+    pub repack: bool,
 
     #[command(flatten)]
     pub recipients: RecipientArgs,

@@ -301,6 +301,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::NoSuchTier { .. } => "`onnxseal inspect` shows the tiers",
         Error::NoMatchingKey { .. } => "name the matching identity file with --identity",
+        Error::PolicyNotMet { violations, .. } => return policy_hint(violations),
         Error::Key(error) => return key_hint(error),
         Error::Store(error) => return store_hint(error),
         Error::Chunk { .. } | Error::Length { .. } | Error::Manifest { .. } => {
@@ -308,6 +309,23 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// Returns what to do about a plan that falls short of its policy.
+fn policy_hint(violations: &[String]) -> Option<&'static str> {
+    let any = |words: &[&str]| {
+        let mut violations = violations.iter();
+        violations.any(|text| words.iter().any(|word| text.contains(word)))
+    };
+    if any(&["varints", "scattered", "belong to no tensor"]) {
+        Some(
+            "`protect --repack` rewrites such elements as raw_data and such bytes as zeros; --allow-clear NAME accepts what stays in clear",
+        )
+    } else if any(&["stays in clear"]) {
+        Some("--allow-clear NAME accepts it, by its name or path")
+    } else {
+        None
+    }
 }
 
 const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity of its old or its new recipients; after an interrupted `onnxseal sign`, run `onnxseal sign` again";

@@ -139,7 +139,11 @@ impl<'a> Written<'a> {
 
 /// Returns the policy that the command line asks for, or the default.
 pub fn policy(args: &cli::Policy) -> Result<Policy> {
-    let mut policy = chosen_policy(args)?.unwrap_or_default();
+    let mut policy = policy_of(args)?.unwrap_or_default();
+    allow_clear(&mut policy, &args.allow)?;
+    if args.allow_unmatched {
+        policy.allow_unmatched();
+    }
     if let Some(lock) = args.lock() {
         policy.set_lock(lock);
     }
@@ -148,6 +152,16 @@ pub fn policy(args: &cli::Policy) -> Result<Policy> {
 
 /// Returns the policy, if the command line asks for one.
 pub fn chosen_policy(args: &cli::Policy) -> Result<Option<Policy>> {
+    match policy_of(args)? {
+        Some(mut policy) => {
+            allow_clear(&mut policy, &args.allow)?;
+            Ok(Some(policy))
+        }
+        None => no_allowance_alone(&args.allow).map(|()| None),
+    }
+}
+
+fn policy_of(args: &cli::Policy) -> Result<Option<Policy>> {
     let named = named_policy(args.policy.as_deref(), args.preset)?;
     if named.is_none() && args.coefficients.is_empty() {
         return no_ranking_alone(args.ranking.as_deref()).map(|()| None);
@@ -181,15 +195,34 @@ pub fn claims(pairs: &[(String, String)]) -> Result<BTreeMap<String, String>> {
 /// Returns the least policy of models, if the command line demands one.
 pub fn least_policy(args: &cli::LeastPolicy) -> Result<Option<Policy>> {
     let Some(mut policy) = named_policy(args.policy.as_deref(), args.preset)? else {
+        no_allowance_alone(&args.allow)?;
         return no_ranking_alone(args.ranking.as_deref()).map(|()| None);
     };
     if let Some(path) = &args.ranking {
         policy.set_ranking(read_ranking(path)?);
     }
+    allow_clear(&mut policy, &args.allow)?;
     if args.allow_unmatched {
         policy.allow_unmatched();
     }
     Ok(Some(policy))
+}
+
+fn allow_clear(policy: &mut Policy, allow: &cli::AllowClear) -> Result<()> {
+    for pattern in &allow.names {
+        policy.allow_clear(pattern).map_err(Error::Policy)?;
+    }
+    Ok(())
+}
+
+fn no_allowance_alone(allow: &cli::AllowClear) -> Result<()> {
+    match allow.names.is_empty() {
+        true => Ok(()),
+        false => {
+            let text = "--allow-clear is part of a policy: give --policy or --preset too";
+            Err(Usage(text.into()).into())
+        }
+    }
 }
 
 fn no_ranking_alone(ranking: Option<&Path>) -> Result<()> {

@@ -9,6 +9,7 @@ mod commands;
 mod exit;
 #[cfg(target_os = "linux")]
 mod given;
+mod in_clear;
 mod io;
 mod keys;
 mod named;

@@ -1,15 +1,15 @@
 //! Reports for people and, as JSON, for programs.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
 use onnxseal_core::{
-    ClearRow, Location, Operator, Report, SignatureRow, SignedByRow, TensorRow, Verification,
-    Volume, manifest, opens_with,
+    Location, Operator, Report, SignatureRow, SignedByRow, TensorRow, Verification, Volume,
+    manifest, opens_with,
 };
 
 use crate::cli::View;
+use crate::in_clear::{clear, name};
 use crate::table::{Frame, HIDDEN, Largest, Table};
 use crate::text::{except, json_text, one_line};
 
@@ -159,7 +159,7 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
     } = verified.weights;
     writeln!(
         out,
-        "{}: {} of {} of weights encrypted ({})",
+        "{}: {} of {} of all tensors encrypted ({})",
         one_line(&model.to_string()),
         BinaryBytes(encrypted_bytes),
         BinaryBytes(bytes),
@@ -213,18 +213,32 @@ fn types(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
     for row in rows.shown() {
         let [bytes, encrypted, share] = volume(row.volume);
         table.row([
-            row.op_type.to_string(),
+            op_type(&row.op_type),
             row.operators.to_string(),
             bytes,
             encrypted,
             share,
         ]);
     }
+    let of_types = report.types.iter().map(|row| row.volume.bytes).sum();
+    let others = report.weights.bytes.saturating_sub(of_types);
+    if others > 0 {
+        let [bytes, zero] = [others, 0].map(|bytes| BinaryBytes(bytes).to_string());
+        table.row(["others".into(), String::new(), bytes, zero, percent(0.0)]);
+    }
     let [bytes, encrypted, share] = volume(report.weights);
     let operators = report.operators.len().to_string();
     table.row(["total".into(), operators, bytes, encrypted, share]);
     table.print(out, frame)?;
     rows.print_rest(out)
+}
+
+/// Names an operator type; an empty name stands for tensors that no node reads.
+fn op_type(op_type: &str) -> String {
+    match op_type {
+        "" => "(unread)".to_owned(),
+        op_type => op_type.to_owned(),
+    }
 }
 
 fn operators(
@@ -258,7 +272,7 @@ fn operators(
     for (operator, tensor) in rows.shown() {
         let [bytes, encrypted, share] = volume(tensor.volume);
         table.row([
-            operator.op_type.to_string(),
+            op_type(&operator.op_type),
             name(&operator.node),
             name(&tensor.name),
             bytes,
@@ -364,61 +378,6 @@ fn whole(out: &mut impl Write, report: &Report) -> io::Result<()> {
     Ok(())
 }
 
-fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
-    let constants = report.plain_constants;
-    if report.clear.is_empty() && report.passed_over.is_empty() && constants.n == 0 {
-        return Ok(());
-    }
-    writeln!(out)?;
-    // One line per reason, because exported models have hundreds of shapes and axes. JSON has each
-    // tensor.
-    let mut indices: HashMap<&str, usize> = HashMap::new();
-    let mut reasons: Vec<(&ClearRow, u64, u64)> = Vec::new();
-    for row in &report.clear {
-        let index = *indices.entry(&row.reason).or_insert(reasons.len());
-        if index == reasons.len() {
-            reasons.push((row, 0, 0));
-        }
-        let (largest, tensors, bytes) = &mut reasons[index];
-        if row.bytes > largest.bytes {
-            *largest = row;
-        }
-        *tensors += 1;
-        *bytes = bytes.saturating_add(row.bytes);
-    }
-    let mut table = Table::new(["left in clear", "tensors", "bytes", "why"]);
-    let rows = Largest::of(&reasons, |(_, _, bytes)| *bytes, frame);
-    for (largest, tensors, bytes) in rows.shown() {
-        let mut names = name(&largest.name);
-        if *tensors > 1 {
-            names.push_str(", ...");
-        }
-        let (bytes, reason) = (BinaryBytes(*bytes).to_string(), largest.reason.to_string());
-        table.row([names, tensors.to_string(), bytes, reason]);
-    }
-    if !report.clear.is_empty() {
-        table.print(out, frame)?;
-        rows.print_rest(out)?;
-    }
-    for part in &report.passed_over {
-        writeln!(
-            out,
-            "not looked into: {} ({})",
-            name(&part.at),
-            BinaryBytes(part.bytes)
-        )?;
-    }
-    if constants.n > 0 {
-        writeln!(
-            out,
-            "left in clear: numbers and text of {} Constant attributes ({})",
-            constants.n,
-            BinaryBytes(constants.bytes)
-        )?;
-    }
-    Ok(())
-}
-
 fn volume(volume: Volume) -> [String; 3] {
     let Volume {
         bytes,
@@ -435,13 +394,6 @@ fn volume(volume: Volume) -> [String; 3] {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-fn name(name: &str) -> String {
-    match name {
-        "" => "-".into(),
-        name => name.to_owned(),
-    }
 }
 
 /// Formats runs of subsequences as `first-last`, from `[skip, take, ...]`.

@@ -538,12 +538,12 @@ const POLICIES: [(&str, &str); 9] = [
     ("empty", ""),
     (
         "whole",
-        "preset = \"strong\"\nunit = 128\nbudget = 0.25\nlock = false\n\
+        "preset = \"strong\"\nunit = 128\nbudget = 0.25\nlock = false\nallow_clear = [\"*.ep\"]\n\
          [default]\ncoefficient = 0.2\n[op.Gemm]\ncoefficient = 1\n\
          [op.\"com.microsoft.MatMulNBits\"]\ncoefficient = 0.3\n\
          [[override]]\nnode = \"/head/*\"\ncoefficient = 1.0\n\
          [[override]]\ninitializer = \"[wb]{_q,}\"\ncoefficient = 0.0\n\
-         [require]\nunpatchable = \"error\"\nunknown_op = \"error\"\nmin_share = 0.1\nunmatched = \"report\"\n",
+         [require]\nsettings = \"error\"\nunknown_op = \"error\"\nmin_share = 0.1\nunmatched = \"report\"\n",
     ),
     (
         "everything_by_name",

@@ -38,6 +38,12 @@ pub struct Protect {
     pub sources: Sources,
     #[command(flatten)]
     pub outputs: Outputs,
+    /// Rewrite what cannot be encrypted where it lies: elements coded as varints move to raw_data,
+    /// and bytes of data files in which no tensor lies become zeros. `unprotect` then gives the
+    /// rewritten model, which is equal in every value
+    #[arg(long)]
+    pub repack: bool,
+
     #[command(flatten)]
     pub recipients: RecipientArgs,
 

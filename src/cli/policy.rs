@@ -9,7 +9,8 @@ use super::pair;
 /// The end of the long help of commands that choose weights.
 pub const WHICH_PRESET: &str = "\
 Which preset:
-  full      every weight that onnxseal finds; the default. Costs nothing with AES instructions
+  full      everything but what the graph's shapes are computed from; the default. Costs nothing
+            with AES instructions
   strong    half of the bytes     for devices without AES instructions, which open these two
   balanced  about a sixth         in less time, and for tiers
   light     a twentieth; stops no determined attacker
@@ -24,7 +25,7 @@ pub struct Policy {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: full (all weights), strong, balanced, light (stops no determined attacker)
+    /// Built-in policy: full (everything), strong, balanced, light (stops no determined attacker)
     /// [default: full; for rotate: the present protection]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
@@ -43,6 +44,9 @@ pub struct Policy {
     #[arg(long)]
     pub allow_unmatched: bool,
 
+    #[command(flatten)]
+    pub allow: AllowClear,
+
     /// Leave out the lock: programs then run the protected model without a key, and get wrong
     /// answers instead of an error
     #[arg(long)]
@@ -54,6 +58,15 @@ impl Policy {
     pub fn lock(&self) -> Option<bool> {
         self.runnable.then_some(false)
     }
+}
+
+/// What may stay in clear.
+#[derive(Debug, Args)]
+pub struct AllowClear {
+    /// Accept that this stays in clear if it cannot be encrypted where it lies: a tensor or an
+    /// attribute by its name or protobuf path, a data file by its location. A glob, repeatable
+    #[arg(long = "allow-clear", value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
 /// The least protection of a model.
@@ -71,6 +84,9 @@ pub struct LeastPolicy {
     /// Ranking file with which the model was protected
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub allow: AllowClear,
 
     /// Go on even if an operator type or an override of the policy matches nothing in the model;
     /// otherwise that is an error

@@ -24,6 +24,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
         Args::Protect(args) => {
             let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
             let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
+            options.repack = args.repack;
             options.claims = io::claims(&args.claims)?;
             options.signing_key = args.signing.read()?;
             let recipients = args.recipients.require(quiet)?;

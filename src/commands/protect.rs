@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    self as core, Destination, Location, ProtectOptions, There, folder_of, generate_identity,
+    self as core, Destination, Location, ProtectOptions, RepackedRow, There, folder_of,
+    generate_identity,
 };
 
 use crate::cli::Protect;
@@ -19,6 +20,7 @@ use crate::{io, render};
 /// Protects a model, to new files or in place.
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let mut options = ProtectOptions::new(io::policy(&args.policy)?);
+    options.repack = args.repack;
     options.claims = io::claims(&args.claims)?;
     options.signing_key = args.signing.read()?;
     options.external_data.clone_from(&args.external_data);
@@ -31,7 +33,13 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         Some(recipients) => recipients,
         None => {
             // Plan first, so that a model that cannot be protected gets no key.
-            core::plan(&args.model, &options.policy)?;
+            if !args.repack {
+                let violations = core::plan(&args.model, &options.policy)?.violations;
+                if !violations.is_empty() {
+                    let path = args.model.to_string().into();
+                    return Err(core::Error::PolicyNotMet { path, violations }.into());
+                }
+            }
             let Location::File(target) = target else {
                 let text = "name a recipient with --recipient: a new identity would go beside the output, and secrets do not belong in an object store";
                 return Err(Usage(text.into()).into());
@@ -92,8 +100,15 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             ));
         }
     }
-    if report.weights.encrypted_bytes == 0 {
-        note("warning: nothing was encrypted, the model is only authenticated");
+    if let Some(RepackedRow {
+        tensors,
+        zeroed_bytes,
+    }) = report.repacked
+    {
+        note(&format!(
+            "the protected model is a rewritten one, equal in every value: {tensors} tensor(s) moved to raw_data, \
+             {zeroed_bytes} byte(s) outside all tensors are zeros\n`unprotect` gives the rewritten model"
+        ));
     }
     render::report(report, &args.view, quiet)
 }

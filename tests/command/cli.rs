@@ -557,7 +557,7 @@ fn a_policy_that_matches_nothing_fails() {
     assert!(err.contains("did you mean \"Conv\"?"), "{err}");
 
     // In a policy of little, so that what is sealed meets it.
-    let lenient = format!("[default]\ncoefficient = 0\n{slip}");
+    let lenient = format!("[default]\ncoefficient = 0.1\n{slip}");
     fs::write(lab.path("slip.toml"), lenient).unwrap();
     for args in [&plan[..], &protect, &verify] {
         lab.expect(0, &[args, &["--allow-unmatched"]].concat());

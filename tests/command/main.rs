@@ -5,6 +5,7 @@
 mod assess;
 #[cfg(unix)]
 mod batch;
+mod clear;
 mod cli;
 #[cfg(unix)]
 mod descriptors;

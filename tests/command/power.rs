@@ -228,10 +228,15 @@ fn trace(lab: &Lab, args: &[&str]) -> Option<Told> {
         let (pid, line) = line.split_once(' ').unwrap();
         let line = line.trim_start();
         if let Some(start) = line.strip_suffix("<unfinished ...>") {
+            // Another thread may have the number again before the call returns.
+            if let Some(number) = start.strip_prefix("close(") {
+                disk.take("close", number, 0);
+            }
             begun.insert(pid, start);
             continue;
         }
         let joined = match line.strip_prefix("<... ") {
+            Some(rest) if rest.starts_with("close ") => continue,
             Some(rest) => {
                 let start = begun.remove(pid).unwrap();
                 format!("{start}{}", rest.split_once("resumed>").unwrap().1)

@@ -4,27 +4,14 @@ use std::ops::Range;
 
 use onnxseal_engine::Files;
 use onnxseal_onnx::edit::{set_elements, with_lengths};
-use onnxseal_onnx::model::{Payload, Tensor, TensorRole, Unpatchable};
+use onnxseal_onnx::model::{Payload, Tensor, Unpatchable};
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::{Model, detail, element_bits};
-use onnxseal_plan::{Classified, Consumer, Role, Slot, classify, role};
+use onnxseal_onnx::{Model, detail};
+use onnxseal_plan::{Classified, Reason, Role, classify, role};
 
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::subject::{Subject, broken, located};
-
-/// Inputs that give a value its shape or say where to read, by operator of `ai.onnx`; those of
-/// `Reduce...` are told by their name. A tensor that only these read says nothing else.
-///
-/// Source: the operators' pages (<https://onnx.ai/onnx/operators/>) up to opset 27.
-#[rustfmt::skip]
-static SHAPES: [(&str, &[u32]); 23] = [
-    ("AffineGrid", &[1]), ("CenterCropPad", &[1]), ("Col2Im", &[1, 2]), ("ConstantOfShape", &[0]),
-    ("CumSum", &[1]), ("DFT", &[1, 2]), ("Expand", &[1]), ("Loop", &[0]),
-    ("MaxUnpool", &[2]), ("OneHot", &[1]), ("Pad", &[1, 3]), ("Range", &[0, 1, 2]), ("Reshape", &[1]),
-    ("Resize", &[1, 2, 3]), ("Slice", &[1, 2, 3, 4]), ("Split", &[1]), ("SplitToSequence", &[1]),
-    ("Squeeze", &[1]), ("Tile", &[1]), ("TopK", &[1]), ("Trilu", &[1]), ("Unsqueeze", &[1]), ("Upsample", &[1]),
-];
 
 /// A model's files with every tensor hidden.
 #[derive(Clone, Debug)]
@@ -38,8 +25,8 @@ pub(crate) struct Everything {
 }
 
 impl Everything {
-    /// Hides everything; with `keeps_short`, all but lists of up to 16 integers, which operators
-    /// without a row in [`SHAPES`] may need.
+    /// Hides everything; with `keeps_short`, all but lists of up to 16 integers, which operators may
+    /// need that no rule knows.
     pub(crate) fn of(subject: &Subject, keeps_short: bool) -> Result<Everything> {
         let mut files = subject.files().clone();
         let model = subject.located()?;
@@ -47,9 +34,9 @@ impl Everything {
         let is_hidden = |i: &usize| {
             let (tensor, of) = (&model.tensors[*i], &classified[*i]);
             let is_int = matches!(tensor.data_type, DataType::Int32 | DataType::Int64);
-            let is_place = tensor.place == TensorRole::SparseIndices;
             let is_short = keeps_short && is_int && tensor.n_elements <= 16;
-            tensor.n_elements > 1 && !(is_short || is_place || is_shape(&model, of))
+            let is_kept = matches!(of.reason, Some(Reason::Shape | Reason::SparseIndices));
+            tensor.n_elements > 1 && !(is_short || is_kept)
         };
         let n = model.tensors.len().min(classified.len());
         let hidden: Vec<usize> = (0..n).filter(is_hidden).collect();
@@ -90,10 +77,10 @@ impl Everything {
             .zip(&classified)
             .map(|(tensor, of)| match tensor.payload {
                 Payload::Unpatchable(Unpatchable::Strings) => tensor.len,
-                _ if tensor.n_elements < 2 && !is_shape(&model, of) => of.bytes,
+                _ if tensor.n_elements < 2 && of.reason != Some(Reason::Shape) => of.bytes,
                 _ => 0,
             });
-        let kept = kept.fold(model.plain_constants.bytes, u64::saturating_add);
+        let kept = kept.fold(model.settings.bytes, u64::saturating_add);
         Ok(Everything {
             files,
             lacks_some: kept.saturating_mul(100) > hidden.weight_bytes,
@@ -102,44 +89,20 @@ impl Everything {
     }
 }
 
-/// Returns whether only inputs in [`SHAPES`] read a tensor.
-fn is_shape(model: &Model<'_>, of: &Classified<'_>) -> bool {
-    let is_it = |consumer: &Consumer<'_>| {
-        let node = model.nodes.get(consumer.node.index());
-        let (Some(node), Slot::Input(slot)) = (node, consumer.slot) else {
-            return false;
-        };
-        let row = SHAPES.iter().find(|(op_type, _)| *op_type == node.op_type);
-        let is_axes = node.op_type.starts_with("Reduce") && slot == 1;
-        node.domain.is_empty() && (is_axes || row.is_some_and(|(_, slots)| slots.contains(&slot)))
-    };
-    !of.consumers.is_empty() && of.consumers.iter().all(is_it)
-}
-
-/// Returns the elements as `raw_data` has them, if they cannot be replaced where they are; zeros
-/// for floats in pieces, whose values nothing asks for.
+/// Returns the elements as `raw_data` has them, if they cannot be replaced where they are and a
+/// tensor holds them.
 fn raw(
     bytes: &[u8],
     tensor: &Tensor<'_>,
 ) -> std::result::Result<Option<Vec<u8>>, onnxseal_onnx::Error> {
-    let bits = match (&tensor.payload, element_bits(tensor.data_type)) {
-        (Payload::Unpatchable(Unpatchable::Strings), _) | (_, None) => return Ok(None),
-        (Payload::Unpatchable(_), Some(bits)) => bits,
-        _ => return Ok(None),
-    };
-    let coded = detail::coded_elements(bytes, tensor)?;
-    let width = (bits as usize / 8).clamp(1, 8);
-    let elements = coded
-        .iter()
-        .flat_map(|element| element.to_le_bytes().into_iter().take(width));
-    let mut raw: Vec<u8> = elements.collect();
-    raw.resize(
-        (tensor.n_elements as usize)
-            .saturating_mul(bits as usize)
-            .div_ceil(8),
-        0,
+    let is_attribute = matches!(
+        tensor.payload,
+        Payload::Unpatchable(Unpatchable::AttributeInts)
     );
-    Ok(Some(raw))
+    match tensor.payload {
+        Payload::Unpatchable(_) if !is_attribute => detail::raw_elements(bytes, tensor),
+        _ => Ok(None),
+    }
 }
 
 fn hidden_tensor(

@@ -100,14 +100,14 @@ impl Hidden {
     ) -> Hidden {
         let classified = classify(model);
         let operators = plan.operators.iter().map(|operator| {
-            let node = model.nodes.get(operator.node.index());
+            let node = operator.node.and_then(|node| model.nodes.get(node.index()));
             let name = node.map_or("", |node| node.name).to_owned();
             (operator.op_type.to_string(), name, Vec::new())
         });
         let mut hidden = Hidden {
             tensors: Vec::new(),
             operators: operators.collect(),
-            weight_bytes: plan.weight_bytes(),
+            weight_bytes: plan.total_bytes(),
         };
         for planned in &plan.tensors {
             let index = planned.tensor.index();
@@ -117,10 +117,11 @@ impl Hidden {
             let Some(owner) = plan.operators.get(planned.operator) else {
                 continue;
             };
-            let role = model.nodes.get(owner.node.index()).map(|node| {
+            let node = owner.node.and_then(|node| model.nodes.get(node.index()));
+            let role = node.map(|node| {
                 let found = classified.get(index).into_iter();
                 let mut consumers = found.flat_map(|found| &found.consumers);
-                let slot = consumers.find(|of| of.node == owner.node && of.as_weight);
+                let slot = consumers.find(|of| Some(of.node) == owner.node);
                 let slot = slot.map_or(Slot::Input(u32::MAX), |of| of.slot);
                 role(node, slot, &tensor.dims)
             });
@@ -132,7 +133,7 @@ impl Hidden {
             let ranges = ranges(tensor, planned).into_iter();
             let ranges = ranges.map(|range| within(range.start)..within(range.end));
             found.ranges = ranges.filter(|range| !range.is_empty()).collect();
-            found.node = Some(owner.node.index());
+            found.node = owner.node.map(|node| node.index());
             hidden.operators[planned.operator]
                 .2
                 .push(hidden.tensors.len());

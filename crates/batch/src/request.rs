@@ -151,6 +151,7 @@ struct Demands<'a> {
     lock: Option<bool>,
     claims: Option<&'a BTreeMap<String, String>>,
     chunk_bytes: Option<u64>,
+    repack: bool,
     /// Fingerprint of the signing key; empty if a signature may be lost.
     signing_key: Option<String>,
     /// Public keys, sorted; a passphrase only counts as one.
@@ -176,6 +177,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 claims,
                 signing_key,
                 chunk_bytes,
+                repack,
                 // Ignored: external files keep their paths in the output folder.
                 external_data: _,
             } = options;
@@ -184,6 +186,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 lock: None,
                 claims: Some(claims),
                 chunk_bytes: Some(*chunk_bytes),
+                repack: *repack,
                 signing_key: signing_key.as_ref().map(SigningKey::fingerprint),
                 recipients: names(recipients),
                 signed_by: None,
@@ -222,6 +225,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 lock: *lock,
                 claims: Some(claims),
                 chunk_bytes: None,
+                repack: false,
                 signing_key,
                 recipients: names(recipients),
                 signed_by: demanded(access),
@@ -236,6 +240,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
         lock,
         claims,
         chunk_bytes,
+        repack,
         signing_key,
         recipients,
         signed_by,
@@ -243,7 +248,7 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
     } = demands;
     let name = operation.name();
     let text = format!(
-        "{FORMAT} {name} {policy:?} {lock:?} {claims:?} {chunk_bytes:?} {signing_key:?} {recipients:?} {signed_by:?} {edition:?}"
+        "{FORMAT} {name} {policy:?} {lock:?} {claims:?} {chunk_bytes:?} {repack} {signing_key:?} {recipients:?} {signed_by:?} {edition:?}"
     );
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }

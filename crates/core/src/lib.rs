@@ -107,9 +107,10 @@ pub use {
     check::inspect::{inspect, is_protected},
     check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model, read_manifest},
     check::reads::Reads,
-    check::report::{
-        ClearRow, OperatorRow, PassedOverRow, PlainConstantsRow, RecipientRow, Report,
-        SignatureRow, TensorRow, TypeRow,
+    check::report::Report,
+    check::rows::{
+        ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
+        SettingsRow, SignatureRow, TensorRow, TypeRow,
     },
     check::smaller::{SmallerRow, smaller_presets},
     check::verify::{Checks, SignedByRow, Verification, verify},

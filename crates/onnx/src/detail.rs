@@ -3,8 +3,9 @@
 //!
 //! Each is read on request, and takes at most eight times its bytes in the file as memory.
 
+use crate::data_type::element_bits;
 use crate::error::{Error, Fault};
-use crate::model::{Node, Tensor};
+use crate::model::{Node, Payload, Tensor, Unpatchable};
 use crate::proto::tensor_proto::DataType;
 use crate::schema;
 use crate::wire::{Field, Message, Value};
@@ -93,20 +94,65 @@ fn attribute(message: Message<'_>) -> Result<Attribute<'_>, Error> {
     Ok(Attribute { name, value })
 }
 
-/// Returns the elements of a tensor of the model file `bytes` that are coded as varints, in
-/// `int32_data`, `int64_data` or `uint64_data`, however many there are.
+/// Returns the elements of a tensor of the model file `bytes` as `raw_data` would hold them, if they
+/// are coded as varints or scattered over several fields; `None` for elements that no `raw_data` can
+/// hold, and for attributes.
 ///
 /// # Errors
 /// [`Error::Malformed`].
-pub fn coded_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Vec<i64>, Error> {
-    let mut elements = Vec::new();
+pub fn raw_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Option<Vec<u8>>, Error> {
+    let (Payload::Unpatchable(why), Some(bits)) = (&tensor.payload, element_bits(tensor.data_type))
+    else {
+        return Ok(None);
+    };
+    // Fields of an attribute have the same numbers as those of a tensor.
+    if tensor.path.ends_with(".floats") {
+        return Ok(None);
+    }
+    let (mut coded, mut raw) = (Vec::new(), Vec::new());
     let mut fields = within(bytes, tensor.offset, tensor.len).fields(schema::TENSOR);
     while let Some(field) = fields.next()? {
-        if let 5 | 7 | 11 = field.number {
-            varints(&field, &mut elements)?;
+        match (field.number, why) {
+            (5, Unpatchable::Int32Data)
+            | (7, Unpatchable::Int64Data)
+            | (11, Unpatchable::Uint64Data) => varints(&field, &mut coded)?,
+            (4 | 10, Unpatchable::Fragmented) => raw.extend_from_slice(fixed(bytes, &field)),
+            _ => {}
         }
     }
-    Ok(elements)
+    let expected = (u128::from(tensor.n_elements) * u128::from(bits)).div_ceil(8);
+    let is_packed = coded.len() as u128 == expected;
+    match bits {
+        1..8 if is_packed => raw.extend(coded.iter().map(|byte| *byte as u8)),
+        2 | 4 => {
+            let each = 8 / bits as usize;
+            let mask = (1u8 << bits) - 1;
+            raw.extend(coded.chunks(each).map(|elements| {
+                let parts = elements.iter().zip((0..8).step_by(bits as usize));
+                parts.fold(0, |byte, (element, shift)| {
+                    byte | (*element as u8 & mask) << shift
+                })
+            }));
+        }
+        8.. => {
+            let width = bits as usize / 8;
+            let low = |element: &i64| element.to_le_bytes().into_iter().take(width);
+            raw.extend(coded.iter().flat_map(low));
+        }
+        _ => {}
+    }
+    Ok((raw.len() as u128 == expected).then_some(raw))
+}
+
+/// Returns the bytes of elements of fixed width in a field.
+fn fixed<'a>(bytes: &'a [u8], field: &Field<'_>) -> &'a [u8] {
+    let span = match field.value {
+        Value::Fixed32(start) => start..start.saturating_add(4),
+        Value::Fixed64(start) => start..start.saturating_add(8),
+        Value::Delimited(packed) => packed.span().start..packed.span().end(),
+        Value::Varint(_) => 0..0,
+    };
+    (bytes.get(span.start as usize..span.end as usize)).unwrap_or_default()
 }
 
 /// Returns the types of the main graph's inputs in the model file `bytes`, in order.

@@ -19,7 +19,7 @@ use crate::error::{Error, Fault};
 use crate::limits::Limits;
 use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
-    OpsetImport, PassedOver, PlainConstants,
+    OpsetImport, PassedOver, Settings,
 };
 use crate::names::Names;
 use crate::names_files::names_files;
@@ -60,7 +60,8 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             functions: Vec::new(),
             external_files: Vec::new(),
             passed_over: Vec::new(),
-            plain_constants: PlainConstants::default(),
+            settings: Settings::default(),
+            long_settings: Vec::new(),
             stray_key: None,
             names: Names::default(),
         },

@@ -58,9 +58,11 @@ pub struct Model<'a> {
     /// Parts of the file that may hold weights and were not read, in file order:
     /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
     pub passed_over: Vec<PassedOver>,
-    /// Values of Constant nodes other than tensors: `value_float`, `value_ints`, `value_strings`
-    /// and the like. Lists of two or more floats are among the [`tensors`](Model::tensors).
-    pub plain_constants: PlainConstants,
+    /// Numbers and text in attributes of nodes. Lists of two or more floats are among the
+    /// [`tensors`](Model::tensors), and so are lists of integers of Constant nodes.
+    pub settings: Settings,
+    /// The attributes with more than [`MAX_SETTING_BYTES`] of these, in file order.
+    pub long_settings: Vec<LongSetting<'a>>,
     /// The names of all values, and the operator types, as numbers.
     pub names: Names,
     /// The first key of `external_data` that ONNX Runtime does not know, and where it is.
@@ -78,12 +80,28 @@ pub struct PassedOver {
     pub names_files: bool,
 }
 
-/// Numbers and text in attributes of Constant nodes.
+/// The most bytes of numbers and text that an attribute has as a mere setting.
+pub const MAX_SETTING_BYTES: u64 = 64;
+
+/// Numbers and text in attributes of nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlainConstants {
+pub struct Settings {
     /// The number of attributes.
     pub n: u64,
     /// Bytes of their values in the file, with tags and lengths.
+    pub bytes: u64,
+}
+
+/// An attribute of a node with much text, or many numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LongSetting<'a> {
+    /// The node.
+    pub node: NodeId,
+    /// The attribute's name.
+    pub attribute: &'a str,
+    /// Its protobuf path, such as `graph.node[2].attribute[1]`.
+    pub path: String,
+    /// Bytes of its values in the file, with tags and lengths.
     pub bytes: u64,
 }
 
@@ -191,11 +209,11 @@ pub struct Tensor<'a> {
     /// The protobuf path of the tensor, such as `graph.initializer[3]`,
     /// `graph.node[5].attribute[0].t`, `graph.node[2].attribute[1].g.initializer[0]`,
     /// `functions[0].node[1].attribute[0].t`, `graph.sparse_initializer[0].values` or
-    /// `graph.node[0].attribute[4].floats`.
+    /// `graph.node[0].attribute[4].floats`, `graph.node[0].attribute[0].ints`.
     pub path: String,
     /// Element type.
     pub data_type: DataType,
-    /// Shape; empty for a scalar. `[count]` for an attribute's floats.
+    /// Shape; empty for a scalar. `[count]` for an attribute's floats or integers.
     pub dims: Vec<u64>,
     /// Number of elements: the product of `dims`.
     pub n_elements: u64,
@@ -283,6 +301,8 @@ pub enum Unpatchable {
     Int64Data,
     /// `uint64_data`: each element is a varint whose length depends on its value.
     Uint64Data,
+    /// `AttributeProto.ints`: each element is a varint whose length depends on its value.
+    AttributeInts,
     /// `string_data`.
     Strings,
     /// The elements are scattered over several fields without a fixed stride.

@@ -94,8 +94,8 @@ enum Part {
 impl Part {
     fn of(kind: Kind, number: u32) -> Part {
         match (kind, number) {
-            // s, floats, ints, strings
-            (Kind::Attribute, 4 | 7 | 8 | 9) => Part::PassedOver,
+            // s, floats, strings
+            (Kind::Attribute, 4 | 7 | 9) => Part::PassedOver,
             // float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data
             (Kind::Tensor, 4 | 5 | 6 | 7 | 9 | 10 | 11) => Part::PassedOver,
             _ => kind.inside(number).map_or(Part::Fetched, Part::Walked),

@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, Payload};
 
-use crate::planner::MAX_UNITS;
 use crate::policy::Policy;
 use crate::position::Strategy;
-use crate::subsequence::n_subsequences;
+use crate::subsequence::{MAX_UNITS, n_subsequences};
 
 /// The upper limits of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

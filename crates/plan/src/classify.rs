@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use onnxseal_onnx::element_bits;
-use onnxseal_onnx::model::{Model, NodeId, Payload, Tensor, TensorRole, Unpatchable};
+use onnxseal_onnx::model::{LongSetting, Model, NodeId, Payload, Tensor, TensorRole, Unpatchable};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::dataflow::{Dataflow, Follower, Kind, Slot};
+use crate::rules::shapes::MAX_SHAPE_ELEMENTS;
 use crate::rules::{self, Class, MIN_ARITHMETIC_ELEMENTS, Role, Rule};
 
 /// The class of one tensor.
@@ -50,8 +51,14 @@ pub enum Reason {
     Empty,
     /// No node reads it.
     Unconsumed,
-    /// It holds the indices of a sparse tensor.
+    /// It holds the indices of a sparse tensor, which ONNX's checker reads.
     SparseIndices,
+    /// Shapes are computed from it, and nothing else.
+    Shape,
+    /// It holds text.
+    Strings,
+    /// It has a single element, and no operator reads it as a weight.
+    OneElement,
     /// It is a weight whose elements cannot be replaced without moving other bytes.
     Unpatchable(Unpatchable),
     /// Only operators without a rule read it.
@@ -64,7 +71,7 @@ pub enum Reason {
         /// Their qualified types, each once.
         op_types: Vec<String>,
     },
-    /// Elements of this type are never learnt.
+    /// By the operator method, elements of this type are no weights.
     ElementType {
         /// The type.
         data_type: DataType,
@@ -103,25 +110,34 @@ pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
 /// Classifies tensors as [`classify`] does, with the model's nodes already connected.
 pub(crate) fn classify_in<'a>(model: &Model<'a>, flow: &Dataflow<'_, 'a>) -> Vec<Classified<'a>> {
     let mut follower = Follower::new(flow);
-    let classified = model.tensors_with_ids().map(|(id, tensor)| {
-        let reached = follower.follow(id);
-        let consumers: Vec<_> = (reached.consumers.iter())
-            .map(|&(node, slot)| {
-                let as_weight = fit(flow, node, slot, tensor) == Fit::Weight;
-                Consumer {
-                    node,
-                    slot,
-                    as_weight,
-                }
-            })
-            .collect();
-        let reason = reason(model, flow, tensor, &consumers, reached.complete);
-        Classified {
-            consumers,
-            reason,
-            bytes: payload_bytes(tensor),
-        }
-    });
+    let shapes = flow.shape_tensors();
+    let classified = model
+        .tensors_with_ids()
+        .zip(shapes)
+        .map(|((id, tensor), is_shape)| {
+            let reached = follower.follow(id);
+            let consumers: Vec<_> = (reached.consumers.iter())
+                .map(|&(node, slot)| {
+                    let as_weight = fit(flow, node, slot, tensor) == Fit::Weight;
+                    Consumer {
+                        node,
+                        slot,
+                        as_weight,
+                    }
+                })
+                .collect();
+            let is_shape = is_shape && tensor.n_elements <= MAX_SHAPE_ELEMENTS
+                || is_shape_attribute(model, tensor);
+            let reason = match kept(tensor, is_shape) {
+                Some(kept) => Some(kept),
+                None => reason(model, flow, tensor, &consumers, reached.complete),
+            };
+            Classified {
+                consumers,
+                reason,
+                bytes: payload_bytes(tensor),
+            }
+        });
     classified.collect()
 }
 
@@ -136,8 +152,40 @@ pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
         Payload::Dense { element_bits, .. } | Payload::Strided { element_bits, .. } => {
             of(element_bits)
         }
+        Payload::Unpatchable(Unpatchable::Strings) => tensor.len,
         Payload::Unpatchable(_) => element_bits(tensor.data_type).map_or(0, of),
     }
+}
+
+/// The most bytes that all tensors of a model may have, a limit of the format's integers.
+pub(crate) const MAX_BYTES: u64 = (1 << 53) - 1;
+
+/// Returns the bytes of a model that a share is a share of: all tensors, the parts of the file that
+/// are not searched, and long attributes of operators that nobody knows.
+pub fn total_bytes(model: &Model<'_>, classified: &[Classified<'_>]) -> u64 {
+    let tensors = classified.iter().map(|tensor| tensor.bytes);
+    let parts = model.passed_over.iter().map(|part| part.field.len);
+    let settings = model.long_settings.iter();
+    let settings = settings.filter(|setting| is_opaque(model, setting));
+    let settings = settings.map(|setting| setting.bytes);
+    tensors
+        .chain(parts)
+        .chain(settings)
+        .fold(0, u64::saturating_add)
+}
+
+/// Returns whether a long attribute may hold weights: no rule says what its operator is.
+pub fn is_opaque(model: &Model<'_>, setting: &LongSetting<'_>) -> bool {
+    let node = model.nodes.get(setting.node.index());
+    node.is_none_or(|node| rules::find(node.domain, node.op_type).is_none())
+}
+
+fn is_shape_attribute(model: &Model<'_>, tensor: &Tensor<'_>) -> bool {
+    let TensorRole::Attribute { node, attribute } = tensor.place else {
+        return false;
+    };
+    let node = model.nodes.get(node.index());
+    node.is_some_and(|node| rules::shapes::is_shape_attribute(node.domain, node.op_type, attribute))
 }
 
 /// The data input of every operator with weights. A constant there may have been learnt, as queries
@@ -209,6 +257,21 @@ fn fit_unknown(tensor: &Tensor<'_>) -> Fit {
     }
 }
 
+/// Returns why a tensor stays in clear under every policy, if it does.
+fn kept(tensor: &Tensor<'_>, is_shape: bool) -> Option<Reason> {
+    if tensor.payload == Payload::Empty || tensor.n_elements == 0 {
+        Some(Reason::Empty)
+    } else if tensor.place == TensorRole::SparseIndices {
+        Some(Reason::SparseIndices)
+    } else if is_shape {
+        Some(Reason::Shape)
+    } else if tensor.data_type == DataType::String {
+        Some(Reason::Strings)
+    } else {
+        None
+    }
+}
+
 fn reason(
     model: &Model<'_>,
     flow: &Dataflow<'_, '_>,
@@ -216,17 +279,14 @@ fn reason(
     consumers: &[Consumer<'_>],
     complete: bool,
 ) -> Option<Reason> {
-    if tensor.payload == Payload::Empty || tensor.n_elements == 0 {
-        return Some(Reason::Empty);
-    }
-    if tensor.place == TensorRole::SparseIndices {
-        return Some(Reason::SparseIndices);
-    }
     if consumers.iter().any(|consumer| consumer.as_weight) {
         return match tensor.payload {
             Payload::Unpatchable(why) => Some(Reason::Unpatchable(why)),
             _ => None,
         };
+    }
+    if tensor.n_elements == 1 {
+        return Some(Reason::OneElement);
     }
     if complete && consumers.is_empty() {
         return Some(Reason::Unconsumed);
@@ -287,6 +347,9 @@ impl Reason {
             Reason::Unconsumed => "no operator reads it".into(),
             Reason::SparseIndices => "it holds positions, not values, of a sparse tensor".into(),
             Reason::Unpatchable(why) => unpatchable(*why).into(),
+            Reason::Shape => "the graph's shapes are computed from it".into(),
+            Reason::Strings => "it holds text".into(),
+            Reason::OneElement => "it has one element".into(),
             Reason::NotFollowed => "its operators cannot be traced within the limits of the search".into(),
             Reason::ZeroCoefficient => "the policy gives it coefficient 0".into(),
             Reason::NoVolume => "it was not selected".into(),
@@ -297,7 +360,7 @@ impl Reason {
                 format!("weights are unusual in {}", op_types.join(", ")).into()
             }
             Reason::ElementType { data_type } => {
-                format!("elements of type {} are never weights", data_type.as_str_name()).into()
+                format!("only `full` takes elements of type {} for weights", data_type.as_str_name()).into()
             }
             Reason::NotAWeight { op_type, slot } => {
                 format!("{slot} of {op_type} is not a weight").into()
@@ -321,6 +384,7 @@ fn unpatchable(why: Unpatchable) -> &'static str {
         Unpatchable::Int32Data => "its elements are varints (int32_data), which change length",
         Unpatchable::Int64Data => "its elements are varints (int64_data), which change length",
         Unpatchable::Uint64Data => "its elements are varints (uint64_data), which change length",
+        Unpatchable::AttributeInts => "its elements are varints (ints), which change length",
         Unpatchable::Strings => "its elements are strings",
         Unpatchable::Fragmented => "its elements are scattered over several fields",
         _ => "its elements cannot be replaced in place",

@@ -60,6 +60,14 @@ impl<'p, 'a> Coefficients<'p, 'a> {
         }
     }
 
+    /// Returns the coefficient of tensors that no node reads.
+    pub fn of_none() -> Coefficient {
+        Coefficient {
+            share: 1.0,
+            ..Coefficient::default()
+        }
+    }
+
     pub fn of(&mut self, node: NodeId) -> Coefficient {
         let Some(known) = self.of_nodes.get(node.index()) else {
             return Coefficient::default();
@@ -100,37 +108,60 @@ impl<'p, 'a> Coefficients<'p, 'a> {
     /// Returns the operator that owns a tensor: among those that use it as weights, the one with
     /// the highest coefficient, and among equals the first in the file.
     ///
-    /// Operators without a rule, or that usually take no weights, own a tensor only if no other
-    /// operator reads it and an override names it.
+    /// A tensor that no operator uses as weights is owned only if the policy takes everything, or
+    /// if an override names it: then by any operator that reads it, or by none.
     pub fn owner(
         &mut self,
         known: &Classified<'_>,
         payload: &Payload,
         coefficient: Option<f64>,
-    ) -> Result<NodeId, Reason> {
-        let forced = match (&known.reason, payload) {
-            (None, _) => false,
-            (Some(Reason::UnknownOperator { .. } | Reason::NoWeights { .. }), payload)
-                if coefficient.is_some() =>
-            {
-                if let Payload::Unpatchable(why) = payload {
-                    return Err(Reason::Unpatchable(*why));
+    ) -> Result<Owner, Reason> {
+        let is_weight = matches!(known.reason, None | Some(Reason::Unpatchable(_)));
+        match &known.reason {
+            None | Some(Reason::Unpatchable(_)) => {}
+            Some(reason) => {
+                let is_named = match reason {
+                    Reason::Empty | Reason::SparseIndices | Reason::Shape | Reason::Strings => {
+                        false
+                    }
+                    Reason::OneElement => coefficient.is_some(),
+                    _ => coefficient.is_some() || self.policy.takes_everything(),
+                };
+                if !is_named {
+                    return Err(reason.clone());
                 }
-                true
             }
-            (Some(reason), _) => return Err(reason.clone()),
-        };
+        }
         let mut owner: Option<(NodeId, f64)> = None;
         for consumer in known
             .consumers
             .iter()
-            .filter(|consumer| consumer.as_weight || forced)
+            .filter(|consumer| consumer.as_weight || !is_weight)
         {
             let coefficient = self.of(consumer.node);
             if owner.is_none_or(|(_, highest)| coefficient.share > highest) {
                 owner = Some((consumer.node, coefficient.share));
             }
         }
-        owner.map(|(node, _)| node).ok_or(Reason::Unconsumed)
+        let share = coefficient.or(owner.map(|(_, share)| share));
+        if let Payload::Unpatchable(why) = payload {
+            return Err(match share {
+                Some(0.0) => Reason::ZeroCoefficient,
+                _ => Reason::Unpatchable(*why),
+            });
+        }
+        Ok(Owner {
+            node: owner.map(|(node, _)| node),
+            is_weight,
+        })
     }
+}
+
+/// The operator that owns a tensor.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    /// The node; `None` if no node reads the tensor.
+    pub node: Option<NodeId>,
+    /// Whether the node uses it as weights.
+    pub is_weight: bool,
 }

@@ -19,7 +19,7 @@
 //! let model = locate(&bytes, &Limits::default())?;
 //! let policy = Policy::preset(Preset::Light);
 //! let plan = plan(&model, &policy, |wanted| Ok::<_, Error>(uniform(wanted)))?;
-//! assert!(plan.encrypted_bytes() < plan.weight_bytes());
+//! assert!(plan.share() < 0.5);
 //! # Ok(())
 //! # }
 //! ```
@@ -31,6 +31,7 @@ mod choose;
 mod classify;
 mod coefficients;
 mod dataflow;
+mod draft;
 mod error;
 mod lists;
 mod near_input;
@@ -47,22 +48,24 @@ mod similar;
 mod subsequence;
 mod tiers;
 mod unmatched;
+mod violations;
 mod volume;
 
 pub use bound::{Bound, bound};
-pub use classify::{Classified, Consumer, Reason, classify};
+pub use classify::{Classified, Consumer, Reason, classify, is_opaque, total_bytes};
 pub use dataflow::Slot;
 pub use error::Error;
 pub use op_types::OfOpTypes;
-pub use plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Violation, Whole};
-pub use planner::{plan, unit_bytes};
+pub use plan::{Clear, Gap, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Whole};
+pub use planner::plan;
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
 pub use ranking::{MAX_RANKING_BYTES, Ranking};
 pub use roles::{Role, role};
 pub use scores::{Scores, Wanted, energy, normalise, uniform};
 pub use subsequence::{
-    DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES,
+    DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES, unit_bytes,
 };
 pub use tiers::{Mode, Tier, TierRun};
 pub use unmatched::{Entry, unmatched};
+pub use violations::Violation;

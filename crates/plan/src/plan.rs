@@ -2,18 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 
-use onnxseal_onnx::excerpt;
-use onnxseal_onnx::model::{Model, NodeId, TensorId};
+use onnxseal_onnx::model::{FileId, Model, NodeId, Span, TensorId};
 
 use crate::classify::Reason;
 use crate::lists::Lists;
-use crate::policy::{Demand, Policy};
+use crate::policy::Policy;
 use crate::position::Run;
-use crate::rules;
 use crate::tiers::{Mode, TierRun};
-use crate::unmatched::{Entry, unmatched};
 
 /// The encrypted parts of a model, and the parts in clear.
 #[derive(Clone, Debug)]
@@ -29,10 +25,24 @@ pub struct Plan {
     /// Tensors that share a budget and are chosen from by score. All others follow from the policy
     /// alone, whatever the weights are.
     pub pools: Vec<Pool>,
-    /// Bytes of the weights that cannot be replaced in place.
-    pub(crate) unpatchable_bytes: u64,
+    /// Bytes of external data files in which no tensor lies. A plan knows no files: who knows them
+    /// adds these.
+    pub gaps: Vec<Gap>,
+    /// Bytes of the model, without gaps, that a share is a share of.
+    pub(crate) total_bytes: u64,
     /// The consumers of each tensor of the model.
     pub(crate) consumers: Lists<NodeId>,
+}
+
+/// Bytes of an external data file in which no tensor lies, and which are not all zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The file.
+    pub file: FileId,
+    /// The file's location in the original, which may have another name for it.
+    pub location: String,
+    /// The range in the file.
+    pub span: Span,
 }
 
 /// Tensors that share a budget, spent on their subsequences with the highest scores.
@@ -65,8 +75,8 @@ pub struct TypePlan {
 /// One operator that owns weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperatorPlan {
-    /// The node.
-    pub node: NodeId,
+    /// The node; `None` for the tensors that no node reads.
+    pub node: Option<NodeId>,
     /// Qualified operator type.
     pub op_type: Cow<'static, str>,
     /// The coefficient of the operator: its type's, or an override's.
@@ -144,50 +154,6 @@ pub struct Clear {
     pub reason: Reason,
 }
 
-/// A demand of the policy that a plan does not meet.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Violation {
-    /// A weight cannot be encrypted in place.
-    Unpatchable {
-        /// Name of the tensor.
-        name: String,
-        /// Its protobuf path.
-        path: String,
-        /// Why.
-        reason: Reason,
-    },
-    /// A part of the file that may hold weights was not searched.
-    PassedOver {
-        /// Its protobuf path.
-        path: String,
-    },
-    /// A tensor may be a weight, but only operators without a rule or operators that usually take
-    /// no weights read it, or no operator reads it, or its way could not be followed.
-    UnknownOperator {
-        /// Name of the tensor.
-        name: String,
-        /// Its protobuf path.
-        path: String,
-        /// Why.
-        reason: Reason,
-    },
-    /// The encrypted share is below the policy's least.
-    Share {
-        /// Encrypted share of all weights' bytes.
-        share: f64,
-        /// The share demanded.
-        min_share: f64,
-    },
-    /// An entry of the policy matches nothing in the model.
-    Unmatched {
-        /// The entry.
-        entry: Entry,
-        /// A similar name in the model.
-        similar: Option<String>,
-    },
-}
-
 impl TensorPlan {
     /// Returns the encrypted elements, as ranges `(first, end)` in ascending order, each with its
     /// tier, or 1 without tiers. The last may reach past the tensor's end.
@@ -219,13 +185,11 @@ impl Plan {
         self.consumers.of(tensor.index() as u32)
     }
 
-    /// Returns the bytes of all weights, including those that cannot be replaced in place.
-    pub fn weight_bytes(&self) -> u64 {
-        self.operators
-            .iter()
-            .map(|operator| operator.bytes)
-            .sum::<u64>()
-            + self.unpatchable_bytes
+    /// Returns the bytes that a share is a share of: all tensors, whether they can be encrypted or
+    /// not, gaps, and parts of the model that may hold weights.
+    pub fn total_bytes(&self) -> u64 {
+        let gaps = self.gaps.iter().map(|gap| gap.span.len);
+        gaps.fold(self.total_bytes, u64::saturating_add)
     }
 
     /// Returns the encrypted bytes.
@@ -236,49 +200,9 @@ impl Plan {
             .sum()
     }
 
-    /// Returns the demands of the policy that this plan of `model` does not meet.
-    pub fn violations(&self, model: &Model<'_>, policy: &Policy) -> Vec<Violation> {
-        let require = policy.require();
-        let tensors = self.clear.iter().filter_map(|clear| {
-            let tensor = model.tensors.get(clear.tensor.index())?;
-            let demand = match clear.reason {
-                Reason::Unpatchable(_) => require.unpatchable,
-                Reason::Unconsumed if !rules::may_be_learnt(tensor) => return None,
-                Reason::UnknownOperator { .. }
-                | Reason::NoWeights { .. }
-                | Reason::NotFollowed
-                | Reason::Unconsumed => require.unknown_op,
-                _ => return None,
-            };
-            if demand != Demand::Error {
-                return None;
-            }
-            let (name, path) = (tensor.name.to_owned(), tensor.path.clone());
-            let reason = clear.reason.clone();
-            Some(match reason {
-                Reason::Unpatchable(_) => Violation::Unpatchable { name, path, reason },
-                _ => Violation::UnknownOperator { name, path, reason },
-            })
-        });
-        let mut violations: Vec<_> = tensors.collect();
-        if require.unpatchable == Demand::Error {
-            let parts = model.passed_over.iter().map(|part| part.path.clone());
-            violations.extend(parts.map(|path| Violation::PassedOver { path }));
-        }
-        if require.unmatched == Demand::Error {
-            let unmatched = unmatched(model, policy).into_iter();
-            violations
-                .extend(unmatched.map(|(entry, similar)| Violation::Unmatched { entry, similar }));
-        }
-        let weight_bytes = self.weight_bytes();
-        let share = self.encrypted_bytes() as f64 / weight_bytes.max(1) as f64;
-        if share < require.min_share {
-            violations.push(Violation::Share {
-                share,
-                min_share: require.min_share,
-            });
-        }
-        violations
+    /// Returns the encrypted share of [`Plan::total_bytes`].
+    pub fn share(&self) -> f64 {
+        self.encrypted_bytes() as f64 / self.total_bytes().max(1) as f64
     }
 }
 
@@ -293,11 +217,11 @@ pub(crate) fn types(
     for operator in operators {
         let index = *indices.entry(&operator.op_type).or_insert(types.len());
         if index == types.len() {
-            let node = model.nodes.get(operator.node.index());
+            let node = operator.node.and_then(|node| model.nodes.get(node.index()));
             let coefficient = node.map(|node| policy.coefficient(node.domain, node.op_type));
             types.push(TypePlan {
                 op_type: operator.op_type.clone(),
-                coefficient: coefficient.unwrap_or(0.0),
+                coefficient: coefficient.unwrap_or(1.0),
                 n_operators: 0,
                 bytes: 0,
                 budget_bytes: 0,
@@ -311,35 +235,6 @@ pub(crate) fn types(
         row.encrypted_bytes += operator.encrypted_bytes;
     }
     types
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Violation::Unpatchable { name, path, reason } => {
-                let (name, path, reason) = (excerpt(name), excerpt(path), excerpt(&reason.text()));
-                write!(f, "weight {name:?} ({path}) cannot be encrypted: {reason}")
-            }
-            Violation::PassedOver { path } => {
-                write!(f, "{path} may hold weights and was not searched")
-            }
-            Violation::UnknownOperator { name, path, reason } => {
-                let (name, path, reason) = (excerpt(name), excerpt(path), excerpt(&reason.text()));
-                write!(f, "{name:?} ({path}) may be a weight: {reason}")
-            }
-            Violation::Share { share, min_share } => {
-                write!(f, "{:.1} % of the weights are encrypted, ", share * 100.0)?;
-                write!(f, "at least {:.1} % are demanded", min_share * 100.0)
-            }
-            Violation::Unmatched { entry, similar } => {
-                write!(f, "{entry} matches nothing in the model")?;
-                match similar {
-                    Some(similar) => write!(f, ": did you mean {similar:?}?"),
-                    None => Ok(()),
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,36 +3,24 @@
 use std::collections::HashMap;
 
 use onnxseal_onnx::element_bits;
-use onnxseal_onnx::model::{Model, NodeId, TensorId, Unpatchable};
+use onnxseal_onnx::model::{Model, TensorId, Unpatchable};
 
 use crate::choose::{Candidate, Offer, take_best};
-use crate::classify::{Classified, Reason, classify_in};
-use crate::coefficients::{Coefficient, Coefficients};
+use crate::classify::{Classified, MAX_BYTES, Reason, classify_in, total_bytes};
+use crate::coefficients::{Coefficient, Coefficients, Owner};
 use crate::dataflow::Dataflow;
+use crate::draft::{Draft, indices};
 use crate::error::Error;
 use crate::lists::Lists;
 use crate::op_types::OfOpTypes;
 use crate::plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan, types};
 use crate::policy::{Policy, Target};
-use crate::position::{Run, Strategy, spread};
+use crate::position::{Strategy, spread};
 use crate::rules;
 use crate::scores::{Scores, Wanted};
-use crate::subsequence::Cut;
-use crate::tiers::{self, Mode, TierRun};
+use crate::subsequence::{Cut, unit_bytes};
+use crate::tiers::{self, Mode};
 use crate::volume::{budget, equal, proportional};
-
-/// The most bytes that all tensors of a model may have, a limit of the format's integers.
-const MAX_BYTES: u64 = (1 << 53) - 1;
-
-/// The most subsequences, over all tensors, to choose from by score: 1 GiB in units of 256 bytes.
-/// Larger models get larger units.
-pub(crate) const MAX_UNITS: u64 = 1 << 22;
-
-/// Returns the bytes of a subsequence in a model with `weight_bytes` of weights: `wanted`, or more
-/// for a large model.
-pub fn unit_bytes(wanted: u64, weight_bytes: u64) -> u64 {
-    wanted.max(weight_bytes.div_ceil(MAX_UNITS).next_power_of_two())
-}
 
 /// Plans which parts of a model to encrypt.
 ///
@@ -55,10 +43,7 @@ pub fn plan<E: From<Error>>(
     }
     let flow = Dataflow::new(model);
     let classified = classify_in(model, &flow);
-    let total = classified
-        .iter()
-        .fold(0u64, |sum, tensor| sum.saturating_add(tensor.bytes));
-    if total > MAX_BYTES {
+    if total_bytes(model, &classified) > MAX_BYTES {
         return Err(Error::TooLarge { limit: MAX_BYTES }.into());
     }
     let mut planner = Planner::new(model, flow, policy, &classified);
@@ -79,27 +64,12 @@ struct Planner<'p, 'a> {
     policy: &'p Policy,
     classified: &'p [Classified<'a>],
     operators: Vec<OperatorPlan>,
-    /// Whether each operator has a volume of its own, rather than its type's: an override names it,
-    /// or it is taken whole.
+    /// Whether each operator has a volume of its own: an override names it, or it is taken whole.
     apart: Vec<bool>,
     /// The tensors, in the order of their operators.
     drafts: Vec<Draft>,
     clear: Vec<Clear>,
     pools: Vec<(u64, Vec<usize>)>,
-    unpatchable_bytes: u64,
-}
-
-/// One weight tensor on its way into the plan.
-struct Draft {
-    tensor: TensorId,
-    operator: usize,
-    bytes: u64,
-    /// The coefficient that an override gives to this tensor alone.
-    coefficient: Option<f64>,
-    volume: u64,
-    cut: Option<Cut>,
-    targets: Vec<Run>,
-    tiers: Vec<TierRun>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
@@ -119,24 +89,23 @@ impl<'p, 'a> Planner<'p, 'a> {
             drafts: Vec::new(),
             clear: Vec::new(),
             pools: Vec::new(),
-            unpatchable_bytes: 0,
         };
         let mut coefficients = Coefficients::new(model, &flow, policy, classified);
         drop(flow);
-        let mut owned: Vec<(NodeId, TensorId, Option<f64>)> = Vec::with_capacity(classified.len());
+        let mut owned: Vec<(Owner, TensorId, Option<f64>)> = Vec::with_capacity(classified.len());
         for ((tensor, located), known) in model.tensors_with_ids().zip(classified) {
             let coefficient = policy.overridden(Target::Initializer, located.name);
             match coefficients.owner(known, &located.payload, coefficient) {
-                Ok(node) => owned.push((node, tensor, coefficient)),
+                Ok(owner) => owned.push((owner, tensor, coefficient)),
                 Err(reason) => planner.leave_clear(tensor, reason),
             }
         }
         let op_types = OfOpTypes::new(model);
-        // Operators in file order, and their tensors in file order.
-        owned.sort_by_key(|&(node, ..)| node);
+        // Operators in file order, then tensors without one; tensors of each in file order.
+        owned.sort_by_key(|(owner, ..)| (owner.node.is_none(), owner.node));
         planner.drafts.reserve_exact(owned.len());
         planner.operators.reserve_exact(owned.len());
-        for (node, tensor, coefficient) in owned {
+        for (Owner { node, is_weight }, tensor, coefficient) in owned {
             if planner
                 .operators
                 .last()
@@ -146,11 +115,14 @@ impl<'p, 'a> Planner<'p, 'a> {
                     share,
                     overridden,
                     whole,
-                } = coefficients.of(node);
+                } = node.map_or_else(Coefficients::of_none, |node| coefficients.of(node));
                 planner.apart.push(overridden || whole.is_some());
                 planner.operators.push(OperatorPlan {
                     node,
-                    op_type: (op_types.get(node, rules::qualified).cloned()).unwrap_or_default(),
+                    op_type: (node
+                        .and_then(|node| op_types.get(node, rules::qualified))
+                        .cloned())
+                    .unwrap_or_default(),
                     coefficient: share,
                     whole,
                     bytes: 0,
@@ -165,6 +137,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                 tensor,
                 operator,
                 bytes,
+                is_weight,
                 coefficient,
                 volume: 0,
                 cut: None,
@@ -192,7 +165,10 @@ impl<'p, 'a> Planner<'p, 'a> {
                     Strategy::Energy => {
                         let node = self.operators[draft.operator].node;
                         let of_type = |domain, op_type| self.policy.unit_bytes(domain, op_type);
-                        let unit_bytes = *units.get(node, of_type)?;
+                        let unit_bytes = match node {
+                            Some(node) => *units.get(node, of_type)?,
+                            None => self.policy.least_unit_bytes(),
+                        };
                         Cut::flat(located.n_elements, bits, unit_bytes.max(least))
                     }
                     Strategy::Spread => Cut::new(&located.dims, bits),
@@ -226,10 +202,8 @@ impl<'p, 'a> Planner<'p, 'a> {
         let has_tiers = !self.policy.tiers().is_empty();
         let mut chosen: Vec<usize> = Vec::new();
         for (pool_budget, members) in pools {
-            let bytes: u64 = members
-                .iter()
-                .map(|&member| self.drafts[member].bytes)
-                .sum();
+            let bytes = members.iter().map(|&member| self.drafts[member].bytes);
+            let bytes: u64 = bytes.sum();
             if pool_budget == 0 || bytes == 0 {
                 continue;
             }
@@ -249,6 +223,16 @@ impl<'p, 'a> Planner<'p, 'a> {
         if chosen.is_empty() {
             return Ok(());
         }
+        let mut of_drafts = vec![Vec::new(); self.drafts.len()];
+        chosen.retain(|&member| {
+            let draft = &self.drafts[member];
+            // Indices, masks and the like: an edition without them would not run at all.
+            let is_first = has_tiers && !draft.is_weight;
+            if let (true, Some(cut)) = (is_first, draft.cut) {
+                of_drafts[member] = vec![f64::MAX; cut.n as usize];
+            }
+            draft.cut.is_some() && !is_first
+        });
         let wanted = chosen.iter().filter_map(|&member| {
             let draft = &self.drafts[member];
             draft.cut.map(|cut| Wanted {
@@ -258,13 +242,14 @@ impl<'p, 'a> Planner<'p, 'a> {
             })
         });
         let wanted: Vec<Wanted> = wanted.collect();
-        let scores = score(&wanted)?;
+        let scores = match wanted.is_empty() {
+            true => Scores::new(),
+            false => score(&wanted)?,
+        };
         let fits = wanted.iter().map(|tensor| tensor.n as usize);
         if !fits.eq(scores.iter().map(Vec::len)) {
             return Err(Error::Scores.into());
         }
-        let mut of_drafts = vec![Vec::new(); self.drafts.len()];
-        chosen.retain(|&member| self.drafts[member].cut.is_some());
         for (&member, scores) in chosen.iter().zip(scores) {
             of_drafts[member] = scores;
         }
@@ -345,17 +330,19 @@ impl<'p, 'a> Planner<'p, 'a> {
     /// Gives every target its tier, by its score.
     fn grade(&mut self, of_drafts: &[Vec<f64>]) {
         let mut candidates = Vec::new();
+        let mut least = 0;
         for (member, (draft, scores)) in self.drafts.iter().zip(of_drafts).enumerate() {
             let Some(cut) = draft.cut.filter(|_| !scores.is_empty()) else {
                 continue;
             };
             candidates.extend(indices(&draft.targets).map(|index| {
                 let bytes = cut.bytes(index, 1);
+                least += if draft.is_weight { 0 } else { bytes };
                 let score = scores.get(index as usize).copied().unwrap_or(0.0);
                 Candidate::new(score, bytes, member, index)
             }));
         }
-        let graded = tiers::grade(candidates, self.policy.tiers());
+        let graded = tiers::grade(candidates, self.policy.tiers(), least);
         for of_tensor in graded.chunk_by(|a, b| a.0 == b.0) {
             let tiers = of_tensor.iter().map(|&(_, _, tier)| tier);
             if let Some((member, _, _)) = of_tensor.first() {
@@ -481,15 +468,19 @@ impl<'p, 'a> Planner<'p, 'a> {
             operators: self.operators,
             tensors,
             clear: self.clear,
-            unpatchable_bytes: self.unpatchable_bytes,
+            total_bytes: total_bytes(self.model, self.classified),
+            gaps: Vec::new(),
             consumers: Lists::of_each(self.classified.iter().map(Classified::nodes)),
         }
     }
 
     /// Returns how the targets of higher tiers are encrypted, and the bytes that replace them.
     fn stand_in(&self, draft: &Draft) -> (Mode, Vec<u8>) {
-        let node = &self.model.nodes[self.operators[draft.operator].node.index()];
-        let wanted = self.policy.mode(node.domain, node.op_type);
+        let node = self.operators[draft.operator].node;
+        let node = node.and_then(|node| self.model.nodes.get(node.index()));
+        let wanted = node.map_or(Mode::Bytes, |node| {
+            self.policy.mode(node.domain, node.op_type)
+        });
         let tensor = &self.model.tensors[draft.tensor.index()];
         let known = &self.classified[draft.tensor.index()];
         (
@@ -500,31 +491,10 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn leave_clear(&mut self, tensor: TensorId, reason: Reason) {
         let known = &self.classified[tensor.index()];
-        if matches!(reason, Reason::Unpatchable(_)) {
-            self.unpatchable_bytes += known.bytes;
-        }
         self.clear.push(Clear {
             tensor,
             bytes: known.bytes,
             reason,
         });
     }
-}
-
-impl Draft {
-    fn take_whole(&mut self) {
-        self.volume = self.bytes;
-        let n = self.cut.map_or(0, |cut| cut.n);
-        self.targets = vec![Run { skip: 0, take: n }];
-    }
-}
-
-/// Returns the indices of the subsequences in runs.
-fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
-    let mut next = 0;
-    targets.iter().flat_map(move |run| {
-        let first = next + run.skip;
-        next = first + run.take;
-        first..next
-    })
 }

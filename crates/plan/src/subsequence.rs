@@ -124,6 +124,16 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// The most subsequences, over all tensors, to choose from by score: 1 GiB in units of 256 bytes.
+/// Larger models get larger units.
+pub(crate) const MAX_UNITS: u64 = 1 << 22;
+
+/// Returns the bytes of a subsequence in a model with `weight_bytes` of weights: `wanted`, or more
+/// for a large model.
+pub fn unit_bytes(wanted: u64, weight_bytes: u64) -> u64 {
+    wanted.max(weight_bytes.div_ceil(MAX_UNITS).next_power_of_two())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use onnxseal_onnx::model::Model;
 
+use crate::plan::Gap;
 use crate::policy::{Policy, Target};
 use crate::rules;
 use crate::similar::similar;
@@ -18,12 +19,14 @@ pub enum Entry {
     Node(String),
     /// The pattern of an override for initializers.
     Initializer(String),
+    /// The pattern of something that may stay in clear.
+    AllowClear(String),
 }
 
 /// Returns the entries of `policy` that match nothing in `model`, even if the policy allows that.
 ///
 /// Each comes with a similar name from the model, if there is one.
-pub fn unmatched(model: &Model<'_>, policy: &Policy) -> Vec<(Entry, Option<String>)> {
+pub fn unmatched(model: &Model<'_>, policy: &Policy, gaps: &[Gap]) -> Vec<(Entry, Option<String>)> {
     let mut unmatched = Vec::new();
     let mut note = |entry, similar| unmatched.push((entry, similar));
     let nodes = model.nodes.iter().map(|node| (node.domain, node.op_type));
@@ -59,6 +62,24 @@ pub fn unmatched(model: &Model<'_>, policy: &Policy) -> Vec<(Entry, Option<Strin
             }
         }
     }
+    for pattern in policy.allowed_clear() {
+        let tensors = model.tensors.iter().flat_map(|of| [of.name, &of.path]);
+        let parts = model.passed_over.iter().map(|part| &*part.path);
+        let settings = model.long_settings.iter();
+        let settings = settings.flat_map(|setting| [setting.attribute, &setting.path]);
+        let files = model.external_files.iter().map(String::as_str);
+        let gaps = gaps.iter().map(|gap| &*gap.location);
+        let mut names = tensors
+            .chain(parts)
+            .chain(settings)
+            .chain(files)
+            .chain(gaps);
+        if !names.any(|name| pattern.is_match(name)) {
+            let pattern = pattern.glob().glob().to_owned();
+            let similar = similar(&pattern, model.tensors.iter().map(|tensor| tensor.name));
+            note(Entry::AllowClear(pattern), similar);
+        }
+    }
     unmatched
 }
 
@@ -67,6 +88,7 @@ impl fmt::Display for Entry {
         match self {
             Entry::OperatorType(op_type) => write!(f, "the coefficient of {op_type}"),
             Entry::Node(pattern) => write!(f, "the override of node {pattern:?}"),
+            Entry::AllowClear(pattern) => write!(f, "the name {pattern:?} that may stay in clear"),
             Entry::Initializer(pattern) => write!(f, "the override of initializer {pattern:?}"),
         }
     }

@@ -26,7 +26,7 @@ use crate::reads::{NamesFiles, reads};
 #[pyo3(signature = (
     operation, sources, out = None, *, recipients = None, identity = None, signed_by = None,
     tier = None, policy = None, preset = None, coefficients = None, ranking = None,
-    runnable = false, comment = None, list_recipients = false, claims = None, sign_key = None,
+    allow_clear = Vec::new(), repack = false, runnable = false, comment = None, list_recipients = false, claims = None, sign_key = None,
     sign_key_passphrase = None, drop_signature = false, lists = Vec::new(), jobs = None,
     memory = None, checksum = false, fail_fast = false, shard = None, resume = false,
     records = true, replace = false, sync = None, progress = None
@@ -45,6 +45,8 @@ pub fn run_batch<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    allow_clear: Vec<String>,
+    repack: bool,
     runnable: bool,
     comment: Option<String>,
     list_recipients: bool,
@@ -89,12 +91,17 @@ pub fn run_batch<'py>(
         ));
     }
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
+    let policy = policy.allowing(allow_clear);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let named: [&dyn NamesFiles; 5] = [&recipients, &identity, &signed_by, &policy, &signing_key];
     how.spared = reads(&[], &named).files;
     how.spared.extend_from_slice(&lists);
     let report = call::run(py, progress, move |progress| {
-        let policy = policy.read()?.map(for_many);
+        let policy = match operation {
+            "protect" => Some(policy.read_or_full()?),
+            _ => policy.read()?,
+        };
+        let policy = policy.map(for_many);
         let signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
         let recipients = || match recipients {
@@ -119,8 +126,8 @@ pub fn run_batch<'py>(
         };
         match operation {
             "protect" => {
-                let mut options =
-                    ProtectOptions::new(policy.unwrap_or_else(|| for_many(Policy::default())));
+                let mut options = ProtectOptions::new(policy.unwrap_or_default());
+                options.repack = repack;
                 if runnable {
                     options.policy.set_lock(false);
                 }

@@ -23,8 +23,10 @@ use crate::source::{Out, OutputArg, Source};
 
 /// Encrypts the weights of a model and authenticates all of it; returns the report.
 ///
-/// `preset` says how much. "full", the default, is every weight that onnxseal finds, and costs
-/// nothing on processors with AES instructions. "strong" (half of the bytes) and "balanced" (about
+/// `preset` says how much. "full", the default, is everything but what the graph's shapes are
+/// computed from, and costs nothing on processors with AES instructions. What cannot be encrypted
+/// where it lies raises `PolicyNotMetError`: `repack=True` rewrites it (the original is then the
+/// rewritten model, equal in every value), `allow_clear` names what may stay in clear. "strong" (half of the bytes) and "balanced" (about
 /// a sixth) are for devices without these instructions, where they open in less time, and for
 /// tiers. "light" (a twentieth) stops no determined attacker. What is not encrypted is in clear: an
 /// attacker who has the public model that yours was fine-tuned from gets much of yours back from a
@@ -35,8 +37,8 @@ use crate::source::{Out, OutputArg, Source};
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, policy = None, preset = None, coefficients = None, ranking = None,
-    runnable = false, external_data = None, comment = None, list_recipients = false, claims = None, sign_key = None,
-    sign_key_passphrase = None, in_place = false, replace = false, sync = None, progress = None
+    allow_clear = Vec::new(), repack = false, runnable = false, external_data = None, comment = None,
+    list_recipients = false, claims = None, sign_key = None, sign_key_passphrase = None, in_place = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn protect<'py>(
@@ -48,6 +50,8 @@ pub fn protect<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    allow_clear: Vec<String>,
+    repack: bool,
     runnable: bool,
     external_data: Option<String>,
     comment: Option<String>,
@@ -65,11 +69,13 @@ pub fn protect<'py>(
     }
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
+    let policy = policy.allowing(allow_clear);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let reads = reads(&[&model], &[&recipients, &policy, &signing_key]);
     let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let report = call::run(py, progress, move |progress| {
-        let mut options = ProtectOptions::new(policy.read()?.unwrap_or_default());
+        let mut options = ProtectOptions::new(policy.read_or_full()?);
+        options.repack = repack;
         if runnable {
             options.policy.set_lock(false);
         }
@@ -91,7 +97,9 @@ pub fn protect<'py>(
 /// Tells what `protect` would encrypt, without writing anything. The report's `violations` say
 /// where the plan falls short of the policy's requirements.
 #[pyfunction]
-#[pyo3(signature = (model, *, policy = None, preset = None, coefficients = None, ranking = None))]
+#[pyo3(signature = (
+    model, *, policy = None, preset = None, coefficients = None, ranking = None, allow_clear = Vec::new()
+))]
 pub fn plan(
     py: Python<'_>,
     model: Source,
@@ -99,11 +107,13 @@ pub fn plan(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    allow_clear: Vec<String>,
 ) -> Result<Bound<'_, PyAny>> {
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
+    let policy = policy.allowing(allow_clear);
     let report = call::run(py, None, move |_| {
-        let policy = policy.read()?.unwrap_or_default();
+        let policy = policy.read_or_full()?;
         Ok::<_, Fault>(core::plan(model, &policy)?)
     })?;
     Ok(as_dict(py, &report)?)
@@ -129,7 +139,7 @@ pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
 #[pyfunction]
 #[pyo3(signature = (
     model, *, identity = None, signed_by = None, tier = None, policy = None, preset = None,
-    ranking = None, progress = None
+    ranking = None, allow_clear = Vec::new(), progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn verify<'py>(
@@ -141,10 +151,12 @@ pub fn verify<'py>(
     policy: Option<PathBuf>,
     preset: Option<String>,
     ranking: Option<PathBuf>,
+    allow_clear: Vec<String>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, None).ranked(ranking);
+    let policy = policy.allowing(allow_clear);
     let verified = call::run(py, progress, move |progress| {
         let identities = read_identities(identity, progress)?;
         let signed_by = signed_by.map(SignedByArg::read).transpose()?;
@@ -246,7 +258,7 @@ pub fn rekey<'py>(
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
-    coefficients = None, ranking = None, runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
+    coefficients = None, ranking = None, allow_clear = Vec::new(), runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
     drop_signature = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -261,6 +273,7 @@ pub fn rotate<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    allow_clear: Vec<String>,
     runnable: bool,
     claims: Option<BTreeMap<String, String>>,
     sign_key: Option<PathBuf>,
@@ -272,6 +285,7 @@ pub fn rotate<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
+    let policy = policy.allowing(allow_clear);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let reads = reads(
         &[&model],
@@ -333,6 +347,7 @@ pub struct PolicyArgs {
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
+    allow_clear: Vec<String>,
 }
 
 impl NamesFiles for PolicyArgs {
@@ -353,12 +368,31 @@ impl PolicyArgs {
             preset,
             coefficients,
             ranking: None,
+            allow_clear: Vec::new(),
         }
     }
 
     /// Has a ranking file say which weights come first.
     pub fn ranked(self, ranking: Option<PathBuf>) -> PolicyArgs {
         PolicyArgs { ranking, ..self }
+    }
+
+    /// Accepts that what these globs name stays in clear.
+    pub fn allowing(self, allow_clear: Vec<String>) -> PolicyArgs {
+        PolicyArgs {
+            allow_clear,
+            ..self
+        }
+    }
+
+    /// Makes the policy: that of the preset `full` if the arguments ask for none.
+    pub fn read_or_full(mut self) -> Result<Policy> {
+        let allow_clear = std::mem::take(&mut self.allow_clear);
+        let mut policy = self.read()?.unwrap_or_default();
+        for pattern in &allow_clear {
+            policy.allow_clear(pattern).map_err(Error::Policy)?;
+        }
+        Ok(policy)
     }
 
     /// Makes the policy, if the arguments ask for one.
@@ -370,6 +404,11 @@ impl PolicyArgs {
             (None, None) => None,
         };
         if named.is_none() && self.coefficients.is_none() {
+            if !self.allow_clear.is_empty() {
+                return Err(usage(
+                    "allow_clear is part of a policy: give a policy or a preset too",
+                ));
+            }
             return match self.ranking {
                 None => Ok(None),
                 Some(_) => Err(usage(
@@ -385,6 +424,9 @@ impl PolicyArgs {
             policy
                 .set_coefficient(op_type, *share)
                 .map_err(Error::Policy)?;
+        }
+        for pattern in &self.allow_clear {
+            policy.allow_clear(pattern).map_err(Error::Policy)?;
         }
         Ok(Some(policy))
     }

@@ -3,10 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::detail::{self, Attribute, Setting, coded_elements};
-use onnxseal_onnx::model::{
-    GraphOwner, Node, NodeId, Payload, Span, Tensor, TensorId, TensorRole, Unpatchable,
-};
+use onnxseal_onnx::detail::{self, Attribute, Setting, raw_elements};
+use onnxseal_onnx::model::{GraphOwner, Node, NodeId, Payload, Span, Tensor, TensorId, TensorRole};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::elements::{Elements, width};
@@ -199,38 +197,25 @@ impl<'a> Graph<'a> {
             return Err(refused(&format!("are of type {}", data_type.as_str_name())).into());
         };
         let bytes = graph.source.bytes;
-        let raw =
-            match &tensor.payload {
-                Payload::Empty => Vec::new(),
-                Payload::Dense { file, span, .. } => match graph.model().location(*file) {
-                    Some(location) => (graph.source.external)(location, *span)?,
-                    None => slice(bytes, *span).unwrap_or_default().to_vec(),
-                },
-                Payload::Strided { start, stride, .. } => {
-                    let mut raw = Vec::new();
-                    for i in 0..tensor.n_elements {
-                        let start = start.saturating_add(i.saturating_mul(u64::from(*stride)));
-                        let len = width as u64;
-                        let element = slice(bytes, Span { start, len }).unwrap_or_default();
-                        raw.extend_from_slice(element);
-                    }
-                    raw
+        let raw = match &tensor.payload {
+            Payload::Empty => Vec::new(),
+            Payload::Dense { file, span, .. } => match graph.model().location(*file) {
+                Some(location) => (graph.source.external)(location, *span)?,
+                None => slice(bytes, *span).unwrap_or_default().to_vec(),
+            },
+            Payload::Strided { start, stride, .. } => {
+                let mut raw = Vec::new();
+                for i in 0..tensor.n_elements {
+                    let start = start.saturating_add(i.saturating_mul(u64::from(*stride)));
+                    let len = width as u64;
+                    let element = slice(bytes, Span { start, len }).unwrap_or_default();
+                    raw.extend_from_slice(element);
                 }
-                Payload::Unpatchable(
-                    Unpatchable::Int32Data | Unpatchable::Int64Data | Unpatchable::Uint64Data,
-                ) => {
-                    let coded = coded_elements(bytes, tensor)?;
-                    let low = coded
-                        .iter()
-                        .flat_map(|i| i.to_le_bytes().into_iter().take(width));
-                    low.collect()
-                }
-                Payload::Unpatchable(_) => {
-                    return Err(refused("lie scattered over the file")
-                .advise("save the model again with another program, which puts them in one place")
-                .into());
-                }
-            };
+                raw
+            }
+            Payload::Unpatchable(_) => raw_elements(bytes, tensor)?
+                .ok_or_else(|| refused("are of a kind that cannot be rewritten"))?,
+        };
         if raw.len() as u64 != tensor.n_elements.saturating_mul(width as u64) {
             return Err(refused("are not as many as its shape says").into());
         }

@@ -110,7 +110,10 @@ impl Input {
     /// Replaces the bytes of this file in memory.
     pub fn edited(self, bytes: Bytes) -> Input {
         let (path, len) = (self.path.clone(), bytes.len() as u64);
-        let of = Box::new(self);
+        let of = match self.backing {
+            Backing::Edited { of, .. } => of,
+            _ => Box::new(self),
+        };
         let backing = Backing::Edited { bytes, of };
         Input { path, len, backing }
     }

@@ -226,9 +226,9 @@ pub fn external_data() -> Sample {
         .initializer(external("w", &[3, 4], "weights/w.bin", Some(64), Some(48)))
         .initializer(external("b", &[3], "./b.bin", None, None))
         .encode();
-    let mut w = vec![0xaa; 64];
+    let mut w = vec![0; 64];
     w.extend(le_bytes(&floats(12, 1)));
-    w.extend([0xbb; 7]);
+    w.extend([0; 7]);
     Sample {
         name: "external_data",
         model,

@@ -19,7 +19,8 @@ pub fn run(args: &Attack) -> Result<()> {
     let data = crate::commands::assess::data(&args.data)?;
     let data = data.ok_or_else(|| Usage("attacks need samples: give --data".into()))?;
     let Some(labels) = &data.labels else {
-        let text = "the data have no labels, by which to count how much attackers found: give --labels";
+        let text =
+            "the data have no labels, by which to count how much attackers found: give --labels";
         return Err(Usage(text.into()).into());
     };
     let answered = answer(&args.model, &data, &args.data.options())?;

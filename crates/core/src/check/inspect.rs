@@ -7,16 +7,16 @@ use onnxseal_crypto::signature::fingerprint_of;
 use onnxseal_crypto::wrap::Header;
 use onnxseal_onnx::model::{self, NodeId};
 use onnxseal_onnx::{Model, excerpt};
-use onnxseal_plan::{Classified, classify};
+use onnxseal_plan::{Classified, Gap, classify, total_bytes};
 use onnxseal_store::Location;
 
-use crate::check::report::{
-    Builder, ClearRow, Operators, RecipientRow, Report, SignatureRow, TensorRow, tier_rows,
-};
+use crate::check::report::{Builder, Operators, Report, tier_rows};
+use crate::check::rows::{ClearRow, RecipientRow, SignatureRow, TensorRow};
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{self, ElementType, Manifest, Operator};
+use crate::pass::gaps::gaps;
 use crate::pass::source::Source;
 
 /// Reports which weights of the protected model at `location` are encrypted, and which are in
@@ -34,7 +34,10 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let artifact = Artifact::parse(path, source.bytes())?
         .ok_or_else(|| Error::NotProtected { path: path.clone() })?;
     let model = source.locate(artifact.manifest.model_bytes())?;
-    let mut report = examine(path, &model, &artifact.manifest)?;
+    // Whoever has the model file alone sees what it says; the rest counts as in clear.
+    let external = source.open_external(&model).unwrap_or_default();
+    let gaps = gaps(&model, &external)?;
+    let mut report = examine(path, &model, &artifact.manifest, &gaps)?;
     for (tier, wrapped) in artifact.keys.parts().iter().enumerate() {
         let Some(wrapped) = wrapped else { continue };
         // Leave an unreadable wrapped key to those who open the model.
@@ -70,7 +73,12 @@ pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
 }
 
 /// Checks that `manifest` describes `model`, and reports on it.
-pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<Report> {
+pub(crate) fn examine(
+    path: &Path,
+    model: &Model<'_>,
+    manifest: &Manifest,
+    gaps: &[Gap],
+) -> Result<Report> {
     let malformed = |reason| Error::Metadata {
         path: path.to_owned(),
         reason,
@@ -84,20 +92,24 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
         .collect();
     let operators = Operators::new(model);
     let named = nodes_by_name(model, &operators);
-    let mut builder = Builder::new(path, manifest.files.clone(), model);
-    for (tensor, classified) in model.tensors.iter().zip(classify(model)) {
+    let classified = classify(model);
+    let in_gaps = gaps.iter().map(|gap| gap.span.len);
+    let total = in_gaps.fold(total_bytes(model, &classified), u64::saturating_add);
+    let mut builder = Builder::new(path, manifest.files.clone(), model, total, gaps);
+    for (tensor, classified) in model.tensors.iter().zip(classified) {
         match described.remove(tensor.path.as_str()) {
             Some(found) => {
                 if !describes(found, tensor) {
                     let name = excerpt(tensor.name);
                     return Err(malformed(format!("tensor {name:?} differs from the graph")));
                 }
-                let owner = owner(&operators, &named, found, &classified).ok_or_else(|| {
-                    malformed(format!("no operator of tensor {:?}", excerpt(&found.name)))
-                })?;
-                let row = TensorRow::of_entry(found.clone());
-                let (_, row) = row.ok_or(Error::Internal("an entry without operators"))?;
-                builder.add(owner, || operators.of(owner), row)?;
+                let owner = owner(&operators, &named, found, &classified);
+                if owner.is_none() && !found.operators.is_empty() {
+                    let name = excerpt(&found.name);
+                    return Err(malformed(format!("no operator of tensor {name:?}")));
+                }
+                let (operator, row) = TensorRow::of_entry(found.clone());
+                builder.add(owner, || operator, row)?;
             }
             None => {
                 // A weight that could have been encrypted has no reason in the classification.
@@ -111,7 +123,7 @@ pub(crate) fn examine(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Re
                     let others = classified.nodes().filter(|node| *node != owner.node);
                     let shared_with = others.map(|node| operators.of(node)).collect();
                     let row = TensorRow::in_clear(tensor, classified.bytes, shared_with);
-                    builder.add(owner.node, || operators.of(owner.node), row)?;
+                    builder.add(Some(owner.node), || operators.of(owner.node), row)?;
                 }
                 let consumers = classified.nodes().map(|node| operators.of(node)).collect();
                 let row = ClearRow::new(tensor, classified.bytes, reason, consumers);

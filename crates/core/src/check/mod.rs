@@ -5,6 +5,7 @@ pub(crate) mod inspect;
 pub(crate) mod outline;
 pub(crate) mod reads;
 pub(crate) mod report;
+pub(crate) mod rows;
 pub(crate) mod shortfall;
 pub(crate) mod smaller;
 pub(crate) mod verify;

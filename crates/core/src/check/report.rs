@@ -5,14 +5,18 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use onnxseal_onnx::model::{Model, NodeId, Tensor};
-use onnxseal_plan::OfOpTypes;
+use onnxseal_onnx::model::{LongSetting, Model, NodeId};
 use onnxseal_plan::rules::qualified;
+use onnxseal_plan::{Gap, OfOpTypes, is_opaque};
 use serde::Serialize;
 
+use crate::check::rows::{
+    ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
+    SettingsRow, SignatureRow, TensorRow, TierRow, TypeRow,
+};
 use crate::check::smaller::SmallerRow;
 use crate::error::{Error, Result};
-use crate::format::manifest::{self, File, Operator};
+use crate::format::manifest::{File, Operator};
 use crate::pass::states::Volume;
 
 /// Says which weights of a model are encrypted, and which stay in clear.
@@ -30,7 +34,8 @@ pub struct Report {
     /// Whether the model has the lock, with which programs refuse it without the key. In a plan:
     /// whether it would have it.
     pub locked: bool,
-    /// The weights of all operators together.
+    /// All tensors together, whether they can be encrypted or not, with `gaps`, `passed_over` and
+    /// `long_settings` that may hold weights.
     pub weights: Volume,
     /// The tiers, the least first; absent for a model of one edition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -43,8 +48,15 @@ pub struct Report {
     pub clear: Vec<ClearRow>,
     /// Parts of the file that may hold weights and that were not searched, in file order.
     pub passed_over: Vec<PassedOverRow>,
-    /// Numbers and text in Constant nodes, which stay in clear.
-    pub plain_constants: PlainConstantsRow,
+    /// Parts of external data files in which no tensor lies, and which are not all zeros. They stay
+    /// in clear.
+    pub gaps: Vec<GapRow>,
+    /// Numbers and text in attributes of nodes, which stay in clear.
+    pub settings: SettingsRow,
+    /// The longest of these, in file order.
+    pub long_settings: Vec<LongSettingRow>,
+    /// Entries of the original's `metadata_props`, which stay in clear.
+    pub metadata: SettingsRow,
     /// The publisher's statements; trust them only if the caller verified the model.
     pub claims: BTreeMap<String, String>,
     /// The recipients that can open the model, as far as its wrapped data key tells. Only
@@ -66,143 +78,11 @@ pub struct Report {
     /// instructions. Callers fill this in with [`smaller_presets`](crate::smaller_presets()).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub smaller: Vec<SmallerRow>,
+    /// What `protect` rewrote because it could not be encrypted where it lay; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repacked: Option<RepackedRow>,
     /// The demands of the policy that the plan does not meet.
     pub violations: Vec<String>,
-}
-
-/// One tier: an edition of the model.
-#[derive(Clone, Debug, Serialize)]
-pub struct TierRow {
-    /// Its name.
-    pub name: String,
-    /// Encrypted bytes that this tier adds to the next lower one.
-    pub bytes: u64,
-    /// The share of all encrypted bytes that this tier and lower ones open, 0 to 1.
-    pub share: f64,
-    /// How many recipients have its key. Only [`inspect`](crate::inspect()) fills it in.
-    pub recipients: u64,
-}
-
-/// One recipient of a data key.
-#[derive(Clone, Debug, Serialize)]
-pub struct RecipientRow {
-    /// The kind, as age calls it: `X25519`, `ssh-ed25519`, `scrypt`, ...
-    pub kind: String,
-}
-
-/// The key that a signature names.
-#[derive(Clone, Debug, Serialize)]
-pub struct SignatureRow {
-    /// Type of the key, such as `ssh-ed25519`.
-    pub key_type: String,
-    /// Fingerprint of the key, `SHA256:...`.
-    pub fingerprint: String,
-}
-
-/// All operators of a type.
-#[derive(Clone, Debug, Serialize)]
-pub struct TypeRow {
-    /// `op_type`, with its domain in front unless `ai.onnx`.
-    pub op_type: Cow<'static, str>,
-    /// Number of operators that own weights.
-    pub operators: u64,
-    /// Their weights.
-    #[serde(flatten)]
-    pub volume: Volume,
-}
-
-/// One operator.
-#[derive(Clone, Debug, Serialize)]
-pub struct OperatorRow {
-    /// `op_type`, with its domain in front unless `ai.onnx`.
-    pub op_type: Cow<'static, str>,
-    /// Node name, often empty.
-    pub node: String,
-    /// The data volume coefficient; absent if only the metadata is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub coefficient: Option<f64>,
-    /// Bytes that the plan allots to the operator; absent if only the metadata is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_bytes: Option<u64>,
-    /// Why the preset takes all weights of this operator, though it takes less of others of the
-    /// type.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub whole_because: Option<&'static str>,
-    /// Its weights.
-    #[serde(flatten)]
-    pub volume: Volume,
-    /// The tensors with its weights.
-    pub tensors: Vec<TensorRow>,
-}
-
-/// One weight tensor of an operator.
-#[derive(Clone, Debug, Serialize)]
-pub struct TensorRow {
-    /// Name in the graph.
-    pub name: String,
-    /// Protobuf path in `ModelProto`.
-    pub at: String,
-    /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: Cow<'static, str>,
-    /// Shape.
-    pub dims: Vec<u64>,
-    /// Its elements.
-    #[serde(flatten)]
-    pub volume: Volume,
-    /// Elements in a subsequence; a tensor that stays in clear is one subsequence.
-    pub unit: u64,
-    /// Number of subsequences.
-    pub n: u64,
-    /// Number of encrypted subsequences.
-    pub k: u64,
-    /// The encrypted subsequences: `[skip, take, skip, take, ...]`.
-    pub targets: Vec<u64>,
-    /// Encrypted bytes of each tier, the least first; absent for a model of one edition.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tiers: Vec<u64>,
-    /// How targets of tiers above the first are encrypted; absent for a model of one edition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<manifest::Mode>,
-    /// Other operators that use this tensor, which is encrypted and counted once.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub shared_with: Vec<Operator>,
-}
-
-/// A tensor that stays wholly in clear.
-#[derive(Clone, Debug, Serialize)]
-pub struct ClearRow {
-    /// Name in the graph.
-    pub name: String,
-    /// Protobuf path in `ModelProto`.
-    pub at: String,
-    /// Name of the element type in `TensorProto.DataType`.
-    pub data_type: Cow<'static, str>,
-    /// Shape.
-    pub dims: Vec<u64>,
-    /// Length in bytes.
-    pub bytes: u64,
-    /// Why it stays in clear.
-    pub reason: Cow<'static, str>,
-    /// The operators that use it.
-    pub operators: Vec<Operator>,
-}
-
-/// A part of the file that may hold weights and was not searched. It stays in clear.
-#[derive(Clone, Debug, Serialize)]
-pub struct PassedOverRow {
-    /// Its protobuf path in `ModelProto`.
-    pub at: String,
-    /// Length in bytes.
-    pub bytes: u64,
-}
-
-/// Numbers and text in attributes of Constant nodes, such as `value_float` and `value_ints`.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct PlainConstantsRow {
-    /// How many attributes.
-    pub n: u64,
-    /// Bytes that their values take in the file.
-    pub bytes: u64,
 }
 
 /// Makes the rows of the tiers called `names`, with the encrypted bytes of each.
@@ -224,16 +104,24 @@ pub(crate) fn tier_rows(names: &[String], bytes: Vec<u64>) -> Vec<TierRow> {
 /// Builds a report. [`Builder::add`] takes operators in any order.
 pub(crate) struct Builder {
     report: Report,
-    /// The node of each of `operators`.
-    nodes: Vec<NodeId>,
+    /// Bytes of all tensors and gaps.
+    total_bytes: u64,
+    /// The node of each of `operators`; `None`, the last, for tensors that no node reads.
+    nodes: Vec<Option<NodeId>>,
     operators: Vec<OperatorRow>,
-    /// For each node, its index in `operators`.
+    /// For each node, its index in `operators`; at the end that of tensors that no node reads.
     places: Vec<Option<u32>>,
 }
 
 impl Builder {
     /// Begins the report on the model at `path`.
-    pub(crate) fn new(path: &Path, files: Vec<File>, model: &Model<'_>) -> Builder {
+    pub(crate) fn new(
+        path: &Path,
+        files: Vec<File>,
+        model: &Model<'_>,
+        total_bytes: u64,
+        gaps: &[Gap],
+    ) -> Builder {
         let passed_over = model.passed_over.iter().map(|part| PassedOverRow {
             at: part.path.clone(),
             bytes: part.field.len,
@@ -242,29 +130,43 @@ impl Builder {
             model: path.display().to_string(),
             files,
             passed_over: passed_over.collect(),
-            plain_constants: PlainConstantsRow {
-                n: model.plain_constants.n,
-                bytes: model.plain_constants.bytes,
+            gaps: gaps.iter().map(|gap| GapRow::new(model, gap)).collect(),
+            settings: SettingsRow {
+                n: model.settings.n,
+                bytes: model.settings.bytes,
+            },
+            long_settings: long_settings(model),
+            metadata: SettingsRow {
+                n: model.metadata_props.len() as u64,
+                bytes: model
+                    .metadata_props
+                    .iter()
+                    .map(|entry| entry.field.len)
+                    .sum(),
             },
             ..Report::default()
         };
         Builder {
             report,
+            total_bytes,
             nodes: Vec::new(),
             operators: Vec::new(),
-            places: vec![None; model.nodes.len()],
+            places: vec![None; model.nodes.len() + 1],
         }
     }
 
-    /// Adds `row` to the operator at `node`, and returns the operator's row.
+    /// Adds `row` to the operator at `node`, or to the tensors that no node reads, and returns the
+    /// operator's row.
     pub(crate) fn add(
         &mut self,
-        node: NodeId,
+        node: Option<NodeId>,
         operator: impl FnOnce() -> Operator,
         row: TensorRow,
     ) -> Result<&mut OperatorRow> {
         const LOST: Error = Error::Internal("a node of another model");
-        let place = self.places.get_mut(node.index()).ok_or(LOST)?;
+        let last = self.places.len().saturating_sub(1);
+        let index = node.map_or(last, NodeId::index);
+        let place = self.places.get_mut(index).ok_or(LOST)?;
         let place = *place.get_or_insert_with(|| {
             let Operator {
                 op_type,
@@ -305,13 +207,15 @@ impl Builder {
     pub(crate) fn finish(self) -> Report {
         let Builder {
             mut report,
+            total_bytes,
             nodes,
             mut operators,
             ..
         } = self;
-        if !nodes.is_sorted() {
+        let in_file = |node: &Option<NodeId>| (node.is_none(), *node);
+        if !nodes.is_sorted_by_key(in_file) {
             let mut both: Vec<_> = nodes.into_iter().zip(operators).collect();
-            both.sort_by_key(|&(node, _)| node);
+            both.sort_by_key(|(node, _)| in_file(node));
             operators = both.into_iter().map(|(_, row)| row).collect();
         }
         report.operators = operators;
@@ -327,86 +231,9 @@ impl Builder {
             of_type.volume = Volume::sum([of_type.volume, row.volume].into_iter());
         }
         report.types = types.into_values().collect();
-        report.weights = Volume::sum(report.operators.iter().map(|row| row.volume));
+        let encrypted = Volume::sum(report.operators.iter().map(|row| row.volume));
+        report.weights = Volume::new(total_bytes, encrypted.encrypted_bytes);
         report
-    }
-}
-
-impl TensorRow {
-    /// Makes the row of a tensor from its entry in a manifest. Returns it with the operator that
-    /// owns it.
-    ///
-    /// Returns `None` for an entry without operators, which a manifest cannot contain.
-    pub(crate) fn of_entry(mut entry: manifest::Tensor) -> Option<(Operator, TensorRow)> {
-        // What stays in clear has no cut: an inspection, which has no entry for it, could not tell.
-        let is_clear = entry.targets.is_empty();
-        let is_tiered = entry.targets.n_tiers() > 1 && !is_clear;
-        let mut tiers = Vec::new();
-        if is_tiered {
-            tiers.resize(entry.targets.highest_tier().into(), 0);
-        }
-        entry.add_tier_bytes(&mut tiers);
-        let shared_with = entry.operators.split_off(entry.operators.len().min(1));
-        if is_clear {
-            entry.unit = entry.elements().unwrap_or(0);
-        }
-        let row = TensorRow {
-            volume: Volume::new(entry.len_bytes(), entry.encrypted_bytes()),
-            unit: entry.unit,
-            n: entry.n(),
-            k: entry.n_targets(),
-            mode: is_tiered.then_some(entry.mode),
-            name: entry.name,
-            at: entry.at,
-            data_type: entry.data_type.name().into(),
-            dims: entry.dims,
-            targets: entry.targets.into_runs(),
-            tiers,
-            shared_with,
-        };
-        Some((entry.operators.pop()?, row))
-    }
-
-    /// Makes the row of a weight of `bytes` bytes that is wholly in clear. Other operators use it
-    /// too.
-    pub(crate) fn in_clear(
-        tensor: &Tensor<'_>,
-        bytes: u64,
-        shared_with: Vec<Operator>,
-    ) -> TensorRow {
-        TensorRow {
-            name: tensor.name.to_owned(),
-            at: tensor.path.clone(),
-            data_type: tensor.data_type.as_str_name().into(),
-            dims: tensor.dims.clone(),
-            volume: Volume::new(bytes, 0),
-            unit: tensor.n_elements,
-            n: 1,
-            k: 0,
-            targets: Vec::new(),
-            tiers: Vec::new(),
-            mode: None,
-            shared_with,
-        }
-    }
-}
-
-impl ClearRow {
-    pub(crate) fn new(
-        tensor: &Tensor<'_>,
-        bytes: u64,
-        reason: Cow<'static, str>,
-        operators: Vec<Operator>,
-    ) -> ClearRow {
-        ClearRow {
-            name: tensor.name.to_owned(),
-            at: tensor.path.clone(),
-            data_type: tensor.data_type.as_str_name().into(),
-            dims: tensor.dims.clone(),
-            bytes,
-            reason,
-            operators,
-        }
     }
 }
 
@@ -431,6 +258,18 @@ impl<'m, 'a> Operators<'m, 'a> {
             node: name.unwrap_or_default().to_owned(),
         }
     }
+}
+
+fn long_settings(model: &Model<'_>) -> Vec<LongSettingRow> {
+    let operators = Operators::new(model);
+    let row = |setting: &LongSetting<'_>| LongSettingRow {
+        attribute: setting.attribute.to_owned(),
+        at: setting.path.clone(),
+        op_type: operators.of(setting.node).op_type,
+        bytes: setting.bytes,
+        may_hold_weights: is_opaque(model, setting),
+    };
+    model.long_settings.iter().map(row).collect()
 }
 
 /// The most shortfalls in a list: a hostile model may have a million.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use onnxseal_onnx::{Model, excerpt};
-use onnxseal_plan::{self as plan, Plan, Policy, Scores, TensorPlan, Wanted};
+use onnxseal_plan::{self as plan, Gap, Plan, Policy, Scores, TensorPlan, Violation, Wanted};
 
 use crate::check::report::list;
 use crate::error::{Error, Result};
@@ -17,14 +17,17 @@ use crate::format::manifest::{Manifest, Tensor};
 pub(crate) fn shortfalls(
     model: &Model<'_>,
     manifest: &Manifest,
+    gaps: &[Gap],
     policy: &Policy,
 ) -> Result<Vec<String>> {
     if policy.ranking().is_some() {
         // A ranking gives the scores without the weights.
-        return shortfalls_of_choice(model, manifest, policy, |wanted| Ok(plan::uniform(wanted)));
+        return shortfalls_of_choice(model, manifest, gaps, policy, |wanted| {
+            Ok(plan::uniform(wanted))
+        });
     }
     let uniform = |wanted: &[Wanted]| Ok::<_, plan::Error>(plan::uniform(wanted));
-    let check = Check::new(model, manifest, plan::plan(model, policy, uniform)?)?;
+    let check = Check::new(model, manifest, gaps, plan::plan(model, policy, uniform)?)?;
     let pooled = check
         .plan
         .pools
@@ -59,7 +62,7 @@ pub(crate) fn shortfalls(
             ));
         }
     }
-    found.extend(shares(manifest, policy));
+    found.extend(shares(manifest, policy, check.first_tier_bytes()));
     found.extend(lock(manifest, policy));
     Ok(check.with_violations(policy, &found))
 }
@@ -69,10 +72,11 @@ pub(crate) fn shortfalls(
 pub(crate) fn shortfalls_of_choice(
     model: &Model<'_>,
     manifest: &Manifest,
+    gaps: &[Gap],
     policy: &Policy,
     score: impl FnOnce(&[Wanted]) -> Result<Scores>,
 ) -> Result<Vec<String>> {
-    let check = Check::new(model, manifest, plan::plan(model, policy, score)?)?;
+    let check = Check::new(model, manifest, gaps, plan::plan(model, policy, score)?)?;
     let by_position = check.plan.pools.is_empty();
     // The subsequences that a score chooses must be encrypted, rather than as many others.
     let others = |planned| (!by_position).then(|| check.others(planned)).flatten();
@@ -122,8 +126,8 @@ fn names(manifest: &Manifest, policy: &Policy) -> Option<String> {
 }
 
 /// Lists the tiers that open more of the encrypted bytes than their share, by more than a
-/// subsequence.
-fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
+/// subsequence. Each may open the `least` bytes, which the policy gives to the first.
+fn shares(manifest: &Manifest, policy: &Policy, least: u64) -> Vec<String> {
     if let Some(other) = names(manifest, policy) {
         return vec![other];
     }
@@ -138,7 +142,7 @@ fn shares(manifest: &Manifest, policy: &Policy) -> Vec<String> {
     let tiers = policy.tiers().iter().zip(of_tiers);
     let too_many = tiers.filter_map(|(tier, bytes)| {
         opened += bytes;
-        let expected = (tier.share * total as f64).round() as u64;
+        let expected = ((tier.share * total as f64).round() as u64).max(least);
         (opened > expected.saturating_add(largest)).then(|| {
             format!(
                 "tier {:?} opens {opened} of {total} encrypted bytes, expected {expected}",
@@ -157,7 +161,13 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(model: &'a Model<'a>, manifest: &'a Manifest, plan: Plan) -> Result<Check<'a>> {
+    fn new(
+        model: &'a Model<'a>,
+        manifest: &'a Manifest,
+        gaps: &[Gap],
+        mut plan: Plan,
+    ) -> Result<Check<'a>> {
+        plan.gaps = gaps.to_vec();
         let tensors = manifest.tensors.iter();
         let by_path = tensors.map(|tensor| (&*tensor.at, tensor)).collect();
         let is_of_model = |planned: &TensorPlan| planned.tensor.index() < model.tensors.len();
@@ -184,6 +194,21 @@ impl<'a> Check<'a> {
 
     fn encrypted_bytes(&self, planned: &TensorPlan) -> u64 {
         self.found(planned).map_or(0, Tensor::encrypted_bytes)
+    }
+
+    /// Returns the bytes that the plan gives to the first tier.
+    fn first_tier_bytes(&self) -> u64 {
+        let tensors = self.plan.tensors.iter().map(|planned| {
+            let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
+            let runs = planned.tier_elements().into_iter();
+            let of_first = runs.filter(|(_, tier)| *tier == 1);
+            let of_first: u64 = of_first
+                .map(|((first, end), _)| end.min(n_elements) - first.min(n_elements))
+                .sum();
+            let bytes = u128::from(of_first) * u128::from(planned.bytes);
+            (bytes / u128::from(n_elements.max(1))) as u64
+        });
+        tensors.sum()
     }
 
     /// Returns the shortfall if too few bytes of a tensor are encrypted.
@@ -296,7 +321,12 @@ impl<'a> Check<'a> {
     }
 
     fn with_violations(&self, policy: &Policy, found: &[String]) -> Vec<String> {
-        let violations = self.plan.violations(self.model, policy);
+        let mut violations = self.plan.violations(self.model, policy);
+        // The model may encrypt what this policy would leave.
+        let mut tensors = self.by_path.values();
+        if tensors.any(|tensor| tensor.encrypted_bytes() > 0) {
+            violations.retain(|violation| *violation != Violation::Nothing);
+        }
         [list(&violations), list(found)].concat()
     }
 }

@@ -48,7 +48,7 @@ pub fn smaller_presets(
             Ok(uniform(wanted))
         });
         let plan = plan.map_err(Error::Policy)?;
-        let weights = Volume::new(plan.weight_bytes(), plan.encrypted_bytes());
+        let weights = Volume::new(plan.total_bytes(), plan.encrypted_bytes());
         if weights.encrypted_bytes < planned.encrypted_bytes {
             let takes = |volume: Volume| 1.0 + DECRYPTING * volume.share;
             rows.push(SmallerRow {

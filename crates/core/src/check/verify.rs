@@ -19,6 +19,7 @@ use crate::open::score::score_protected;
 use crate::open::signed::check_signature;
 use crate::pass::chunks;
 use crate::pass::digest::Digester;
+use crate::pass::gaps::gaps_of_original;
 use crate::pass::signature::{Access, SignedBy};
 use crate::pass::states::{FileState, Volume};
 use crate::pass::structure::Structure;
@@ -155,18 +156,20 @@ pub fn verify(
         }
     };
     let model = structure.locate()?;
-    let report = examine(path, &model, protected.manifest())?;
+    let external = protected.source.open_external(&model)?;
+    let gaps = gaps_of_original(&model, &external, protected.manifest())?;
+    let report = examine(path, &model, protected.manifest(), &gaps)?;
     // Authenticated chunks agree with the structure, so conclusions from it hold.
     let mut unmatched = Vec::new();
     if let Some(policy) = checks.policy {
-        unmatched = plan::unmatched(&model, policy);
+        unmatched = plan::unmatched(&model, policy, &gaps);
         let manifest = protected.manifest();
         // The policy chooses by the scores of the original, which a lower edition lacks.
         let unlocked = unlocked_model.as_ref();
         let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
         let violations = match original {
-            None => shortfalls(&model, manifest, policy)?,
-            Some(unlocked) => shortfalls_of_choice(&model, manifest, policy, |wanted| {
+            None => shortfalls(&model, manifest, &gaps, policy)?,
+            Some(unlocked) => shortfalls_of_choice(&model, manifest, &gaps, policy, |wanted| {
                 score_protected(unlocked, &structure, &model, wanted, progress)
             })?,
         };

@@ -7,6 +7,7 @@ pub(crate) mod planned;
 pub(crate) mod protect;
 pub(crate) mod rekey;
 pub(crate) mod rename;
+pub(crate) mod repack;
 pub(crate) mod rotate;
 pub(crate) mod seal;
 pub(crate) mod sign;

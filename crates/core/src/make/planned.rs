@@ -5,9 +5,12 @@ use std::path::Path;
 
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{self, TensorId};
-use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, Scores, TensorPlan, Wanted, Whole};
+use onnxseal_plan::{
+    self as plan, Gap, OperatorPlan, Plan, Policy, Scores, TensorPlan, Wanted, Whole,
+};
 
-use crate::check::report::{Builder, ClearRow, Operators, Report, TensorRow, list, tier_rows};
+use crate::check::report::{Builder, Operators, Report, list, tier_rows};
+use crate::check::rows::{ClearRow, RepackedRow, TensorRow};
 use crate::error::{Error, Result};
 use crate::format::manifest::draft::Draft;
 use crate::format::manifest::encode::Length;
@@ -22,10 +25,12 @@ const LOST: Error = Error::Internal("the plan is not of this model");
 
 /// A model's plan by a policy.
 pub(crate) struct Planned {
-    /// All weights that can be encrypted.
+    /// All tensors and gaps.
     pub(crate) weights: Volume,
     /// The files of the original, if its external data files have other names.
     pub(crate) original_files: Vec<File>,
+    /// What was rewritten before this plan was made.
+    pub(crate) repacked: Option<RepackedRow>,
     /// The report, without the rows of `selected` and `unselected`.
     builder: Builder,
     violations: Vec<String>,
@@ -70,11 +75,13 @@ impl Planned {
         path: &Path,
         files: &[File],
         model: Model<'_>,
+        gaps: Vec<Gap>,
         policy: &Policy,
         purpose: Purpose,
         score: impl FnOnce(&Model<'_>, &[Wanted]) -> Result<Scores>,
     ) -> Result<Planned> {
-        let plan = plan::plan(&model, policy, |wanted| score(&model, wanted))?;
+        let mut plan = plan::plan(&model, policy, |wanted| score(&model, wanted))?;
+        plan.gaps = gaps;
         Planned::of(path, files, model, policy, purpose, plan)
     }
 
@@ -87,9 +94,10 @@ impl Planned {
         mut plan: Plan,
     ) -> Result<Planned> {
         let mut planned = Planned {
-            weights: Volume::default(),
+            weights: Volume::new(plan.total_bytes(), plan.encrypted_bytes()),
             original_files: Vec::new(),
-            builder: Builder::new(path, files.to_vec(), &model),
+            repacked: None,
+            builder: Builder::new(path, files.to_vec(), &model, plan.total_bytes(), &plan.gaps),
             violations: list(&plan.violations(&model, policy)),
             tier_names: tier_names(policy),
             tier_bytes: vec![0; policy.tiers().len()],
@@ -121,15 +129,13 @@ impl Planned {
             };
             let owner = planned.operators.get(key.operator).ok_or(LOST)?;
             let consumers = plan.consumers(key.tensor);
-            let others = consumers.iter().filter(|&&node| node != owner.node);
+            let others = consumers.iter().filter(|&&node| Some(node) != owner.node);
             // The owner first, as the format demands.
             let mut names = Vec::with_capacity(consumers.len());
-            names.push(operators.of(owner.node));
+            names.extend(owner.node.map(|node| operators.of(node)));
             names.extend(others.map(|&node| operators.of(node)));
             let tensor = located.get_mut(key.tensor.index()).ok_or(LOST)?;
             let entry = take_entry(tensor, names, of_plan, n_tiers).ok_or(LOST)?;
-            let volume = Volume::new(entry.len_bytes(), entry.encrypted_bytes());
-            planned.weights = Volume::sum([planned.weights, volume].into_iter());
             entry.add_tier_bytes(&mut planned.tier_bytes);
             match (entry.targets.is_empty(), purpose) {
                 (false, Purpose::Seal) => planned.selected.push(key, entry),
@@ -152,7 +158,7 @@ impl Planned {
 
     fn add_row(&mut self, key: Key, entry: Tensor) -> Result<()> {
         let plan = self.operators.get(key.operator).ok_or(LOST)?;
-        let (owner, row) = TensorRow::of_entry(entry).ok_or(LOST)?;
+        let (owner, row) = TensorRow::of_entry(entry);
         let row = self.builder.add(plan.node, || owner, row)?;
         row.coefficient = Some(plan.coefficient);
         row.volume_bytes = Some(plan.volume_bytes);
@@ -191,6 +197,7 @@ impl Planned {
         }
         let mut report = self.builder.finish();
         report.original_files = self.original_files;
+        report.repacked = self.repacked;
         report.violations = self.violations;
         report.tiers = tier_rows(&self.tier_names, self.tier_bytes);
         Ok(report)
@@ -325,7 +332,7 @@ mod tests {
             let policy = Policy::preset(Preset::Full);
             let path = Path::new("m");
             let none = |_: &Model<'_>, _: &[Wanted]| Ok(Scores::new());
-            let planned = Planned::new(path, &[], model, &policy, Purpose::Seal, none);
+            let planned = Planned::new(path, &[], model, Vec::new(), &policy, Purpose::Seal, none);
             let tensors = planned.unwrap().take_tensors(path).unwrap();
             let mut length = Length::of(&Draft::of_files(Vec::new())).unwrap();
             for tensor in &tensors {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_onnx::{Model, tail};
-use onnxseal_plan::{Policy, Wanted};
+use onnxseal_plan::{Gap, Policy, Wanted};
 use onnxseal_store::{Input, Location, Progress, Silent};
 
 use crate::check::report::Report;
@@ -15,7 +15,9 @@ use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest};
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, Renamed, rename};
+use crate::make::repack::{Repacked, repack};
 use crate::make::seal::{Plaintext, Sealing};
+use crate::pass::gaps::gaps;
 use crate::pass::outputs::{Outputs, check_names};
 use crate::pass::publish::{Destination, Publication};
 use crate::pass::score::score_files;
@@ -35,6 +37,10 @@ pub struct ProtectOptions {
     /// output if they would collide with the original's. Ignored if [`Publication::keep_paths`] is
     /// set.
     pub external_data: Option<String>,
+    /// Whether to rewrite what cannot be encrypted where it lies: elements that are coded as varints
+    /// move to `raw_data`, and bytes of external data files in which no tensor lies become zeros.
+    /// The original is then the rewritten model.
+    pub repack: bool,
     /// Bytes in a chunk: a power of two from 64 KiB to 16 MiB.
     pub chunk_bytes: u64,
 }
@@ -47,6 +53,7 @@ impl ProtectOptions {
             claims: BTreeMap::new(),
             signing_key: None,
             external_data: None,
+            repack: false,
             chunk_bytes: DEFAULT_CHUNK_BYTES,
         }
     }
@@ -60,7 +67,14 @@ impl ProtectOptions {
 /// If the plan falls short of the policy's demands, [`Report::violations`] says so.
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(source, policy, Naming::Keep, Purpose::Report, &Silent)?;
+    let prepared = Prepared::new(
+        source,
+        policy,
+        false,
+        Naming::Keep,
+        Purpose::Report,
+        &Silent,
+    )?;
     let mut report = prepared.planned.into_report(Vec::new())?;
     report.locked = is_locked(policy);
     Ok(report)
@@ -104,7 +118,14 @@ pub fn protect<'a>(
         Destination::InPlace(_) => Naming::after(&location, name),
     };
     let source = Source::open(&location)?;
-    let prepared = Prepared::new(source, &options.policy, naming, Purpose::Seal, progress)?;
+    let prepared = Prepared::new(
+        source,
+        &options.policy,
+        options.repack,
+        naming,
+        Purpose::Seal,
+        progress,
+    )?;
     destination.lock(&prepared.model)?;
     let outputs = Outputs::begin(destination, &prepared.files, prepared.inputs())?;
     prepared.seal(outputs, recipients.into(), options, progress)
@@ -117,6 +138,8 @@ struct Prepared {
     files: Vec<File>,
     /// How to restore the original, if external files were renamed.
     original: Option<OriginalDraft>,
+    /// Bytes of external data files to read as zeros.
+    zeroed: Vec<Gap>,
     planned: Planned,
 }
 
@@ -124,6 +147,7 @@ impl Prepared {
     fn new(
         source: Source,
         policy: &Policy,
+        repacks: bool,
         naming: Naming<'_>,
         purpose: Purpose,
         progress: &dyn Progress,
@@ -135,7 +159,23 @@ impl Prepared {
         }
         // Otherwise programs could read other weights than the plan encrypts.
         source.check_unambiguous(&model)?;
+        drop(model);
+        let (source, zeroed, row) = if repacks {
+            let Repacked {
+                source,
+                zeroed,
+                row,
+            } = repack(source)?;
+            (source, zeroed, Some(row))
+        } else {
+            (source, Vec::new(), None)
+        };
+        let model = source.locate(source.input.len)?;
         let external = source.open_external(&model)?;
+        let gaps = match repacks {
+            true => Vec::new(),
+            false => gaps(&model, &external)?,
+        };
         let mut files = vec![File {
             path: String::new(),
             bytes: source.input.len,
@@ -155,15 +195,17 @@ impl Prepared {
             score_files(model, files, &inputs, wanted, progress)
         };
         let Some(names) = naming.choose(&files, inputs())? else {
-            let planned = Planned::new(&path, &files, model, policy, purpose, |model, wanted| {
-                score(&source, model, &files, wanted)
-            })?;
+            let score =
+                |model: &Model<'_>, wanted: &[Wanted]| score(&source, model, &files, wanted);
+            let mut planned = Planned::new(&path, &files, model, gaps, policy, purpose, score)?;
+            planned.repacked = row;
             let model = source.input;
             return Ok(Prepared {
                 model,
                 external,
                 files,
                 original: None,
+                zeroed,
                 planned,
             });
         };
@@ -176,15 +218,16 @@ impl Prepared {
         if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
             return Err(Error::Internal("a renamed file has another name"));
         }
-        let mut planned = Planned::new(&path, &files, model, policy, purpose, |model, wanted| {
-            score(&source, model, &files, wanted)
-        })?;
+        let score = |model: &Model<'_>, wanted: &[Wanted]| score(&source, model, &files, wanted);
+        let mut planned = Planned::new(&path, &files, model, gaps, policy, purpose, score)?;
         planned.original_files = original.files(&files);
+        planned.repacked = row;
         Ok(Prepared {
             model: source.input,
             external,
             files,
             original: Some(original),
+            zeroed,
             planned,
         })
     }
@@ -206,6 +249,7 @@ impl Prepared {
             external,
             files,
             original,
+            zeroed,
             mut planned,
         } = self;
         let inputs = || std::iter::once(&model).chain(&external);
@@ -225,6 +269,7 @@ impl Prepared {
         report.claims = draft.claims;
         let sealing = Sealing {
             plaintext: Plaintext::Files(inputs().collect()),
+            zeroed,
             manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
             manifest_bytes,
             recipients,

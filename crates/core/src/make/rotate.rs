@@ -18,6 +18,7 @@ use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
+use crate::pass::gaps::gaps_of_original;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::Destination;
 use crate::pass::signature::Access;
@@ -117,13 +118,14 @@ fn reseal(
     // The graph is not authenticated yet: each chunk is compared with it before it is opened.
     let structure = Structure::of(&protected.source, old.model_bytes())?;
     let model = structure.locate()?;
+    let gaps = gaps_of_original(&model, unlocked.files().skip(1), old)?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
     draft.claims.extend(options.claims.clone());
     let of_policy = options.policy.as_ref().and_then(Policy::lock);
     draft.lock = options.lock.or(of_policy).unwrap_or(draft.lock);
     let (manifest_bytes, mut report) = match &options.policy {
         None => {
-            let report = examine(path, &model, old)?;
+            let report = examine(path, &model, old, &gaps)?;
             // Free it: it may take more memory than the chunks of all threads, as may the entries.
             drop(model);
             let manifest_bytes = draft.encode()?;
@@ -136,6 +138,7 @@ fn reseal(
                 path,
                 &old.files,
                 model,
+                gaps,
                 policy,
                 Purpose::Seal,
                 |model, wanted| score_protected(unlocked, &structure, model, wanted, progress),
@@ -154,6 +157,7 @@ fn reseal(
     report.claims = draft.claims;
     let sealing = Sealing {
         plaintext: Plaintext::Sealed(unlocked, &structure),
+        zeroed: Vec::new(),
         manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
         manifest_bytes,
         recipients,

@@ -2,6 +2,8 @@
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
+use onnxseal_onnx::model::Span;
+use onnxseal_plan::Gap;
 use onnxseal_store::{Input, Progress};
 
 use crate::error::{Error, Result};
@@ -9,7 +11,7 @@ use crate::format::manifest::Manifest;
 use crate::format::{artifact, spans};
 use crate::make::audience::Audience;
 use crate::open::protected::Unlocked;
-use crate::pass::chunks::PerChunk;
+use crate::pass::chunks::{Chunk, PerChunk};
 use crate::pass::outputs::Outputs;
 use crate::pass::signature::Leaves;
 use crate::pass::states::Volume;
@@ -20,6 +22,8 @@ use crate::pass::transfer::Transfer;
 /// A plaintext to seal, and its recipients.
 pub(crate) struct Sealing<'a> {
     pub(crate) plaintext: Plaintext<'a>,
+    /// Bytes of external data files to read as zeros.
+    pub(crate) zeroed: Vec<Gap>,
     pub(crate) manifest: Manifest,
     /// The bytes of the manifest, which the MAC covers.
     pub(crate) manifest_bytes: Vec<u8>,
@@ -72,6 +76,7 @@ impl Sealing<'_> {
             manifest,
             manifest_bytes,
             plaintext,
+            zeroed,
             ..
         } = self;
         let data_key = DataKey::generate().map_err(Error::Key)?;
@@ -97,11 +102,14 @@ impl Sealing<'_> {
             Plaintext::Sealed(unlocked, _) => &spans::unions(&targets.all, &unlocked.targets.all),
         };
         let mut transfer = Transfer::new(&manifest, plaintext.inputs().into_iter(), outputs);
-        transfer.clone_files(changed);
+        if zeroed.is_empty() {
+            transfer.clone_files(changed);
+        }
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
         let items = tag_places.iter_mut().zip(plaintext.stored_tags());
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
+            zero(&zeroed, chunk, bytes);
             // Compare the graph with the stored bytes, before opening turns them into plaintext.
             if let (Plaintext::Sealed(unlocked, structure), Some(stored)) = (&plaintext, stored) {
                 structure.check(chunk, bytes)?;
@@ -140,5 +148,19 @@ impl Sealing<'_> {
         artifact::check_len(&path, manifest.model_bytes(), tail.len())?;
         outputs.write_tail(&tail, manifest.model_bytes())?;
         transfer.finish(plaintext.tail(), &tail, Some(self.weights))
+    }
+}
+
+/// Replaces the bytes of a chunk that lie in `gaps` by zeros.
+fn zero(gaps: &[Gap], chunk: &Chunk, bytes: &mut [u8]) {
+    let of_file = |gap: &&Gap| gap.file.0 as usize == chunk.file();
+    for Gap { span, .. } in gaps.iter().filter(of_file) {
+        let Span { start, .. } = chunk.window;
+        let first = span.start.max(start);
+        let end = span.end().min(chunk.window.end());
+        if first < end {
+            let within = (first - start) as usize..(end - start) as usize;
+            bytes.get_mut(within).unwrap_or_default().fill(0);
+        }
     }
 }

@@ -6,6 +6,8 @@
 
 pub(crate) mod chunks;
 pub(crate) mod digest;
+#[cfg(feature = "protect")]
+pub(crate) mod gaps;
 pub(crate) mod outputs;
 pub(crate) mod publish;
 #[cfg(feature = "protect")]

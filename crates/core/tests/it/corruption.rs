@@ -39,9 +39,7 @@ fn is_refusal(error: &Error) -> bool {
 /// Protects `sample` and returns the model's path and those of all its files.
 fn protected(lab: &Lab, sample: &Sample, preset: Preset) -> (PathBuf, Vec<PathBuf>) {
     let plain = lab.write(sample, &format!("plain-{}", sample.name));
-    let model = lab
-        .protect(&plain, &format!("protected-{}", sample.name), preset)
-        .unwrap();
+    let model = lab.protect_part(&plain, &format!("protected-{}", sample.name), preset);
     let folder = model.parent().unwrap();
     let mut files = vec![model.clone()];
     files.extend(

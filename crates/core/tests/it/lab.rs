@@ -88,6 +88,15 @@ impl Lab {
             .map(|_| output)
     }
 
+    /// Protects `model` as [`Lab::protect`] does, even if little or nothing of it can be encrypted.
+    pub fn protect_part(&self, model: &Path, folder: &str, preset: Preset) -> PathBuf {
+        let output = self.path(folder).join("model.onnx");
+        let mut policy = Policy::preset(preset);
+        policy.allow_clear("*").unwrap();
+        self.protect_to(model, &output, policy).unwrap();
+        output
+    }
+
     pub fn protect_to(&self, model: &Path, to: &Path, policy: Policy) -> Result<Report, Error> {
         let mut options = ProtectOptions::new(policy);
         options.chunk_bytes = 1 << 16;

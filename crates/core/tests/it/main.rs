@@ -1,6 +1,7 @@
 //! What `core` promises its callers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod clear;
 mod corruption;
 mod lab;
 mod manifest;

@@ -4,15 +4,15 @@ use super::Locator;
 use super::runs::{Layout, Runs};
 use crate::error::{Error, Fault};
 use crate::model::{
-    FileId, GraphId, GraphOwner, NodeId, Payload, PayloadField, Span, Tensor, TensorRole,
-    Unpatchable,
+    FileId, GraphId, GraphOwner, LongSetting, MAX_SETTING_BYTES, NodeId, Payload, PayloadField,
+    Span, Tensor, TensorRole, Unpatchable,
 };
 use crate::proto::tensor_proto::DataType;
 use crate::schema::{self, Kind};
-use crate::wire::{Field, Message};
+use crate::wire::{Field, Message, Value};
 
-/// The fewest floats of an attribute to count as weights rather than a setting.
-const MIN_FLOATS: u64 = 2;
+/// The fewest numbers of an attribute to count as weights rather than a setting.
+const MIN_NUMBERS: u64 = 2;
 
 /// The attribute that contains a tensor.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
             _ => {}
         }
     }
-    Ok(floats.n >= MIN_FLOATS)
+    Ok(floats.n >= MIN_NUMBERS)
 }
 
 impl<'a> Locator<'a, '_> {
@@ -88,38 +88,67 @@ impl<'a> Locator<'a, '_> {
         let mut attribute = "";
         let mut floats = Runs::default();
         let mut holds_messages = false;
-        // Numbers and text: f, i, s, floats, ints, strings.
-        let mut plain_bytes = 0;
+        let mut plain = Plain::default();
         let mut fields = message.fields(schema::ATTRIBUTE);
         while let Some(field) = fields.next()? {
             match field.number {
                 1 => attribute = field.string()?,
                 5 | 6 | 10 | 11 | 22 | 23 => holds_messages = true,
                 7 => floats.add(&field, 4)?,
+                2 | 3 | 4 | 8 | 9 => plain.add(&field),
                 _ => {}
             }
-            if let 2 | 3 | 4 | 7 | 8 | 9 = field.number {
-                plain_bytes += field.span().len;
-            }
         }
-        // Only in Constant does the value have a name of its own.
-        let is_plain_constant =
-            value_name.is_some() && attribute.starts_with("value_") && floats.n < MIN_FLOATS;
-        if is_plain_constant && plain_bytes > 0 {
-            self.model.plain_constants.n += 1;
-            self.model.plain_constants.bytes += plain_bytes;
+        if floats.n < MIN_NUMBERS {
+            plain.bytes += 4 * floats.n;
         }
         let holder = Holder {
             node,
             attribute,
             value_name: value_name.unwrap_or(attribute),
         };
+        // Only in Constant does the value have a name of its own.
+        let is_constant = value_name.is_some() && attribute == "value_ints";
+        if is_constant && plain.n_ints >= MIN_NUMBERS {
+            let why = Unpatchable::AttributeInts;
+            let (data_type, n) = (DataType::Int64, plain.n_ints);
+            let payload = Payload::Unpatchable(why);
+            self.attribute_numbers(graph, holder, "ints", data_type, n, payload, message.span())?;
+        } else if plain.bytes > 0 {
+            self.settings(holder, plain, field.offset)?;
+        }
         // Walk the tags again, because the attribute's name may come last.
         if holds_messages {
             self.attribute_messages(graph, holder, message)?;
         }
-        if floats.n >= MIN_FLOATS {
-            self.attribute_floats(graph, holder, floats, message.span())?;
+        if floats.n >= MIN_NUMBERS {
+            let payload = floats_payload(floats, message.span().start)?;
+            let (data_type, n) = (DataType::Float, floats.n);
+            self.attribute_numbers(
+                graph,
+                holder,
+                "floats",
+                data_type,
+                n,
+                payload,
+                message.span(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Notes the numbers and the text of an attribute.
+    fn settings(&mut self, holder: Holder<'a>, plain: Plain, offset: u64) -> Result<(), Error> {
+        self.model.settings.n += 1;
+        self.model.settings.bytes += plain.bytes;
+        if plain.bytes > MAX_SETTING_BYTES {
+            let path = self.path_here(offset)?;
+            self.model.long_settings.push(LongSetting {
+                node: holder.node,
+                attribute: holder.attribute,
+                path,
+                bytes: plain.bytes,
+            });
         }
         Ok(())
     }
@@ -181,52 +210,82 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    fn attribute_floats(
+    /// Adds the numbers in a field of an attribute as a tensor.
+    #[allow(clippy::too_many_arguments)]
+    fn attribute_numbers(
         &mut self,
         graph: GraphId,
         holder: Holder<'a>,
-        floats: Runs,
+        field: &str,
+        data_type: DataType,
+        n: u64,
+        payload: Payload,
         span: Span,
     ) -> Result<(), Error> {
         let offset = span.start;
-        let mark = self.enter("floats");
-        let field = PayloadField::AttributeFloats;
-        let payload = match floats.layout {
-            Layout::None => Payload::Empty,
-            Layout::Dense(start) => Payload::Dense {
-                file: FileId::MODEL,
-                span: Span {
-                    start,
-                    len: floats
-                        .n
-                        .checked_mul(4)
-                        .ok_or_else(|| Error::malformed(offset, Fault::TensorTooLarge))?,
-                },
-                field,
-                element_bits: 32,
-            },
-            Layout::Strided(start, stride) => Payload::Strided {
-                start,
-                stride,
-                field,
-                element_bits: 32,
-            },
-            Layout::Scattered => Payload::Unpatchable(Unpatchable::Fragmented),
-        };
+        let mark = self.enter(field);
         let path = self.path_here(offset)?;
         self.push_tensor(Tensor {
             name: holder.value_name,
             graph,
             place: holder.place(),
             path,
-            data_type: DataType::Float,
-            dims: vec![floats.n],
-            n_elements: floats.n,
+            data_type,
+            dims: vec![n],
+            n_elements: n,
             offset,
             len: span.len,
             payload,
         })?;
         self.leave(mark);
         Ok(())
+    }
+}
+
+/// Returns where the floats of the attribute at `offset` lie.
+fn floats_payload(floats: Runs, offset: u64) -> Result<Payload, Error> {
+    let field = PayloadField::AttributeFloats;
+    Ok(match floats.layout {
+        Layout::None => Payload::Empty,
+        Layout::Dense(start) => Payload::Dense {
+            file: FileId::MODEL,
+            span: Span {
+                start,
+                len: floats
+                    .n
+                    .checked_mul(4)
+                    .ok_or_else(|| Error::malformed(offset, Fault::TensorTooLarge))?,
+            },
+            field,
+            element_bits: 32,
+        },
+        Layout::Strided(start, stride) => Payload::Strided {
+            start,
+            stride,
+            field,
+            element_bits: 32,
+        },
+        Layout::Scattered => Payload::Unpatchable(Unpatchable::Fragmented),
+    })
+}
+
+/// The numbers and the text of an attribute: `f`, `i`, `s`, `ints`, `strings`.
+#[derive(Clone, Copy, Default)]
+struct Plain {
+    bytes: u64,
+    n_ints: u64,
+}
+
+impl Plain {
+    fn add(&mut self, field: &Field<'_>) {
+        self.bytes += field.span().len;
+        if field.number == 8 {
+            self.n_ints += match field.value {
+                Value::Delimited(packed) => {
+                    packed.slice().iter().filter(|byte| **byte < 0x80).count() as u64
+                }
+                _ => 1,
+            };
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of nodes, types of inputs, and elements coded as varints.
 
-use onnxseal_onnx::detail::{Setting, attributes, coded_elements, input_types};
+use onnxseal_onnx::detail::{Setting, attributes, input_types, raw_elements};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{Limits, locate};
 
@@ -13,6 +13,10 @@ fn attributes_types_and_coded_elements_are_read() {
     let coded = |values: &[i64]| onnxseal_onnx::proto::TensorProto {
         int64_data: values.to_vec(),
         ..bare_tensor("shape", DataType::Int64, &[3])
+    };
+    let halves = onnxseal_onnx::proto::TensorProto {
+        int32_data: vec![0x3c00, 0x8001],
+        ..bare_tensor("halves", DataType::Float16, &[2])
     };
     let conv = node_with(
         "Conv",
@@ -28,6 +32,7 @@ fn attributes_types_and_coded_elements_are_read() {
         .input("x", &[1, 3, 8, 0])
         .initializer(weights("w", &[2, 3, 4, 4], 1))
         .initializer(coded(&[1, -1, 300]))
+        .initializer(halves)
         .node(conv)
         .encode();
     let model = locate(&bytes, &Limits::default()).unwrap();
@@ -37,7 +42,15 @@ fn attributes_types_and_coded_elements_are_read() {
     assert_eq!(of("names"), &Setting::Other);
     assert_eq!(of("none"), &Setting::Ints(vec![]));
     let shape = model.tensors.iter().find(|t| t.name == "shape").unwrap();
-    assert_eq!(coded_elements(&bytes, shape).unwrap(), [1, -1, 300]);
+    let expected: Vec<u8> = [1i64, -1, 300].map(i64::to_le_bytes).concat();
+    assert_eq!(raw_elements(&bytes, shape).unwrap(), Some(expected));
+    let halves = model.tensors.iter().find(|t| t.name == "halves").unwrap();
+    assert_eq!(
+        raw_elements(&bytes, halves).unwrap(),
+        Some(vec![0, 0x3c, 1, 0x80])
+    );
+    // These lie in raw_data already.
+    assert_eq!(raw_elements(&bytes, &model.tensors[0]).unwrap(), None);
     let types = input_types(&bytes).unwrap();
     assert_eq!(types[0].data_type, Some(DataType::Float));
     assert_eq!(types[0].dims, Some(vec![Some(1), Some(3), Some(8), None]));

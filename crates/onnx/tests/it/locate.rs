@@ -1,11 +1,14 @@
 //! Where the tensors of well-formed models are found, and under which names.
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::{FileId, GraphOwner, Payload, PayloadField, Span, TensorRole};
+use onnxseal_onnx::model::{
+    FileId, GraphOwner, Payload, PayloadField, Span, TensorRole, Unpatchable,
+};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_testkit::build::{
     GraphBuilder, constant, entry, external, float_data, floats, floats_attribute, graph_attribute,
-    in_domain, le_bytes, node, node_with, tensor_attribute, weights,
+    in_domain, ints_attribute, le_bytes, node, node_with, strings_attribute, tensor_attribute,
+    weights,
 };
 use onnxseal_testkit::{samples, wire};
 use prost::Message;
@@ -106,6 +109,56 @@ fn single_floats_are_settings() {
         paths(&model),
         [("scales", "graph.node[0].attribute[1].floats")]
     );
+}
+
+#[test]
+fn numbers_and_text_are_settings_and_integers_of_constants_are_tensors() {
+    let text = "t".repeat(100);
+    let of_op = vec![
+        ints_attribute("perm", &[1, 0]),
+        strings_attribute("text", &[&text]),
+    ];
+    let constant = |name, ints: &[i64]| {
+        let ints = vec![ints_attribute("value_ints", ints)];
+        node_with("Constant", &[], &[name], ints)
+    };
+    let bytes = GraphBuilder::new("g")
+        .node(node_with("Op", &["x"], &["y"], of_op))
+        .node(constant("two", &[4, 300]))
+        .node(constant("one", &[7]))
+        .encode();
+    let model = located(&bytes);
+    // Each with its tag, and its length: two integers, 100 bytes, one integer.
+    assert_eq!((model.settings.n, model.settings.bytes), (3, 4 + 102 + 2));
+    let [long] = &model.long_settings[..] else {
+        panic!("{:?}", model.long_settings)
+    };
+    assert_eq!((long.node.index(), long.attribute), (0, "text"));
+    assert_eq!(
+        (&*long.path, long.bytes),
+        ("graph.node[0].attribute[1]", 102)
+    );
+    let path = "graph.node[1].attribute[0].ints";
+    assert_eq!(paths(&model), [("two", path)]);
+    let packed = [wire::field(1, b"value_ints"), wire::field(8, &[4, 0xac, 2])].concat();
+    let node = [
+        wire::field(2, b"out"),
+        wire::field(5, &packed),
+        wire::field(4, b"Constant"),
+    ]
+    .concat();
+    let packed = wire::field(7, &wire::field(1, &node));
+    for bytes in [bytes, packed] {
+        let ints = &located(&bytes).tensors[0];
+        assert_eq!(
+            (ints.data_type, &ints.dims[..]),
+            (DataType::Int64, &[2][..])
+        );
+        assert_eq!(
+            ints.payload,
+            Payload::Unpatchable(Unpatchable::AttributeInts)
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! of subgraphs and model-local functions.
 
 mod scope;
+mod shapes;
 
 use std::collections::{HashMap, HashSet};
 

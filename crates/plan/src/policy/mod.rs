@@ -1,12 +1,15 @@
 //! Policies: coefficients by operator type, exceptions by name, demands.
 
+mod overrides;
 mod preset;
 mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
+pub use overrides::{Override, Target};
+use overrides::{glob, share};
 pub use preset::Preset;
 
 use crate::error::Error;
@@ -40,24 +43,9 @@ pub struct Policy {
     modes: BTreeMap<(&'static str, &'static str), Mode>,
     /// Whether runtimes refuse the model without the key; `None` if the policy does not say.
     lock: Option<bool>,
+    /// Names of what may stay in clear though the policy asks for it.
+    allow_clear: Vec<GlobMatcher>,
     require: Require,
-}
-
-/// An exception by name.
-#[derive(Clone, Debug)]
-pub struct Override {
-    target: Target,
-    glob: GlobMatcher,
-    coefficient: f64,
-}
-
-/// The names that the pattern of an [`Override`] is compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Names of nodes.
-    Node,
-    /// Names of tensors.
-    Initializer,
 }
 
 /// What to do about weights that cannot be encrypted.
@@ -73,11 +61,11 @@ pub enum Demand {
 /// Requirements for a plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Require {
-    /// For weights that cannot be replaced in place, or that lie in parts that are not searched.
-    pub unpatchable: Demand,
     /// For tensors that look like weights of operators without a rule.
     pub unknown_op: Demand,
-    /// The least share of the weights' bytes to encrypt, 0 to 1.
+    /// For text and long lists of numbers in attributes of nodes, and for tensors of strings.
+    pub settings: Demand,
+    /// The least share of the bytes of all tensors to encrypt, 0 to 1.
     pub min_share: f64,
     /// For entries of the policy (operator types and overrides) that match nothing in the model. An
     /// error by default, because such entries are usually mistakes.
@@ -87,8 +75,8 @@ pub struct Require {
 impl Default for Require {
     fn default() -> Require {
         Require {
-            unpatchable: Demand::Report,
             unknown_op: Demand::Report,
+            settings: Demand::Report,
             min_share: 0.0,
             unmatched: Demand::Error,
         }
@@ -111,6 +99,7 @@ impl Policy {
             default_mode: Mode::default(),
             modes: BTreeMap::new(),
             lock: None,
+            allow_clear: Vec::new(),
             require: Require::default(),
         }
     }
@@ -225,6 +214,42 @@ impl Policy {
         share(require.min_share)?;
         self.require = require;
         Ok(())
+    }
+
+    /// Accepts that what `pattern` names stays in clear if it cannot be encrypted where it lies:
+    /// a tensor by its name or protobuf path, an attribute by its name or path, another part of the
+    /// model by its path, an external data file by its location.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pattern`].
+    pub fn allow_clear(&mut self, pattern: &str) -> Result<(), Error> {
+        self.allow_clear.push(glob(pattern)?);
+        Ok(())
+    }
+
+    /// Returns whether the policy accepts that something with one of these names stays in clear.
+    pub(crate) fn allows_clear(&self, names: &[&str]) -> bool {
+        let mut patterns = self.allow_clear.iter();
+        patterns.any(|pattern| names.iter().any(|name| pattern.is_match(name)))
+    }
+
+    /// Returns the patterns of [`Policy::allow_clear`].
+    pub(crate) fn allowed_clear(&self) -> &[GlobMatcher] {
+        &self.allow_clear
+    }
+
+    /// Returns whether everything is encrypted that the graph's shapes do not need: the preset
+    /// `full`, and neither a coefficient for all types nor a budget.
+    pub fn takes_everything(&self) -> bool {
+        self.preset == Preset::Full && self.default.is_none() && self.budget.is_none()
+    }
+
+    /// Returns whether the policy asks for any weight.
+    pub(crate) fn asks_for_any(&self) -> bool {
+        let named = self.overrides.iter().map(|named| named.coefficient);
+        let mut shares = (self.coefficients.values().copied()).chain(named);
+        self.default != Some(0.0) && self.budget != Some(0.0) || shares.any(|share| share > 0.0)
     }
 
     /// Lets entries of the policy match nothing, for example in a policy for models of many kinds.
@@ -354,44 +379,6 @@ impl Default for Policy {
     }
 }
 
-impl Override {
-    /// Gives `coefficient` to each name that `pattern` matches: `*` stands for any characters, `?`
-    /// for one, `[ab]` for one of these, `{a,b}` for either.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Pattern`], [`Error::Coefficient`].
-    pub fn new(target: Target, pattern: &str, coefficient: f64) -> Result<Override, Error> {
-        let glob = Glob::new(pattern)
-            .map_err(|source| Error::Pattern {
-                pattern: pattern.to_owned(),
-                source,
-            })?
-            .compile_matcher();
-        Ok(Override {
-            target,
-            glob,
-            coefficient: share(coefficient)?,
-        })
-    }
-
-    pub(crate) fn target(&self) -> Target {
-        self.target
-    }
-
-    pub(crate) fn pattern(&self) -> &str {
-        self.glob.glob().glob()
-    }
-
-    pub(crate) fn coefficient(&self) -> f64 {
-        self.coefficient
-    }
-
-    pub(crate) fn matches(&self, name: &str) -> bool {
-        self.glob.is_match(name)
-    }
-}
-
 /// Returns the domain and type of an operator with weights.
 fn operator_type(op_type: &str) -> Result<(&'static str, &'static str), Error> {
     let rule = rules::find_qualified(op_type).filter(|rule| rule.class().is_some());
@@ -400,15 +387,6 @@ fn operator_type(op_type: &str) -> Result<(&'static str, &'static str), Error> {
         similar: similar(op_type, rules::with_weights().map(rules::Rule::name)),
     })?;
     Ok((rule.domain, rule.op_type))
-}
-
-/// Checks that a number is from 0 to 1.
-fn share(value: f64) -> Result<f64, Error> {
-    if (0.0..=1.0).contains(&value) {
-        Ok(value)
-    } else {
-        Err(Error::Coefficient { value })
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ pub enum Preset {
     Balanced,
     /// About half of the weights, the heaviest first.
     Strong,
-    /// Every weight that the rules find and that can be replaced in place.
+    /// Everything of two or more elements that the graph's shapes are not computed from, whatever
+    /// reads it. What cannot be encrypted where it lies is an error.
     #[default]
     Full,
 }

@@ -6,7 +6,8 @@ use globset::Glob;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Demand, Override, Policy, Preset, Require, Target, share};
+use super::overrides::share;
+use super::{Demand, Override, Policy, Preset, Require, Target};
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::tiers::{Mode, Tier};
@@ -19,6 +20,8 @@ struct File {
     unit: Option<Spanned<u64>>,
     budget: Option<Spanned<Share>>,
     lock: Option<bool>,
+    #[serde(default)]
+    allow_clear: Vec<Pattern>,
     default: Option<DefaultTable>,
     #[serde(default)]
     op: BTreeMap<Spanned<String>, OperatorTable>,
@@ -70,8 +73,8 @@ struct OverrideTable {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RequireTable {
-    unpatchable: DemandName,
     unknown_op: DemandName,
+    settings: DemandName,
     min_share: Share,
     unmatched: Option<DemandName>,
 }
@@ -193,6 +196,9 @@ impl Policy {
             policy.budget = Some(budget.get_ref().0);
         }
         policy.lock = file.lock;
+        for pattern in &file.allow_clear {
+            policy.allow_clear(&pattern.0)?;
+        }
         policy.default = file.default.map(|table| table.coefficient.0);
         for (op_type, table) in file.op {
             policy
@@ -220,8 +226,8 @@ impl Policy {
         }
         set_tiers(&mut policy, file.tiers, file.mode, at)?;
         policy.require = Require {
-            unpatchable: file.require.unpatchable.into(),
             unknown_op: file.require.unknown_op.into(),
+            settings: file.require.settings.into(),
             min_share: file.require.min_share.0,
             unmatched: file.require.unmatched.unwrap_or(DemandName::Error).into(),
         };
@@ -285,7 +291,7 @@ mod tests {
             initializer = "*.bias"
             coefficient = 0.0
             [require]
-            unpatchable = "error"
+            settings = "error"
             min_share = 0.1
             "#,
         )
@@ -298,7 +304,7 @@ mod tests {
         assert_eq!(policy.overridden(Target::Initializer, "fc.bias"), Some(0.0));
         let require = policy.require();
         assert_eq!(
-            (require.unpatchable, require.unknown_op),
+            (require.settings, require.unknown_op),
             (Demand::Error, Demand::Report)
         );
         assert_eq!(require.min_share, 0.1);
@@ -382,9 +388,19 @@ mod tests {
                 "unclosed character class",
             ),
             (
-                "[require]\nunpatchable = \"ignore\"",
+                "[require]\nsettings = \"ignore\"",
                 "line 2",
                 "unknown variant `ignore`",
+            ),
+            (
+                "[require]\nunpatchable = \"error\"",
+                "line 2",
+                "unknown field `unpatchable`",
+            ),
+            (
+                "allow_clear = [\"a[\"]",
+                "line 1",
+                "unclosed character class",
             ),
             (
                 "[require]\nmin_share = 2.0",

@@ -5,6 +5,7 @@
 
 mod known;
 mod rule;
+pub(crate) mod shapes;
 mod table;
 
 use std::borrow::Cow;

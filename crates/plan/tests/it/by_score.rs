@@ -1,8 +1,8 @@
 //! Plans by score: pools, budgets, what is taken whole and why.
 
 use onnxseal_onnx::model::Model;
-use onnxseal_plan::{Error, Plan, Policy, Preset, Scores, Wanted, Whole, plan};
-use onnxseal_testkit::build::{GraphBuilder, node, weights};
+use onnxseal_plan::{Error, Plan, Policy, Preset, Scores, Tier, Wanted, Whole, plan};
+use onnxseal_testkit::build::{GraphBuilder, int64s, node, weights};
 
 use crate::common::{self, located};
 
@@ -151,7 +151,7 @@ fn scores_are_asked_for_only_where_there_is_a_choice() {
     let model = located(&bytes);
     let never = |_: &[Wanted]| -> Result<Scores, Error> { panic!("asked") };
     let full = plan(&model, &Policy::preset(Preset::Full), never).unwrap();
-    assert_eq!(full.encrypted_bytes(), full.weight_bytes());
+    assert_eq!(full.share(), 1.0);
     let spread = Policy::parse("strategy = \"spread\"\npreset = \"balanced\"").unwrap();
     plan(&model, &spread, never).unwrap();
 }
@@ -184,5 +184,41 @@ fn units_are_as_the_policy_says() {
         "strategy = \"spread\"\nunit = 64",
     ] {
         assert!(Policy::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// An edition without an index, a mask or a scale would not run: the first tier opens them.
+#[test]
+fn the_first_tier_opens_what_is_no_weight() {
+    let bytes = GraphBuilder::new("editions")
+        .initializer(weights("w", &[256, 128], 0))
+        .initializer(int64s("indices", &[512], &[3; 512]))
+        .initializer(weights("bound", &[64], 1))
+        .initializer(weights("unread", &[64], 2))
+        .node(node("Gather", &["x", "indices"], &["a"]))
+        .node(node("Max", &["a", "bound"], &["b"]))
+        .node(node("MatMul", &["b", "w"], &["c"]))
+        .encode();
+    let model = located(&bytes);
+    let mut policy = Policy::preset(Preset::Full);
+    let tier = |name: &str, share| Tier {
+        name: name.to_owned(),
+        share,
+    };
+    policy
+        .set_tiers(vec![tier("trial", 0.5), tier("whole", 1.0)])
+        .unwrap();
+    let mut asked = Vec::new();
+    let plan = plan(&model, &policy, |wanted| {
+        asked.extend(wanted.iter().map(|wanted| wanted.tensor.index()));
+        falling(&[1e-30])(wanted)
+    })
+    .unwrap();
+    common::check(&model, &plan);
+    assert_eq!((plan.share(), &asked[..]), (1.0, &[0][..]));
+    let tiers = |index: usize| plan.tensors[index].tiers.iter().map(|run| run.tier);
+    assert!(tiers(0).any(|tier| tier == 2));
+    for index in 1..4 {
+        assert!(tiers(index).eq([1]), "{index}");
     }
 }

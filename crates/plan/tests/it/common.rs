@@ -2,8 +2,36 @@
 #![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use onnxseal_onnx::model::{Model, TensorId};
+use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::proto::{FunctionProto, ModelProto, TensorProto};
 use onnxseal_onnx::{Limits, locate};
 use onnxseal_plan::{Classified, Error, Plan, Policy, Reason, classify, uniform};
+use onnxseal_testkit::build::{GraphBuilder, bare_tensor, opset};
+use prost::Message;
+
+/// A model with functions of the domain `my`.
+pub fn with_functions(graph: GraphBuilder, functions: Vec<FunctionProto>) -> Vec<u8> {
+    let mut model: ModelProto = graph.model();
+    model.opset_import.push(opset("my", 1));
+    model.functions = functions;
+    model.encode_to_vec()
+}
+
+/// An INT8 tensor of 64 elements that are varints.
+pub fn varints(name: &str) -> TensorProto {
+    TensorProto {
+        int32_data: vec![1; 64],
+        ..bare_tensor(name, DataType::Int8, &[8, 8])
+    }
+}
+
+/// A tensor of 32 words.
+pub fn string_data(name: &str) -> TensorProto {
+    TensorProto {
+        string_data: vec![b"word".to_vec(); 32],
+        ..bare_tensor(name, DataType::String, &[32])
+    }
+}
 
 /// Locates a model that is known to be well-formed.
 pub fn located(bytes: &[u8]) -> Model<'_> {
@@ -46,13 +74,37 @@ pub fn plan(model: &Model<'_>, policy: &Policy) -> Plan {
     plan
 }
 
+/// The tensors that a plan leaves in clear, each with the reason.
+pub fn clear(bytes: &[u8], policy: &Policy) -> Vec<(String, Reason)> {
+    let model = located(bytes);
+    let clear = plan(&model, policy).clear.into_iter();
+    clear
+        .map(|clear| {
+            let tensor = &model.tensors[clear.tensor.index()];
+            (tensor.name.to_owned(), clear.reason)
+        })
+        .collect()
+}
+
+/// What a plan does not meet, in words.
+pub fn violations(bytes: &[u8], policy: &Policy) -> Vec<String> {
+    let model = located(bytes);
+    let violations = plan(&model, policy).violations(&model, policy);
+    violations.iter().map(ToString::to_string).collect()
+}
+
 /// Checks what holds for every plan.
 pub fn check(model: &Model<'_>, plan: &Plan) {
+    assert!(plan.encrypted_bytes() <= plan.total_bytes());
     let mut covered: Vec<TensorId> = plan.clear.iter().map(|clear| clear.tensor).collect();
     for tensor in &plan.tensors {
         let located = &model.tensors[tensor.tensor.index()];
         let owner = &plan.operators[tensor.operator];
-        assert!(plan.consumers(tensor.tensor).contains(&owner.node));
+        let consumers = plan.consumers(tensor.tensor);
+        match owner.node {
+            Some(node) => assert!(consumers.contains(&node)),
+            None => assert!(consumers.is_empty() && owner.op_type.is_empty()),
+        }
         assert_eq!(tensor.n, located.n_elements.div_ceil(tensor.unit_elements));
         assert!(tensor.targets.iter().all(|run| run.take >= 1));
         assert!(tensor.targets.iter().skip(1).all(|run| run.skip >= 1));

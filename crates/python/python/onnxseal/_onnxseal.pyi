@@ -158,6 +158,8 @@ def protect(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
+    repack: bool = False,
     runnable: bool = False,
     external_data: str | None = None,
     comment: str | None = None,
@@ -177,6 +179,7 @@ def plan(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
 ) -> Report: ...
 def inspect(model: _Model) -> Report: ...
 def is_protected(model: _Model) -> bool: ...
@@ -189,6 +192,7 @@ def verify(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
     progress: _Progress = None,
 ) -> Report: ...
 def unprotect(
@@ -224,6 +228,7 @@ def rotate(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
     runnable: bool = False,
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,

@@ -74,6 +74,8 @@ def protect(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
+    repack: bool = False,
     runnable: bool = False,
     comment: str | None = None,
     list_recipients: bool = False,
@@ -123,6 +125,7 @@ def rotate(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
     runnable: bool = False,
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,
@@ -143,6 +146,7 @@ def verify(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
+    allow_clear: Iterable[str] = (),
     **course: Unpack[_Course],
 ) -> Report:
     """Checks protected models, as `onnxseal.verify` does one; writes nothing."""

@@ -221,7 +221,7 @@ pub fn wide_external() -> Sample {
     let graph = wide("wide_external")
         .initializer(external("w", WIDE, "w.bin", Some(13), Some(32 << 10)))
         .node(node("MatMul", &["x", "w"], &["y"]));
-    let mut file = vec![0xaa; 13];
+    let mut file = vec![0; 13];
     file.extend(le_bytes(&floats(64 * 128, 1)));
     Sample {
         name: "wide_external",

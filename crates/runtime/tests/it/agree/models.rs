@@ -332,7 +332,7 @@ impl Maker<'_> {
         let index = self.random.below(3) as usize;
         let (location, content) = &mut self.files[index];
         let location = *location;
-        content.extend(std::iter::repeat_n(0xaa, gap));
+        content.extend(std::iter::repeat_n(0, gap));
         let offset = content.len() as u64;
         content.extend(bytes);
         let offset = (offset > 0 || self.random.happens(50)).then_some(offset);

@@ -1,0 +1,70 @@
+//! Rewrites what cannot be encrypted where it lies, before a model is planned.
+
+use onnxseal_onnx::detail::raw_elements;
+use onnxseal_onnx::edit::{Elements, move_elements};
+use onnxseal_onnx::model::{Payload, Unpatchable};
+use onnxseal_plan::Gap;
+use onnxseal_store::Bytes;
+use zeroize::Zeroizing;
+
+use crate::check::rows::RepackedRow;
+use crate::error::{Result, model as model_error};
+use crate::pass::gaps::gaps;
+use crate::pass::source::Source;
+
+/// A rewritten model.
+pub(crate) struct Repacked {
+    pub(crate) source: Source,
+    /// Bytes of external data files to read as zeros.
+    pub(crate) zeroed: Vec<Gap>,
+    pub(crate) row: RepackedRow,
+}
+
+/// Moves elements that are coded as varints, or scattered over several fields, to `raw_data`, and
+/// lists the bytes of external data files in which no tensor lies.
+pub(crate) fn repack(source: Source) -> Result<Repacked> {
+    let model = source.locate(source.input.len)?;
+    let zeroed = gaps(&model, &source.open_external(&model)?)?;
+    let is_coded = |why: &Unpatchable| {
+        use Unpatchable::{Fragmented, Int32Data, Int64Data, Uint64Data};
+        matches!(why, Int32Data | Int64Data | Uint64Data | Fragmented)
+    };
+    let coded = (model.tensors.iter())
+        .filter(|tensor| matches!(&tensor.payload, Payload::Unpatchable(why) if is_coded(why)));
+    let mut row = RepackedRow {
+        tensors: 0,
+        zeroed_bytes: zeroed.iter().map(|gap| gap.span.len).sum(),
+    };
+    if coded.clone().next().is_none() {
+        drop(model);
+        return Ok(Repacked {
+            source,
+            zeroed,
+            row,
+        });
+    }
+    // Read all bytes: the source may hold only the structure.
+    let bytes = Zeroizing::new(source.input.read_all()?);
+    let malformed = |error| model_error(&source.input.path, &bytes, error);
+    let mut raw: Vec<(u64, Zeroizing<Vec<u8>>)> = Vec::new();
+    for tensor in coded {
+        if let Some(elements) = raw_elements(&bytes, tensor).map_err(malformed)? {
+            raw.push((tensor.offset, Zeroizing::new(elements)));
+        }
+    }
+    raw.sort_by_key(|(offset, _)| *offset);
+    row.tensors = raw.len() as u64;
+    let moved: Vec<(u64, Elements<'_>)> = raw
+        .iter()
+        .map(|(offset, elements)| (*offset, Elements::Inline(elements)))
+        .collect();
+    let mut edited = move_elements(&bytes, &moved).map_err(malformed)?;
+    drop(model);
+    let edited = Bytes::from(std::mem::take(&mut *edited));
+    let source = Source::of(source.input.edited(edited))?;
+    Ok(Repacked {
+        source,
+        zeroed,
+        row,
+    })
+}

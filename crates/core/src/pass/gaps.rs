@@ -1,0 +1,101 @@
+//! Finds the bytes of external data files in which no tensor lies.
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::{FileId, Payload, Span};
+use onnxseal_plan::Gap;
+use onnxseal_store::Input;
+
+use crate::error::Result;
+use crate::format::manifest::Manifest;
+
+/// Bytes to read at once.
+const PIECE: u64 = 256 << 10;
+
+/// Returns the gaps between the tensors of `model` in its `external` files, which are not all
+/// zeros: zeros only align what follows them.
+pub(crate) fn gaps<'i>(
+    model: &Model<'_>,
+    external: impl IntoIterator<Item = &'i Input>,
+) -> Result<Vec<Gap>> {
+    let mut gaps = Vec::new();
+    for (file, input, span) in holes(model, external) {
+        if !is_zero(input, span)? {
+            let location = model.location(file).unwrap_or_default().to_owned();
+            gaps.push(Gap {
+                file,
+                location,
+                span,
+            });
+        }
+    }
+    Ok(gaps)
+}
+
+/// Finds gaps as [`gaps`] does, in a protected model, under the names that the original's files have.
+pub(crate) fn gaps_of_original<'i>(
+    model: &Model<'_>,
+    external: impl IntoIterator<Item = &'i Input>,
+    manifest: &Manifest,
+) -> Result<Vec<Gap>> {
+    let mut gaps = gaps(model, external)?;
+    if manifest.original.is_some() {
+        let files = manifest.original_files();
+        for gap in &mut gaps {
+            if let Some(file) = files.get(gap.file.0 as usize) {
+                gap.location.clone_from(&file.path);
+            }
+        }
+    }
+    Ok(gaps)
+}
+
+/// Returns the parts of the files outside all tensors, in file order.
+fn holes<'i>(
+    model: &Model<'_>,
+    external: impl IntoIterator<Item = &'i Input>,
+) -> Vec<(FileId, &'i Input, Span)> {
+    let mut spans: Vec<(FileId, Span)> = Vec::new();
+    for tensor in &model.tensors {
+        if let Payload::Dense { file, span, .. } = tensor.payload
+            && file != FileId::MODEL
+        {
+            spans.push((file, span));
+        }
+    }
+    // Most files have their tensors in order.
+    if !spans.is_sorted() {
+        spans.sort_unstable();
+    }
+    let mut spans = spans.into_iter().peekable();
+    let mut holes = Vec::new();
+    for (file, input) in (1..).map(FileId).zip(external) {
+        let mut end = 0;
+        while let Some((_, span)) = spans.next_if(|(of, _)| *of == file) {
+            if span.start > end {
+                let len = span.start - end;
+                holes.push((file, input, Span { start: end, len }));
+            }
+            end = end.max(span.end());
+        }
+        if input.len > end {
+            let len = input.len - end;
+            holes.push((file, input, Span { start: end, len }));
+        }
+    }
+    holes
+}
+
+fn is_zero(input: &Input, span: Span) -> Result<bool> {
+    let mut piece = vec![0; span.len.min(PIECE) as usize];
+    let mut at = span.start;
+    while at < span.end() {
+        let len = (span.end() - at).min(PIECE);
+        let piece = &mut piece[..len as usize];
+        input.read_exact_at(piece, at)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += len;
+    }
+    Ok(true)
+}

@@ -1,0 +1,97 @@
+//! The part of a report that says what stays in clear.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+
+use indicatif::BinaryBytes;
+use onnxseal_core::{ClearRow, Report};
+
+use crate::table::{Frame, Largest, Table};
+use crate::text::one_line;
+
+/// Prints what stays in clear, one line for each reason.
+pub fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
+    writeln!(out)?;
+    if report.clear.is_empty() {
+        return in_clear(out, report);
+    }
+    // One line per reason, because exported models have hundreds of shapes and axes. JSON has each
+    // tensor.
+    let mut indices: HashMap<&str, usize> = HashMap::new();
+    let mut reasons: Vec<(&ClearRow, u64, u64)> = Vec::new();
+    for row in &report.clear {
+        let index = *indices.entry(&row.reason).or_insert(reasons.len());
+        if index == reasons.len() {
+            reasons.push((row, 0, 0));
+        }
+        let (largest, tensors, bytes) = &mut reasons[index];
+        if row.bytes > largest.bytes {
+            *largest = row;
+        }
+        *tensors += 1;
+        *bytes = bytes.saturating_add(row.bytes);
+    }
+    let mut table = Table::new(["left in clear", "tensors", "bytes", "why"]);
+    let rows = Largest::of(&reasons, |(_, _, bytes)| *bytes, frame);
+    for (largest, tensors, bytes) in rows.shown() {
+        let mut names = name(&largest.name);
+        if *tensors > 1 {
+            names.push_str(", ...");
+        }
+        let (bytes, reason) = (BinaryBytes(*bytes).to_string(), largest.reason.to_string());
+        table.row([names, tensors.to_string(), bytes, reason]);
+    }
+    table.print(out, frame)?;
+    rows.print_rest(out)?;
+    in_clear(out, report)
+}
+
+/// Prints what stays in clear besides tensors.
+fn in_clear(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    for part in &report.passed_over {
+        let bytes = BinaryBytes(part.bytes);
+        writeln!(out, "left in clear: {} ({bytes})", name(&part.at))?;
+    }
+    for gap in &report.gaps {
+        let (file, bytes) = (name(&gap.file), BinaryBytes(gap.bytes));
+        let offset = gap.offset;
+        writeln!(
+            out,
+            "left in clear: {bytes} of {file} from offset {offset} on, in no tensor"
+        )?;
+    }
+    let (opaque, plain): (Vec<_>, Vec<_>) =
+        (report.long_settings.iter()).partition(|setting| setting.may_hold_weights);
+    for setting in opaque {
+        let (attribute, bytes) = (name(&setting.attribute), BinaryBytes(setting.bytes));
+        let op_type = one_line(&setting.op_type);
+        writeln!(
+            out,
+            "left in clear: attribute {attribute} of {op_type} ({bytes}), which may hold weights"
+        )?;
+    }
+    if report.settings.n > 0 {
+        let (n, bytes) = (report.settings.n, BinaryBytes(report.settings.bytes));
+        write!(
+            out,
+            "left in clear: numbers and text in attributes of nodes ({bytes} in {n})"
+        )?;
+        if let [longest, ..] = &plain[..] {
+            let (attribute, op_type) = (name(&longest.attribute), one_line(&longest.op_type));
+            write!(out, ", long ones such as {attribute} of {op_type}")?;
+        }
+        writeln!(out)?;
+    }
+    if report.metadata.n > 0 {
+        let (n, bytes) = (report.metadata.n, BinaryBytes(report.metadata.bytes));
+        writeln!(out, "left in clear: metadata_props ({bytes} in {n})")?;
+    }
+    Ok(())
+}
+
+pub fn name(name: &str) -> String {
+    match name {
+        "" => "-".into(),
+        name => name.to_owned(),
+    }
+}
