@@ -1,16 +1,25 @@
 //! Memory whose pages the process fills in itself when they are touched: userfaultfd(2).
 //!
-//! This module has `unsafe` code: system calls on memory.
+//! The threads that fill it have a table of descriptors of their own: what the rest of the process
+//! closes, or opens under the same numbers, does not reach them. With the last of these threads the
+//! descriptor of the faults ends, and whoever waits for a page goes on with zeros.
+//!
+//! This module has `unsafe` code: system calls on memory, descriptors and signals.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use memmap2::{Advice, Mmap, MmapMut};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::ioctl::{Updater, ioctl, opcode};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{Advice as Madvise, UserfaultfdFlags, madvise, munlock, userfaultfd};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use crate::map;
 
@@ -64,26 +73,70 @@ struct Copy {
     copied: i64,
 }
 
-/// Read-only anonymous memory. A thread that touches a page that is not there waits until
-/// [`fill`](Faults::fill) provides it.
+/// Read-only anonymous memory. Once it is [registered](Faults::register), a thread that touches a
+/// page that is not there waits until [`fill`](Descriptor::fill) provides it.
+///
+/// Children of the process do not get it, except for what [`let_children_have`] names.
+///
+/// [`let_children_have`]: Faults::let_children_have
 #[derive(Debug)]
 pub(crate) struct Faults {
+    /// The bytes, and the bell: one more page, whose touch wakes the thread that waits for faults.
     memory: Option<Mmap>,
-    faults: Option<OwnedFd>,
-    stop: OwnedFd,
+    len: usize,
     is_locked: bool,
+    /// Held by the thread that rings.
+    ringing: Mutex<()>,
 }
+
+/// The faults of some memory. Only threads that have the table of the thread that made it can use
+/// it.
+#[derive(Debug)]
+pub(crate) struct Descriptor(OwnedFd);
 
 impl Faults {
     /// Reserves `len` bytes, at least 1. They stay out of core dumps and, as far as the process may
     /// lock memory, out of swap space.
     ///
     /// # Errors
-    /// The system's error, if it does not let the process handle faults.
+    /// The system's error.
     pub(crate) fn new(len: usize) -> io::Result<Faults> {
-        let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK | USER_MODE_ONLY;
+        let page = page_bytes();
+        let whole = len.checked_next_multiple_of(page);
+        let whole = whole.and_then(|whole| whole.checked_add(page));
+        let memory = MmapMut::map_anon(whole.ok_or(io::ErrorKind::OutOfMemory)?)?;
+        // A child without it ends by SIGSEGV. With it, it would compute with zeros.
+        memory.advise(Advice::DontFork)?;
+        // Both are advice. A huge page would be more than was asked for.
+        let _ = memory.advise(Advice::DontDump);
+        let _ = memory.advise(Advice::NoHugePage);
+        let is_locked = map::lock(&memory);
+        let mut made = Faults {
+            memory: Some(memory.make_read_only()?),
+            len,
+            is_locked,
+            ringing: Mutex::new(()),
+        };
+        // If the process locks all its memory, the pages are there already, with zeros.
+        if made.advise(made.memory(), made.giving_back()).is_err() {
+            // Linux before 5.18 gives no locked pages back.
+            made.unlock();
+            made.advise(made.memory(), made.giving_back())?;
+        }
+        Ok(made)
+    }
+
+    /// Gives the calling thread a table of descriptors of its own, with `files` under the numbers
+    /// that they have and no others, and registers the memory there. Threads that the calling
+    /// thread starts share that table.
+    ///
+    /// # Errors
+    /// The system's error, if it does not let the process handle faults.
+    pub(crate) fn register(&self, files: &[&File]) -> io::Result<Descriptor> {
+        keep_only(files)?;
+        let flags = UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY;
         // SAFETY: the call makes a descriptor, and registers no memory.
-        let faults = unsafe { userfaultfd(flags) }?;
+        let descriptor = Descriptor(unsafe { userfaultfd(flags) }?);
         let mut request = ApiRequest {
             api: API,
             features: 0,
@@ -91,47 +144,34 @@ impl Faults {
         };
         // SAFETY: `UFFDIO_API` reads and writes a `struct uffdio_api`.
         unsafe {
-            const CODE: u32 = opcode::read_write::<ApiRequest>(0xAA, 0x3F);
-            ioctl(&faults, Updater::<CODE, ApiRequest>::new(&mut request))?;
-        }
-        let memory = MmapMut::map_anon(len)?;
-        // Both are advice. A huge page would be more than was asked for.
-        let _ = memory.advise(Advice::DontDump);
-        let _ = memory.advise(Advice::NoHugePage);
-        let is_locked = map::lock(&memory);
-        let memory = memory.make_read_only()?;
+            descriptor.ask::<{ opcode::read_write::<ApiRequest>(0xAA, 0x3F) }, _>(&mut request)
+        }?;
         let mut request = Register {
-            range: Span {
-                start: memory.as_ptr().addr() as u64,
-                len: len.next_multiple_of(page_bytes()) as u64,
-            },
+            range: span(self.memory()),
             mode: MODE_MISSING,
             ioctls: 0,
         };
-        // SAFETY: `UFFDIO_REGISTER` reads and writes a `struct uffdio_register`. The range is the
-        // memory just mapped, which nobody has touched yet.
+        // SAFETY: `UFFDIO_REGISTER` reads and writes a `struct uffdio_register`. The range is memory
+        // of this value, which nobody has touched yet.
         unsafe {
-            const CODE: u32 = opcode::read_write::<Register>(0xAA, 0x00);
-            ioctl(&faults, Updater::<CODE, Register>::new(&mut request))?;
-        }
-        let mut made = Faults {
-            memory: Some(memory),
-            faults: Some(faults),
-            stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            is_locked,
-        };
-        // If the process locks all its memory, the pages are there already, with zeros.
-        if made.give_back(0..len).is_err() {
-            // Linux before 5.18 gives no locked pages back.
-            made.unlock();
-            made.give_back(0..len)?;
-        }
-        Ok(made)
+            descriptor.ask::<{ opcode::read_write::<Register>(0xAA, 0x00) }, _>(&mut request)
+        }?;
+        Ok(descriptor)
     }
 
-    /// Returns the memory. Touching it may wait for [`fill`](Faults::fill).
+    /// Returns the memory. Touching it may wait for [`fill`](Descriptor::fill).
     pub(crate) fn bytes(&self) -> &[u8] {
+        self.memory().get(..self.len).unwrap_or_default()
+    }
+
+    /// The memory with the bell.
+    fn memory(&self) -> &[u8] {
         self.memory.as_deref().unwrap_or_default()
+    }
+
+    fn bell(&self) -> &[u8] {
+        let start = self.len.next_multiple_of(page_bytes());
+        self.memory().get(start..).unwrap_or_default()
     }
 
     /// Returns whether all pages that are there are locked out of swap space.
@@ -139,125 +179,67 @@ impl Faults {
         self.is_locked
     }
 
-    /// Waits until pages are touched that are not there, and puts their offsets into `offsets`.
-    /// Returns false once [`stop`](Faults::stop) is called.
-    pub(crate) fn wait(&self, offsets: &mut Vec<usize>) -> bool {
-        offsets.clear();
-        let Some(faults) = &self.faults else {
-            return false;
-        };
-        while offsets.is_empty() {
-            let mut ready = [
-                PollFd::new(faults, PollFlags::IN),
-                PollFd::new(&self.stop, PollFlags::IN),
-            ];
-            if poll(&mut ready, None).is_err() {
-                continue; // a signal
-            }
-            if !ready[1].revents().is_empty() {
-                return false;
-            }
-            let mut messages = [0_u8; 16 * MESSAGE_BYTES];
-            let n_bytes = rustix::io::read(faults, &mut messages).unwrap_or_default();
-            let base = self.bytes().as_ptr().addr();
-            let (messages, _) = messages[..n_bytes].as_chunks::<MESSAGE_BYTES>();
-            for message in messages.iter().filter(|message| message[0] == PAGEFAULT) {
-                let (words, _) = message.as_chunks::<8>();
-                let address = u64::from_ne_bytes(words[2]) as usize;
-                offsets.push(address.wrapping_sub(base));
-            }
-        }
-        true
-    }
-
-    /// Makes [`wait`](Faults::wait) return false.
-    pub(crate) fn stop(&self) {
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-    }
-
-    /// Provides the pages from `start`, which are not there, with `bytes`, and wakes who waits for
-    /// them.
+    /// Makes [`wait`](Descriptor::wait) return, and waits until
+    /// [`answer_ring`](Descriptor::answer_ring) is called. Returns at once if nobody waits for
+    /// faults any more.
     ///
     /// # Errors
-    /// The system's error, such as no memory, or that a page is there.
-    pub(crate) fn fill(&self, start: usize, bytes: &[u8]) -> io::Result<()> {
-        let page = page_bytes();
-        let place = self.bytes().get(start..).unwrap_or_default();
-        if !start.is_multiple_of(page)
-            || !bytes.len().is_multiple_of(page)
-            || place.len().next_multiple_of(page) < bytes.len()
-        {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        let Some(faults) = &self.faults else {
-            return Ok(());
-        };
-        let mut done = 0;
-        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let mut request = Copy {
-                dst: (place.as_ptr().addr() + done) as u64,
-                src: rest.as_ptr().addr() as u64,
-                len: rest.len() as u64,
-                mode: 0,
-                copied: 0,
-            };
-            // SAFETY: `UFFDIO_COPY` reads and writes a `struct uffdio_copy`. The source is a slice;
-            // the destination lies in memory of this value, as checked above.
-            let result = unsafe {
-                const CODE: u32 = opcode::read_write::<Copy>(0xAA, 0x03);
-                ioctl(faults, Updater::<CODE, Copy>::new(&mut request))
-            };
-            done += usize::try_from(request.copied).unwrap_or_default();
-            match result {
-                Ok(()) => {}
-                // Interrupted: go on where it stopped.
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+    /// The system's error; then nobody was woken.
+    pub(crate) fn ring(&self) -> io::Result<()> {
+        let _ringing = self.ringing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bell = self.bell();
+        self.advise(bell, self.giving_back())?;
+        // SAFETY: a byte of memory of this value.
+        unsafe { bell.as_ptr().read_volatile() };
         Ok(())
     }
 
     /// Gives the pages in `range` back to the system. A thread that touches one again waits for
-    /// [`fill`](Faults::fill), which must provide the bytes that it had.
+    /// [`fill`](Descriptor::fill), which must provide the bytes that it had.
     ///
     /// # Errors
     /// The system's error; the pages stay then.
     pub(crate) fn give_back(&self, range: Range<usize>) -> io::Result<()> {
-        let Some(place) = self.bytes().get(range) else {
-            return Ok(());
-        };
-        let start = place.as_ptr().cast_mut().cast();
-        let advice = match self.is_locked {
+        let place = self.bytes().get(range).unwrap_or_default();
+        self.advise(place, self.giving_back())
+    }
+
+    /// Gives children of the process a copy of `range`, which must be there.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub(crate) fn let_children_have(&self, range: Range<usize>) -> io::Result<()> {
+        let place = self.bytes().get(range).unwrap_or_default();
+        self.advise(place, Madvise::LinuxDoFork)
+    }
+
+    fn giving_back(&self) -> Madvise {
+        match self.is_locked {
             true => Madvise::LinuxDontneedLocked,
             false => Madvise::LinuxDontNeed,
-        };
-        // SAFETY: the range lies in memory of this value. Its pages return with equal bytes, so
-        // references to them stay valid.
+        }
+    }
+
+    /// Advises the system on `place`, which lies in memory of this value. Pages that are given back
+    /// return with equal bytes.
+    fn advise(&self, place: &[u8], advice: Madvise) -> io::Result<()> {
+        let start = place.as_ptr().cast_mut().cast();
+        // SAFETY: the range lies in memory of this value. No advice that this module gives changes its
+        // bytes, so references to them stay valid.
         Ok(unsafe { madvise(start, place.len(), advice) }?)
     }
 
     /// Allows that pages are swapped out.
     fn unlock(&mut self) {
-        let memory = self.bytes();
+        let memory = self.memory();
         // SAFETY: the range is memory of this value, whose bytes stay as they are.
         let _ = unsafe { munlock(memory.as_ptr().cast_mut().cast(), memory.len()) };
         self.is_locked = false;
     }
 
-    /// Leaves `range` out of the memory that a child of the process gets a copy of.
-    pub(crate) fn keep_from_children(&self, range: Range<usize>) {
-        if let Some(place) = self.bytes().get(range) {
-            let start = place.as_ptr().cast_mut().cast();
-            // SAFETY: the range is memory of this value. It stays as it is in this process.
-            let _ = unsafe { madvise(start, place.len(), Madvise::LinuxDontFork) };
-        }
-    }
-
-    /// Overwrites `ranges`, which are there, with zeros, and releases all memory.
+    /// Overwrites `ranges`, which are there, with zeros, and releases all memory. Its
+    /// [`Descriptor`] must have ended: writing to a page that is not there would wait for ever.
     pub(crate) fn erase(&mut self, ranges: impl Iterator<Item = Range<usize>>) {
-        // Closed first: writing to a page that is not there would wait for ever.
-        self.faults = None;
         if let Some(Ok(mut memory)) = self.memory.take().map(Mmap::make_mut) {
             for range in ranges {
                 if let Some(part) = memory.get_mut(range) {
@@ -270,10 +252,180 @@ impl Faults {
     }
 }
 
-/// Writes to standard error, unless nobody reads it. Takes no lock: a thread that waits for a page
-/// may have any.
+impl Descriptor {
+    /// Waits until pages of `memory` are touched that are not there, and puts their offsets into
+    /// `offsets`. Returns whether the [bell](Faults::ring) rang.
+    ///
+    /// # Errors
+    /// The system's error: there are no faults any more.
+    pub(crate) fn wait(&self, memory: &Faults, offsets: &mut Vec<usize>) -> io::Result<bool> {
+        offsets.clear();
+        let mut messages = [0_u8; 16 * MESSAGE_BYTES];
+        let n_bytes = loop {
+            match rustix::io::read(&self.0, &mut messages) {
+                Ok(n_bytes) => break n_bytes,
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let base = memory.memory().as_ptr().addr();
+        let (messages, _) = messages[..n_bytes].as_chunks::<MESSAGE_BYTES>();
+        for message in messages.iter().filter(|message| message[0] == PAGEFAULT) {
+            let (words, _) = message.as_chunks::<8>();
+            let address = u64::from_ne_bytes(words[2]) as usize;
+            offsets.push(address.wrapping_sub(base));
+        }
+        let n_touched = offsets.len();
+        let bell = memory.len.next_multiple_of(page_bytes());
+        offsets.retain(|offset| *offset < bell);
+        Ok(offsets.len() < n_touched)
+    }
+
+    /// Lets the thread go on that rang the [bell](Faults::ring).
+    ///
+    /// # Errors
+    /// The system's error.
+    pub(crate) fn answer_ring(&self, memory: &Faults, blank_page: &[u8]) -> io::Result<()> {
+        self.copy(memory.bell(), blank_page)
+    }
+
+    /// Provides the pages of `memory` from `start`, which are not there, with `bytes`, and wakes who
+    /// waits for them.
+    ///
+    /// # Errors
+    /// The system's error, such as no memory, or that a page is there.
+    pub(crate) fn fill(&self, memory: &Faults, start: usize, bytes: &[u8]) -> io::Result<()> {
+        let place = memory.bytes().get(start..).unwrap_or_default();
+        self.copy(place, bytes)
+    }
+
+    /// Provides the pages from the start of `place`, in registered memory.
+    fn copy(&self, place: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let page = page_bytes();
+        if !place.as_ptr().addr().is_multiple_of(page)
+            || !bytes.len().is_multiple_of(page)
+            || place.len().next_multiple_of(page) < bytes.len()
+        {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            let mut request = Copy {
+                dst: (place.as_ptr().addr() + done) as u64,
+                src: rest.as_ptr().addr() as u64,
+                len: rest.len() as u64,
+                mode: 0,
+                copied: 0,
+            };
+            // SAFETY: `UFFDIO_COPY` reads and writes a `struct uffdio_copy`. The source is a slice;
+            // the destination is as long, as checked above.
+            let result =
+                unsafe { self.ask::<{ opcode::read_write::<Copy>(0xAA, 0x03) }, _>(&mut request) };
+            done += usize::try_from(request.copied).unwrap_or_default();
+            match result {
+                Ok(()) => {}
+                // Interrupted: go on where it stopped.
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up: pages of `memory` that are not there become zeros, and whoever waits for them goes
+    /// on. The bell still rings.
+    ///
+    /// # Errors
+    /// The system's error. Dropping the descriptor does the same, also to the bell.
+    pub(crate) fn give_up(&self, memory: &Faults) -> io::Result<()> {
+        let mut request = span(memory.bytes());
+        // SAFETY: `UFFDIO_UNREGISTER` reads a `struct uffdio_range`: memory that was registered.
+        unsafe { self.ask::<{ opcode::read::<Span>(0xAA, 0x01) }, _>(&mut request) }?;
+        Ok(())
+    }
+
+    /// # Safety
+    /// The request of this code reads and writes a `T`, and does to memory what its caller says.
+    unsafe fn ask<const CODE: Opcode, T>(&self, request: &mut T) -> rustix::io::Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { ioctl(&self.0, Updater::<CODE, T>::new(request)) }
+    }
+}
+
+/// The pages of `memory`.
+fn span(memory: &[u8]) -> Span {
+    Span {
+        start: memory.as_ptr().addr() as u64,
+        len: memory.len().next_multiple_of(page_bytes()) as u64,
+    }
+}
+
+/// Gives the calling thread a table of descriptors of its own, which has `files` alone.
+fn keep_only(files: &[&File]) -> io::Result<()> {
+    const UNSHARE: libc::c_uint = 2;
+    let close = |first: u32, last: u32, flags: libc::c_uint| {
+        // SAFETY: the first call has the flag, so numbers are closed in the thread's own table.
+        match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
+            0 => Ok(()),
+            _ => {
+                let error = io::Error::last_os_error();
+                Err(io::Error::new(
+                    error.kind(),
+                    format!("close_range: {error}"),
+                ))
+            }
+        }
+    };
+    let mut kept: Vec<u32> = files.iter().map(|file| file.as_raw_fd() as u32).collect();
+    kept.sort_unstable();
+    close(kept.last().map_or(0, |last| last + 1), u32::MAX, UNSHARE)?;
+    let mut next = 0;
+    for number in kept {
+        if next < number {
+            close(next, number - 1, 0)?;
+        }
+        next = number + 1;
+    }
+    Ok(())
+}
+
+/// Calls `spawn`, which starts threads to which no signal of the process is delivered: handlers of
+/// the application may write to descriptors that these threads do not have.
+pub(crate) fn without_signals<T>(spawn: impl FnOnce() -> T) -> T {
+    let (mut blocked, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: sets of ours, the first filled before it is used, the second by the call. What a thread
+    // causes itself stays unblocked.
+    unsafe {
+        libc::sigfillset(blocked.as_mut_ptr());
+        for own in [
+            libc::SIGSEGV,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGILL,
+            libc::SIGABRT,
+            libc::SIGTRAP,
+            libc::SIGSYS,
+        ] {
+            libc::sigdelset(blocked.as_mut_ptr(), own);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, blocked.as_ptr(), before.as_mut_ptr());
+    }
+    let made = spawn();
+    // SAFETY: the set that the call above filled.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    made
+}
+
+/// Writes to the standard error of the process, unless nobody reads it. Takes no lock: a thread that
+/// waits for a page may have any.
 pub(crate) fn say(line: &str) {
-    let stderr = rustix::stdio::stderr();
+    // In a thread with a table of its own, number 2 is another file.
+    let process = pidfd_open(getpid(), PidfdFlags::empty());
+    let of_process = process.and_then(|process| pidfd_getfd(process, 2, PidfdGetfdFlags::empty()));
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(stderr) = of_process.or_else(|_| open("/proc/self/fd/2", flags, Mode::empty())) else {
+        return;
+    };
     let second = Timespec {
         tv_sec: 1,
         tv_nsec: 0,

@@ -33,8 +33,9 @@ pub enum OpenFile<'a> {
 struct Identity {
     len: u64,
     stamp: Option<Stamp>,
-    /// The device of the file system; 0 if unknown.
+    /// The device of the file system, and the file's number there; 0 if unknown.
     device: u64,
+    number: u64,
 }
 
 impl Deref for OpenFile<'_> {
@@ -47,12 +48,29 @@ impl Deref for OpenFile<'_> {
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Programs that close all descriptors close this one too. Its number may then be another
+        // file's, which is not ours to close.
+        if let Some(file) = self.open.take()
+            && !self.first.is_of(&file)
+        {
+            std::mem::forget(file);
+        }
+    }
+}
+
 impl Held {
     /// Takes the open `file`.
     pub(crate) fn new(file: File, metadata: &Metadata) -> Held {
         let first = Identity::of(metadata);
         let open = Some(file);
         Held { open, first }
+    }
+
+    /// Returns the file if it stays open.
+    pub(crate) fn open(&self) -> Option<&File> {
+        self.open.as_ref()
     }
 
     /// Closes the file until it is read.
@@ -102,14 +120,24 @@ impl Held {
 impl Identity {
     fn of(metadata: &Metadata) -> Identity {
         #[cfg(unix)]
-        let device = std::os::unix::fs::MetadataExt::dev(metadata);
+        let (device, number) = {
+            use std::os::unix::fs::MetadataExt as _;
+            (metadata.dev(), metadata.ino())
+        };
         #[cfg(not(unix))]
-        let device = 0;
+        let (device, number) = (0, 0);
         Identity {
             len: metadata.len(),
             stamp: Stamp::of(metadata),
             device,
+            number,
         }
+    }
+
+    /// Returns whether `file` is the file that has this identity, however it has changed.
+    fn is_of(&self, file: &File) -> bool {
+        let found = file.metadata().map(|found| Identity::of(&found));
+        found.is_ok_and(|found| (found.device, found.number) == (self.device, self.number))
     }
 }
 

@@ -267,6 +267,14 @@ impl Input {
         }
     }
 
+    /// Returns the file if it is one that stays open.
+    pub fn held(&self) -> Option<&File> {
+        match &self.backing {
+            Backing::File { held, .. } => held.open(),
+            _ => None,
+        }
+    }
+
     /// Maps the file into memory. For an object, `fill` reads the wanted parts into zeroed memory
     /// of the object's length.
     ///

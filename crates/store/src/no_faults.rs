@@ -1,11 +1,16 @@
 //! Takes the place of [`Faults`] on systems without userfaultfd(2).
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 
 /// Memory that cannot be made.
 #[derive(Debug)]
 pub(crate) enum Faults {}
+
+/// The faults of such memory.
+#[derive(Debug)]
+pub(crate) enum Descriptor {}
 
 impl Faults {
     /// Fails.
@@ -16,6 +21,10 @@ impl Faults {
         ))
     }
 
+    pub(crate) fn register(&self, _files: &[&File]) -> io::Result<Descriptor> {
+        match *self {}
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match *self {}
     }
@@ -24,19 +33,7 @@ impl Faults {
         match *self {}
     }
 
-    pub(crate) fn wait(&self, _offsets: &mut Vec<usize>) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn stop(&self) {
-        match *self {}
-    }
-
-    pub(crate) fn fill(&self, _start: usize, _bytes: &[u8]) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn keep_from_children(&self, _range: Range<usize>) {
+    pub(crate) fn ring(&self) -> io::Result<()> {
         match *self {}
     }
 
@@ -44,9 +41,36 @@ impl Faults {
         match *self {}
     }
 
+    pub(crate) fn let_children_have(&self, _range: Range<usize>) -> io::Result<()> {
+        match *self {}
+    }
+
     pub(crate) fn erase(&mut self, _ranges: impl Iterator<Item = Range<usize>>) {
         match *self {}
     }
+}
+
+impl Descriptor {
+    pub(crate) fn wait(&self, _memory: &Faults, _offsets: &mut Vec<usize>) -> io::Result<bool> {
+        match *self {}
+    }
+
+    pub(crate) fn answer_ring(&self, _memory: &Faults, _blank_page: &[u8]) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn fill(&self, _memory: &Faults, _start: usize, _bytes: &[u8]) -> io::Result<()> {
+        match *self {}
+    }
+
+    pub(crate) fn give_up(&self, _memory: &Faults) -> io::Result<()> {
+        match *self {}
+    }
+}
+
+/// Calls `spawn`.
+pub(crate) fn without_signals<T>(spawn: impl FnOnce() -> T) -> T {
+    spawn()
 }
 
 /// Writes to standard error.

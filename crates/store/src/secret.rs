@@ -67,6 +67,13 @@ impl SecretBytes {
         }
     }
 
+    /// Zeroizes the bytes to fill in. The system may take their memory until they are used again.
+    pub(crate) fn clear(&mut self) {
+        if let Bytes::Unfinished(bytes) = &mut self.bytes {
+            map::clear(bytes);
+        }
+    }
+
     /// Makes the memory read-only.
     ///
     /// # Errors

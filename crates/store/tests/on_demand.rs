@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -48,8 +48,16 @@ impl Fill for Numbers {
         }
     }
 
+    fn files(&self) -> Vec<&File> {
+        Vec::new()
+    }
+
     fn lost(&self, index: usize) -> String {
         format!("lost {index}")
+    }
+
+    fn refused(&self, source: std::io::Error) -> String {
+        format!("refused: {source}")
     }
 }
 

@@ -1,7 +1,9 @@
 //! The files of a protected model in memory, whose chunks are opened when they are touched.
 
+use std::fs::File;
 use std::ops::Range;
 
+use onnxseal_store::Input;
 use onnxseal_store::on_demand::{self, Fill, OnDemand, OnLoss, Unit};
 
 use crate::error::{Error, Result, io};
@@ -190,6 +192,14 @@ impl Fill for Opener {
         let tag = self.unlocked.tag(index).ok_or_else(absent)?;
         self.unlocked.read(chunk, bytes)?;
         self.unlocked.open_chunk(chunk, bytes, tag, tools)
+    }
+
+    fn files(&self) -> Vec<&File> {
+        self.unlocked.files().filter_map(Input::held).collect()
+    }
+
+    fn refused(&self, source: std::io::Error) -> Error {
+        io("decrypt", self.unlocked.path())(source)
     }
 
     fn lost(&self, index: usize) -> Error {

@@ -1,0 +1,300 @@
+//! The threads that fill: one answers touches, and starts the others when it is asked to.
+//!
+//! They share a table of descriptors that the rest of the process does not have. Who wants something
+//! of them leaves a request and rings.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::faults::{self, Descriptor};
+use crate::on_demand::blocks::{Cause, Extent, Failure, Inner, Place};
+use crate::on_demand::fill::{Buffer, Fill};
+use crate::parallel;
+
+/// The stack of a thread that fills, in bytes.
+const STACK_BYTES: usize = 512 << 10;
+
+/// The memory, and the thread that answers touches.
+pub(super) struct Served<F: Fill> {
+    pub(super) inner: Inner<F>,
+    requests: Mutex<Requests>,
+}
+
+#[derive(Default)]
+struct Requests {
+    waiting: VecDeque<Request>,
+    /// Whether nobody takes requests any more.
+    is_closed: bool,
+}
+
+enum Request {
+    /// End the thread.
+    Stop,
+    /// Start this many threads that fill ahead.
+    Work(usize, Sender<Vec<JoinHandle<()>>>),
+    /// Fill blocks, or check those with false. The answer is the thread that does it, or nothing
+    /// once it is done.
+    Fill(Cause, Vec<(usize, bool)>, Sender<Option<JoinHandle<()>>>),
+}
+
+impl<F: Fill> Served<F> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system's error, if it does not let the process fill memory on demand.
+    pub(super) fn start(inner: Inner<F>) -> io::Result<(Arc<Served<F>>, JoinHandle<()>)> {
+        let served = Arc::new(Served {
+            inner,
+            requests: Mutex::default(),
+        });
+        let (told, heard) = mpsc::channel();
+        let of_thread = Arc::clone(&served);
+        let handler = faults::without_signals(|| {
+            spawn(move || {
+                let inner = &of_thread.inner;
+                let begun = inner
+                    .faults
+                    .register(&inner.fill.files())
+                    .and_then(|descriptor| {
+                        // What memory the thread needs it has before anybody waits for it.
+                        let mut buffer = Buffer::default();
+                        buffer.reserve(inner.longest())?;
+                        Ok((descriptor, buffer))
+                    });
+                match begun {
+                    Ok((descriptor, buffer)) => {
+                        let _ = told.send(Ok(()));
+                        answer(&of_thread, &Arc::new(descriptor), buffer);
+                    }
+                    Err(error) => drop(told.send(Err(error))),
+                }
+            })
+        })?;
+        match heard.recv() {
+            Ok(Ok(())) => Ok((served, handler)),
+            failed => {
+                let _ = handler.join();
+                let ended = || Err(io::Error::other("a thread of onnxseal ended"));
+                Err(failed
+                    .unwrap_or_else(|_| ended())
+                    .err()
+                    .unwrap_or_else(|| io::ErrorKind::Other.into()))
+            }
+        }
+    }
+
+    /// Starts up to `n` threads that fill ahead until the work ends.
+    pub(super) fn start_workers(&self, n: usize) -> Vec<JoinHandle<()>> {
+        let (told, heard) = mpsc::channel();
+        self.ask(Request::Work(n, told));
+        heard.recv().unwrap_or_default()
+    }
+
+    /// Fills or only checks blocks, on all cores; `true` fills. The check at the end tells of failures.
+    pub(super) fn fill_these(&self, cause: Cause, todo: Vec<(usize, bool)>) {
+        if todo.is_empty() {
+            return self.inner.wait_until_filled();
+        }
+        let first = todo.first().map_or(0, |(index, _)| *index);
+        let (told, heard) = mpsc::channel();
+        self.ask(Request::Fill(cause, todo, told));
+        match heard.recv() {
+            Ok(runner) => drop(runner.map(JoinHandle::join)),
+            Err(_) if cause == Cause::Fork => {}
+            // In a child, or after the thread gave up.
+            Err(_) => self
+                .inner
+                .note(&mut self.inner.lock(), Failure::Block(first, None)),
+        }
+    }
+
+    /// Ends the thread. Returns false if that is not possible.
+    pub(super) fn stop(&self) -> bool {
+        self.ask(Request::Stop)
+    }
+
+    /// Leaves a request. If nobody takes it, drops it, with the sender of the answer. Returns whether
+    /// the thread was woken or has ended.
+    fn ask(&self, request: Request) -> bool {
+        if self.inner.is_in_child() {
+            return false;
+        }
+        {
+            let mut requests = self.requests();
+            if requests.is_closed {
+                return true;
+            }
+            requests.waiting.push_back(request);
+        }
+        let is_rung = self.inner.faults.ring().is_ok();
+        if !is_rung {
+            self.requests().waiting.clear();
+        }
+        is_rung
+    }
+
+    fn requests(&self) -> std::sync::MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes the requests at the end of the thread that takes them.
+struct Closing<'s, F: Fill> {
+    served: &'s Served<F>,
+    was_asked: bool,
+}
+
+impl<F: Fill> Drop for Closing<'_, F> {
+    fn drop(&mut self) {
+        if !self.was_asked {
+            // Before the descriptor ends, and with it the wait of who touched a page.
+            self.served
+                .inner
+                .lose(&io::Error::other("the thread that fills memory ended"));
+        }
+        let mut requests = self.served.requests();
+        requests.is_closed = true;
+        requests.waiting.clear();
+    }
+}
+
+/// Answers touches until it is asked to stop, or nothing can be filled any more.
+fn answer<F: Fill>(served: &Arc<Served<F>>, descriptor: &Arc<Descriptor>, buffer: Buffer<F>) {
+    let inner = &served.inner;
+    let mut closing = Closing {
+        served,
+        was_asked: false,
+    };
+    let mut buffer = buffer;
+    let mut offsets = Vec::with_capacity(16);
+    let blank_page = vec![0; faults::page_bytes()];
+    loop {
+        let is_rung = match descriptor.wait(&inner.faults, &mut offsets) {
+            Ok(is_rung) => is_rung,
+            Err(error) => return inner.lose(&error),
+        };
+        for offset in &offsets {
+            let block = inner.blocks.partition_point(|block| block.end <= *offset);
+            if block < inner.blocks.len() {
+                let whole = (Cause::Touch, Extent::Whole);
+                inner.fill(block, whole, descriptor, &mut buffer);
+                inner.move_on(block);
+            }
+        }
+        if is_rung {
+            if let Err(error) = descriptor.answer_ring(&inner.faults, &blank_page) {
+                return inner.lose(&error);
+            }
+            let waiting = std::mem::take(&mut served.requests().waiting);
+            for request in waiting {
+                match request {
+                    Request::Stop => {
+                        closing.was_asked = true;
+                        return;
+                    }
+                    Request::Work(n, told) => {
+                        let workers = (0..n).map_while(|_| start(served, descriptor, work).ok());
+                        let _ = told.send(workers.collect());
+                    }
+                    Request::Fill(cause, todo, told) => {
+                        let todo = Arc::new(Mutex::new(todo));
+                        let of_runner = Arc::clone(&todo);
+                        let run = move |served: &Served<F>, descriptor: &Descriptor| {
+                            let todo = std::mem::take(&mut *parallel::lock(&of_runner));
+                            fill_all(&served.inner, cause, todo, descriptor);
+                        };
+                        let runner = start(served, descriptor, run);
+                        if runner.is_err() {
+                            let todo = std::mem::take(&mut *parallel::lock(&todo));
+                            fill_all(inner, cause, todo, descriptor);
+                        }
+                        let _ = told.send(runner.ok());
+                    }
+                }
+            }
+        }
+        let state = inner.lock();
+        if state.is_lost {
+            return;
+        }
+        if !state.is_working {
+            drop(state);
+            // Plaintext is kept no longer than it is needed.
+            buffer.rest();
+        }
+    }
+}
+
+/// Fills blocks ahead until the work ends.
+fn work<F: Fill>(served: &Served<F>, descriptor: &Descriptor) {
+    let inner = &served.inner;
+    let mut buffer = Buffer::<F>::default();
+    if buffer.reserve(inner.longest()).is_err() {
+        // They are filled when they are touched.
+        return;
+    }
+    let mut state = inner.lock();
+    while state.is_working && !state.is_lost {
+        let Some((block, extent)) = state.ahead.pop_front() else {
+            let waited = inner.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(state);
+        inner.fill(block, (Cause::Need, extent), descriptor, &mut buffer);
+        state = inner.lock();
+    }
+}
+
+/// Fills or only checks blocks, on all cores.
+fn fill_all<F: Fill>(
+    inner: &Inner<F>,
+    cause: Cause,
+    todo: Vec<(usize, bool)>,
+    descriptor: &Descriptor,
+) {
+    let work = |buffer: &mut Buffer<F>, (index, is_kept): (usize, bool)| {
+        match is_kept {
+            true => inner.fill(index, (cause, Extent::Whole), descriptor, buffer),
+            false => inner.prove(index, buffer),
+        }
+        match cause != Cause::Fork && inner.has_failed.load(Ordering::Acquire) {
+            true => Err(()),
+            false => Ok(()),
+        }
+    };
+    let n = todo.len() as u64;
+    let _ = parallel::for_each(false, n, todo.into_iter(), Buffer::default, work);
+    // Another thread may be filling some.
+    inner.wait_until_filled();
+}
+
+impl<F: Fill> Inner<F> {
+    fn wait_until_filled(&self) {
+        let mut state = self.lock();
+        let is_filling = |block: &super::blocks::Block| block.place == Place::Filling;
+        while state.blocks.iter().any(is_filling) {
+            let waited = self.changed.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Starts a thread that has the table of the calling one.
+fn start<F: Fill>(
+    served: &Arc<Served<F>>,
+    descriptor: &Arc<Descriptor>,
+    run: impl FnOnce(&Served<F>, &Descriptor) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (served, descriptor) = (Arc::clone(served), Arc::clone(descriptor));
+    spawn(move || run(&served, &descriptor))
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let thread = thread::Builder::new().name("onnxseal".to_owned());
+    thread.stack_size(STACK_BYTES).spawn(run)
+}
