@@ -32,13 +32,13 @@ pub(crate) fn seal(
     match targets {
         [] => aead.seal(nonce, bytes, &mut []),
         [target] => {
-            let (_, buffer) = scratch.split(0, n_clear_bytes);
+            let (_, buffer) = scratch.split(0, n_clear_bytes)?;
             let (head, rest) = bytes.split_at_mut(target.start);
             let (text, tail) = rest.split_at_mut(n_target_bytes);
             aead.seal(nonce, gather::join(head, tail, buffer), text)
         }
         _ => {
-            let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes);
+            let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes)?;
             gather::gather(bytes, targets.iter().cloned(), text);
             gather::gather(bytes, gather::gaps(targets, bytes.len()), aad);
             let tag = aead.seal(nonce, aad, text)?;
@@ -64,13 +64,13 @@ pub(crate) fn open(
     match targets {
         [] => aead.open(nonce, bytes, &mut [], tag),
         [target] => {
-            let (_, buffer) = scratch.split(0, n_clear_bytes);
+            let (_, buffer) = scratch.split(0, n_clear_bytes)?;
             let (head, rest) = bytes.split_at_mut(target.start);
             let (text, tail) = rest.split_at_mut(n_target_bytes);
             aead.open(nonce, gather::join(head, tail, buffer), text, tag)
         }
         _ => {
-            let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes);
+            let (text, aad) = scratch.split(n_target_bytes, n_clear_bytes)?;
             gather::gather(bytes, targets.iter().cloned(), text);
             gather::gather(bytes, gather::gaps(targets, bytes.len()), aad);
             aead.open(nonce, aad, text, tag)?;
@@ -95,7 +95,7 @@ pub(crate) fn apply(
         [] => Ok(()),
         [target] => cipher.apply(nonce, 2, &mut bytes[target.clone()]),
         _ => {
-            let (text, _) = scratch.split(n_target_bytes, 0);
+            let (text, _) = scratch.split(n_target_bytes, 0)?;
             gather::gather(bytes, targets.iter().cloned(), text);
             cipher.apply(nonce, 2, text)?;
             gather::scatter(text, targets.iter().cloned(), bytes);

@@ -27,30 +27,50 @@ impl Scratch {
     }
 
     /// Returns both buffers, at these lengths, with arbitrary contents.
-    pub(crate) fn split(&mut self, text_len: usize, aad_len: usize) -> (&mut [u8], &mut [u8]) {
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub(crate) fn split(
+        &mut self,
+        text_len: usize,
+        aad_len: usize,
+    ) -> Result<(&mut [u8], &mut [u8]), Error> {
         if self.text.len() < text_len {
             // Allocate again, since resizing could leave old plaintext behind.
-            self.text = Zeroizing::new(vec![0; text_len.next_power_of_two()]);
+            self.text = Zeroizing::new(zeros(text_len.next_power_of_two())?);
         }
         if self.aad.len() < aad_len {
-            self.aad = vec![0; aad_len.next_power_of_two()];
+            self.aad = zeros(aad_len.next_power_of_two())?;
         }
-        (&mut self.text[..text_len], &mut self.aad[..aad_len])
+        Ok((&mut self.text[..text_len], &mut self.aad[..aad_len]))
     }
 
     /// Returns buffers for bytes and for numbers to shuffle by, at these lengths, with arbitrary
     /// contents.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
     pub(crate) fn split_draws(
         &mut self,
         text_len: usize,
         n_draws: usize,
-    ) -> (&mut [u8], &mut [u32]) {
+    ) -> Result<(&mut [u8], &mut [u32]), Error> {
         if self.draws.len() < n_draws {
-            self.draws = Zeroizing::new(vec![0; n_draws.next_power_of_two()]);
+            self.draws = Zeroizing::new(zeros(n_draws.next_power_of_two())?);
         }
-        self.split(text_len, 0);
-        (&mut self.text[..text_len], &mut self.draws[..n_draws])
+        self.split(text_len, 0)?;
+        Ok((&mut self.text[..text_len], &mut self.draws[..n_draws]))
     }
+}
+
+/// Makes a buffer, or fails if the system has no memory.
+fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
+    let mut buffer = Vec::new();
+    let len_bytes = len * size_of::<T>();
+    let reserved = buffer.try_reserve_exact(len);
+    reserved.map_err(|_| Error::Memory { len_bytes })?;
+    buffer.resize(len, T::default());
+    Ok(buffer)
 }
 
 impl fmt::Debug for Scratch {

@@ -6,11 +6,11 @@ use std::ops::Range;
 use crate::backend::{Aead as _, Chosen, ChosenCtr, Ctr as _, Tag};
 use crate::blob::BlobKey;
 use crate::chunk;
-use crate::derive::{self, ChunkId, ManifestMac};
+use crate::derive::{self, ChunkId, ManifestMac, TierSecrets};
 use crate::error::Error;
 use crate::gather::Scratch;
 use crate::secret::Secret;
-use crate::tier::TierKey;
+use crate::tier::{self, TierKey};
 
 const MAC_BYTES: usize = 32;
 
@@ -53,9 +53,8 @@ impl DataKey {
     pub fn open_keys(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<OpenKey, Error> {
         let DataKey(dek) = self;
         ManifestMac::new(&derive::mac_key(dek)?, manifest)?.verify(tags, &[], mac)?;
-        Ok(OpenKey {
-            aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
-        })
+        let chunk_key = derive::chunk_key(dek, manifest)?;
+        Ok(OpenKey { chunk_key })
     }
 
     /// Derives the keys that seal an artifact of `tiers` tiers with this manifest. This key is the
@@ -100,13 +99,29 @@ impl DataKey {
             from_own = above;
         }
         let (DataKey(first), higher) = self.first_and_higher(tier, tiers)?;
-        let chunk_key = derive::chunk_key(&first, manifest)?;
-        let upper = tier_keys(&higher, manifest)?;
+        // One after the other in one page: the chunk key, then three keys of each tier above.
+        let mut secrets = vec![derive::chunk_key(&first, manifest)?];
+        for DataKey(key) in &higher {
+            let TierSecrets {
+                auth,
+                stream,
+                shuffle,
+            } = TierSecrets::new(key, manifest)?;
+            secrets.extend([auth, stream, shuffle]);
+        }
+        let mut kept = Secret::keep(&secrets)?.into_iter();
+        let chunk_key = kept.next().ok_or(Error::Backend)?;
+        let upper = std::iter::from_fn(|| {
+            Some(TierSecrets {
+                auth: kept.next()?,
+                stream: kept.next()?,
+                shuffle: kept.next()?,
+            })
+        });
+        let upper = upper.collect();
         let first = match tier {
-            0 | 1 => FirstTier::Own(Box::new(OpenKey {
-                aead: Chosen::new(&chunk_key)?,
-            })),
-            _ => FirstTier::Below(Box::new(ChosenCtr::new(&chunk_key)?)),
+            0 | 1 => FirstTier::Own(OpenKey { chunk_key }),
+            _ => FirstTier::Below(chunk_key),
         };
         Ok(TierOpenKeys { first, upper })
     }
@@ -155,7 +170,8 @@ impl DataKey {
     /// [`Error::Backend`] if the library fails.
     pub fn blob_key(&self) -> Result<BlobKey, Error> {
         let DataKey(dek) = self;
-        derive::blobs_key(dek).map(BlobKey::new)
+        let mut kept = Secret::keep(&[derive::blobs_key(dek)?])?;
+        kept.pop().map(BlobKey::new).ok_or(Error::Backend)
     }
 
     /// Takes the bytes of an unwrapped key.
@@ -252,18 +268,21 @@ impl fmt::Debug for TierSealKeys {
 }
 
 /// Opens the chunks of an artifact with tiers, up to a tier whose MAC was verified.
+///
+/// The keys lie in a page that stays out of core dumps and, as far as the process may lock memory,
+/// out of swap space. They are expanded for each chunk, in memory that is cleared after it.
 pub struct TierOpenKeys {
     first: FirstTier,
-    upper: Vec<TierKey>,
+    upper: Vec<TierSecrets>,
 }
 
 /// The way to open the targets of the first tier.
 enum FirstTier {
     /// By the first tier's own tag.
-    Own(Box<OpenKey>),
+    Own(OpenKey),
     /// Below a higher tier, whose tag covers all bytes of the chunk, so that counter mode is
     /// enough.
-    Below(Box<ChosenCtr>),
+    Below(Secret),
 }
 
 impl TierOpenKeys {
@@ -282,17 +301,21 @@ impl TierOpenKeys {
     ) -> Result<(), Error> {
         match (&self.first, self.upper.last()) {
             (FirstTier::Own(key), _) => key.open_chunk(at, bytes, targets, tag, scratch),
-            (FirstTier::Below(cipher), Some(own)) => {
-                own.verify(at, bytes, tag)?;
-                chunk::apply(&**cipher, at, bytes, targets, scratch)
+            (FirstTier::Below(chunk_key), Some(own)) => {
+                tier::verify(&own.auth, at, bytes, tag)?;
+                chunk::apply(&ChosenCtr::new(chunk_key)?, at, bytes, targets, scratch)
             }
             (FirstTier::Below(_), None) => Err(Error::Backend),
         }
     }
 
-    /// Returns the keys of the tiers from 2 up to this one.
-    pub fn upper(&self) -> &[TierKey] {
-        &self.upper
+    /// Expands the keys of the tiers from 2 up to `tier`, for a chunk.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] if the library fails.
+    pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
+        let upper = self.upper.iter().take(usize::from(tier).saturating_sub(1));
+        upper.map(TierKey::of).collect()
     }
 }
 
@@ -305,7 +328,7 @@ impl fmt::Debug for TierOpenKeys {
 
 /// Opens the chunks of an artifact whose manifest and tags have been authenticated.
 pub struct OpenKey {
-    aead: Chosen,
+    chunk_key: Secret,
 }
 
 impl OpenKey {
@@ -323,13 +346,20 @@ impl OpenKey {
         tag: &Tag,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
-        chunk::open(&self.aead, at, bytes, targets, tag, scratch)
+        chunk::open(
+            &Chosen::new(&self.chunk_key)?,
+            at,
+            bytes,
+            targets,
+            tag,
+            scratch,
+        )
     }
 }
 
 impl fmt::Debug for OpenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let OpenKey { aead: _ } = self;
+        let OpenKey { chunk_key: _ } = self;
         f.write_str("OpenKey(..)")
     }
 }

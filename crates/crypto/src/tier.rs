@@ -51,7 +51,11 @@ pub struct TierKey {
 
 impl TierKey {
     pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierKey, Error> {
-        let secrets = TierSecrets::new(key, manifest)?;
+        TierKey::of(&TierSecrets::new(key, manifest)?)
+    }
+
+    /// Expands the keys.
+    pub(crate) fn of(secrets: &TierSecrets) -> Result<TierKey, Error> {
         Ok(TierKey {
             auth: Chosen::new(&secrets.auth)?,
             stream: Aes256::new(secrets.stream.expose().into()),
@@ -66,14 +70,6 @@ impl TierKey {
     /// [`Error::Backend`] where the library fails.
     pub fn tag(&self, at: ChunkId, stored: &[u8]) -> Result<Tag, Error> {
         self.auth.seal(derive::nonce(at), stored, &mut [])
-    }
-
-    /// Verifies the tier's tag of a chunk as it is stored.
-    ///
-    /// # Errors
-    /// [`Error::Unauthentic`] if the tag is wrong.
-    pub fn verify(&self, at: ChunkId, stored: &[u8], tag: &Tag) -> Result<(), Error> {
-        self.auth.open(derive::nonce(at), stored, &mut [], tag)
     }
 
     /// XORs the tier's stream into `runs` of the chunk `bytes`, ANDed with the bytes of each run's
@@ -96,7 +92,7 @@ impl TierKey {
             return Err(Error::Misuse { rule });
         }
         let nonce = derive::nonce(at);
-        let (buffer, _) = scratch.split(2 * PIECE, 0);
+        let (buffer, _) = scratch.split(2 * PIECE, 0)?;
         let (piece, blocks) = buffer.split_at_mut(PIECE);
         let mut batch = Batch {
             cipher: &self.stream,
@@ -175,7 +171,7 @@ impl TierKey {
             chunk,
         };
         let n_draws = (n_bytes / width).saturating_sub(1);
-        let (buffer, draws) = scratch.split_draws(n_bytes + PIECE, n_draws);
+        let (buffer, draws) = scratch.split_draws(n_bytes + PIECE, n_draws)?;
         let (text, piece) = buffer.split_at_mut(n_bytes);
         self.draw(derive::nonce(id), draws, piece)?;
         let exchange = match width {
@@ -223,6 +219,14 @@ impl TierKey {
         }
         Ok(())
     }
+}
+
+/// Verifies the tag of a chunk as it is stored, of the tier that has this key.
+///
+/// # Errors
+/// [`Error::Unauthentic`] if the tag is wrong.
+pub(crate) fn verify(auth: &Secret, at: ChunkId, stored: &[u8], tag: &Tag) -> Result<(), Error> {
+    Chosen::new(auth)?.open(derive::nonce(at), stored, &mut [], tag)
 }
 
 /// Draws a number from each of `numbers`, the first below `below`. Returns `false` if one may have

@@ -342,10 +342,9 @@ impl<'a> Unlocked<'a> {
         let (targets, scratch) = tools.targets(chunk, first);
         let opened = (self.key).open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
         opened.map_err(failed)?;
-        let upper = self.key.upper();
-        let keys = upper.get(..usize::from(self.tier) - 1).unwrap_or(upper);
+        let keys = self.key.upper(self.tier).map_err(Error::Key)?;
         let manifest = self.protected.manifest();
-        (self.targets.higher).open(manifest, keys, chunk, bytes, tools)
+        (self.targets.higher).open(manifest, &keys, chunk, bytes, tools)
     }
 
     /// Makes the error for a chunk that was changed since it was protected.

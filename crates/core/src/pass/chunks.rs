@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use onnxseal_crypto::{ChunkId, Scratch, TAG_BYTES};
+use onnxseal_crypto::{ChunkId, Error as KeyError, Scratch, TAG_BYTES};
 use onnxseal_onnx::model::Span;
 use onnxseal_store::{Input, Progress, parallel};
 use zeroize::Zeroizing;
@@ -171,7 +171,7 @@ pub(crate) fn for_each_read<P: Send>(
         items,
         progress,
         |workspace, chunk, item| {
-            let (bytes, tools) = workspace.buffer(chunk);
+            let (bytes, tools) = workspace.buffer(chunk)?;
             chunk
                 .file_of(inputs)?
                 .read_exact_at(bytes, chunk.window.start)?;
@@ -208,13 +208,20 @@ impl Workspace {
     }
 
     /// Returns a buffer of the chunk's length, and the tools.
-    pub(crate) fn buffer(&mut self, chunk: &Chunk) -> (&mut [u8], &mut Tools) {
-        let len = chunk.window.len as usize;
-        if self.bytes.len() < len {
+    ///
+    /// # Errors
+    /// [`KeyError::Memory`].
+    pub(crate) fn buffer(&mut self, chunk: &Chunk) -> Result<(&mut [u8], &mut Tools)> {
+        let len_bytes = chunk.window.len as usize;
+        if self.bytes.len() < len_bytes {
             // Resizing could leave plaintext in freed memory.
-            self.bytes = Zeroizing::new(vec![0; len]);
+            let mut bytes = Vec::new();
+            let reserved = bytes.try_reserve_exact(len_bytes);
+            reserved.map_err(|_| Error::Key(KeyError::Memory { len_bytes }))?;
+            bytes.resize(len_bytes, 0);
+            self.bytes = Zeroizing::new(bytes);
         }
-        (&mut self.bytes[..len], &mut self.tools)
+        Ok((&mut self.bytes[..len_bytes], &mut self.tools))
     }
 }
 
