@@ -290,3 +290,30 @@ fn the_word_is_found_where_it_is_code() {
     assert!(!is_unsafe("#![forbid(unsafe_code)]"));
     assert!(!is_unsafe("// SAFETY: not unsafe"));
 }
+
+#[test]
+fn threads_start_by_calls_that_return_errors() {
+    let mut paths = Vec::new();
+    sources(root(), &mut paths);
+    let folders = ["tests", "benches", "examples", "fuzz"];
+    let is_test = |path: &Path| {
+        let mut parts = path.components().map(|part| part.as_os_str());
+        parts.any(|part| folders.iter().any(|folder| part == *folder))
+            || path.file_name() == Some("tests.rs".as_ref())
+    };
+    let mut n_read = 0;
+    for path in &paths {
+        let path = path.strip_prefix(root()).unwrap();
+        if is_test(path) {
+            continue;
+        }
+        n_read += 1;
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let code = text.split("\nmod tests {").next().unwrap();
+        // These panic where the system gives the process no more threads.
+        for call in [concat!("thread::", "spawn("), concat!("scope", ".spawn(")] {
+            assert!(!code.contains(call), "{}: {call}", path.display());
+        }
+    }
+    assert!(n_read > 100);
+}

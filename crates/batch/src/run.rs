@@ -281,7 +281,7 @@ fn scheduled<T: Send>(
     thread::scope(|scope| {
         for _ in 1..threads {
             // If the system refuses more threads, fewer do the work.
-            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+            if parallel::start(scope, run).is_err() {
                 break;
             }
         }

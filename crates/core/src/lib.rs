@@ -89,6 +89,7 @@ pub use onnxseal_crypto::{
 };
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::on_demand::{OnLoss, try_on_demand};
+pub use onnxseal_store::parallel::start as start_thread;
 pub use onnxseal_store::{
     Bytes, Error as StoreError, ErrorKind, FileFault, Flush, InMemory, Location, ObjectUrl,
     OutputFault, OutputOptions, Permitted, Progress, Readers, Replaced, STANDARD_OUTPUT, Silent,

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use onnxseal_store::parallel;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
@@ -127,7 +128,8 @@ impl Engine {
     pub fn unless<T>(&self, cancelled: &(dyn Fn() -> bool + Sync), work: impl FnOnce() -> T) -> T {
         thread::scope(|scope| {
             let (working, done) = mpsc::channel::<()>();
-            scope.spawn(move || {
+            // Without a thread, the work cannot be cancelled.
+            let _ = parallel::start(scope, move || {
                 while let Err(RecvTimeoutError::Timeout) = done.recv_timeout(ASKING) {
                     if cancelled() {
                         self.runs.cancel();
@@ -157,7 +159,7 @@ impl Loaded {
             }),
             version: self.version.clone(),
             library: self.library.clone(),
-            n_threads: onnxseal_store::parallel::n_cores(),
+            n_threads: parallel::n_cores(),
             optimization: Optimization::Basic,
         })
     }

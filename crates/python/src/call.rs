@@ -1,17 +1,18 @@
 //! Long calls: without the interpreter, and with progress and signals.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use onnxseal_core::Progress;
+use onnxseal_core::{Progress, start_thread};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
-use crate::errors::{Fault, Result};
+use crate::errors::{Fault, Result, io};
 
 /// How often a call reports progress and looks for Ctrl-C.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -40,12 +41,12 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
     let mut raised = None;
     let finished = thread::scope(|scope| {
         let watch = &watch;
-        let worker = scope.spawn(move || {
+        let worker = start_thread(scope, move || {
             let finished = work(watch);
             // Nobody has left before.
             let _ = events.send(Event::Done);
             finished
-        });
+        })?;
         while !worker.is_finished() {
             let event = py.detach(|| wait(&mut heard));
             if raised.is_none()
@@ -60,9 +61,10 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
                 None => {}
             }
         }
-        worker.join()
+        Ok(worker.join())
     });
     listener.close();
+    let finished = finished.map_err(io("start a thread for", Path::new("the call")))?;
     match (raised, finished) {
         (Some(error), _) => Err(Fault::Python(error)),
         (None, Ok(finished)) => finished.map_err(Into::into),

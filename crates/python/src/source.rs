@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{PipeWriter, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use onnxseal_core::{
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::errors::{Fault, Result, usage};
+use crate::errors::{Fault, Result, io, usage};
 
 /// The name in messages for a model that has none.
 const NAME: &str = "the model";
@@ -213,10 +213,11 @@ impl Gathered {
         let made = std::io::pipe().map_err(|source| Fault::Python(source.into()));
         let (mut from, writer) = made?;
         let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
-        let reader = std::thread::spawn(move || {
+        let reader = std::thread::Builder::new().spawn(move || {
             let mut bytes = Vec::new();
             from.read_to_end(&mut bytes).map(|_| bytes)
         });
+        let reader = reader.map_err(io("start a thread for", Path::new("the output")))?;
         Ok((path, Gathered { writer, reader }))
     }
 

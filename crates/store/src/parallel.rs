@@ -1,9 +1,10 @@
 //! Runs sequences of jobs on all cores, shared by all calls of the process.
 
 use std::cell::Cell;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::{self, Scope};
+use std::thread::{self, Scope, ScopedJoinHandle};
 
 /// The cores of this machine.
 static CORES: Cores = Cores::new(0);
@@ -37,6 +38,19 @@ pub fn for_each<J: Send, S, E: Send>(
 ) -> Result<(), E> {
     let cores = if is_remote { &REQUESTS } else { &CORES };
     for_each_on(cores, n_jobs, jobs, init, work)
+}
+
+/// Starts a thread for which `scope` waits. `Scope::spawn` would panic where this fails.
+///
+/// # Errors
+/// The system gives the process no more threads. The caller does the work itself, does without it,
+/// or fails with this error.
+pub fn start<'s, T: Send + 's>(
+    scope: &'s Scope<'s, '_>,
+    work: impl FnOnce() -> T + Send + 's,
+) -> io::Result<ScopedJoinHandle<'s, T>> {
+    let started = thread::Builder::new().spawn_scoped(scope, work);
+    started.map_err(|error| io::Error::other(format!("no more threads: {error}")))
 }
 
 /// Counts the calling thread as working until the result is dropped, even between its calls.
@@ -173,7 +187,7 @@ where
             {
                 let run = move || self.run(scope, Some(added));
                 // If the system refuses more threads, fewer do the work.
-                let _ = thread::Builder::new().spawn_scoped(scope, run);
+                let _ = start(scope, run);
             }
             if let Err(error) = (self.work)(state.get_or_insert_with(&self.init), job) {
                 let mut failed = lock(&self.failed);

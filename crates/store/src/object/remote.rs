@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{LazyLock, mpsc};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -19,6 +19,7 @@ use crate::object::answer::failed;
 use crate::object::bucket::Store;
 use crate::object::{fault, listing};
 use crate::object_url::ObjectUrl;
+use crate::parallel::{self, lock};
 use crate::version::Version;
 
 /// How long to wait for a store to abort an upload, before leaving that to the store's own rules.
@@ -388,20 +389,41 @@ impl std::fmt::Debug for Object {
     }
 }
 
+/// Makes the threads that wait for stores.
+fn make_runtime() -> io::Result<Runtime> {
+    let n_threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(4);
+    // The runtime panics where the system gives it no threads. So start as many first.
+    let gate = Mutex::new(());
+    std::thread::scope(|scope| {
+        let _closed = lock(&gate);
+        for _ in 0..n_threads {
+            parallel::start(scope, || drop(lock(&gate)))?;
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    Builder::new_multi_thread()
+        .worker_threads(n_threads)
+        .thread_name("onnxseal-store")
+        .enable_all()
+        .build()
+}
+
 /// Runs `future` to completion, from any thread, even one that runs futures itself.
 fn wait<T: Send + 'static>(
     future: impl Future<Output = object_store::Result<T>> + Send + 'static,
 ) -> object_store::Result<T> {
-    static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Builder::new_multi_thread()
-            .worker_threads(cores.min(4))
-            .thread_name("onnxseal-store")
-            .enable_all()
-            .build()
-    });
-    let runtime = RUNTIME.as_ref();
-    let runtime = runtime.map_err(|error| fault(format!("no threads: {error}")))?;
+    static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
+    let runtime = {
+        let mut runtime = lock(&RUNTIME);
+        let made = match runtime.take() {
+            Some(made) => Ok(made),
+            None => make_runtime(),
+        };
+        let made = made.map_err(|error| fault(format!("no threads: {error}")))?;
+        runtime.insert(made).handle().clone()
+    };
     let (done, outcome) = mpsc::sync_channel(1);
     runtime.spawn(async move {
         let _ = done.send(future.await);
