@@ -35,6 +35,9 @@ def _import():
 
 onnxruntime = _import()
 
+# ONNX Runtime's module of native code.
+_native = onnxruntime.capi._pybind_state
+
 # Providers that use the process's memory, and so weights where they lie.
 _PROCESSORS = {"CPUExecutionProvider", "AzureExecutionProvider"}
 
@@ -66,6 +69,10 @@ _TINY = (
 )
 
 
+class _NotCopied(Exception):
+    """ONNX Runtime does not tell all settings of options."""
+
+
 def _copied(options):
     """Options with the same settings, or None if ONNX Runtime does not tell all settings.
 
@@ -76,8 +83,10 @@ def _copied(options):
     if options.enable_profiling or getattr(options, "has_providers", lambda: True)():
         return None
     try:
-        return onnxruntime.capi._pybind_state.InferenceSession(options, _TINY, False, False).session_options
-    except Exception:
+        return _native.InferenceSession(options, _TINY, False, False).session_options
+    except Exception as error:
+        if not _is_of_onnxruntime(error):
+            raise
         return None
 
 
@@ -323,10 +332,8 @@ def make_session(
             self._onnxseal_make, self._onnxseal_shared = make, None
             try:
                 return create(options, how)
-            except Error:
-                raise
-            except Exception:
-                if self._onnxseal_shared is None:
+            except Exception as error:
+                if self._onnxseal_shared is None or not _is_of_onnxruntime(error):
                     raise
 
     def create_with_copy(options):
@@ -334,12 +341,19 @@ def make_session(
 
         It fails if there is no copy, and for models with custom operators, which a copy lacks.
         """
+
+        def copied():
+            if (made := _copied(options)) is None:
+                raise _NotCopied
+            return made
+
         try:
-            # Without a copy, `make` gives None, which is refused.
-            create_with_new(lambda: _copied(options))
-        except Error:
-            raise
-        except Exception:
+            create_with_new(copied)
+        except _NotCopied:
+            return False
+        except Exception as error:
+            if not _is_of_onnxruntime(error):
+                raise
             self._onnxseal_make = None
             return False
         return True
@@ -534,11 +548,27 @@ def _plain(model):
     return getattr(model, "model_proto", model).SerializeToString()
 
 
+def _is_of_onnxruntime(error):
+    """Whether ONNX Runtime raised an error. Handlers of signals, such as time limits, raise any error at any line."""
+    if isinstance(error, Error):
+        return False
+    if type(error).__module__.partition(".")[0] == onnxruntime.__name__:
+        return True
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    # Native code has no frame: the last one is that of its caller.
+    where = trace.tb_frame.f_globals.get("__name__", "")
+    return where == __name__ or where.partition(".")[0] == onnxruntime.__name__
+
+
 def _entry(options, key):
     """The value of a configuration entry, or None."""
     try:
         return options.get_session_config_entry(key)
-    except RuntimeError:
+    except RuntimeError as error:
+        if not _is_of_onnxruntime(error):
+            raise
         return None
 
 
