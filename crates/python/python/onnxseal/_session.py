@@ -11,6 +11,7 @@ import weakref
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
 from onnxseal._labels import TABLE, SessionLabels
+from onnxseal._native import check_runs, is_of_onnxruntime, native
 from onnxseal._onnxseal import Model, inspect, is_protected, open
 from onnxseal._tensors import array
 
@@ -34,9 +35,6 @@ def _import():
 
 
 onnxruntime = _import()
-
-# ONNX Runtime's module of native code.
-_native = onnxruntime.capi._pybind_state
 
 # Providers that use the process's memory, and so weights where they lie.
 _PROCESSORS = {"CPUExecutionProvider", "AzureExecutionProvider"}
@@ -83,9 +81,9 @@ def _copied(options):
     if options.enable_profiling or getattr(options, "has_providers", lambda: True)():
         return None
     try:
-        return _native.InferenceSession(options, _TINY, False, False).session_options
+        return native().InferenceSession(options, _TINY, False, False).session_options
     except Exception as error:
-        if not _is_of_onnxruntime(error):
+        if not is_of_onnxruntime(error):
             raise
         return None
 
@@ -318,6 +316,8 @@ def make_session(
                 except BaseException:
                     self._sess = None
                     raise
+        if how == "begin" and shared:
+            check_runs(self._sess, model)
 
     def create_with_new(make):
         """Makes a session with new options, unless somebody else holds them: then returns them."""
@@ -333,7 +333,7 @@ def make_session(
             try:
                 return create(options, how)
             except Exception as error:
-                if self._onnxseal_shared is None or not _is_of_onnxruntime(error):
+                if self._onnxseal_shared is None or not is_of_onnxruntime(error):
                     raise
 
     def create_with_copy(options):
@@ -352,7 +352,7 @@ def make_session(
         except _NotCopied:
             return False
         except Exception as error:
-            if not _is_of_onnxruntime(error):
+            if not is_of_onnxruntime(error):
                 raise
             self._onnxseal_make = None
             return False
@@ -407,29 +407,25 @@ class _Methods:
         if self._onnxseal_keys:
             keyed = {name: key._feed(_pixels(input_feed[name])) for name, key in self._onnxseal_keys.items() if name in input_feed}
             input_feed = {**input_feed, **keyed}
-        with _checking(self):
-            if self._onnxseal_labels is not None:
-                decoded = self._onnxseal_labels.run
-                return decoded(lambda names: call(names, input_feed, run_options), output_names)
-            return call(output_names, input_feed, run_options)
+        if self._onnxseal_labels is not None:
+            decoded = self._onnxseal_labels.run
+            return decoded(lambda names: call(names, input_feed, run_options), output_names)
+        return call(output_names, input_feed, run_options)
 
     def run_with_iobinding(self, call, iobinding, run_options=None):
         """Like ONNX Runtime's; not with an input key."""
         _refuse_keys(self, "run_with_iobinding")
-        with _checking(self):
-            return call(iobinding, run_options)
+        return call(iobinding, run_options)
 
     def run_with_ort_values(self, call, output_names, input_dict_ort_values, run_options=None):
         """Like ONNX Runtime's; not with an input key."""
         _refuse_keys(self, "run_with_ort_values")
-        with _checking(self):
-            return call(output_names, input_dict_ort_values, run_options)
+        return call(output_names, input_dict_ort_values, run_options)
 
     def run_with_ortvaluevector(self, call, *arguments, **named):
         """Like ONNX Runtime's; not with an input key."""
         _refuse_keys(self, "run_with_ortvaluevector")
-        with _checking(self):
-            return call(*arguments, **named)
+        return call(*arguments, **named)
 
     def get_session_options(self, call):
         """Options like those that the session was made with. They have no weights, so they serve for other models."""
@@ -456,20 +452,6 @@ class _Methods:
         if self._onnxseal_plain:
             return call(providers, provider_options)
         raise UsageError("a session on a protected model keeps its providers: make a new one with providers=...")
-
-
-class _checking:
-    """In the end raises an error if a session has touched weights that are not authentic any more."""
-
-    def __init__(self, session):
-        self._shared = session._onnxseal_shared
-
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *raised):
-        if self._shared is not None:
-            self._shared[0]._check()
 
 
 def _refuse_keys(self, method):
@@ -548,26 +530,12 @@ def _plain(model):
     return getattr(model, "model_proto", model).SerializeToString()
 
 
-def _is_of_onnxruntime(error):
-    """Whether ONNX Runtime raised an error. Handlers of signals, such as time limits, raise any error at any line."""
-    if isinstance(error, Error):
-        return False
-    if type(error).__module__.partition(".")[0] == onnxruntime.__name__:
-        return True
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    # Native code has no frame: the last one is that of its caller.
-    where = trace.tb_frame.f_globals.get("__name__", "")
-    return where == __name__ or where.partition(".")[0] == onnxruntime.__name__
-
-
 def _entry(options, key):
     """The value of a configuration entry, or None."""
     try:
         return options.get_session_config_entry(key)
     except RuntimeError as error:
-        if not _is_of_onnxruntime(error):
+        if not is_of_onnxruntime(error):
             raise
         return None
 
