@@ -301,6 +301,9 @@ impl Descriptor {
 
     /// Provides the pages from the start of `place`, in registered memory.
     fn copy(&self, place: &[u8], bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let page = page_bytes();
         if !place.as_ptr().addr().is_multiple_of(page)
             || !bytes.len().is_multiple_of(page)

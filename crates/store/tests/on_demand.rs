@@ -19,6 +19,8 @@ struct Numbers {
     fills: Arc<Vec<AtomicUsize>>,
     /// Whether block 7 fails.
     fails: Arc<AtomicBool>,
+    /// Whether block 7 panics.
+    panics: Arc<AtomicBool>,
 }
 
 impl Numbers {
@@ -27,6 +29,7 @@ impl Numbers {
         Numbers {
             fills: Arc::new(fills),
             fails: Arc::default(),
+            panics: Arc::default(),
         }
     }
 
@@ -42,6 +45,10 @@ impl Fill for Numbers {
     fn fill(&self, index: usize, bytes: &mut [u8], (): &mut ()) -> Result<(), String> {
         self.fills[index].fetch_add(1, Ordering::SeqCst);
         bytes.fill(index as u8 + 1);
+        assert!(
+            index != 7 || !self.panics.load(Ordering::SeqCst),
+            "on purpose"
+        );
         match index == 7 && self.fails.load(Ordering::SeqCst) {
             true => Err("first".to_owned()),
             false => Ok(()),
@@ -249,4 +256,45 @@ fn a_block_that_is_asked_for_once_more_is_read_once_more() {
     numbers.fails.store(false, Ordering::SeqCst);
     assert_eq!(memory.check().unwrap_err(), "lost 7");
     assert_block(&memory, 7);
+}
+
+#[test]
+fn a_panic_is_a_failure_of_the_memory() {
+    let numbers = Numbers::new();
+    numbers.panics.store(true, Ordering::SeqCst);
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    assert_eq!(memory.bytes()[blocks()[7].start], 0);
+    let failed = memory.check().unwrap_err();
+    assert_eq!(failed, "refused: a thread of onnxseal panicked");
+    assert_block(&memory, 8);
+}
+
+#[test]
+fn the_process_has_no_descriptor_of_the_memory() {
+    // Other tests of this process begin and end meanwhile.
+    let count = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = count();
+    let made: Vec<_> = (0..50).map_while(|_| memory(&Numbers::new())).collect();
+    made.iter().for_each(|memory| assert_block(memory, 3));
+    assert!(count() < before + 40);
+}
+
+#[test]
+fn blocks_may_end_anywhere() {
+    let page = page_bytes();
+    for len in [1, page - 1, page, page + 1, 2 * page - 1, 2 * page] {
+        if memory(&Numbers::new()).is_none() {
+            return;
+        }
+        let blocks = vec![0..len, 2 * page..2 * page + len];
+        let memory = OnDemand::new(Numbers::new(), blocks).unwrap();
+        memory.begin(units(true));
+        assert_eq!(memory.bytes()[2 * page + len - 1], 2, "{len}");
+        assert_eq!(memory.bytes()[len - 1], 1, "{len}");
+        memory.finish(OnLoss::Tell).unwrap();
+        memory.fill_all().unwrap();
+        assert_eq!(memory.bytes()[len / 2], 1);
+    }
 }

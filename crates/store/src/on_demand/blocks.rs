@@ -64,7 +64,7 @@ pub(super) struct State<E> {
     pub(super) on_loss: OnLoss,
     /// The first failure.
     pub(super) failure: Option<Failure<E>>,
-    /// Whether pages that are not there are zeros, because nobody can fill them any more.
+    /// Whether missing pages become zeros, because no thread fills them any more.
     pub(super) is_lost: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The threads that fill: one answers touches, and starts the others when it is asked to.
 //!
-//! They share a table of descriptors that the rest of the process does not have. Who wants something
-//! of them leaves a request and rings.
+//! They share a table of descriptors that the rest of the process does not have. Callers leave a
+//! request for them and ring.
 
 use std::collections::VecDeque;
 use std::io;
@@ -34,6 +34,8 @@ struct Requests {
 enum Request {
     /// End the thread.
     Stop,
+    /// Keep no plaintext.
+    Rest,
     /// Start this many threads that fill ahead.
     Work(usize, Sender<Vec<JoinHandle<()>>>),
     /// Fill blocks, or check those with false. The answer is the thread that does it, or nothing
@@ -97,6 +99,10 @@ impl<F: Fill> Served<F> {
     /// Fills or only checks blocks, on all cores; `true` fills. The check at the end tells of failures.
     pub(super) fn fill_these(&self, cause: Cause, todo: Vec<(usize, bool)>) {
         if todo.is_empty() {
+            // Before a fork, the thread must not begin anything.
+            if cause != Cause::Fork {
+                self.ask(Request::Rest);
+            }
             return self.inner.wait_until_filled();
         }
         let first = todo.first().map_or(0, |(index, _)| *index);
@@ -196,6 +202,7 @@ fn answer<F: Fill>(served: &Arc<Served<F>>, descriptor: &Arc<Descriptor>, buffer
                         closing.was_asked = true;
                         return;
                     }
+                    Request::Rest => {}
                     Request::Work(n, told) => {
                         let workers = (0..n).map_while(|_| start(served, descriptor, work).ok());
                         let _ = told.send(workers.collect());
