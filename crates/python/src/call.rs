@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use onnxseal_core::{Progress, start_thread};
+use onnxseal_core::{Error, Progress, Silent, start_thread};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
@@ -19,7 +19,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs `work` on a thread of its own, so that other threads can use the interpreter. Meanwhile
 /// this thread reports to `progress` and handles signals. An exception from either ends the call,
-/// before anything it wrote has a name.
+/// before anything it wrote has a name. If the system gives no thread, and there is no progress to
+/// report, the calling thread does the work, and handles signals after it.
 ///
 /// `progress` is `None` or `False`, `True` for a bar, or a function of the bytes done and the
 /// total, which is always called before the first byte and after the last.
@@ -39,14 +40,24 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
         acknowledged: Mutex::new(acknowledged),
     };
     let mut raised = None;
+    let given = Mutex::new(Some(work));
+    let take = || given.lock().unwrap_or_else(PoisonError::into_inner).take();
     let finished = thread::scope(|scope| {
-        let watch = &watch;
-        let worker = start_thread(scope, move || {
-            let finished = work(watch);
+        let (watch, take, events) = (&watch, &take, &events);
+        let started = start_thread(scope, move || {
+            let finished = take().map(|work| work(watch));
             // Nobody has left before.
             let _ = events.send(Event::Done);
             finished
-        })?;
+        });
+        let worker = match started {
+            Ok(worker) => worker,
+            // Without a thread, and unless somebody wants to see progress, this one does the work.
+            Err(_) if listener.callback.is_none() => {
+                return Ok(Ok(py.detach(|| take().map(|work| work(&Silent)))));
+            }
+            Err(error) => return Err(io("start a thread for", Path::new("the call"))(error)),
+        };
         while !worker.is_finished() {
             let event = py.detach(|| wait(&mut heard));
             if raised.is_none()
@@ -62,12 +73,12 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
             }
         }
         Ok(worker.join())
-    });
+    })?;
     listener.close();
-    let finished = finished.map_err(io("start a thread for", Path::new("the call")))?;
     match (raised, finished) {
         (Some(error), _) => Err(Fault::Python(error)),
-        (None, Ok(finished)) => finished.map_err(Into::into),
+        (None, Ok(Some(finished))) => finished.map_err(Into::into),
+        (None, Ok(None)) => Err(Fault::Core(Error::Internal("a call without work"))),
         (None, Err(panic)) => std::panic::resume_unwind(panic),
     }
 }
