@@ -3,7 +3,8 @@
 import functools
 import weakref
 
-from onnxseal._errors import Error
+# What native code raises besides ONNX Runtime's own classes.
+_NATIVE = (RuntimeError, ValueError, TypeError, MemoryError)
 
 # Models whose weights are decrypted on demand, by the native sessions that use them.
 _models = weakref.WeakKeyDictionary()
@@ -17,11 +18,11 @@ def native():
 
 
 def is_of_onnxruntime(error):
-    """Whether ONNX Runtime raised an error. Handlers of signals, such as time limits, raise any error at any line."""
-    if isinstance(error, Error):
-        return False
+    """Whether ONNX Runtime raised an error. Time limits (handlers of signals, other threads) raise any error at any line."""
     if type(error).__module__.partition(".")[0] == "onnxruntime":
         return True
+    if type(error) not in _NATIVE:
+        return False
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next
