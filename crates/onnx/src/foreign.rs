@@ -19,7 +19,7 @@ impl PartialEq for Foreign {
 impl Eq for Foreign {}
 
 /// The bytes of a file to examine.
-const HEAD_BYTES: usize = 1024;
+pub(crate) const HEAD_BYTES: usize = 1024;
 
 const FETCH: &str = "fetch the file it stands for with `git lfs pull`";
 const DOWNLOAD: &str = "it was probably downloaded from a page that answers with text: use the link of the file itself";

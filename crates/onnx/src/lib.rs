@@ -52,5 +52,5 @@ pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
 pub use names::{Name, Names};
-pub use skim::{skim, skim_near};
+pub use skim::{skim, skim_fields, skim_near};
 pub use sniff::{is_ort_format, sniff, sniff_by};

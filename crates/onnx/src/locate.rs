@@ -1,7 +1,7 @@
 //! Finds every tensor that may hold weights, and where its elements lie.
 //!
-//! One walk over the wire format skips unknown fields and elements by their length, so a mapped
-//! file's weights are never read from the disk.
+//! One walk over the wire format skips unknown fields and elements by their length, so weights are
+//! never read.
 
 mod attribute;
 mod names;

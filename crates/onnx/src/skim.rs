@@ -1,9 +1,10 @@
 //! Fetches the bytes of a model file that [`locate`](crate::locate) and
-//! [`tail::split`](crate::tail::split) read, for files where every read is expensive.
+//! [`tail::split`](crate::tail::split) read, so that nothing else of it need be read.
 //!
 //! One walk in file order skips elements and fetches all else, even unneeded parts: a superfluous
 //! byte costs little, a missing one gives a wrong answer.
 
+use crate::foreign;
 use crate::limits::Limits;
 use crate::schema::Kind;
 use crate::wire::{Field, Message, Value};
@@ -11,7 +12,8 @@ use crate::wire::{Field, Message, Value};
 /// How much to fetch at once.
 #[derive(Clone, Copy)]
 struct Sizes {
-    /// Bytes of the first fetch after a gap; each contiguous fetch doubles it.
+    /// Bytes of the first fetch after a gap; each contiguous fetch doubles it, also the one at the
+    /// start of the file.
     first: usize,
     most: usize,
     /// Messages up to this long are fetched whole, since skipping parts would save less than a
@@ -19,9 +21,10 @@ struct Sizes {
     whole: usize,
 }
 
-/// For cheap reads, such as from a map.
+/// For cheap reads, such as from a file.
 const NEAR: Sizes = Sizes {
-    first: 512,
+    // So that `foreign` finds what it examines.
+    first: foreign::HEAD_BYTES / 2,
     most: 64 << 10,
     whole: 512,
 };
@@ -44,35 +47,40 @@ const HEAD_BYTES: usize = 20;
 ///
 /// # Errors
 /// The first error of `fetch`.
-pub fn skim<E>(
-    bytes: &mut [u8],
-    limits: &Limits,
-    fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
-) -> Result<(), E> {
-    skim_by(SIZES, bytes, limits, fetch)
+pub fn skim<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
+    skim_by(SIZES, false, bytes, limits, fetch)
 }
 
 /// Skims as [`skim`] does, for cheap reads: in small parts, with little superfluous between them.
 ///
 /// # Errors
 /// The first error of `fetch`.
-pub fn skim_near<E>(
-    bytes: &mut [u8],
-    limits: &Limits,
-    fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
-) -> Result<(), E> {
-    skim_by(NEAR, bytes, limits, fetch)
+pub fn skim_near<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
+    skim_by(NEAR, false, bytes, limits, fetch)
 }
+
+/// Skims as [`skim_near`] does, for [`tail::split`](crate::tail::split) alone: passes over graphs.
+///
+/// # Errors
+/// The first error of `fetch`.
+pub fn skim_fields<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
+    skim_by(NEAR, true, bytes, limits, fetch)
+}
+
+/// Fills a part of the bytes, at an offset.
+type Fetch<'f, E> = &'f mut dyn FnMut(&mut [u8], u64) -> Result<(), E>;
 
 fn skim_by<E>(
     sizes: Sizes,
+    is_flat: bool,
     bytes: &mut [u8],
     limits: &Limits,
-    fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
+    fetch: Fetch<'_, E>,
 ) -> Result<(), E> {
     let end = bytes.len();
     let mut skimmer = Skimmer {
         sizes,
+        is_flat,
         bytes,
         fetch,
         fetched_to: 0,
@@ -103,11 +111,13 @@ impl Part {
     }
 }
 
-struct Skimmer<'b, F> {
+struct Skimmer<'b, 'f, E> {
     sizes: Sizes,
+    /// Whether no long message is walked but the model itself.
+    is_flat: bool,
     /// The whole file.
     bytes: &'b mut [u8],
-    fetch: F,
+    fetch: Fetch<'f, E>,
     /// Everything before this is done.
     fetched_to: usize,
     /// Bytes to fetch at once if the fetch continues the last one.
@@ -117,7 +127,7 @@ struct Skimmer<'b, F> {
     depth: u32,
 }
 
-impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
+impl<E> Skimmer<'_, '_, E> {
     /// Walks a message. If it is not a message, `locate` stops there too, at fetched bytes.
     fn message(&mut self, kind: Kind, start: usize, end: usize) -> Result<(), E> {
         let mut position = start;
@@ -144,6 +154,7 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Skimmer<'_, F> {
     fn part(&mut self, part: Part, start: usize, end: usize) -> Result<(), E> {
         match part {
             Part::PassedOver => Ok(()),
+            Part::Walked(_) if self.is_flat && end - start > self.sizes.whole => Ok(()),
             Part::Walked(kind) if end - start > self.sizes.whole => match kind {
                 // The outermost graph is at depth 0, which is always allowed.
                 Kind::Graph if self.depth > self.max_depth => Ok(()),
@@ -202,15 +213,21 @@ mod tests {
     /// and pieces.
     fn skimmed(sizes: Sizes, file: &[u8], rest: u8) -> (Vec<u8>, usize, usize) {
         let (mut bytes, mut n_bytes, mut n_pieces, mut last) = (vec![rest; file.len()], 0, 0, 0);
-        skim_by(sizes, &mut bytes, &Limits::default(), |room, offset| {
-            let start = offset as usize;
-            assert!(start >= last && !room.is_empty());
-            room.copy_from_slice(&file[start..start + room.len()]);
-            last = start + room.len();
-            n_bytes += room.len();
-            n_pieces += 1;
-            Ok::<_, Infallible>(())
-        })
+        skim_by(
+            sizes,
+            false,
+            &mut bytes,
+            &Limits::default(),
+            &mut |room, offset| {
+                let start = offset as usize;
+                assert!(start >= last && !room.is_empty());
+                room.copy_from_slice(&file[start..start + room.len()]);
+                last = start + room.len();
+                n_bytes += room.len();
+                n_pieces += 1;
+                Ok::<_, Infallible>(())
+            },
+        )
         .unwrap();
         (bytes, n_bytes, n_pieces)
     }
@@ -227,6 +244,19 @@ mod tests {
         for sizes in [SIZES, NEAR] {
             let (bytes, ..) = skimmed(sizes, file, 0);
             assert!(said(&bytes) == expected, "{name}");
+        }
+        let expected = format!("{:?}", tail::split(file));
+        for rest in [0x00, 0x01, 0xff] {
+            let mut bytes = vec![rest; file.len()];
+            skim_fields(&mut bytes, &limits, &mut |room, offset| {
+                room.copy_from_slice(&file[offset as usize..][..room.len()]);
+                Ok::<_, Infallible>(())
+            })
+            .unwrap();
+            assert!(
+                format!("{:?}", tail::split(&bytes)) == expected,
+                "{name}, {rest:#x}"
+            );
         }
     }
 
@@ -317,6 +347,14 @@ mod tests {
         }
         out.push(len as u8);
         [out, value.to_vec()].concat()
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_told_apart() {
+        let text = "text ".repeat(1000).into_bytes();
+        let (bytes, ..) = skimmed(NEAR, &text, 0);
+        assert_eq!(foreign::foreign(&bytes), foreign::foreign(&text));
+        assert!(foreign::foreign(&text).is_some());
     }
 
     #[test]

@@ -21,8 +21,6 @@ use std::ops::Range;
 /// graph, and varints may be longer than necessary. So `locate` may refuse a file that this calls a
 /// model. A truncated or damaged file is often not a model here.
 ///
-/// This reads no weights: little more than the structure of a mapped file comes from the disk, and
-/// for most files that are not models the first page.
 pub fn sniff(bytes: &[u8]) -> bool {
     let mut whole = bytes;
     is_ort(&mut whole) || is_model(&mut whole, 0..bytes.len() as u64).unwrap_or(false)
@@ -34,20 +32,22 @@ pub fn is_ort_format(bytes: &[u8]) -> bool {
     is_ort(&mut whole)
 }
 
-/// Sniffs as [`sniff`] does, in a remote file of `len` bytes: `fetch` fills a buffer with the bytes
-/// at an offset. Offsets ascend, without repetition, and parts that [`sniff`] does not examine are
-/// skipped if they are longer than a fetch. Most files that are not models take one fetch, of 64
-/// KiB.
+/// Sniffs as [`sniff`] does, in a file of `len` bytes: `fetch` fills a buffer with the bytes at an
+/// offset. Offsets ascend, without repetition, and parts that [`sniff`] does not examine, such as
+/// weights, are skipped if they are longer than a fetch. Most files that are not models take one
+/// fetch: of 4 KiB, or of 64 KiB if fetches are requests to a `remote` store.
 ///
 /// # Errors
 /// The first error of `fetch`.
 pub fn sniff_by<E>(
     len: u64,
+    remote: bool,
     fetch: impl FnMut(&mut [u8], u64) -> Result<(), E>,
 ) -> Result<bool, E> {
     let mut fetched = Fetched {
         fetch,
         len,
+        first: if remote { 64 << 10 } else { 4 << 10 },
         bytes: Vec::new(),
         start: 0,
         failed: None,
@@ -78,14 +78,15 @@ struct Fetched<F, E> {
     fetch: F,
     /// Length of the file.
     len: u64,
+    /// Bytes of a fetch after a gap; each contiguous fetch doubles it.
+    first: u64,
     bytes: Vec<u8>,
     /// Offset of `bytes` in the file.
     start: u64,
     failed: Option<E>,
 }
 
-/// Bytes of a fetch after a gap; each contiguous fetch doubles it.
-const FIRST_BYTES: u64 = 64 << 10;
+/// The most bytes of a fetch.
 const MOST_BYTES: u64 = 4 << 20;
 
 impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
@@ -97,9 +98,9 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
                 return None;
             }
             let ahead = if place - len <= len {
-                (2 * len).clamp(FIRST_BYTES, MOST_BYTES)
+                (2 * len).clamp(self.first, MOST_BYTES)
             } else {
-                FIRST_BYTES
+                self.first
             };
             let ahead = ahead.min(self.len.checked_sub(offset)?);
             self.bytes.clear();

@@ -9,7 +9,7 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Map, Output, OutputOptions, Permitted, Published,
+    Error as StoreError, Input, Location, Output, OutputOptions, Permitted, Published,
     check_no_stream, parallel, reflink,
 };
 
@@ -26,7 +26,7 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub struct Files {
     input: Input,
-    map: Map,
+    model: Vec<u8>,
     /// The normalised locations of external data, as the model states them.
     paths: Vec<String>,
     external: Vec<Input>,
@@ -64,16 +64,16 @@ impl Files {
     ///
     /// # Errors
     /// [`Error::Store`] if a file cannot be read; [`Error::Onnx`] if it is not a model.
-    pub fn open(model: &Location) -> Result<Files> {
-        let input = Input::open(model)?;
-        let map = input.map_with(|bytes| input.read_exact_at(bytes, 0))?;
-        let located = locate(&map, &Limits::default())?;
+    pub fn open(location: &Location) -> Result<Files> {
+        let input = Input::open(location)?;
+        let model = input.read_all()?;
+        let located = locate(&model, &Limits::default())?;
         let paths = located.external_files.clone();
         drop(located);
         let external = input.open_all_beside(&paths)?;
         Ok(Files {
             input,
-            map,
+            model,
             paths,
             external,
         })
@@ -81,7 +81,7 @@ impl Files {
 
     /// Returns the bytes of the model file.
     pub fn bytes(&self) -> &[u8] {
-        &self.map
+        &self.model
     }
 
     /// Reads all external data. Returns the model's normalised paths, and the files' bytes.
@@ -108,7 +108,7 @@ impl Files {
             }
         }
         Ok(Edited {
-            model: apply(&self.map, of_file(0))?,
+            model: apply(&self.model, of_file(0))?,
             external,
             permitted: self.input.permitted()?,
         })
@@ -122,7 +122,7 @@ impl Files {
         &self,
         with: impl FnOnce(&Source<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let model = locate(&self.map, &Limits::default()).map_err(Error::from)?;
+        let model = locate(&self.model, &Limits::default()).map_err(Error::from)?;
         self.check_extents(&model)?;
         let read = |location: &str, span: Span| -> Result<Vec<u8>> {
             let position = self.paths.iter().position(|path| path == location);
@@ -134,7 +134,7 @@ impl Files {
             Ok(bytes)
         };
         with(&Source {
-            bytes: &self.map,
+            bytes: &self.model,
             model: &model,
             external: &read,
         })
@@ -284,7 +284,7 @@ impl Files {
         new: &[String],
         output: &Output,
     ) -> Result<u64> {
-        let edited = apply(&self.map, edits.iter().copied())?;
+        let edited = apply(&self.model, edits.iter().copied())?;
         let names: HashMap<String, String> = old.iter().cloned().zip(new.iter().cloned()).collect();
         let renamed = rename_external(&edited, &names)?;
         let renamed = renamed.apply(&edited);

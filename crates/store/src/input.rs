@@ -13,7 +13,6 @@ use crate::error::{Error, Result, io};
 use crate::held::{Held, OpenFile};
 use crate::limit;
 use crate::location::{Location, folder_of};
-use crate::map::Map;
 use crate::memory::{Bytes, InMemory};
 #[cfg(feature = "object-store")]
 use crate::object::remote::{Object, Remote};
@@ -272,46 +271,6 @@ impl Input {
         match &self.backing {
             Backing::File { held, .. } => held.open(),
             _ => None,
-        }
-    }
-
-    /// Maps the file into memory. For an object, `fill` reads the wanted parts into zeroed memory
-    /// of the object's length.
-    ///
-    /// # Errors
-    /// [`Error::Io`], and the errors of `fill`.
-    pub fn map_with<E: From<Error>>(
-        &self,
-        fill: impl FnOnce(&mut [u8]) -> std::result::Result<(), E>,
-    ) -> std::result::Result<Map, E> {
-        #[cfg(not(feature = "object-store"))]
-        let _ = fill;
-        match &self.backing {
-            Backing::File { held, .. } => {
-                let file = held.file(&self.path)?;
-                Ok(Map::of(&file, self.len).map_err(io("map", &self.path))?)
-            }
-            Backing::Memory { bytes, .. } | Backing::Edited { bytes, .. } => {
-                Ok(Map::InMemory(bytes.clone()))
-            }
-            #[cfg(feature = "object-store")]
-            Backing::Object { .. } => {
-                let mut filled = Ok(());
-                let map = Map::of_memory(self.len, |bytes| {
-                    filled = fill(bytes);
-                    std::io::Result::Ok(())
-                });
-                filled?;
-                Ok(map.map_err(io("find memory for", &self.path))?)
-            }
-        }
-    }
-
-    /// Gives the memory of `map`, a map of this file, back to the system. Maps of other inputs stay as
-    /// they are.
-    pub fn give_back(&self, map: &Map) {
-        if self.is_file() {
-            map.give_back();
         }
     }
 

@@ -62,7 +62,7 @@ pub use held::OpenFile;
 pub use input::{Input, is_same, is_same_file, read_exact_at, unreachable_object};
 pub use limit::{raise_file_limit, restore_file_limit};
 pub use location::{Location, folder_of, or_here};
-pub use map::Map;
+pub use map::SparseBytes;
 pub use memory::{Bytes, InMemory};
 pub use object_url::ObjectUrl;
 pub use output::{Flush, Output, OutputOptions, Published, write_all_at};

@@ -116,12 +116,8 @@ pub fn check_identities(
 /// # Errors
 /// `Io`.
 pub fn is_model(input: Input) -> Result<bool> {
-    if input.is_remote() {
-        // Fetches only the bytes that `sniff` asks for.
-        let read = |part: &mut [u8], offset| input.read_exact_at(part, offset);
-        return Ok(onnxseal_onnx::sniff_by(input.len, read)?);
-    }
-    Ok(onnxseal_onnx::sniff(Source::of(input)?.bytes()))
+    let read = |part: &mut [u8], offset| input.read_exact_at(part, offset);
+    Ok(onnxseal_onnx::sniff_by(input.len, input.is_remote(), read)?)
 }
 
 #[cfg(test)]

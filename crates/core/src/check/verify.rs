@@ -22,7 +22,6 @@ use crate::pass::digest::Digester;
 use crate::pass::gaps::gaps_of_original;
 use crate::pass::signature::{Access, SignedBy};
 use crate::pass::states::{FileState, Volume};
-use crate::pass::structure::Structure;
 
 /// The result of [`verify`] for a model that passes all checks.
 ///
@@ -104,7 +103,7 @@ pub fn verify(
 ) -> Result<Verification> {
     let protected = Arc::new(Protected::open(&location.into())?);
     let path = &protected.source.input.path;
-    let structure = Structure::of(&protected.source, protected.manifest().model_bytes())?;
+    let structure = protected.source.structure()?;
     let mut digests = Vec::new();
     // Authenticity first, so that a forged graph is not reported as an unmet policy.
     let mut unlocked_model = None;
@@ -148,14 +147,14 @@ pub fn verify(
         Checks {
             signed_by: Some(by),
             ..
-        } => Some(check_signature(&protected, by, Some(&structure), progress)?),
+        } => Some(check_signature(&protected, by, Some(structure), progress)?),
         _ => {
             // Opening them checks that they are there, and how long they are.
             drop(protected.open_external()?);
             None
         }
     };
-    let model = structure.locate()?;
+    let model = structure.locate(protected.manifest().model_bytes())?;
     let external = protected.source.open_external(&model)?;
     let gaps = gaps_of_original(&model, &external, protected.manifest())?;
     let report = examine(path, &model, protected.manifest(), &gaps)?;
@@ -170,7 +169,7 @@ pub fn verify(
         let violations = match original {
             None => shortfalls(&model, manifest, &gaps, policy)?,
             Some(unlocked) => shortfalls_of_choice(&model, manifest, &gaps, policy, |wanted| {
-                score_protected(unlocked, &structure, &model, wanted, progress)
+                score_protected(unlocked, structure, &model, wanted, progress)
             })?,
         };
         if !violations.is_empty() {

@@ -38,9 +38,6 @@ pub(crate) struct Artifact {
 impl Artifact {
     /// Parses the tail of `bytes`, a whole model file, or returns `None` if the model is not
     /// protected. Errors name `path`.
-    ///
-    /// Copies the tail first, because the file may change at any moment: the copy is parsed,
-    /// authenticated and handed out.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
         if onnxseal_onnx::is_ort_format(bytes) {
             let path = path.to_owned();

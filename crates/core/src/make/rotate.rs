@@ -22,7 +22,6 @@ use crate::pass::gaps::gaps_of_original;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::Destination;
 use crate::pass::signature::Access;
-use crate::pass::structure::Structure;
 
 /// What to do about the publisher's signature, which new ciphertext invalidates.
 #[derive(Debug, Default)]
@@ -116,8 +115,8 @@ fn reseal(
     let Input { path, .. } = &protected.source.input;
     let old = protected.manifest();
     // The graph is not authenticated yet: each chunk is compared with it before it is opened.
-    let structure = Structure::of(&protected.source, old.model_bytes())?;
-    let model = structure.locate()?;
+    let structure = protected.source.structure()?;
+    let model = structure.locate(old.model_bytes())?;
     let gaps = gaps_of_original(&model, unlocked.files().skip(1), old)?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
     draft.claims.extend(options.claims.clone());
@@ -141,7 +140,7 @@ fn reseal(
                 gaps,
                 policy,
                 Purpose::Seal,
-                |model, wanted| score_protected(unlocked, &structure, model, wanted, progress),
+                |model, wanted| score_protected(unlocked, structure, model, wanted, progress),
             )?;
             draft.tensors = planned.take_tensors(path)?;
             draft.tiers = tier_names(policy);
@@ -156,7 +155,7 @@ fn reseal(
     report.locked = draft.lock;
     report.claims = draft.claims;
     let sealing = Sealing {
-        plaintext: Plaintext::Sealed(unlocked, &structure),
+        plaintext: Plaintext::Sealed(unlocked, structure),
         zeroed: Vec::new(),
         manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
         manifest_bytes,

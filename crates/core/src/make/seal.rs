@@ -40,7 +40,7 @@ pub(crate) enum Plaintext<'a> {
     Files(Vec<&'a Input>),
     /// A protected model, each chunk of which is compared with the graph that was planned, and
     /// opened.
-    Sealed(&'a Unlocked<'a>, &'a Structure<'a>),
+    Sealed(&'a Unlocked<'a>, &'a Structure),
 }
 
 impl<'a> Plaintext<'a> {

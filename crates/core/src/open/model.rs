@@ -94,8 +94,12 @@ pub fn open_on_demand<'a>(
         return open_whole(unlocked, Some(obstacle), progress);
     }
     let (blob_key, edition) = (Arc::clone(&unlocked.blob_key), unlocked.edition());
-    let files = Files::new(unlocked.checked(progress)?)?;
-    files.open_structure();
+    let mut unlocked = unlocked.checked(progress)?;
+    // What was read is not authentic yet: a chunk that turns out to have structure too is opened
+    // when it is touched.
+    let structure = unlocked.take_structure()?;
+    let files = Files::new(unlocked)?;
+    files.open_within(&structure);
     Ok(OpenedModel {
         contents: Contents::OnDemand(files),
         blob_key,

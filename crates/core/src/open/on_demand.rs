@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 
+use onnxseal_onnx::model::Span;
 use onnxseal_store::Input;
 use onnxseal_store::on_demand::{self, Fill, OnDemand, OnLoss, Unit};
 
@@ -97,15 +98,11 @@ impl Files {
         })
     }
 
-    /// Opens the chunks of the model file that have its structure. Where these are is read from the
-    /// file as it is stored, so chunks that turn out to have it too are opened when they are touched.
-    pub(crate) fn open_structure(&self) {
-        if let Ok(structure) = self.opener().unlocked.structure() {
-            let parts = structure.parts().iter();
-            let ranges = parts.map(|part| part.start as usize..part.end() as usize);
-            self.memory.fill_within(ranges);
-        }
-        self.opener().unlocked.give_back();
+    /// Opens the chunks of `parts` of the model file.
+    pub(crate) fn open_within(&self, parts: &[Span]) {
+        let end = self.places.first().map_or(0, |place| place.end);
+        let ranges = (parts.iter()).map(|part| part.start as usize..end.min(part.end() as usize));
+        self.memory.fill_within(ranges);
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {

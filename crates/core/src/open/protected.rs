@@ -16,7 +16,6 @@ use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::signature::{Access, Demand, Leaves};
 use crate::pass::source::Source;
-use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
 
 /// A protected model whose metadata is well-formed.
@@ -266,14 +265,12 @@ impl<'a> Unlocked<'a> {
         self.protected.tail()
     }
 
-    /// Gives the memory of the mapped model file back to the system.
-    pub(crate) fn give_back(&self) {
-        self.protected.source.give_back();
-    }
-
-    /// Returns the structure of the model file as it is stored.
-    pub(crate) fn structure(&self) -> Result<Structure<'_>> {
-        Structure::of(&self.protected.source, self.manifest().model_bytes())
+    /// Returns where the structure of the model file lies, and frees what was read to unlock it.
+    pub(crate) fn take_structure(&mut self) -> Result<Vec<Span>> {
+        let protected = Arc::get_mut(&mut self.protected);
+        protected.map_or(Ok(Vec::new()), |protected| {
+            protected.source.take_structure()
+        })
     }
 
     /// Returns the tags of all chunks for the key's tier, in the order of the chunks.

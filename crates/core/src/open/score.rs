@@ -14,7 +14,7 @@ use crate::pass::structure::Structure;
 /// opens.
 pub(crate) fn score_protected(
     unlocked: &Unlocked<'_>,
-    structure: &Structure<'_>,
+    structure: &Structure,
     model: &Model<'_>,
     wanted: &[Wanted],
     progress: &dyn Progress,

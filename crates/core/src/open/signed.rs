@@ -13,7 +13,7 @@ use crate::pass::structure::Structure;
 pub(crate) fn check_signature(
     protected: &Protected,
     by: &SignedBy,
-    structure: Option<&Structure<'_>>,
+    structure: Option<&Structure>,
     progress: &dyn Progress,
 ) -> Result<Signer> {
     let (path, artifact) = (&protected.source.input.path, &protected.artifact);
@@ -26,7 +26,7 @@ pub(crate) fn check_signature(
 pub(crate) fn digest_chunks(
     protected: &Protected,
     leaves: &Leaves,
-    structure: Option<&Structure<'_>>,
+    structure: Option<&Structure>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let external = protected.open_external()?;

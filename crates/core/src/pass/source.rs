@@ -1,19 +1,21 @@
-//! A model file, open and mapped, and the structure in it.
+//! A model file, open, and the structure in it.
 
-use onnxseal_onnx::model::Payload;
-use onnxseal_onnx::{At, Limits, Model, external, locate};
-use onnxseal_store::{Input, Location, Map};
+use std::sync::OnceLock;
+
+use onnxseal_onnx::model::{Payload, Span};
+use onnxseal_onnx::{Model, external, skim, skim_fields, skim_near};
+use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result, external as external_error, model as model_error};
+use crate::pass::structure::Structure;
 
-/// The most bytes of an object's structure that are fetched and kept in memory.
-const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
-
-/// A model file, open and mapped.
+/// An open model file, with private copies of the bytes that parsers read.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) input: Input,
-    map: Map,
+    /// What the parser of the tail reads; nothing, if the structure was read at once.
+    fields: Structure,
+    structure: OnceLock<Structure>,
 }
 
 impl Source {
@@ -22,27 +24,49 @@ impl Source {
     }
 
     pub(crate) fn of(input: Input) -> Result<Source> {
-        let map = input.map_with(|bytes| skim(&input, bytes))?;
-        Ok(Source { input, map })
+        let mut source = Source {
+            input,
+            fields: Structure::default(),
+            structure: OnceLock::new(),
+        };
+        if source.input.is_remote() {
+            // A request costs more than bytes that may not be needed.
+            source.structure()?;
+        } else {
+            source.fields = Structure::read(&source.input, skim_fields)?;
+        }
+        Ok(source)
     }
 
+    /// Returns what the parser of the tail reads, among zeros, in as many bytes as the file has.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map
+        self.structure.get().unwrap_or(&self.fields).bytes()
     }
 
-    /// Gives the memory of the map back to the system, until it is read again.
-    pub(crate) fn give_back(&self) {
-        self.input.give_back(&self.map);
+    /// Returns the structure of the whole file, which is read once.
+    pub(crate) fn structure(&self) -> Result<&Structure> {
+        if let Some(structure) = self.structure.get() {
+            return Ok(structure);
+        }
+        let skim = if self.input.is_remote() {
+            skim
+        } else {
+            skim_near
+        };
+        let structure = Structure::read(&self.input, skim)?;
+        Ok(self.structure.get_or_init(|| structure))
+    }
+
+    /// Returns where the structure lies, in ascending order, and frees all copies.
+    pub(crate) fn take_structure(&mut self) -> Result<Vec<Span>> {
+        self.structure()?;
+        self.fields = Structure::default();
+        Ok(self.structure.take().unwrap_or_default().into_parts())
     }
 
     /// Locates the model in the first `len` bytes of the file.
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
-        // A manifest may claim more bytes than the file has.
-        let len = usize::try_from(len)
-            .unwrap_or(usize::MAX)
-            .min(self.map.len());
-        locate(self.map.get(..len).unwrap_or_default(), &Limits::default())
-            .map_err(|source| self.malformed(source))
+        self.structure()?.locate(len)
     }
 
     /// Checks that all programs read the values of `model`, located in this source, in the same
@@ -69,32 +93,5 @@ impl Source {
 
     fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
         model_error(&self.input.path, self.bytes(), source)
-    }
-}
-
-/// Reads the structure of a model, and little more, into `bytes`, memory of the file's length.
-fn skim(input: &Input, bytes: &mut [u8]) -> Result<()> {
-    let mut n_bytes = 0;
-    onnxseal_onnx::skim(bytes, &Limits::default(), |part, offset| {
-        n_bytes += part.len() as u64;
-        if n_bytes > MAX_STRUCTURE_BYTES {
-            return Err(too_much_structure(input, offset));
-        }
-        Ok(input.read_exact_at(part, offset)?)
-    })
-}
-
-fn too_much_structure(input: &Input, offset: u64) -> Error {
-    let at = At {
-        offset,
-        ..At::default()
-    };
-    Error::Model {
-        path: input.path.clone(),
-        source: onnxseal_onnx::Error::LimitExceeded {
-            at: Box::new(at),
-            what: "bytes that are no elements",
-            maximum: MAX_STRUCTURE_BYTES,
-        },
     }
 }

@@ -1,54 +1,75 @@
-//! A copy of a model's structure, which is compared with the authenticated chunks.
+//! A private copy of a model's structure, which is compared with the authenticated chunks.
+
+use std::path::PathBuf;
 
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::{Limits, Model, locate, skim_near};
-use onnxseal_store::{Error as StoreError, Map};
+use onnxseal_onnx::{At, Limits, Model, locate};
+use onnxseal_store::{Error as StoreError, Input, SparseBytes};
 
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result, io, model as model_error};
 use crate::pass::chunks::Chunk;
-use crate::pass::source::Source;
 
-/// A copy, safe from later changes, of the bytes of a model file that [`locate`] reads.
+/// The most bytes of a model's structure that are read and kept in memory.
+const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
+
+/// Fills bytes with what a parser reads.
+pub(crate) type Skim = fn(&mut [u8], &Limits, Fetch<'_>) -> Result<()>;
+pub(crate) type Fetch<'f> = &'f mut dyn FnMut(&mut [u8], u64) -> Result<()>;
+
+/// A copy, safe from later changes, of the bytes of a model file that parsers read.
 ///
-/// A model file is read twice: for its structure, and chunk by chunk for authentication. A writer
-/// of the file, or the store that holds it, could present a different graph each time. So
+/// A protected model file is read twice: for its structure, and chunk by chunk for authentication.
+/// A writer of the file, or the store that holds it, could present a different graph each time. So
 /// conclusions from the structure hold only if the chunks [agree](Structure::check).
-pub(crate) struct Structure<'s> {
-    source: &'s Source,
-    map: Map,
+#[derive(Debug, Default)]
+pub(crate) struct Structure {
+    /// The path of the model file.
+    path: PathBuf,
+    /// As long as the file, with zeros for all that was not copied.
+    bytes: SparseBytes,
     /// The bytes that were copied, in ascending order.
     parts: Vec<Span>,
 }
 
-impl<'s> Structure<'s> {
-    /// Copies the structure from the first `len` bytes of the file.
-    pub(crate) fn of(source: &'s Source, len: u64) -> Result<Structure<'s>> {
-        let mut parts = Vec::new();
-        let map = Map::of_memory(len, |bytes| {
-            skim_near(bytes, &Limits::default(), |part, offset| {
-                let start = offset as usize;
-                let from = source.bytes().get(start..start + part.len());
-                part.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
-                let len = part.len() as u64;
-                parts.push(Span { start: offset, len });
-                std::io::Result::Ok(())
-            })
-        });
-        let map = map.map_err(io("read", &source.input.path))?;
-        Ok(Structure { source, map, parts })
+impl Structure {
+    /// Copies what `skim` asks for.
+    pub(crate) fn read(input: &Input, skim: Skim) -> Result<Structure> {
+        let path = input.path.clone();
+        let bytes = SparseBytes::new(input.len);
+        let mut bytes = bytes.map_err(io("find memory for", &path))?;
+        let (mut parts, mut n_bytes) = (Vec::<Span>::new(), 0);
+        skim(&mut bytes, &Limits::default(), &mut |part, start| {
+            let len = part.len() as u64;
+            n_bytes += len;
+            if n_bytes > MAX_STRUCTURE_BYTES {
+                return Err(too_much_structure(input, start));
+            }
+            match parts.last_mut() {
+                Some(last) if last.end() == start => last.len += len,
+                _ => parts.push(Span { start, len }),
+            }
+            Ok(input.read_exact_at(part, start)?)
+        })?;
+        Ok(Structure { path, bytes, parts })
     }
 
-    /// Returns the bytes that were copied, in ascending order.
-    pub(crate) fn parts(&self) -> &[Span] {
-        &self.parts
+    /// Returns the copy, among zeros, in as many bytes as the file has.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// Locates the model in the copy.
-    pub(crate) fn locate(&self) -> Result<Model<'_>> {
-        locate(&self.map, &Limits::default()).map_err(|source| Error::Model {
-            path: self.source.input.path.clone(),
-            source,
-        })
+    /// Returns which bytes were copied, in ascending order.
+    pub(crate) fn into_parts(self) -> Vec<Span> {
+        self.parts
+    }
+
+    /// Locates the model in the first `len` bytes of the file.
+    pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
+        // A manifest may claim more bytes than the file has.
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let bytes = self.bytes.get(..len.min(self.bytes.len()));
+        let located = locate(bytes.unwrap_or_default(), &Limits::default());
+        located.map_err(|source| model_error(&self.path, &self.bytes, source))
     }
 
     /// Fails if `stored`, a chunk as it is stored, differs from the copy.
@@ -64,10 +85,10 @@ impl<'s> Structure<'s> {
         let parts = self.parts.iter().skip(first);
         for part in parts.take_while(|part| part.start < window.end()) {
             let (start, end) = (part.start.max(window.start), part.end().min(window.end()));
-            let ours = self.map.get(start as usize..end as usize);
+            let ours = self.bytes.get(start as usize..end as usize);
             let theirs = stored.get((start - window.start) as usize..(end - window.start) as usize);
             if ours.is_none() || ours != theirs {
-                let path = self.source.input.path.clone();
+                let path = self.path.clone();
                 return Err(StoreError::InputChanged { path }.into());
             }
         }
@@ -75,17 +96,52 @@ impl<'s> Structure<'s> {
     }
 }
 
+fn too_much_structure(input: &Input, offset: u64) -> Error {
+    let at = At {
+        offset,
+        ..At::default()
+    };
+    Error::Model {
+        path: input.path.clone(),
+        source: onnxseal_onnx::Error::LimitExceeded {
+            at: Box::new(at),
+            what: "bytes that are no elements",
+            maximum: MAX_STRUCTURE_BYTES,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::fs;
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::fs::{self, File};
 
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
-    use crate::format::manifest::File;
+    use crate::format::manifest::File as ManifestFile;
     use crate::format::manifest::draft::Draft;
     use crate::pass::chunks::chunks;
+    use crate::pass::source::Source;
+
+    #[test]
+    fn a_file_that_is_cut_once_it_is_open_is_an_io_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.onnx");
+        let samples = onnxseal_testkit::samples::all();
+        let bytes = &samples.first().unwrap().model;
+        for left in [0, 1, bytes.len() / 2, bytes.len() - 1] {
+            fs::write(&path, bytes).unwrap();
+            let input = Input::open(&path.as_path().into()).unwrap();
+            let file = File::options().write(true).open(&path).unwrap();
+            file.set_len(left as u64).unwrap();
+            let read = Source::of(input).and_then(|source| source.structure().map(drop));
+            match read.unwrap_err() {
+                Error::Store(StoreError::Io { path: of, .. }) => assert_eq!(of, path),
+                error => panic!("{error:?}"),
+            }
+        }
+    }
 
     #[test]
     fn it_agrees_with_what_it_was_told_from_and_with_nothing_else() {
@@ -99,12 +155,12 @@ mod tests {
             .encode();
         fs::write(&path, &bytes).unwrap();
         let source = Source::open(&path.into()).unwrap();
+        let structure = source.structure().unwrap();
         let len = bytes.len() as u64;
-        let structure = Structure::of(&source, len).unwrap();
-        let model = structure.locate().unwrap();
+        let model = structure.locate(len).unwrap();
         let op_type = model.nodes[0].op_type;
         assert_eq!(op_type, "MatMul");
-        let model = File {
+        let model = ManifestFile {
             path: String::new(),
             bytes: len,
         };

@@ -30,7 +30,7 @@ fn sniff(bytes: &[u8]) -> bool {
 /// What is found where bytes are fetched, and the length of each fetch.
 fn sniff_fetching(bytes: &[u8]) -> (bool, Vec<usize>) {
     let (mut fetches, mut end) = (Vec::new(), 0);
-    let found = sniff_by(bytes.len() as u64, |part, offset| {
+    let found = sniff_by(bytes.len() as u64, true, |part, offset| {
         let start = offset as usize;
         assert!(start >= end && !part.is_empty());
         end = start + part.len();
@@ -158,7 +158,7 @@ fn little_is_fetched() {
     let mut weights = vec![0x12, 0xfc, 0xff, 0x3f];
     weights.resize(1 << 20, 1);
     assert_eq!(sniff_fetching(&weights), (false, vec![64 * KIB]));
-    let failed = sniff_by(100, |_, _| Err("no network"));
+    let failed = sniff_by(100, true, |_, _| Err("no network"));
     assert_eq!(failed, Err("no network"));
 }
 
