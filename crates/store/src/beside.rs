@@ -8,13 +8,17 @@ use std::io::Error as IoError;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileFault, io};
-use crate::location::{folder_of, or_here};
+use crate::location::folder_of;
 
 /// The most characters of a location in a message.
 const MAX_SHOWN_CHARS: usize = 100;
 
-/// Opens one external data file for reading, given its normalised location. Returns its canonical
-/// path too.
+/// Opens one external data file of the file `model` for reading, given its normalised location.
+/// Returns its canonical path too.
+///
+/// As in ONNX Runtime, the location is a path in the folder of `model`. If it leads through symbolic
+/// links, then to a file below that folder, or below the folder of the file that `model` itself
+/// leads to: caches keep both files elsewhere, under other names.
 ///
 /// The open file is the one at that path even if folders and links change meanwhile: on Unix every
 /// part of the path is opened in the folder before it, and none may have become a link. Does not
@@ -23,10 +27,9 @@ const MAX_SHOWN_CHARS: usize = 100;
 /// # Errors
 ///
 /// [`Error::Io`] if the file or the folder cannot be found; [`Error::External`] if the location is
-/// not normalised, leads out of the folder through symbolic links, or does not lead to a regular
-/// file.
-pub fn open(model_dir: &Path, location: &str) -> Result<(PathBuf, File), Error> {
-    let (folder, inner) = find(model_dir, location)?;
+/// not normalised, leads out of both folders, or does not lead to a regular file.
+pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
+    let (folder, inner) = find(model, location)?;
     let path = folder.join(&inner);
     let file = open_below(&folder, &inner).map_err(io("read", &path))?;
     let metadata = file.metadata().map_err(io("read", &path))?;
@@ -62,23 +65,29 @@ fn shown_location(location: &str) -> String {
     location.chars().take(MAX_SHOWN_CHARS).collect()
 }
 
-/// Returns the canonical paths of the model's folder, and of a location below it.
-fn find(model_dir: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
+/// Returns the canonical path of the folder that the file at a location may lie in, and its path
+/// below that folder.
+fn find(model: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
     let fault = |fault| Error::External {
         location: shown_location(location),
         fault,
     };
     check_normalised(location)?;
-    let folder = canonical(or_here(model_dir))?;
+    let folder = canonical(folder_of(model))?;
     let path = canonical(&folder.join(location))?;
-    let Ok(inner) = path.strip_prefix(&folder).map(Path::to_owned) else {
+    let below = |folder: &Path| {
+        let inner = path.strip_prefix(folder).ok()?;
+        Some((folder.to_owned(), inner.to_owned()))
+    };
+    let found = below(&folder).or_else(|| below(folder_of(&fs::canonicalize(model).ok()?)));
+    let Some(found) = found else {
         return Err(fault(FileFault::Outside(path)));
     };
     let metadata = fs::metadata(&path).map_err(io("read", &path))?;
     if !metadata.is_file() {
         return Err(fault(FileFault::NotRegular));
     }
-    Ok((folder, inner))
+    Ok(found)
 }
 
 /// Opens the file at the canonical path `inner` below the canonical path `folder`.

@@ -184,7 +184,8 @@ pub enum FileFault {
     /// It is a folder, a device, a pipe, ...
     #[error("expected a regular file")]
     NotRegular,
-    /// A symbolic link leads out of the model's folder.
+    /// A symbolic link leads out of the model's folder, and of the folder that the model's own path
+    /// leads to.
     #[error("expected a file below the model's folder, found {}", shown(.0))]
     Outside(PathBuf),
     /// It is the model file itself, or also the file of another location.

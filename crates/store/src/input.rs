@@ -140,13 +140,13 @@ impl Input {
     /// Opens the external data file that the model in this file calls `path`.
     ///
     /// # Errors
-    /// [`Error::External`] if `path` is not normalised, leads out of the model's folder or to the
-    /// model; [`Error::Io`].
+    /// [`Error::External`] if `path` is not normalised, leads out of the model's folder (see
+    /// [`beside::open`]) or to the model; [`Error::Io`].
     pub fn open_beside(&self, path: &str) -> Result<Input> {
         beside::check_normalised(path)?;
         match &self.backing {
             Backing::File { n_beside, .. } => {
-                let (path, file) = beside::open(folder_of(&self.path), path)?;
+                let (path, file) = beside::open(&self.path, path)?;
                 let mut input = Input::of(&path, file)?;
                 if let Backing::File { held, .. } = &mut input.backing
                     && n_beside.fetch_add(1, Ordering::Relaxed) >= limit::most_open()

@@ -6,8 +6,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use onnxseal_store::beside::open;
-use onnxseal_store::{Error, FileFault, Input};
+use onnxseal_store::{Error, FileFault, Input, beside};
 use tempfile::TempDir;
 
 fn folder_with(files: &[&str]) -> TempDir {
@@ -25,6 +24,11 @@ fn file_fault<T: std::fmt::Debug>(result: Result<T, Error>) -> FileFault {
         Err(Error::External { fault, .. }) => fault,
         other => panic!("{other:?}"),
     }
+}
+
+/// Opens a file of a model in `dir`.
+fn open(dir: &Path, location: &str) -> Result<(PathBuf, File), Error> {
+    beside::open(&dir.join("model.onnx"), location)
 }
 
 /// The path that is opened.
@@ -140,6 +144,61 @@ fn symbolic_links_must_stay_in_the_folder() {
     let link = outside.path().join("model_dir");
     symlink(dir.path(), &link).unwrap();
     assert!(resolve(&link, "w.bin").is_ok());
+}
+
+/// As the cache of Hugging Face has them: `snapshots/1/onnx` has links, `blobs` the files.
+#[cfg(unix)]
+#[test]
+fn a_model_that_is_a_link_has_the_folder_that_it_leads_to_as_well() {
+    use std::os::unix::fs::symlink;
+
+    let files = [
+        "blobs/m",
+        "blobs/w",
+        "blobs/below/w",
+        "other/w",
+        "w",
+        "snapshots/1/onnx/config",
+    ];
+    let dir = folder_with(&files);
+    let snapshot = dir.path().join("snapshots/1/onnx");
+    for (to, name) in [
+        ("blobs/m", "model.onnx"),
+        ("blobs/w", "w"),
+        ("blobs/below/w", "below"),
+    ] {
+        symlink(Path::new("../../..").join(to), snapshot.join(name)).unwrap();
+    }
+    for (to, name) in [
+        ("other/w", "out"),
+        ("w", "above"),
+        ("snapshots/1/onnx/w", "again"),
+    ] {
+        symlink(dir.path().join(to), snapshot.join(name)).unwrap();
+    }
+    let root = fs::canonicalize(dir.path()).unwrap();
+    for (location, file) in [
+        ("w", "blobs/w"),
+        ("below", "blobs/below/w"),
+        ("again", "blobs/w"),
+    ] {
+        assert_eq!(resolve(&snapshot, location).unwrap(), root.join(file));
+    }
+    for (location, file) in [("out", "other/w"), ("above", "w")] {
+        let fault = FileFault::Outside(root.join(file));
+        assert_eq!(file_fault(resolve(&snapshot, location)), fault);
+    }
+    // Names count in the folder of the path that was given, as in ONNX Runtime.
+    symlink("model.onnx", snapshot.join("second.onnx")).unwrap();
+    assert!(beside::open(&snapshot.join("second.onnx"), "w").is_ok());
+    symlink(snapshot.join("model.onnx"), dir.path().join("third.onnx")).unwrap();
+    let third = beside::open(&dir.path().join("third.onnx"), "below/w");
+    assert!(matches!(third, Err(Error::Io { .. })));
+    // A model that is no link has its own folder alone.
+    fs::remove_file(snapshot.join("model.onnx")).unwrap();
+    fs::write(snapshot.join("model.onnx"), "model").unwrap();
+    let fault = FileFault::Outside(root.join("blobs/w"));
+    assert_eq!(file_fault(resolve(&snapshot, "w")), fault);
 }
 
 #[cfg(unix)]
