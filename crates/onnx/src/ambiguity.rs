@@ -50,8 +50,7 @@ impl<'a> Model<'a> {
     /// - [`Fault::NameTwice`]: two values of one graph have one name. Among two initializers,
     ///   sparse initializers or Constant nodes, ONNX Runtime takes the first or the last, depending
     ///   on where their elements lie. An initializer may have the name of an input, as its default.
-    /// - [`Fault::ExternalKey`]: an external tensor that ONNX Runtime refuses, or for which it
-    ///   takes other, packed elements (`prepacked...`).
+    /// - [`Fault::ExternalKey`]: an external tensor that ONNX Runtime refuses.
     /// - [`Fault::PassedOverFile`]: `training_info`, or the default of a function's attribute,
     ///   keeps elements in a file that is not among [`Model::external_files`].
     pub fn check_unambiguous(&self) -> Result<(), Error> {

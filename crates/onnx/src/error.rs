@@ -183,7 +183,9 @@ pub enum Fault {
         key: &'static str,
     },
     /// ONNX Runtime does not accept this key of `external_data`.
-    #[error("expected keys location, offset, length or checksum, and a value, found {found:?}")]
+    #[error(
+        "expected keys location, offset, length, checksum or prepacked, and a value, found {found:?}"
+    )]
     ExternalKey {
         /// The key.
         found: String,

@@ -1,7 +1,9 @@
 //! External data: files beside the model with weights.
 //!
 //! `TensorProto.external_data` is pairs of strings: `location`, a path relative to the model's
-//! folder, and in bytes `offset` (0 if absent) and `length` (as shape and type say).
+//! folder, and in bytes `offset` (0 if absent) and `length` (as shape and type say, if absent or 0).
+//! Where ONNX Runtime saved weights as its kernels pack them, `prepacked_N` has a kernel's name and
+//! the places of packed copies in the same file: `NAME|OFFSET;LENGTH;CHECKSUM|...`.
 //!
 //! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
 
@@ -13,6 +15,9 @@ use crate::wire::Field;
 /// Marks an address in memory instead of a path, in models inside ONNX Runtime.
 const MEMORY_MARKER: &str = "_ORT_MEM_ADDR_";
 
+/// How the keys of packed copies begin.
+pub(crate) const PREPACKED: &str = "prepacked";
+
 /// The entries of `external_data` that say where the elements lie.
 #[derive(Default)]
 pub(crate) struct Entries<'a> {
@@ -20,6 +25,8 @@ pub(crate) struct Entries<'a> {
     pub(crate) location: Option<(&'a str, u64)>,
     pub(crate) offset: Option<u64>,
     pub(crate) length: Option<u64>,
+    /// Whether there are packed copies of the elements.
+    pub(crate) is_prepacked: bool,
     /// The first key that ONNX Runtime does not accept, and the offset of its entry.
     pub(crate) stray: Option<(&'a str, u64)>,
 }
@@ -33,6 +40,10 @@ impl<'a> Entries<'a> {
             "offset" => number("offset", value).and_then(|n| once(&mut self.offset, "offset", n)),
             "length" => number("length", value).and_then(|n| once(&mut self.length, "length", n)),
             "checksum" if !value.is_empty() => Ok(()),
+            _ if key.starts_with(PREPACKED) && names_copies(value) => {
+                self.is_prepacked = true;
+                Ok(())
+            }
             _ => {
                 self.stray.get_or_insert((key, field.offset));
                 Ok(())
@@ -40,6 +51,19 @@ impl<'a> Entries<'a> {
         };
         added.map_err(|fault| field.name(Error::malformed(field.offset, fault)))
     }
+}
+
+/// Returns whether a value names packed copies of a tensor as ONNX Runtime does.
+fn names_copies(value: &str) -> bool {
+    let is_copy = |copy: &str| {
+        let mut numbers = copy.split(';');
+        let mut next = |key| numbers.next().and_then(|text| number(key, text).ok());
+        let end = next("offset").zip(next("length"));
+        let is_whole = numbers.next().is_some() && numbers.next().is_none();
+        is_whole && end.is_some_and(|(start, len)| start.checked_add(len).is_some())
+    };
+    let copies = value.split_once('|');
+    copies.is_some_and(|(_, copies)| copies.split('|').all(is_copy))
 }
 
 fn once<T>(slot: &mut Option<T>, key: &'static str, value: T) -> Result<(), Fault> {

@@ -62,6 +62,7 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
             passed_over: Vec::new(),
             settings: Settings::default(),
             long_settings: Vec::new(),
+            prepacked: Vec::new(),
             stray_key: None,
             names: Names::default(),
         },

@@ -55,6 +55,9 @@ pub struct Model<'a> {
     /// Normalised `external_data` locations, `/`-separated, relative to the model's folder, each
     /// once, in order of first use.
     pub external_files: Vec<String>,
+    /// Offsets of the tensors, in file order, of which the external file has copies too, packed for
+    /// ONNX Runtime's kernels.
+    pub prepacked: Vec<u64>,
     /// Parts of the file that may hold weights and were not read, in file order:
     /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
     pub passed_over: Vec<PassedOver>,

@@ -163,7 +163,7 @@ impl<'a> Locator<'a, '_> {
         let expected = n_bytes(n, bits).map_err(at)?;
         let entries = &parts.external;
         let file = self.external_file(entries, parts.offset)?;
-        let len = entries.length.unwrap_or(expected);
+        let len = entries.length.filter(|len| *len > 0).unwrap_or(expected);
         if len != expected {
             let found = len;
             return Err(at(Fault::PayloadLength { expected, found }));
@@ -171,6 +171,9 @@ impl<'a> Locator<'a, '_> {
         let start = entries.offset.unwrap_or(0);
         if start.checked_add(len).is_none_or(|end| end > MAX_SIZE) {
             return Err(at(Fault::TensorTooLarge));
+        }
+        if entries.is_prepacked {
+            self.model.prepacked.push(parts.offset);
         }
         if self.model.stray_key.is_none()
             && let Some((key, offset)) = entries.stray

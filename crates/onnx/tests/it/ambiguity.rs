@@ -155,7 +155,11 @@ fn keys_that_onnx_runtime_does_not_take() {
         ("Location", "v.bin"),
         ("location\0", "v.bin"),
         ("basepath", "/"),
-        ("prepacked_w", "0;16;a"),
+        ("prepacked_0", "MatMul+1"),
+        ("prepacked_0", "MatMul+1|16;a;0"),
+        ("prepacked_0", "MatMul+1|16;16"),
+        ("prepacked_0", "MatMul+1|16;18446744073709551615;0"),
+        ("prepacked_0", ""),
         ("checksum", ""),
         ("", "x"),
     ] {
@@ -172,6 +176,10 @@ fn keys_that_onnx_runtime_does_not_take() {
     located(&with("checksum", "abc"))
         .check_unambiguous()
         .unwrap();
+    let bytes = with("prepacked_0", "MatMul+1|16;16;0|32;8;1");
+    let model = located(&bytes);
+    model.check_unambiguous().unwrap();
+    assert_eq!(model.prepacked, [model.tensors[0].offset]);
 }
 
 /// A function whose attribute has this default, and training that begins with such a graph.

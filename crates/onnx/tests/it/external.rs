@@ -2,6 +2,8 @@
 
 use onnxseal_onnx::Fault;
 use onnxseal_onnx::external::{check_extent, normalise};
+use onnxseal_onnx::model::{Payload, Span};
+use onnxseal_testkit::build::{GraphBuilder, external};
 use onnxseal_testkit::samples;
 
 use crate::support::{located, tensor};
@@ -74,4 +76,17 @@ fn tensors_must_lie_within_their_file() {
     let gemm = samples::gemm();
     let model = located(&gemm);
     assert!(check_extent(&model, &model.tensors[0], 0).is_ok());
+}
+
+/// As ONNX Runtime takes it, which writes such models.
+#[test]
+fn a_length_of_0_is_none() {
+    for length in [None, Some(0), Some(48)] {
+        let tensor = external("w", &[3, 4], "w.bin", Some(64), length);
+        let bytes = GraphBuilder::new("g").initializer(tensor).encode();
+        let Payload::Dense { span, .. } = located(&bytes).tensors[0].payload else {
+            panic!("{length:?}");
+        };
+        assert_eq!(span, Span { start: 64, len: 48 });
+    }
 }

@@ -270,11 +270,13 @@ fn payloads_of_the_wrong_length() {
             tensor_fault(&tensor),
             Fault::PayloadLength { expected, found }
         );
-        let tensor = external("w", &[4], "w.bin", None, Some(found));
-        assert_eq!(
-            tensor_fault(&tensor),
-            Fault::PayloadLength { expected, found }
-        );
+        if found > 0 {
+            let tensor = external("w", &[4], "w.bin", None, Some(found));
+            assert_eq!(
+                tensor_fault(&tensor),
+                Fault::PayloadLength { expected, found }
+            );
+        }
     }
     for n in [1, 3, 5] {
         let mut tensor = bare_tensor("w", DataType::Float, &[4]);
