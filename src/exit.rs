@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
 use onnxseal_batch::Error as BatchError;
-use onnxseal_core::{Error, ErrorKind, KeyError, OutputFault, StoreError, redact};
+use onnxseal_core::{Error, ErrorKind, FileFault, KeyError, OutputFault, StoreError, redact};
 
 use crate::text::{note, one_line, printable};
 
@@ -272,7 +272,15 @@ fn hint(error: &Error) -> Option<&'static str> {
         {
             INTERRUPTED
         }
-        Error::Model { .. } => return error.advice(),
+        Error::Model { .. } | Error::ExternalForeign { .. } => return error.advice(),
+        Error::External {
+            source:
+                StoreError::External {
+                    fault: FileFault::Outside(_),
+                    ..
+                },
+            ..
+        } => "copy the file to where the link is, such as by `cp -L`",
         Error::AlreadyProtected { .. } => {
             "`onnxseal inspect` shows how; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it again"
         }
@@ -286,7 +294,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
         }
         Error::ExternalName { .. } => {
-            "open it in memory, as a session does, or change it in place with `onnxseal rekey` without --output; its maker can rename the file"
+            "rename the file, and change its `location` in the model: docs/COMMAND.md, External data, has the lines of Python; a protected model opens in memory as it is, as a session does it"
         }
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",

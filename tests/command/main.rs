@@ -10,6 +10,8 @@ mod cli;
 #[cfg(unix)]
 mod descriptors;
 #[cfg(unix)]
+mod external;
+#[cfg(unix)]
 mod faults;
 #[cfg(unix)]
 mod hostile;

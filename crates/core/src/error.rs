@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use onnxseal_onnx::foreign;
+use onnxseal_onnx::{Foreign, foreign};
 use onnxseal_store::{Error as StoreError, ErrorKind, Location, shown};
 
 /// The result of this crate's calls.
@@ -219,6 +219,14 @@ pub enum Error {
         /// Which file, and why.
         source: StoreError,
     },
+    /// A file of another kind lies where external data should be.
+    #[error("{} is {}, not external data of a model", shown(path), kind.what)]
+    ExternalForeign {
+        /// The file.
+        path: PathBuf,
+        /// Its kind.
+        kind: &'static Foreign,
+    },
     /// A call that replaces the model's end was interrupted. Completing it needs an identity that
     /// opens the model.
     #[error(
@@ -373,7 +381,9 @@ impl Error {
                 source: onnxseal_onnx::Error::Memory { .. },
                 ..
             } => ErrorKind::Internal,
-            Error::Model { .. } | Error::Metadata { .. } => ErrorKind::Malformed,
+            Error::Model { .. } | Error::Metadata { .. } | Error::ExternalForeign { .. } => {
+                ErrorKind::Malformed
+            }
             Error::Length { .. }
             | Error::Manifest { .. }
             | Error::Chunk { .. }
@@ -437,13 +447,21 @@ fn few(texts: &[String]) -> String {
 }
 
 impl Error {
-    /// Returns what to do about a file of a known kind that is not an ONNX model.
+    /// Returns what to do about a file of a known kind that is not an ONNX model, or about a location
+    /// of external data that no program should follow.
     pub fn advice(&self) -> Option<&'static str> {
+        use onnxseal_onnx::{Error as ModelError, Fault};
+        const MEND: &str = "put the file below the model's folder, and its path from there, with /, into the model: docs/COMMAND.md, External data, has the lines of Python";
         match self {
-            Error::Model {
-                source: onnxseal_onnx::Error::Foreign { kind },
-                ..
-            } => kind.advice,
+            Error::Model { source, .. } => match source {
+                ModelError::Foreign { kind } => kind.advice,
+                ModelError::Malformed {
+                    fault: Fault::Location { .. },
+                    ..
+                } => Some(MEND),
+                _ => None,
+            },
+            Error::ExternalForeign { kind, .. } => kind.advice,
             _ => None,
         }
     }

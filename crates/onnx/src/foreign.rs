@@ -10,6 +10,13 @@ pub struct Foreign {
     is: fn(&[u8]) -> bool,
 }
 
+impl Foreign {
+    /// Returns whether such a file stands for another one that was not fetched.
+    pub fn is_pointer(&self) -> bool {
+        self.advice == Some(FETCH)
+    }
+}
+
 impl PartialEq for Foreign {
     fn eq(&self, other: &Foreign) -> bool {
         self.what == other.what

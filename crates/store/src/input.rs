@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -159,7 +160,10 @@ impl Input {
                 beside, permitted, ..
             } => {
                 let name = folder_of(&self.path).join(path);
-                let absent = || io("open", &name)(std::io::ErrorKind::NotFound.into());
+                let absent = || {
+                    let text = "the model is in memory and has no folder: give this file's bytes with it, or the path of the model";
+                    io("open", &name)(std::io::Error::new(ErrorKind::NotFound, text))
+                };
                 let bytes = beside.get(path).ok_or_else(absent)?.clone();
                 Ok(Input {
                     path: name,

@@ -211,7 +211,7 @@ impl Prepared {
         };
         drop(model);
         // `unprotect` will write the original's names: check them before they are replaced.
-        check_names(&Location::File(path.clone()), &files)?;
+        check_names(&path, &files)?;
         // Plan the edited model, whose offsets differ.
         let Renamed { source, original } = rename(source, &mut files, names)?;
         let model = source.locate(source.input.len)?;

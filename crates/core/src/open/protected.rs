@@ -15,7 +15,7 @@ use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::signature::{Access, Demand, Leaves};
-use crate::pass::source::Source;
+use crate::pass::source::{Source, check_fetched};
 use crate::pass::tiers::Targets;
 
 /// A protected model whose metadata is well-formed.
@@ -181,6 +181,7 @@ impl Protected {
         for file in self.manifest().files.iter().skip(1) {
             let input = self.source.input.open_beside(&file.path);
             let input = input.map_err(external_error(&self.source.input.path))?;
+            check_fetched(&input)?;
             if input.len != file.bytes {
                 let (expected, found) = (file.bytes, input.len);
                 return Err(Error::Length {

@@ -1,6 +1,7 @@
 //! Writes all files of a model together.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use onnxseal_onnx::external;
 use onnxseal_store::{
@@ -65,7 +66,9 @@ impl<'h> Outputs<'h> {
             keep_paths: _,
             hook,
         } = publication;
-        check_names(&location, files)?;
+        let mut inputs = inputs.peekable();
+        let model = inputs.peek().map(|model| &*model.path);
+        check_names(model.unwrap_or(Path::new("")), files)?;
         let places = places(located(&location, files), inputs)?;
         // A hook keeps a record of files.
         if places.len() > 1 || hook.is_some() {
@@ -101,7 +104,7 @@ impl<'h> Outputs<'h> {
         let model = inputs.peek().copied();
         let model = model.ok_or(Error::Internal("a model without a file"))?;
         let location = model.path.clone().into();
-        check_names(&location, files)?;
+        check_names(&model.path, files)?;
         let external = places(located(&location, files).skip(1), inputs)?;
         let mut options = OutputOptions::default();
         options.replace = true;
@@ -304,13 +307,13 @@ fn folder_among(file: &Location, all: &HashSet<Location>) -> Option<Location> {
 ///
 /// # Errors
 /// [`Error::ExternalName`].
-pub(crate) fn check_names(model: &Location, files: &[File]) -> Result<()> {
+pub(crate) fn check_names(model: &Path, files: &[File]) -> Result<()> {
     let external = files.iter().skip(1);
     external
         .map(|file| external::check_plain(&file.path))
         .try_for_each(|checked| checked)
         .map_err(|source| Error::ExternalName {
-            path: model.to_name(),
+            path: model.to_owned(),
             source,
         })
 }

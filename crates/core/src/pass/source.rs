@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use onnxseal_onnx::model::{Payload, Span};
-use onnxseal_onnx::{Model, external, skim, skim_fields, skim_near};
+use onnxseal_onnx::{Model, external, foreign, skim, skim_fields, skim_near};
 use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result, external as external_error, model as model_error};
@@ -80,6 +80,7 @@ impl Source {
     pub(crate) fn open_external(&self, model: &Model<'_>) -> Result<Vec<Input>> {
         let inputs = self.input.open_all_beside(&model.external_files);
         let inputs = inputs.map_err(external_error(&self.input.path))?;
+        inputs.iter().try_for_each(check_fetched)?;
         for tensor in &model.tensors {
             if let Payload::Dense { file, .. } = tensor.payload
                 && let Some(index) = (file.0 as usize).checked_sub(1)
@@ -93,5 +94,21 @@ impl Source {
 
     fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
         model_error(&self.input.path, self.bytes(), source)
+    }
+}
+
+/// Fails if `input`, external data, stands for a file that was not fetched.
+pub(crate) fn check_fetched(input: &Input) -> Result<()> {
+    const MAX_POINTER_BYTES: u64 = 1024;
+    if input.len > MAX_POINTER_BYTES {
+        return Ok(());
+    }
+    let pointer = input.read_all()?;
+    match foreign(&pointer).filter(|kind| kind.is_pointer()) {
+        Some(kind) => Err(Error::ExternalForeign {
+            path: input.path.clone(),
+            kind,
+        }),
+        None => Ok(()),
     }
 }
