@@ -21,6 +21,7 @@ mod identity_command;
 mod inject;
 #[cfg(all(unix, feature = "inputs"))]
 mod inputs;
+mod key_files;
 #[cfg(unix)]
 mod keys;
 #[path = "../lab/mod.rs"]

@@ -35,8 +35,29 @@ pub fn read_secret(mut file: impl Read, limit: usize) -> io::Result<Zeroizing<Ve
     Ok(bytes)
 }
 
-/// Reads a whole file of at most `limit` bytes, the limit called `what` in errors. `name` is for
-/// errors too.
+/// Turns text that is UTF-16, or begins with a byte order mark, as editors and PowerShell on Windows
+/// write it, into UTF-8. Returns all else as it is.
+pub(crate) fn to_utf8(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    let (unit, rest): (fn([u8; 2]) -> u16, _) = match bytes.as_slice() {
+        [0xef, 0xbb, 0xbf, rest @ ..] => return Zeroizing::new(rest.to_vec()),
+        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
+        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
+        _ => return bytes,
+    };
+    let (units, _) = rest.as_chunks();
+    // A unit takes at most 3 bytes. A string that grows leaves secrets behind.
+    let mut text = Zeroizing::new(String::with_capacity(3 * units.len()));
+    for read in char::decode_utf16(units.iter().map(|bytes| unit(*bytes))) {
+        match read {
+            Ok(c) => text.push(c),
+            Err(_) => return bytes,
+        }
+    }
+    Zeroizing::new(std::mem::take(&mut *text).into_bytes())
+}
+
+/// Reads a whole file of at most `limit` bytes, the limit called `what` in errors, as UTF-8 if it is
+/// text. `name` is for errors too.
 pub(crate) fn read_limited(
     file: impl Read,
     name: &str,
@@ -50,7 +71,7 @@ pub(crate) fn read_limited(
     if bytes.len() > limit {
         Err(Error::LimitExceeded { what, limit })
     } else {
-        Ok(bytes)
+        Ok(to_utf8(bytes))
     }
 }
 
@@ -88,5 +109,25 @@ mod tests {
             *read_limited(&all[..8], "key", 8, "length").unwrap(),
             all[..8]
         );
+    }
+
+    #[test]
+    fn text_of_windows_becomes_utf_8() {
+        let read = |bytes: &[u8]| read_limited(bytes, "key", 99, "length").unwrap().to_vec();
+        let text = "kä\u{10ffff}y\r\n";
+        let units = || text.encode_utf16();
+        let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = units().flat_map(u16::to_be_bytes).collect();
+        for (mark, bytes) in [
+            (&[0xff, 0xfe][..], &little[..]),
+            (&[0xfe, 0xff], &big),
+            (&[0xef, 0xbb, 0xbf], text.as_bytes()),
+            (&[], text.as_bytes()),
+        ] {
+            assert_eq!(read(&[mark, bytes].concat()), text.as_bytes());
+        }
+        // Half a pair.
+        let bytes = [0xff, 0xfe, 0, 0xd8];
+        assert_eq!(read(&bytes), bytes);
     }
 }

@@ -206,6 +206,9 @@ impl Splice {
     }
 }
 
+/// The end of a journal's name.
+const END: &str = ".onnxseal-journal";
+
 /// Returns whether a change of the file at `path` was interrupted: the file may be torn until the
 /// call is repeated.
 pub fn is_interrupted(path: &Path) -> bool {
@@ -217,9 +220,15 @@ pub fn is_interrupted(path: &Path) -> bool {
 }
 
 fn journal_of(path: &Path) -> PathBuf {
+    const MAX_NAME_BYTES: usize = 255;
+    let of = path.file_name().unwrap_or_default();
     let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".onnxseal-journal");
+    name.push(of);
+    name.push(END);
+    if name.len() > MAX_NAME_BYTES {
+        let hash = blake3::hash(of.as_encoded_bytes());
+        name = format!(".{}{END}", hash.to_hex()).into();
+    }
     folder_of(path).join(name)
 }
 

@@ -8,6 +8,7 @@ use age::secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::limited::to_utf8;
 
 /// The longest passphrase that is read, in bytes.
 pub const MAX_PASSPHRASE_BYTES: usize = 1024;
@@ -99,6 +100,9 @@ impl Passphrase {
                 _ if *byte == [b'\n'] => break,
                 _ => line.extend_from_slice(byte.as_slice()),
             }
+        }
+        if line.len() <= MAX_PASSPHRASE_BYTES {
+            line = to_utf8(line);
         }
         let text = str::from_utf8(&line).map_err(|_| Error::InvalidPassphrase {
             name: name.to_owned(),

@@ -21,6 +21,10 @@ pub const MAX_BCRYPT_ROUNDS: u32 = 4096;
 const BEGIN_OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END_OPENSSH: &str = "-----END OPENSSH PRIVATE KEY-----";
 const BEGIN_RSA: &str = "-----BEGIN RSA PRIVATE KEY-----";
+const BEGIN_PKCS8: [&str; 2] = [
+    "-----BEGIN PRIVATE KEY-----",
+    "-----BEGIN ENCRYPTED PRIVATE KEY-----",
+];
 
 /// Refuses a private key whose passphrase would take too long to try.
 pub(crate) fn check_rounds(key: &PrivateKey) -> Result<(), Error> {
@@ -103,6 +107,10 @@ pub(super) fn identity(
             )),
             _ => Err(malformed("it is no intact RSA private key")),
         };
+    }
+    if BEGIN_PKCS8.iter().any(|begin| text.starts_with(begin)) {
+        let reason = "it is a key in PKCS#8: `ssh-keygen -p -f FILE` turns it into one of OpenSSH";
+        return Err(malformed(reason));
     }
     let body = text
         .strip_prefix(BEGIN_OPENSSH)
