@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use clap::ArgMatches;
-use onnxseal_core::{Location, Reads, is_same_file, is_standard_output};
+use onnxseal_core::{IdentityCommand, Location, Reads, is_same_file, is_standard_output};
 
 use crate::cli::Out;
 use crate::exit::Usage;
@@ -46,6 +46,14 @@ pub fn remember(matches: &ArgMatches) {
         if let Ok(Some(outputs)) = matches.try_get_many::<Out<Location>>(id) {
             let outputs = outputs.map(|output| of_model(output, matches));
             named.outputs.extend(outputs);
+        }
+        if let ("identity_commands", Ok(Some(lines))) = (id, matches.try_get_many::<String>(id)) {
+            // What cannot be parsed is refused when it is used.
+            let commands = lines.filter_map(|line| IdentityCommand::parse(line).ok());
+            named
+                .reads
+                .files
+                .extend(commands.flat_map(|command| command.files()));
         }
         if let (true, Ok(Some(n))) = (id.ends_with("_fd"), matches.try_get_one::<u32>(id)) {
             named.reads.files.push(keys::path_of_descriptor(*n));

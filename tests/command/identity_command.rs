@@ -69,6 +69,56 @@ fn a_command_prints_the_identity() {
     assert_eq!(output.unwrap().status.code(), Some(5));
 }
 
+/// Programs inherit what is ignored, and the system then forgets how children ended.
+#[test]
+fn a_command_ends_where_the_signal_of_its_end_is_ignored() {
+    let lab = Lab::new();
+    lab.protected();
+    let script = r#"trap "" CHLD; exec "$0" -q verify sealed.onnx --identity-command "$@""#;
+    for (line, code) in [("cat id.txt", 0), ("sh -c 'cat id.txt; exit 3'", 7)] {
+        let output = lab.shell(script).arg(line).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{err}");
+    }
+    if !Path::new("/dev/shm").is_dir() {
+        return;
+    }
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let script = r#"trap "" CHLD; exec timeout 60 "$0" -q run -i id.txt --into "$1" --allow-swap sealed.onnx -- sh -c 'exit 42'"#;
+    let output = lab.shell(script).arg(folder.path()).output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(42), "{err}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn no_output_takes_the_place_of_a_file_that_a_command_reads() {
+    let lab = Lab::new();
+    lab.protected();
+    fs::copy(lab.path("id.txt"), lab.path("key with space")).unwrap();
+    for (line, file) in [
+        ("cat id.txt", "id.txt"),
+        ("cat 'key with space'", "key with space"),
+        ("sh -c 'cat <id.txt | cat'", "id.txt"),
+        ("sed -e s,a,a, ./id.txt", "id.txt"),
+        ("dd status=none if=id.txt", "id.txt"),
+    ] {
+        let before = fs::read(lab.path(file)).unwrap();
+        let args = [
+            "-q",
+            "unprotect",
+            "sealed.onnx",
+            "-f",
+            "--identity-command",
+            line,
+        ];
+        let (_, err) = lab.expect(2, &[&args[..], &["-o", file]].concat());
+        assert!(err.contains("which is read"), "{line}: {err}");
+        assert_eq!(fs::read(lab.path(file)).unwrap(), before);
+        lab.expect(0, &[&args[..], &["-o", "back.onnx"]].concat());
+    }
+}
+
 #[test]
 fn a_command_has_standard_error_and_no_standard_input() {
     let lab = Lab::new();

@@ -394,10 +394,13 @@ fn read_named_by_environment() -> Result<Option<core::Identities>> {
 
 impl NamesFiles for IdentityArgs {
     fn add_to(&self, files: &mut Vec<PathBuf>) {
-        files.extend(self.0.iter().filter_map(|arg| match arg {
-            IdentityArg::File(path) => Some(path.clone()),
-            _ => None,
-        }));
+        for arg in &self.0 {
+            match arg {
+                IdentityArg::File(path) => files.push(path.clone()),
+                IdentityArg::Command(one) => files.extend(one.get().command.files()),
+                IdentityArg::Text(_) | IdentityArg::Passphrase(_) => {}
+            }
+        }
     }
 }
 

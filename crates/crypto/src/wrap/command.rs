@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -59,6 +60,18 @@ impl IdentityCommand {
     /// Returns the program's name or path.
     pub fn program(&self) -> &OsStr {
         &self.program
+    }
+
+    /// Returns the existing files that its words name, whole or in part, as in `--key=id.txt` and
+    /// `sh -c 'cat id.txt | unpack'`. It may read them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        let names = words.flat_map(|word| {
+            let text = word.to_str().unwrap_or_default();
+            let parts = text.split(|c: char| c.is_whitespace() || "=<>|&;()'\"@".contains(c));
+            parts.map(PathBuf::from).chain([PathBuf::from(word)])
+        });
+        names.filter(|name| name.is_file()).collect()
     }
 
     /// Runs the command, and reads what it prints as [`Identities::read_with`] reads a file. No
