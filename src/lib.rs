@@ -37,6 +37,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     // Some exporters write one external data file a tensor.
     onnxseal_core::raise_file_limit();
+    stop::heed_children();
     let args: Vec<OsString> = args.into_iter().collect();
     let mut command = cli::Cli::command();
     let parsed = command.try_get_matches_from_mut(&args);

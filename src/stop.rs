@@ -12,6 +12,17 @@ pub struct Stop {
     is_first: bool,
 }
 
+/// Makes the system keep how programs ended that this process has started, and send `SIGCHLD`, even
+/// if this process was itself started to ignore that.
+pub fn heed_children() {
+    #[cfg(unix)]
+    {
+        static HEARD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+        // Any handler does. Without one the system says less.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, &HEARD);
+    }
+}
+
 /// The signals that the handlers of this process have received.
 #[cfg(unix)]
 struct Heard {

@@ -126,9 +126,13 @@ impl IdentityCommand {
             let said = format!("it prints more than {MAX_KEY_FILE_BYTES} bytes, the limit");
             return Err(failed(io::Error::other(said)));
         }
-        let status = wait.end(&mut running).map_err(failed)?;
-        if !status.success() {
-            return Err(failed(io::Error::other(format!("it failed: {status}"))));
+        match wait.end(&mut running).map_err(failed)? {
+            Some(status) if !status.success() => {
+                Err(failed(io::Error::other(format!("it failed: {status}"))))?;
+            }
+            None if text.is_empty() => Err(failed(lost()))?,
+            // What it printed tells.
+            Some(_) | None => {}
         }
         Identities::read_with(text.as_slice(), &name, prompt)
     }
@@ -153,11 +157,16 @@ impl Wait<'_> {
         }
     }
 
-    /// Waits for the end of the command.
-    fn end(&self, running: &mut Running) -> io::Result<ExitStatus> {
+    /// Waits for the end of the command. Returns `None` if nobody can tell how it ended: another
+    /// part of the program has waited for it, or the system did because the process ignores
+    /// `SIGCHLD`.
+    fn end(&self, running: &mut Running) -> io::Result<Option<ExitStatus>> {
         loop {
-            if let Some(status) = running.try_wait()? {
-                return Ok(status);
+            match running.try_wait() {
+                Ok(None) => {}
+                #[cfg(unix)]
+                Err(error) if error.raw_os_error() == Some(nix::libc::ECHILD) => return Ok(None),
+                ended => return ended,
             }
             self.check()?;
             std::thread::sleep(STEP);
@@ -192,7 +201,7 @@ struct Running {
 impl Running {
     fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait();
-        // On an error another part of the program has waited for it, or the system did.
+        // On an error somebody else has waited for it.
         self.has_ended = !matches!(status, Ok(None));
         status
     }
