@@ -191,6 +191,57 @@ fn a_kill_at_a_call_leaves_an_output_whole_or_absent() {
     assert!(kills > 4, "{kills}");
 }
 
+/// While it has a hidden name, with which a kill leaves it behind.
+#[test]
+fn what_a_kill_leaves_of_plaintext_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = lab_with_external_data();
+    if !can_inject(&lab) {
+        return;
+    }
+    let args = [
+        "-q",
+        "protect",
+        "single.onnx",
+        "-o",
+        "one.onnx",
+        "-r",
+        &lab.recipient,
+    ];
+    lab.expect(0, &args);
+    let args = [
+        "-q",
+        "unprotect",
+        "one.onnx",
+        "-o",
+        "there/x",
+        "-f",
+        "-i",
+        "id.txt",
+    ];
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut hidden = 0;
+    for calls in CALLS {
+        for nth in 1..=TIMES {
+            fs::create_dir(lab.path("there")).unwrap();
+            fs::write(lab.path("there/x"), "old").unwrap();
+            inject(&lab, calls, "signal=KILL", nth, &args).unwrap();
+            for path in lab::files(&lab.path("there")) {
+                if !path.ends_with("there/x") {
+                    assert_eq!(mode(&path), 0o600, "{calls} {nth}");
+                    hidden += 1;
+                }
+            }
+            // The next command to write there removes it.
+            lab.expect(0, &args);
+            assert_eq!(lab::files(&lab.path("there")), [lab.path("there/x")]);
+            assert_eq!(mode(&lab.path("there/x")), mode(&lab.path("one.onnx")));
+            fs::remove_dir_all(lab.path("there")).unwrap();
+        }
+    }
+    assert!(hidden > 0);
+}
+
 #[test]
 fn a_batch_that_is_killed_at_any_step_is_resumed() {
     let lab = lab_with_external_data();

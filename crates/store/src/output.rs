@@ -61,6 +61,14 @@ impl Flush {
     pub fn waits_to_replace(self) -> bool {
         self != Flush::Later
     }
+
+    fn waits_for(self, named: Named) -> bool {
+        match self {
+            Flush::ToDisk => true,
+            Flush::Replacing => named == Named::InPlaceOfAnother,
+            Flush::Later => false,
+        }
+    }
 }
 
 impl Default for OutputOptions {
@@ -102,7 +110,7 @@ pub enum Published {
 /// while it replaces another file, the complete file briefly has a hidden name before it is
 /// renamed. If the system or the file system lacks unnamed files, it is a hidden file beside the
 /// output, removed on failure or, if the process is killed, by the next process that writes there
-/// (see [`draft`]). Until it is published, only its owner may read it. Then it gets the permissions
+/// (see [`draft`]). Until it has its own name, only its owner may read it. Then it gets the permissions
 /// of its input, as far as the process's umask allows them for a new file in that folder, and never
 /// the bits setuid, setgid and sticky.
 #[derive(Debug)]
@@ -325,23 +333,19 @@ impl NewFile {
             // The path may lead to something else by now.
             check_file(&place.path, true)?;
         }
-        let permitted = permissions(permitted, draft.file(), allowed)
-            .and_then(|permissions| draft.file().set_permissions(permissions));
+        let permitted = permissions(permitted, draft.file(), allowed);
         // The folder was closed, since a model may have thousands of files.
         let folder = place.folder()?;
         let to = place.within(&folder);
-        let published = permitted.and_then(|()| draft.publish(folder.path(), &to, options));
+        let published = permitted
+            .and_then(|permissions| draft.publish(folder.path(), &to, permissions, options));
         let named = published.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::OutputExists {
                 path: place.path.clone(),
             },
             _ => io_error("create", &place.path)(error),
         })?;
-        let sync = match options.flush {
-            Flush::ToDisk => true,
-            Flush::Replacing => named == Named::InPlaceOfAnother,
-            Flush::Later => false,
-        };
+        let sync = options.flush.waits_for(named);
         if sync {
             folder.sync();
         }
@@ -370,6 +374,8 @@ impl Draft {
         // Learn all permissions of a new file here, then restrict it to its owner before it has
         // bytes.
         match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
+            // Without `/proc` it could not get its name.
+            Ok(file) if fs::symlink_metadata(unnamed(&file)).is_err() => Draft::named(folder),
             Ok(file) => {
                 let file = File::from(file);
                 let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
@@ -400,26 +406,48 @@ impl Draft {
         }
     }
 
-    /// Gives the file the name `to` in `folder`.
-    fn publish(self, folder: &Path, to: &Path, options: OutputOptions) -> io::Result<Named> {
+    /// Gives the file the name `to` in `folder`, and its permissions. As long as it has a hidden
+    /// name, with which a killed process leaves it behind, only its owner may read it.
+    fn publish(
+        self,
+        folder: &Path,
+        to: &Path,
+        permissions: Permissions,
+        options: OutputOptions,
+    ) -> io::Result<Named> {
         // Sync before the new file replaces the old one.
         let prepare = |file: &File| match options.flush {
             Flush::Replacing => file.sync_all(),
             // Synced already, or told not to wait.
             Flush::ToDisk | Flush::Later => Ok(()),
         };
+        // It has replaced another file by then. If that fails, its owner alone may read it.
+        let permit = |file: &File, named: Named| {
+            let permitted = file.set_permissions(permissions.clone());
+            if permitted.is_ok() && options.flush.waits_for(named) {
+                let _ = file.sync_all();
+            }
+            Ok(named)
+        };
         match self {
             #[cfg(target_os = "linux")]
-            Draft::Unnamed(file) => match link(&file, to) {
-                Err(error) if options.replace && error.kind() == io::ErrorKind::AlreadyExists => {
-                    prepare(&file)?;
-                    // Linking cannot replace a name; only renaming can.
-                    let between = draft::builder().make_in(folder, |to| link(&file, to))?;
-                    between.persist(to).map_err(|error| error.error)?;
-                    Ok(Named::InPlaceOfAnother)
+            Draft::Unnamed(file) => {
+                let own = file.metadata()?.permissions();
+                file.set_permissions(permissions.clone())?;
+                match link(&file, to) {
+                    Err(error)
+                        if options.replace && error.kind() == io::ErrorKind::AlreadyExists =>
+                    {
+                        file.set_permissions(own)?;
+                        prepare(&file)?;
+                        // Linking cannot replace a name; only renaming can.
+                        let between = draft::builder().make_in(folder, |to| link(&file, to))?;
+                        between.persist(to).map_err(|error| error.error)?;
+                        permit(&file, Named::InPlaceOfAnother)
+                    }
+                    linked => linked.map(|()| Named::New),
                 }
-                linked => linked.map(|()| Named::New),
-            },
+            }
             // Some file systems can rename over a name, but lack a rename that refuses to.
             Draft::Named(file, _folder) if options.replace => {
                 let named = if fs::symlink_metadata(to).is_ok() {
@@ -430,12 +458,11 @@ impl Draft {
                 if named == Named::InPlaceOfAnother {
                     prepare(file.as_file())?;
                 }
-                file.persist(to).map_err(|error| error.error)?;
-                Ok(named)
+                permit(&file.persist(to).map_err(|error| error.error)?, named)
             }
             Draft::Named(file, _) => {
-                file.persist_noclobber(to).map_err(|error| error.error)?;
-                Ok(Named::New)
+                let named = file.persist_noclobber(to).map_err(|error| error.error)?;
+                permit(&named, Named::New)
             }
         }
     }
@@ -462,11 +489,20 @@ impl Draft {
 /// Names an unnamed file.
 #[cfg(target_os = "linux")]
 fn link(file: &File, to: &Path) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-
     use rustix::fs::{AtFlags, CWD, linkat};
-    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    Ok(linkat(CWD, &unnamed, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
+    Ok(linkat(
+        CWD,
+        unnamed(file),
+        CWD,
+        to,
+        AtFlags::SYMLINK_FOLLOW,
+    )?)
+}
+
+/// Returns the path of an unnamed file, by which it is named.
+#[cfg(target_os = "linux")]
+fn unnamed(file: &impl std::os::fd::AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Writes all of `bytes` at `offset`, without using the file's position.
@@ -534,7 +570,8 @@ mod tests {
         };
         let (draft, _) = Draft::named(there.folder().unwrap()).unwrap();
         draft.file().write_all(b"new").unwrap();
-        draft.publish(folder, &folder.join(name), options)
+        let permissions = fs::metadata(folder)?.permissions();
+        draft.publish(folder, &folder.join(name), permissions, options)
     }
 
     #[test]
