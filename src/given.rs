@@ -1,7 +1,7 @@
 //! Opened copies of models in a folder that is in memory already, and the process that removes them
 //! again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -160,7 +160,7 @@ impl Given {
         &self,
         folder: &Path,
         opened: &BTreeMap<PathBuf, PathBuf>,
-        secrets: &[PathBuf],
+        secrets: &BTreeSet<PathBuf>,
     ) -> Result<()> {
         let copy = Copy {
             folder,
@@ -245,7 +245,7 @@ pub fn end_with(watcher: i32) -> Result<()> {
 struct Copy<'a> {
     folder: &'a Path,
     opened: &'a BTreeMap<PathBuf, PathBuf>,
-    secrets: &'a [PathBuf],
+    secrets: &'a BTreeSet<PathBuf>,
 }
 
 impl Copy<'_> {

@@ -1,7 +1,7 @@
 //! Memory that this process alone sees, with those that it starts: a mount namespace of its own,
 //! files in memory, and what appears where in the place of what lies there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{User, initgroups};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use onnxseal_core::is_same_file;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, openat, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
@@ -190,11 +191,19 @@ impl Memory {
         Ok(folder)
     }
 
-    /// Lets `file` appear empty.
+    /// Lets `file` appear empty, at its canonical path and wherever else its file system is mounted.
+    /// Nobody can write to what appears.
     pub fn cover(&self, file: &Path) -> io::Result<()> {
         let empty = self.at.join("empty");
-        drop(File::create(&empty)?);
-        Ok(mount_bind(&empty, by_descriptor(&open_canonical(file)?))?)
+        if !empty.exists() {
+            drop(File::create(&empty)?);
+            mount_bind(&empty, &empty)?;
+            mount_remount(&empty, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "")?;
+        }
+        for path in paths_of(file)? {
+            mount_bind(&empty, by_descriptor(&open_canonical(&path)?))?;
+        }
+        Ok(())
     }
 
     /// Lets the `opened` files appear in the place of those that are its keys: files below one of
@@ -282,6 +291,62 @@ impl Memory {
     pub fn detach(self) -> io::Result<()> {
         Ok(unmount(&self.at, UnmountFlags::DETACH)?)
     }
+}
+
+/// All paths of the file at a canonical path: a file system may be mounted several times, in parts
+/// too.
+fn paths_of(file: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let own = statx(CWD, file, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    let own = own.stx_mnt_id.to_string();
+    let mounts = fs::read("/proc/self/mountinfo")?;
+    let mounts = String::from_utf8_lossy(&mounts);
+    // ID PARENT MAJOR:MINOR ROOT PATH ...
+    let mounts = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let mounts = mounts.filter_map(|words| match words[..] {
+        [id, _, device, root, path, ..] => Some((
+            id.to_owned(),
+            device.to_owned(),
+            unescaped(root),
+            unescaped(path),
+        )),
+        _ => None,
+    });
+    let mounts: Vec<_> = mounts.collect();
+    let mut paths = BTreeSet::from([file.to_owned()]);
+    if let Some((_, own_device, root, path)) = mounts.iter().find(|(id, ..)| *id == own)
+        && let Ok(below) = file.strip_prefix(path)
+    {
+        let within = joined(root, below);
+        for (_, device, root, path) in &mounts {
+            if let Ok(below) = within.strip_prefix(root)
+                && device == own_device
+            {
+                paths.insert(joined(path, below));
+            }
+        }
+    }
+    // Another mount may cover a path.
+    paths.retain(|path| is_same_file(path, file));
+    Ok(paths)
+}
+
+/// Joins paths; `below` is empty where a file is mounted by itself.
+fn joined(path: &Path, below: &Path) -> PathBuf {
+    path.iter().chain(below).collect()
+}
+
+/// Reads a path of mountinfo, in which white space and backslashes are octal numbers.
+fn unescaped(text: &str) -> PathBuf {
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(3).unwrap_or((part, ""));
+        bytes.extend(u8::from_str_radix(digits, 8).ok());
+        bytes.extend(rest.as_bytes());
+    }
+    OsStr::from_bytes(&bytes).into()
 }
 
 /// Whether one of `opened` lies below `folder`.

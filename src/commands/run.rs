@@ -245,7 +245,7 @@ impl Job<'_> {
     }
 
     /// The files that identities and passphrases are read from.
-    fn secrets(&self) -> Vec<PathBuf> {
+    fn secrets(&self) -> BTreeSet<PathBuf> {
         let files = self.args.opening.identities.files().into_iter();
         // A descriptor leads to its file, if it is one.
         let real = files.filter_map(|file| fs::canonicalize(file).ok());
