@@ -241,6 +241,12 @@ pub fn end_with(watcher: i32) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is a link at `path` that leads nowhere.
+pub fn is_dangling(path: &Path) -> bool {
+    path.is_symlink()
+        && fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// A folder that is copied.
 struct Copy<'a> {
     folder: &'a Path,
@@ -267,6 +273,10 @@ impl Copy<'_> {
             let name = entry.with_context(context)?.file_name();
             let (from, to) = (from.join(&name), to.join(&name));
             let context = || format!("cannot copy {}", from.display());
+            // A link that leads nowhere is left out.
+            if is_dangling(&from) {
+                continue;
+            }
             let metadata = fs::metadata(&from).with_context(context)?;
             if metadata.is_dir() {
                 self.folder(&from, &to, above)?;

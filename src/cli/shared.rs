@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::TypedValueParser;
 use onnxseal_core::{Flush, Location, STANDARD_OUTPUT, StoreError};
 
 /// A file that a command writes, or an object; `-` is standard output. Every argument for such a
@@ -33,9 +33,9 @@ impl<T> Deref for OutFolder<T> {
     }
 }
 
-/// Reads the path of an output.
+/// Reads the path of an output, or its `file://` URL.
 pub(super) fn out() -> impl TypedValueParser<Value = Out<PathBuf>> {
-    OsStringValueParser::new().map(|text| Out(named(text).into()))
+    LocationParser(|text| file(Location::parse(named(text))?)).map(|file| Out(file.to_name()))
 }
 
 /// Reads the path or the URL of an output, or of the folder for it.
@@ -45,20 +45,36 @@ pub(super) fn out_model() -> impl TypedValueParser<Value = Out<Location>> {
 
 /// Reads the path of a folder for outputs.
 pub(super) fn out_folder() -> impl TypedValueParser<Value = OutFolder<PathBuf>> {
-    OsStringValueParser::new().try_map(|text| match text.to_str() {
-        Some("-") => Err("several files go to a folder, not to standard output"),
-        _ => Ok(OutFolder(PathBuf::from(text))),
-    })
+    LocationParser(|text| file(folder_out(text)?)).map(|folder| OutFolder(folder.to_name()))
 }
 
 /// Reads the path or the URL of a folder for outputs.
 pub(super) fn out_models() -> impl TypedValueParser<Value = OutFolder<Location>> {
-    LocationParser(Location::parse_folder).try_map(|folder| match &folder {
-        Location::File(path) if path.as_os_str() == "-" => {
-            Err("several files go to a folder, not to standard output")
-        }
-        _ => Ok(OutFolder(folder)),
-    })
+    LocationParser(folder_out).map(OutFolder)
+}
+
+fn folder_out(text: OsString) -> Result<Location, StoreError> {
+    if text == "-" {
+        return Err(refused(
+            "several files go to a folder, not to standard output",
+        ));
+    }
+    Location::parse_folder(text)
+}
+
+/// Refuses objects.
+fn file(location: Location) -> Result<Location, StoreError> {
+    match location {
+        Location::File(_) => Ok(location),
+        _ => Err(refused(
+            "expected a path or a file:// URL: only models go to stores",
+        )),
+    }
+}
+
+fn refused(reason: &str) -> StoreError {
+    let reason = reason.to_owned();
+    StoreError::Location { reason }
 }
 
 /// Returns the path for the text of an output.

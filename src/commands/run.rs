@@ -175,8 +175,17 @@ impl Job<'_> {
         if let (Some(text), false) = (passed_over(&found), self.quiet) {
             note(&format!("note: {text}"));
         }
-        if let Some(row) = found.unreadable.into_iter().next() {
-            return Err(row.error.into());
+        for row in found.unreadable {
+            match row.found.location {
+                // It does so for the program too.
+                Location::File(path) if given::is_dangling(&path) => {
+                    if !self.quiet {
+                        let path = one_line(&path.display().to_string());
+                        note(&format!("note: {path} is a link that leads nowhere"));
+                    }
+                }
+                _ => return Err(row.error.into()),
+            }
         }
         if found.models.is_empty() {
             return Err(Usage("there is no ONNX model: nothing was opened".into()).into());

@@ -142,7 +142,9 @@ def _run_file(path):
         with io.open_code(path) as file:
             code = compile(file.read(), path, "exec")
     except OSError as error:
-        sys.exit(f"onnxseal: cannot open {path}: {error.strerror}")
+        print(f"onnxseal: cannot open {path}: {error.strerror}", file=sys.stderr)
+        # As `python FILE` does.
+        sys.exit(2)
     module = types.ModuleType("__main__")
     module.__file__ = path
     sys.modules["__main__"] = module
