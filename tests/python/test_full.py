@@ -20,7 +20,7 @@ REFUSED = {
     "clear/training_info.onnx": ("training_info[0]", ["--allow-clear", "training_info[[]0[]]"]),
     "reports/mixed_varint.onnx": ('tensor "W"', ["--repack"]),
     "reports/orphan/m.onnx": ('16384 bytes of "m.data" from offset 0 on', ["--repack"]),
-    "reports/prepacked/m.onnx": ("", ["--repack"]),
+    "reports/prepacked/m.onnx": ('262144 bytes of "m.bin" from offset 262144 on', ["--repack"]),
 }
 
 
@@ -49,7 +49,13 @@ def telling(data):
 
 def tensors(model):
     """Every tensor of a model as ONNX reads it: `(name, bytes)`."""
-    loaded = onnx.load(model)
+    loaded = onnx.load(model, load_external_data=False)
+    for tensor in loaded.graph.initializer:
+        # The onnx library reads no bytes then, and ONNX Runtime as many as there are.
+        entries = [entry for entry in tensor.external_data if (entry.key, entry.value) != ("length", "0")]
+        del tensor.external_data[:]
+        tensor.external_data.extend(entries)
+    onnx.load_external_data_for_model(loaded, str(model.parent))
     found = {}
 
     def walk(message):
@@ -120,7 +126,7 @@ def test_sessions_compute_what_the_original_does(tool, model, tmp_path, request)
 
 
 @ABSENT
-@pytest.mark.parametrize("name", ["clear/matmul_FLOAT16_typed", "reports/mixed_varint", "reports/orphan/m"])
+@pytest.mark.parametrize("name", ["clear/matmul_FLOAT16_typed", "reports/mixed_varint", "reports/orphan/m", "reports/prepacked/m"])
 def test_a_repacked_model_is_equal_in_every_value(tool, name, tmp_path):
     model = SHARED / f"{name}.onnx"
     report = json.loads(tool.protect(model, tmp_path / "p" / "m.onnx", "--repack", "--json").stdout)

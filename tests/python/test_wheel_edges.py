@@ -46,15 +46,30 @@ def test_the_cache_of_hugging_face(identity, tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent")
-@pytest.mark.parametrize("name", ["length_zero", "prepacked"])
-def test_external_data_as_onnx_runtime_takes_it(name, identity, tmp_path):
-    model, sealed = SHARED / "reports" / name / "m.onnx", tmp_path / "sealed" / "m.onnx"
+def test_an_external_length_of_0_is_none(identity, tmp_path):
+    model, sealed = SHARED / "reports" / "length_zero" / "m.onnx", tmp_path / "sealed" / "m.onnx"
     onnxseal.protect(model, sealed, recipients=identity)
     onnxseal.unprotect(sealed, tmp_path / "back" / "m.onnx", identity=identity)
     assert files_of(tmp_path / "back" / "m.onnx") == files_of(model)
     expected = plain(model)
     given = runtime.made_up_feed(expected)
     assert np.array_equal(session(sealed, identity).run(None, given)[0], expected.run(None, given)[0])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is absent")
+def test_packed_copies_stay_only_where_that_is_allowed(identity, tmp_path):
+    model = SHARED / "reports" / "prepacked" / "m.onnx"
+    expected = plain(model)
+    given = runtime.made_up_feed(expected)
+    with pytest.raises(onnxseal.PolicyNotMetError, match="262144 bytes of"):
+        onnxseal.protect(model, tmp_path / "m.onnx", recipients=identity)
+    for options, stay in ({"allow_clear": ["m.bin"]}, True), ({"repack": True}, False):
+        sealed, back = tmp_path / f"{stay}" / "m.onnx", tmp_path / f"back {stay}" / "m.onnx"
+        onnxseal.protect(model, sealed, recipients=identity, **options)
+        onnxseal.unprotect(sealed, back, identity=identity)
+        assert (files_of(back) == files_of(model)) == stay
+        assert (b"prepacked" in sealed.read_bytes()) == stay
+        assert np.array_equal(session(sealed, identity).run(None, given)[0], expected.run(None, given)[0])
 
 
 def test_a_model_in_memory_says_that_it_has_no_folder(identity, tmp_path):

@@ -21,7 +21,8 @@ pub(crate) struct Repacked {
 }
 
 /// Moves elements that are coded as varints, or scattered over several fields, to `raw_data`, and
-/// lists the bytes of external data files in which no tensor lies.
+/// lists the bytes of external data files in which no tensor lies. Packed copies are such bytes, and
+/// the model names them no more: ONNX Runtime would take zeros for weights.
 pub(crate) fn repack(source: Source) -> Result<Repacked> {
     let model = source.locate(source.input.len)?;
     let zeroed = gaps(&model, &source.open_external(&model)?)?;
@@ -35,7 +36,7 @@ pub(crate) fn repack(source: Source) -> Result<Repacked> {
         tensors: 0,
         zeroed_bytes: zeroed.iter().map(|gap| gap.span.len).sum(),
     };
-    if coded.clone().next().is_none() {
+    if coded.clone().next().is_none() && model.prepacked.is_empty() {
         drop(model);
         return Ok(Repacked {
             source,
@@ -52,12 +53,14 @@ pub(crate) fn repack(source: Source) -> Result<Repacked> {
             raw.push((tensor.offset, Zeroizing::new(elements)));
         }
     }
-    raw.sort_by_key(|(offset, _)| *offset);
     row.tensors = raw.len() as u64;
-    let moved: Vec<(u64, Elements<'_>)> = raw
+    let mut moved: Vec<(u64, Elements<'_>)> = raw
         .iter()
         .map(|(offset, elements)| (*offset, Elements::Inline(elements)))
         .collect();
+    let unpacked = model.prepacked.iter();
+    moved.extend(unpacked.map(|offset| (*offset, Elements::Unpacked)));
+    moved.sort_by_key(|(offset, _)| *offset);
     let mut edited = move_elements(&bytes, &moved).map_err(malformed)?;
     drop(model);
     let edited = Bytes::from(std::mem::take(&mut *edited));

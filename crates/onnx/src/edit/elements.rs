@@ -3,7 +3,9 @@
 use zeroize::Zeroizing;
 
 use crate::edit::draft::{Draft, apply, length_of};
+use crate::entry::entry;
 use crate::error::Error;
+use crate::external::PREPACKED;
 use crate::model::Span;
 use crate::schema::{self, DATA_LOCATION, EXTERNAL_DATA};
 use crate::wire::{Message, Value, put_varint};
@@ -20,13 +22,15 @@ pub enum Elements<'e> {
         /// `length` there, in bytes.
         len: u64,
     },
+    /// Where they are in external data, without packed copies of them.
+    Unpacked,
 }
 
 /// Fields of `TensorProto` that contain elements, or say where they are.
 pub(super) const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 pub(super) const RAW_DATA: u32 = 9;
 
-/// Copies the model file `bytes`, with the elements of some tensors moved.
+/// Copies the model file `bytes`, with the elements of some tensors moved or unpacked.
 ///
 /// `moved` has the offset of each of these tensors ([`Tensor::offset`](crate::model::Tensor)), in
 /// ascending order. Lengths of messages around these tensors become minimal varints; all else is
@@ -89,7 +93,14 @@ fn tensor<'e>(
     let mut growth = 0;
     let mut fields = message.fields(schema::TENSOR);
     while let Some(field) = fields.next()? {
-        if OF_ELEMENTS.contains(&field.number) {
+        let goes = match (&elements, field.number, field.value) {
+            (Elements::Unpacked, EXTERNAL_DATA, Value::Delimited(value)) => {
+                entry(value)?.0.starts_with(PREPACKED)
+            }
+            (Elements::Unpacked, ..) => false,
+            (_, number, _) => OF_ELEMENTS.contains(&number),
+        };
+        if goes {
             let taken = Span {
                 start: field.offset,
                 len: field.end - field.offset,
@@ -103,6 +114,7 @@ fn tensor<'e>(
     };
     let mut text = Vec::new();
     match elements {
+        Elements::Unpacked => {}
         Elements::Inline(elements) => {
             put_head(&mut text, RAW_DATA, elements.len());
             growth += draft.replace(end, text);

@@ -5,7 +5,9 @@ use std::fs;
 use onnxseal_core::{Policy, Preset, RepackedRow, Silent, protect, unprotect};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
-use onnxseal_testkit::build::{self, GraphBuilder, bare_tensor, floats, le_bytes, node, weights};
+use onnxseal_testkit::build::{
+    self, GraphBuilder, bare_tensor, entry, external, floats, le_bytes, node, weights,
+};
 use onnxseal_testkit::wire;
 use prost::Message;
 
@@ -132,6 +134,48 @@ fn varints_are_an_error_and_move_to_raw_data() {
     }
     assert_eq!(back, expected);
     verified(&sealed, &Policy::preset(Preset::Full)).unwrap();
+}
+
+#[test]
+fn packed_copies_are_an_error_and_go_with_their_keys() {
+    let lab = Lab::new();
+    let copy = "MatMul+1|64;64;0";
+    let keys = [
+        ("prepacked_0", copy),
+        ("checksum", "abc"),
+        ("prepacked_1", copy),
+    ];
+    let mut tensor = external("w", &[4, 4], "w.bin", Some(0), Some(64));
+    let plain = tensor.clone();
+    tensor
+        .external_data
+        .extend(keys.map(|(key, value)| entry(key, value)));
+    let of = |tensor| {
+        GraphBuilder::new("packed")
+            .input("x", &[1, 4])
+            .initializer(tensor)
+            .node(node("MatMul", &["x", "w"], &["y"]))
+            .output("y", &[1, 4])
+    };
+    let model = lab.path("m.onnx");
+    fs::write(&model, of(tensor).encode()).unwrap();
+    let w = le_bytes(&floats(16, 1));
+    fs::write(lab.path("w.bin"), [&w[..], &w[..]].concat()).unwrap();
+    for preset in Preset::ALL {
+        let refused = violations(lab.protect(&model, "refused", preset));
+        let gap = "64 bytes of \"w.bin\" from offset 64 on belong to no tensor, and stay in clear";
+        assert!(refused.iter().any(|found| found == gap), "{refused:?}");
+    }
+    let sealed = lab.path("sealed/m.onnx");
+    let report = protect(&*model, &*sealed, &lab.recipients, &repacking(), &Silent).unwrap();
+    assert_eq!(report.repacked.unwrap().zeroed_bytes, 64);
+    let back = lab.unprotect(&sealed, "back").unwrap();
+    let mut expected = plain;
+    expected.external_data.push(entry("checksum", "abc"));
+    let expected = of(expected).encode();
+    assert!(fs::read(&back).unwrap() == expected);
+    let data = fs::read(back.with_file_name("w.bin")).unwrap();
+    assert!(data == [&w[..], &[0; 64]].concat());
 }
 
 /// New names and moved elements at once, beside the original and in its place.
