@@ -4,17 +4,22 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use onnxseal_testkit::build::{GraphBuilder, external, node};
+use onnxseal_onnx::proto::TensorProto;
+use onnxseal_testkit::build::{GraphBuilder, entry, external, node};
 use onnxseal_testkit::samples;
 
 use crate::lab::Lab;
 
 /// A MatMul whose weights `w` `[4, 3]` lie at `location`.
 fn at(location: &str) -> Vec<u8> {
+    with(external("w", &[4, 3], location, None, None))
+}
+
+fn with(w: TensorProto) -> Vec<u8> {
     GraphBuilder::new("g")
         .input("x", &[1, 4])
         .output("y", &[1, 3])
-        .initializer(external("w", &[4, 3], location, None, None))
+        .initializer(w)
         .node(node("MatMul", &["x", "w"], &["y"]))
         .encode()
 }
@@ -222,5 +227,30 @@ fn locations_that_no_program_should_follow_come_with_a_way_out() {
         );
         assert!(err.contains("hint: rename the file"), "{err}");
         assert!(!lab.path("out").exists());
+    }
+}
+
+/// ONNX Runtime would compute with the copies, whatever becomes of the weights.
+#[test]
+fn packed_copies_of_weights_go_before_weights_are_changed() {
+    let lab = Lab::new();
+    let mut w = external("w", &[4, 3], "w.bin", Some(0), Some(48));
+    w.external_data
+        .push(entry("prepacked_0", "MatMul+1|48;48;0"));
+    fs::write(lab.path("model.onnx"), with(w)).unwrap();
+    fs::write(lab.path("w.bin"), [7; 96]).unwrap();
+    let mut commands: Vec<&[&str]> = Vec::new();
+    if cfg!(feature = "labels") {
+        commands.push(&["labels", "inspect", "model.onnx"]);
+    }
+    if cfg!(feature = "assess") && crate::lab::has_onnxruntime() {
+        commands.push(&["assess", "model.onnx"]);
+    }
+    for args in commands {
+        let (_, err) = lab.expect(2, args);
+        assert!(
+            err.contains("packed copies of weights") && err.contains("--repack"),
+            "{err}"
+        );
     }
 }

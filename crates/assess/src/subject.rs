@@ -68,10 +68,15 @@ impl Subject {
     /// Takes a model from memory, with external data under the paths by which it names them.
     ///
     /// # Errors
-    /// [`Error::Model`].
+    /// [`Error::Model`]; [`Error::Usage`] if ONNX Runtime has packed copies of weights.
     pub fn from_files(name: String, files: Files) -> Result<Subject> {
         let located = located(&name, &files.model)?;
         located.check_unambiguous().map_err(broken(&name))?;
+        if !located.prepacked.is_empty() {
+            return Err(Error::Usage(format!(
+                "{name} has packed copies of weights in its external data, which attacks would not change: save it without them, or take what `protect --repack` and `unprotect` give"
+            )));
+        }
         for tensor in &located.tensors {
             if let Payload::Dense { file, .. } = tensor.payload
                 && file.0 > 0

@@ -63,11 +63,17 @@ impl Files {
     /// Opens a model and its external data.
     ///
     /// # Errors
-    /// [`Error::Store`] if a file cannot be read; [`Error::Onnx`] if it is not a model.
+    /// [`Error::Store`] if a file cannot be read; [`Error::Onnx`] if it is not a model;
+    /// [`Error::Usage`] if ONNX Runtime would not read the weights that are rewritten.
     pub fn open(location: &Location) -> Result<Files> {
         let input = Input::open(location)?;
         let model = input.read_all()?;
         let located = locate(&model, &Limits::default())?;
+        if !located.prepacked.is_empty() {
+            return Err(Error::Usage(
+                "the model has packed copies of weights in its external data, which would stay as they are: save it without them, or take what `protect --repack` and `unprotect` give".into(),
+            ));
+        }
         let paths = located.external_files.clone();
         drop(located);
         let external = input.open_all_beside(&paths)?;
