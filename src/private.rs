@@ -299,23 +299,17 @@ fn paths_of(file: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let own = statx(CWD, file, AtFlags::empty(), StatxFlags::MNT_ID)?;
     let own = own.stx_mnt_id.to_string();
     let mounts = fs::read("/proc/self/mountinfo")?;
-    let mounts = String::from_utf8_lossy(&mounts);
     // ID PARENT MAJOR:MINOR ROOT PATH ...
     let mounts = mounts
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>());
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.split(|byte| *byte == b' ').collect::<Vec<_>>());
     let mounts = mounts.filter_map(|words| match words[..] {
-        [id, _, device, root, path, ..] => Some((
-            id.to_owned(),
-            device.to_owned(),
-            unescaped(root),
-            unescaped(path),
-        )),
+        [id, _, device, root, path, ..] => Some((id, device, unescaped(root), unescaped(path))),
         _ => None,
     });
     let mounts: Vec<_> = mounts.collect();
     let mut paths = BTreeSet::from([file.to_owned()]);
-    if let Some((_, own_device, root, path)) = mounts.iter().find(|(id, ..)| *id == own)
+    if let Some((_, own_device, root, path)) = mounts.iter().find(|(id, ..)| *id == own.as_bytes())
         && let Ok(below) = file.strip_prefix(path)
     {
         let within = joined(root, below);
@@ -338,13 +332,14 @@ fn joined(path: &Path, below: &Path) -> PathBuf {
 }
 
 /// Reads a path of mountinfo, in which white space and backslashes are octal numbers.
-fn unescaped(text: &str) -> PathBuf {
-    let mut parts = text.split('\\');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut parts = text.split(|byte| *byte == b'\\');
+    let mut bytes = parts.next().unwrap_or_default().to_vec();
     for part in parts {
-        let (digits, rest) = part.split_at_checked(3).unwrap_or((part, ""));
+        let (digits, rest) = part.split_at_checked(3).unwrap_or((part, &[]));
+        let digits = str::from_utf8(digits).unwrap_or_default();
         bytes.extend(u8::from_str_radix(digits, 8).ok());
-        bytes.extend(rest.as_bytes());
+        bytes.extend(rest);
     }
     OsStr::from_bytes(&bytes).into()
 }
