@@ -199,7 +199,7 @@ impl Check {
                     _ => "",
                 };
                 let except = except(&verified.unchecked);
-                format!("{path}: ok, {share:.1} % of weights encrypted{policy}, {contents}{except}")
+                format!("{path}: ok, {share:.1} % encrypted{policy}, {contents}{except}")
             }
             Outcome::NotProtected {
                 required: false, ..

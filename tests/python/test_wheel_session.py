@@ -40,7 +40,7 @@ def test_outputs_are_those_of_the_plain_model(case, tmp_path, identity):
     if expected is None:
         pytest.skip("ONNX Runtime does not open the original")
     sealed = tmp_path / model.name
-    onnxseal.protect(model, sealed, recipients=identity, preset=preset)
+    onnxseal.protect(model, sealed, recipients=identity, preset=preset, allow_clear=["*"])
     facts = digits_models().get(model.name)
     if facts:
         given = {expected.get_inputs()[0].name: feed_of(facts["input"], held_out()[0])}

@@ -69,12 +69,14 @@ pub fn unmatched(model: &Model<'_>, policy: &Policy, gaps: &[Gap]) -> Vec<(Entry
         let settings = settings.flat_map(|setting| [setting.attribute, &setting.path]);
         let files = model.external_files.iter().map(String::as_str);
         let gaps = gaps.iter().map(|gap| &*gap.location);
-        let mut names = tensors
+        let names = tensors
             .chain(parts)
             .chain(settings)
             .chain(files)
             .chain(gaps);
-        if !names.any(|name| pattern.is_match(name)) {
+        let mut names = names.peekable();
+        // A model without anything to name has nothing to encrypt either.
+        if names.peek().is_some() && !names.any(|name| pattern.is_match(name)) {
             let pattern = pattern.glob().glob().to_owned();
             let similar = similar(&pattern, model.tensors.iter().map(|tensor| tensor.name));
             note(Entry::AllowClear(pattern), similar);

@@ -26,7 +26,7 @@ use crate::reads::{NamesFiles, reads};
 #[pyo3(signature = (
     operation, sources, out = None, *, recipients = None, identity = None, signed_by = None,
     tier = None, policy = None, preset = None, coefficients = None, ranking = None,
-    allow_clear = Vec::new(), repack = false, runnable = false, comment = None, list_recipients = false, claims = None, sign_key = None,
+    allow_clear = None, repack = false, runnable = false, comment = None, list_recipients = false, claims = None, sign_key = None,
     sign_key_passphrase = None, drop_signature = false, lists = Vec::new(), jobs = None,
     memory = None, checksum = false, fail_fast = false, shard = None, resume = false,
     records = true, replace = false, sync = None, progress = None
@@ -45,7 +45,7 @@ pub fn run_batch<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
-    allow_clear: Vec<String>,
+    allow_clear: Option<Vec<String>>,
     repack: bool,
     runnable: bool,
     comment: Option<String>,

@@ -37,7 +37,7 @@ use crate::source::{Out, OutputArg, Source};
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, policy = None, preset = None, coefficients = None, ranking = None,
-    allow_clear = Vec::new(), repack = false, runnable = false, external_data = None, comment = None,
+    allow_clear = None, repack = false, runnable = false, external_data = None, comment = None,
     list_recipients = false, claims = None, sign_key = None, sign_key_passphrase = None, in_place = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -50,7 +50,7 @@ pub fn protect<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
-    allow_clear: Vec<String>,
+    allow_clear: Option<Vec<String>>,
     repack: bool,
     runnable: bool,
     external_data: Option<String>,
@@ -98,7 +98,7 @@ pub fn protect<'py>(
 /// where the plan falls short of the policy's requirements.
 #[pyfunction]
 #[pyo3(signature = (
-    model, *, policy = None, preset = None, coefficients = None, ranking = None, allow_clear = Vec::new()
+    model, *, policy = None, preset = None, coefficients = None, ranking = None, allow_clear = None
 ))]
 pub fn plan(
     py: Python<'_>,
@@ -107,7 +107,7 @@ pub fn plan(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
-    allow_clear: Vec<String>,
+    allow_clear: Option<Vec<String>>,
 ) -> Result<Bound<'_, PyAny>> {
     let model = model.location()?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
@@ -139,7 +139,7 @@ pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
 #[pyfunction]
 #[pyo3(signature = (
     model, *, identity = None, signed_by = None, tier = None, policy = None, preset = None,
-    ranking = None, allow_clear = Vec::new(), progress = None
+    ranking = None, allow_clear = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn verify<'py>(
@@ -151,7 +151,7 @@ pub fn verify<'py>(
     policy: Option<PathBuf>,
     preset: Option<String>,
     ranking: Option<PathBuf>,
-    allow_clear: Vec<String>,
+    allow_clear: Option<Vec<String>>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
@@ -258,7 +258,7 @@ pub fn rekey<'py>(
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
-    coefficients = None, ranking = None, allow_clear = Vec::new(), runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
+    coefficients = None, ranking = None, allow_clear = None, runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
     drop_signature = false, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -273,7 +273,7 @@ pub fn rotate<'py>(
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
     ranking: Option<PathBuf>,
-    allow_clear: Vec<String>,
+    allow_clear: Option<Vec<String>>,
     runnable: bool,
     claims: Option<BTreeMap<String, String>>,
     sign_key: Option<PathBuf>,
@@ -378,9 +378,9 @@ impl PolicyArgs {
     }
 
     /// Accepts that what these globs name stays in clear.
-    pub fn allowing(self, allow_clear: Vec<String>) -> PolicyArgs {
+    pub fn allowing(self, allow_clear: Option<Vec<String>>) -> PolicyArgs {
         PolicyArgs {
-            allow_clear,
+            allow_clear: allow_clear.unwrap_or_default(),
             ..self
         }
     }

@@ -37,6 +37,8 @@ pub struct Report {
     /// All tensors together, whether they can be encrypted or not, with `gaps`, `passed_over` and
     /// `long_settings` that may hold weights.
     pub weights: Volume,
+    /// The publisher's statements; trust them only if the caller verified the model.
+    pub claims: BTreeMap<String, String>,
     /// The tiers, the least first; absent for a model of one edition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<TierRow>,
@@ -57,8 +59,6 @@ pub struct Report {
     pub long_settings: Vec<LongSettingRow>,
     /// Entries of the original's `metadata_props`, which stay in clear.
     pub metadata: SettingsRow,
-    /// The publisher's statements; trust them only if the caller verified the model.
-    pub claims: BTreeMap<String, String>,
     /// The recipients that can open the model, as far as its wrapped data key tells. Only
     /// [`inspect`](crate::inspect()) fills them in.
     #[serde(skip_serializing_if = "Vec::is_empty")]

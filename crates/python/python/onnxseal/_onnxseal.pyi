@@ -158,7 +158,7 @@ def protect(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
     repack: bool = False,
     runnable: bool = False,
     external_data: str | None = None,
@@ -179,7 +179,7 @@ def plan(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
 ) -> Report: ...
 def inspect(model: _Model) -> Report: ...
 def is_protected(model: _Model) -> bool: ...
@@ -192,7 +192,7 @@ def verify(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
     progress: _Progress = None,
 ) -> Report: ...
 def unprotect(
@@ -228,7 +228,7 @@ def rotate(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
     runnable: bool = False,
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,

@@ -74,7 +74,7 @@ def protect(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
     repack: bool = False,
     runnable: bool = False,
     comment: str | None = None,
@@ -125,7 +125,7 @@ def rotate(
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
     runnable: bool = False,
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,
@@ -146,7 +146,7 @@ def verify(
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
-    allow_clear: Iterable[str] = (),
+    allow_clear: Sequence[str] | None = None,
     **course: Unpack[_Course],
 ) -> Report:
     """Checks protected models, as `onnxseal.verify` does one; writes nothing."""
