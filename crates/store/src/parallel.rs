@@ -1,9 +1,10 @@
 //! Runs sequences of jobs on all cores, shared by all calls of the process.
 
 use std::cell::Cell;
+use std::hint::black_box;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 /// The cores of this machine.
@@ -49,8 +50,43 @@ pub fn start<'s, T: Send + 's>(
     scope: &'s Scope<'s, '_>,
     work: impl FnOnce() -> T + Send + 's,
 ) -> io::Result<ScopedJoinHandle<'s, T>> {
-    let started = thread::Builder::new().spawn_scoped(scope, work);
+    let spawn = |thread: thread::Builder, work| thread.spawn_scoped(scope, work);
+    let started = begin(thread::Builder::new(), STACK_BYTES, work, spawn);
     started.map_err(|error| io::Error::other(format!("no more threads: {error}")))
+}
+
+/// The stack of a thread, in bytes: what Rust gives it.
+const STACK_BYTES: usize = 2 << 20;
+
+/// Bytes that a new thread takes besides its stack.
+const START_BYTES: usize = 1 << 20;
+
+/// Starts a thread by `spawn`, if there is memory for it, and waits until it has taken that: the
+/// caller could take it first. The C library ends the process if a thread that has begun finds no
+/// memory for its thread-local data.
+///
+/// # Errors
+/// The system gives the process no more memory, or no more threads.
+pub(crate) fn begin<'s, T: 's, H>(
+    thread: thread::Builder,
+    stack_bytes: usize,
+    work: impl FnOnce() -> T + Send + 's,
+    spawn: impl FnOnce(thread::Builder, Box<dyn FnOnce() -> T + Send + 's>) -> io::Result<H>,
+) -> io::Result<H> {
+    let mut room: Vec<u8> = Vec::new();
+    room.try_reserve_exact(stack_bytes + START_BYTES)?;
+    // Compilers leave out memory that nobody uses.
+    drop(black_box(room));
+    let (told, heard) = mpsc::channel();
+    let started = spawn(
+        thread.stack_size(stack_bytes),
+        Box::new(move || {
+            let _ = told.send(());
+            work()
+        }),
+    )?;
+    let _ = heard.recv();
+    Ok(started)
 }
 
 /// Counts the calling thread as working until the result is dropped, even between its calls.

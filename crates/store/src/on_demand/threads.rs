@@ -303,5 +303,5 @@ fn start<F: Fill>(
 
 fn spawn(run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let thread = thread::Builder::new().name("onnxseal".to_owned());
-    thread.stack_size(STACK_BYTES).spawn(run)
+    parallel::begin(thread, STACK_BYTES, run, |thread, run| thread.spawn(run))
 }
