@@ -115,7 +115,7 @@ pub(crate) fn is_weight(weight: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use chacha20::rand_core::SeedableRng as _;
 

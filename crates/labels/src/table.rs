@@ -32,7 +32,7 @@ const SIGNED: &[u8] = b"onnxseal/v1/labels/table\0";
 pub enum RowKind {
     Share {
         class: u32,
-        /// Its weight, in [`crate::shares::UNIT`]s.
+        /// Its weight, in steps of 2^-22.
         weight: i32,
     },
     /// A trace, in which each key reads another class.
