@@ -254,13 +254,18 @@ def test_many_sessions_leave_nothing(rows, n_sessions, folder, tmp_path):
     runs(
         tmp_path,
         f"""
+        memory = []
         for i in range({n_sessions}):
             session().run(None, {{"x": np.ones((1, {rows}), np.float32)}})
+            memory.append(status("VmRSS"))
             if i == {n_sessions} // 5:
-                before, memory = counts(), status("VmRSS")
+                before = counts()
         assert counts() == before, (counts(), before)
-        # Each has half a megabyte of weights or more; the allocator moves by a few.
-        assert status("VmRSS") - memory < 8 << 20, status("VmRSS") - memory
+        # Each has half a megabyte of weights or more. The allocator keeps the weights of one or two sessions for a
+        # while, so the least of many is compared, and the weights of one are allowed.
+        fifth = len(memory) // 5
+        grown = min(memory[-fifth:]) - min(memory[fifth:2 * fifth])
+        assert grown < (8 << 20) + {rows} * 512 * 4, memory
         """,
     )
 
