@@ -366,9 +366,6 @@ fn open_path(folder: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// A descriptor of what lies at a canonical path.
-///
-/// # Errors
-/// Where a folder on the way has been replaced by a link since.
 fn open_canonical(path: &Path) -> io::Result<OwnedFd> {
     let descriptor = open_path(CWD, path)?;
     if fs::read_link(by_descriptor(&descriptor))? != path {

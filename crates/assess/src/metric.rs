@@ -25,9 +25,6 @@ pub trait Metric: Sync {
     fn name(&self) -> &str;
 
     /// Computes the value.
-    ///
-    /// # Errors
-    /// A text that says why there is no value.
     fn measure(&self, answers: &Answers<'_>) -> std::result::Result<f64, String>;
 }
 

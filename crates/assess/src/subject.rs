@@ -94,9 +94,6 @@ impl Subject {
     }
 
     /// Opens a protected model, to assess what an attacker sees of it.
-    ///
-    /// # Errors
-    /// [`Error::Core`].
     pub fn protected<'a>(
         location: impl Into<Location>,
         access: impl Into<Access<'a>>,

@@ -14,9 +14,6 @@ use crate::survey::Survey;
 
 /// Fails if one of `sources` lies in the output folder. A search passes over that folder, but a
 /// source that is named there would be wanted.
-///
-/// # Errors
-/// [`Error::SourceInOutput`].
 pub fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
     match sources.iter().find(|source| source.lies_in(out)) {
         None => Ok(()),

@@ -40,9 +40,6 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Locks our part of the output folder `out`.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] if a process holds a part that may contain a model of ours; `Io`.
     pub(crate) fn take(out: &Path, shard: Option<Shard>, watch: &dyn Watch) -> Result<Hold> {
         let shard = shard.unwrap_or(Shard::ALL);
         let path = out.join(RECORDS).join(name(shard));

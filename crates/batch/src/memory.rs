@@ -19,9 +19,6 @@ pub(crate) fn available() -> u64 {
 }
 
 /// Returns what the threads of `jobs` models leave of `given` bytes.
-///
-/// # Errors
-/// [`Error::Memory`] if the threads need more by themselves.
 pub(crate) fn spare(given: u64, jobs: usize, is_remote: bool) -> Result<u64> {
     let mut threads = jobs.max(parallel::n_cores()) as u64;
     let mut bytes = THREAD_BYTES;

@@ -143,10 +143,6 @@ impl Target {
     }
 
     /// Returns which outputs exist, and whether they are `asked` for now.
-    ///
-    /// # Errors
-    /// [`Error::OutputForeign`] for a file that the record does not list, unless it is empty; `Io`
-    /// if a store does not answer.
     pub(crate) fn standing(&self, noted: &mut Noted, asked: &Asked<'_>) -> Result<Standing> {
         Ok(match self.recorded(noted, asked)? {
             Standing::Done(record) => Standing::Done(record),
@@ -285,9 +281,6 @@ impl Target {
     }
 
     /// Reads the record, if a complete one exists.
-    ///
-    /// # Errors
-    /// `Io` if a store does not answer.
     pub(crate) fn noted(&self) -> Result<Noted> {
         let input = match self.open_record() {
             Ok(Some(input)) => input,
@@ -320,10 +313,6 @@ impl Target {
 
     /// Writes the record of the outputs about to get their names, then removes the `old` outputs if
     /// it `makes_room`. It does both only if the old outputs and the `noted` record are unchanged.
-    ///
-    /// # Errors
-    /// [`StoreError::OutputExists`], [`Error::OutputForeign`]; [`Error::InUse`] if another process
-    /// has written a record meanwhile; `Io`.
     pub(crate) fn publish(
         &self,
         asked: &Asked<'_>,

@@ -27,9 +27,6 @@ impl Scratch {
     }
 
     /// Returns both buffers, at these lengths, with arbitrary contents.
-    ///
-    /// # Errors
-    /// [`Error::Memory`].
     pub(crate) fn split(
         &mut self,
         text_len: usize,
@@ -47,9 +44,6 @@ impl Scratch {
 
     /// Returns buffers for bytes and for numbers to shuffle by, at these lengths, with arbitrary
     /// contents.
-    ///
-    /// # Errors
-    /// [`Error::Memory`].
     pub(crate) fn split_draws(
         &mut self,
         text_len: usize,

@@ -33,9 +33,6 @@ pub struct InputSeed(Secret);
 
 impl InputSeed {
     /// Makes a new seed.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the system has no randomness.
     pub fn generate() -> Result<InputSeed, Error> {
         Secret::random().map(InputSeed)
     }
@@ -51,9 +48,6 @@ impl InputSeed {
     }
 
     /// Returns the numbers for `draw`.
-    ///
-    /// # Errors
-    /// [`Error::Backend`], never in practice.
     pub fn numbers(&self, draw: Draw) -> Result<Numbers, Error> {
         let key = derive::input_key(&self.0, draw)?;
         Ok(Numbers {
@@ -65,9 +59,6 @@ impl InputSeed {
 
     /// Returns FFX's replacements for the pixels 0 to 255: [`ffx_table`] under a key from this
     /// seed.
-    ///
-    /// # Errors
-    /// [`Error::Backend`], never in practice.
     pub fn ffx_table(&self) -> Result<Zeroizing<[u16; 256]>, Error> {
         ffx_table(derive::ffx_key(&self.0)?.expose())
     }

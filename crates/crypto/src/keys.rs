@@ -21,9 +21,6 @@ pub struct DataKey(Secret);
 
 impl DataKey {
     /// Makes a new key from the operating system's randomness.
-    ///
-    /// # Errors
-    /// [`Error::Randomness`] if the system gives none.
     pub fn generate() -> Result<DataKey, Error> {
         Secret::try_new(|key| getrandom::fill(key))
             .map(DataKey)
@@ -34,9 +31,6 @@ impl DataKey {
     ///
     /// Seal only one artifact with a data key: sealing a chunk twice with different bytes would
     /// repeat a nonce.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the library fails.
     pub fn seal_keys(&self, manifest: &[u8]) -> Result<SealKeys, Error> {
         let DataKey(dek) = self;
         Ok(SealKeys {
@@ -61,9 +55,6 @@ impl DataKey {
     /// highest tier's.
     ///
     /// Seal only one artifact with a data key: see [`seal_keys`](Self::seal_keys).
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the library fails.
     pub fn seal_tiers(&self, manifest: &[u8], tiers: u8) -> Result<TierSealKeys, Error> {
         let (first, higher) = self.first_and_higher(tiers, tiers)?;
         let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::mac_key(key)?, manifest);
@@ -128,9 +119,6 @@ impl DataKey {
 
     /// Returns the keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least
     /// first.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the library fails.
     pub fn with_lower(&self, tier: u8, tiers: u8) -> Result<Vec<DataKey>, Error> {
         let (first, mut keys) = self.first_and_higher(tier, tiers)?;
         keys.insert(0, first);
@@ -165,9 +153,6 @@ impl DataKey {
     }
 
     /// Derives the key of the artifact's blobs.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the library fails.
     pub fn blob_key(&self) -> Result<BlobKey, Error> {
         let DataKey(dek) = self;
         let mut kept = Secret::keep(&[derive::blobs_key(dek)?])?;
@@ -288,9 +273,6 @@ enum FirstTier {
 impl TierOpenKeys {
     /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in
     /// place. [`TierOpenKeys::upper`] opens those of the tiers from 2 up.
-    ///
-    /// # Errors
-    /// As [`OpenKey::open_chunk`].
     pub fn open_chunk(
         &self,
         at: ChunkId,
@@ -310,9 +292,6 @@ impl TierOpenKeys {
     }
 
     /// Expands the keys of the tiers from 2 up to `tier`, for a chunk.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the library fails.
     pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
         let upper = self.upper.iter().take(usize::from(tier).saturating_sub(1));
         upper.map(TierKey::of).collect()

@@ -27,9 +27,6 @@ pub struct LabelSeed(Secret);
 
 impl LabelSeed {
     /// Makes a new seed.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the system has no randomness.
     pub fn generate() -> Result<LabelSeed, Error> {
         Secret::random().map(LabelSeed)
     }
@@ -45,17 +42,11 @@ impl LabelSeed {
     }
 
     /// Derives 64 bytes that become a scalar of the group.
-    ///
-    /// # Errors
-    /// [`Error::Backend`], never in practice.
     pub fn scalar(&self, purpose: &str, context: &[u8]) -> Result<Zeroizing<[u8; 64]>, Error> {
         derive::label_scalar(&self.0, purpose, context)
     }
 
     /// Derives the key that signs tables.
-    ///
-    /// # Errors
-    /// [`Error::Backend`], never in practice.
     pub fn signer(&self) -> Result<LabelSigner, Error> {
         let secret = derive::label_signing_key(&self.0)?;
         Ok(LabelSigner(SigningKey::from_bytes(secret.expose())))
@@ -85,9 +76,6 @@ impl fmt::Debug for LabelSigner {
 }
 
 /// Verifies a signature by the public key. Refuses keys and signatures that are not canonical.
-///
-/// # Errors
-/// [`Error::Unauthentic`].
 pub fn verify(
     public: &[u8; 32],
     message: &[u8],

@@ -11,9 +11,6 @@ const FIRST: usize = 64 << 10;
 
 /// Reads a file that may be secret: all of it, or one byte more than `limit`, which tells the
 /// caller that it is too long. Leaves no copies in memory, as a vector that grows by itself would.
-///
-/// # Errors
-/// The system's error.
 pub fn read_secret(mut file: impl Read, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let most = limit.saturating_add(1);
     let mut bytes = Zeroizing::new(vec![0; FIRST.min(most)]);

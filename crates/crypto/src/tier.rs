@@ -65,9 +65,6 @@ impl TierKey {
     }
 
     /// Computes the tier's tag of a chunk as it is stored.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] where the library fails.
     pub fn tag(&self, at: ChunkId, stored: &[u8]) -> Result<Tag, Error> {
         self.auth.seal(derive::nonce(at), stored, &mut [])
     }
@@ -222,9 +219,6 @@ impl TierKey {
 }
 
 /// Verifies the tag of a chunk as it is stored, of the tier that has this key.
-///
-/// # Errors
-/// [`Error::Unauthentic`] if the tag is wrong.
 pub(crate) fn verify(auth: &Secret, at: ChunkId, stored: &[u8], tag: &Tag) -> Result<(), Error> {
     Chosen::new(auth)?.open(derive::nonce(at), stored, &mut [], tag)
 }

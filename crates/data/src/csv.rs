@@ -92,8 +92,6 @@ struct Table {
 }
 
 impl Table {
-    /// # Errors
-    /// [`Fault`], also if there are no samples.
     fn open(file: File) -> Result<Table, Fault> {
         let mut reader = ReaderBuilder::new()
             .has_headers(false)

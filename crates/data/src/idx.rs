@@ -63,9 +63,6 @@ impl Element {
 
 impl Header {
     /// Reads the header.
-    ///
-    /// # Errors
-    /// [`Fault`].
     pub fn read(from: &mut impl Read) -> Result<Header, Fault> {
         let mut magic = [0; 4];
         from.read_exact(&mut magic)?;

@@ -20,9 +20,6 @@ const MAX_IMAGE_BYTES: u64 = 1 << 30;
 
 /// Decodes an image, and recognises its kind by its content. Ignores EXIF's orientation, as the
 /// loaders in training do (PIL's and torchvision's).
-///
-/// # Errors
-/// [`Fault`].
 pub fn decode(path: &Path) -> Result<DynamicImage, Fault> {
     let file = open_regular(path)?;
     let len = file.metadata()?.len();

@@ -261,9 +261,6 @@ pub struct Stored {
 }
 
 /// Writes arrays to an `.npz`.
-///
-/// # Errors
-/// [`crate::Error::Io`].
 pub fn write_npz(path: &Path, arrays: &[Stored]) -> Result<()> {
     let file = File::create(path).map_err(io(path))?;
     put_npz(Sink::new(file), arrays).map_err(io(path)).map(drop)

@@ -54,9 +54,6 @@ impl Rows {
 
     /// Reads the kept rows of `from`, each of `row_bytes`, and calls `each` with pieces of whole
     /// units of `unit_bytes`.
-    ///
-    /// # Errors
-    /// [`Fault`], also if `from` ends too early.
     pub(crate) fn read(
         &self,
         from: &mut impl Skip,

@@ -84,9 +84,6 @@ impl DataSet {
     }
 
     /// Makes a data set from arrays in memory: takes the wanted samples and normalises them.
-    ///
-    /// # Errors
-    /// As [`DataSet::new`] and [`DataSet::load`].
     pub fn from_arrays(
         source: String,
         arrays: Vec<Array>,

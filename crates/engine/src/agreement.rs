@@ -50,9 +50,6 @@ pub struct Fed {
 
 impl Pair {
     /// Makes the sessions.
-    ///
-    /// # Errors
-    /// [`Error::NoLibrary`], [`Error::Library`], [`Error::Run`].
     pub fn new(original: &Files, changed: &Files) -> Result<Pair> {
         let mut engine = Engine::load()?;
         let net = |engine: &Engine, files, name| Net::new(engine, files, &[], name);

@@ -13,9 +13,6 @@ const ANY_LENGTH: usize = 16;
 
 /// Assigns the arrays of a data set to the inputs of a model by name; a single array goes to a
 /// single input, whatever its name.
-///
-/// # Errors
-/// [`Error::MissingInput`], [`Error::Fit`].
 pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Result<Vec<Samples>> {
     let is_whole = takes_whole_samples(inputs);
     let given = || {

@@ -85,9 +85,6 @@ impl Engine {
     /// Python package `onnxruntime` [where the caller says](crate::look_first_in), in an active
     /// virtual environment or of the `python3` on the path (without running Python); or else one
     /// in the usual folders.
-    ///
-    /// # Errors
-    /// [`Error::NoLibrary`], [`Error::Library`].
     pub fn load() -> Result<Engine> {
         if let Some(Ok(loaded)) = LOADED.get() {
             return loaded.engine();
@@ -97,9 +94,6 @@ impl Engine {
     }
 
     /// Loads ONNX Runtime from `library`. A process keeps the first library that it loads.
-    ///
-    /// # Errors
-    /// [`Error::Library`].
     pub fn load_from(library: PathBuf) -> Result<Engine> {
         let loaded = LOADED.get_or_init(|| {
             let failed = |reason: String| (library.clone(), reason);

@@ -61,9 +61,6 @@ pub struct Net {
 
 impl Net {
     /// Makes a session of a model, with the values `more` of its main graph as further outputs.
-    ///
-    /// # Errors
-    /// [`Error::Run`], [`Error::Cancelled`].
     pub fn new(engine: &Engine, files: &Files, more: &[&str], name: &str) -> Result<Net> {
         if engine.runs.is_cancelled() {
             return Err(Error::Cancelled);

@@ -218,9 +218,6 @@ impl Cipher {
 
     /// Makes plain images from keyed ones. Floats come back exactly if they were only moved, and up
     /// to rounding otherwise.
-    ///
-    /// # Errors
-    /// As [`Cipher::apply`].
     pub fn invert<'i>(
         &self,
         keyed: impl Into<Images<'i>>,
@@ -231,17 +228,11 @@ impl Cipher {
     }
 
     /// Makes images keyed in place. On failure they stay as they were.
-    ///
-    /// # Errors
-    /// As [`Cipher::apply`].
     pub fn apply_in_place<'i>(&self, images: impl Into<ImagesMut<'i>>, scale: Scale) -> Result<()> {
         self.replace(&self.forwards, images.into(), scale)
     }
 
     /// Makes keyed images plain in place. On failure they stay as they were.
-    ///
-    /// # Errors
-    /// As [`Cipher::apply`].
     pub fn invert_in_place<'i>(&self, keyed: impl Into<ImagesMut<'i>>, scale: Scale) -> Result<()> {
         self.replace(&self.backwards, keyed.into(), scale)
     }

@@ -49,9 +49,6 @@ impl InputKey {
     }
 
     /// Reads the text of a key.
-    ///
-    /// # Errors
-    /// [`Error::MalformedKey`].
     pub fn from_text(text: &str) -> Result<InputKey> {
         let malformed = |reason| Error::MalformedKey { reason };
         let (spec, seed) = text::parse(text).map_err(malformed)?;
@@ -69,18 +66,12 @@ impl InputKey {
     }
 
     /// Reads a key from an open file; `path` names it in errors.
-    ///
-    /// # Errors
-    /// As [`InputKey::open`].
     pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
         let bytes = read_secret(file, MAX_KEY_FILE_BYTES).map_err(io(path))?;
         InputKey::from_bytes(&bytes, identities)
     }
 
     /// Reads a key from the bytes of a file.
-    ///
-    /// # Errors
-    /// As [`InputKey::open`].
     pub fn from_bytes(bytes: &[u8], identities: Option<&Identities>) -> Result<InputKey> {
         let malformed = |reason: &str| Error::MalformedKey {
             reason: reason.to_owned(),
@@ -105,9 +96,6 @@ impl InputKey {
     }
 
     /// Returns the text of the key file, encrypted with age.
-    ///
-    /// # Errors
-    /// [`Error::Key`].
     pub fn to_encrypted_text(&self, recipients: &Recipients) -> Result<String> {
         Ok(recipients.encrypt_text(&self.to_text())?)
     }
@@ -118,9 +106,6 @@ impl InputKey {
     }
 
     /// Returns the key's map of the values of a block, without FFX and the places of blocks.
-    ///
-    /// # Errors
-    /// [`Error::Key`], never in practice.
     pub fn map(&self) -> Result<&BlockMap> {
         if let Some(map) = self.map.get() {
             return Ok(map);
@@ -130,18 +115,12 @@ impl InputKey {
     }
 
     /// Returns which places of a block FFX or negation masks; none if the key has neither.
-    ///
-    /// # Errors
-    /// [`Error::Key`], never in practice.
     pub fn mask(&self) -> Result<Vec<bool>> {
         map::mask(&self.spec, &self.seed)
     }
 
     /// Returns which block goes to each place of the transformed image, for images of `n` blocks,
     /// or `None` if blocks stay.
-    ///
-    /// # Errors
-    /// [`Error::Key`], never in practice.
     pub fn blocks(&self, n: u32) -> Result<Option<Vec<u32>>> {
         if !self.spec.has(Transform::Blocks) {
             return Ok(None);
@@ -152,9 +131,6 @@ impl InputKey {
     }
 
     /// Returns FFX's replacements for the pixels 0 to 255, or `None` without FFX.
-    ///
-    /// # Errors
-    /// [`Error::Key`], never in practice.
     pub fn ffx_table(&self) -> Result<Option<Zeroizing<[u16; 256]>>> {
         if self.spec.has(Transform::Ffx) {
             Ok(Some(self.seed.ffx_table()?))

@@ -23,10 +23,6 @@ pub struct Decoder {
 
 impl Decoder {
     /// Decrypts the table, on all cores.
-    ///
-    /// # Errors
-    /// [`Error::OtherAuthority`], [`Error::Unauthentic`], [`Error::Revoked`], [`Error::WrongKey`];
-    /// [`Error::MalformedTable`].
     pub fn new(table: &Table, key: &UserKey) -> Result<Decoder> {
         let user = || key.name().to_owned();
         if table.authority() != key.authority() {

@@ -147,9 +147,6 @@ pub(crate) fn input_of(source: &Source<'_>, answers: &str) -> Result<String> {
 
 /// Reads and verifies the table in a model. Unless the whole model is protected, also verifies that
 /// it belongs to the model's rows.
-///
-/// # Errors
-/// [`Error::NoTable`]; [`Error::MalformedTable`]; [`Error::Unauthentic`].
 pub fn table_of(source: &Source<'_>) -> Result<Table> {
     let props = &source.model.metadata_props;
     let prop = props.iter().find(|prop| prop.key == KEY);

@@ -220,9 +220,6 @@ impl Table {
     }
 
     /// Reads the value of [`crate::head::KEY`].
-    ///
-    /// # Errors
-    /// [`Error::MalformedTable`].
     pub fn parse(text: &str) -> Result<Table> {
         let malformed = |reason| Error::MalformedTable { reason };
         if text.len() > MAX_TEXT_BYTES {

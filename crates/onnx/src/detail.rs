@@ -46,9 +46,6 @@ pub struct InputType<'a> {
 }
 
 /// Returns the attributes of a node of the model file `bytes`.
-///
-/// # Errors
-/// [`Error::Malformed`].
 pub fn attributes<'a>(bytes: &'a [u8], node: &Node<'_>) -> Result<Vec<Attribute<'a>>, Error> {
     let message = within(bytes, node.offset, node.len);
     let mut attributes = Vec::new();
@@ -97,9 +94,6 @@ fn attribute(message: Message<'_>) -> Result<Attribute<'_>, Error> {
 /// Returns the elements of a tensor of the model file `bytes` as `raw_data` would hold them, if they
 /// are coded as varints or scattered over several fields; `None` for elements that no `raw_data` can
 /// hold, and for attributes.
-///
-/// # Errors
-/// [`Error::Malformed`].
 pub fn raw_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Option<Vec<u8>>, Error> {
     let (Payload::Unpatchable(why), Some(bits)) = (&tensor.payload, element_bits(tensor.data_type))
     else {
@@ -156,9 +150,6 @@ fn fixed<'a>(bytes: &'a [u8], field: &Field<'_>) -> &'a [u8] {
 }
 
 /// Returns the types of the main graph's inputs in the model file `bytes`, in order.
-///
-/// # Errors
-/// [`Error::Malformed`].
 pub fn input_types(bytes: &[u8]) -> Result<Vec<InputType<'_>>, Error> {
     let mut types = Vec::new();
     let mut fields = Message::of_file(bytes).fields(schema::MODEL);

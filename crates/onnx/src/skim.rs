@@ -44,25 +44,16 @@ const HEAD_BYTES: usize = 20;
 /// then return for `bytes` what they would return for the file, sound or not. All else stays zero.
 ///
 /// Calls `fetch` with parts of `bytes` and their offsets, in ascending order, each once.
-///
-/// # Errors
-/// The first error of `fetch`.
 pub fn skim<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
     skim_by(SIZES, false, bytes, limits, fetch)
 }
 
 /// Skims as [`skim`] does, for cheap reads: in small parts, with little superfluous between them.
-///
-/// # Errors
-/// The first error of `fetch`.
 pub fn skim_near<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
     skim_by(NEAR, false, bytes, limits, fetch)
 }
 
 /// Skims as [`skim_near`] does, for [`tail::split`](crate::tail::split) alone: passes over graphs.
-///
-/// # Errors
-/// The first error of `fetch`.
 pub fn skim_fields<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
     skim_by(NEAR, true, bytes, limits, fetch)
 }

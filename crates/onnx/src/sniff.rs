@@ -36,9 +36,6 @@ pub fn is_ort_format(bytes: &[u8]) -> bool {
 /// offset. Offsets ascend, without repetition, and parts that [`sniff`] does not examine, such as
 /// weights, are skipped if they are longer than a fetch. Most files that are not models take one
 /// fetch: of 4 KiB, or of 64 KiB if fetches are requests to a `remote` store.
-///
-/// # Errors
-/// The first error of `fetch`.
 pub fn sniff_by<E>(
     len: u64,
     remote: bool,

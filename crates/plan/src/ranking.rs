@@ -54,10 +54,6 @@ struct TensorScores {
 
 impl Ranking {
     /// Makes an empty ranking of `model`, in subsequences of `unit_bytes`, by `method`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unit`].
     pub fn new(model: &Model<'_>, method: &str, unit_bytes: u64) -> Result<Ranking, Error> {
         let ranking = Ranking {
             method: method.to_owned(),
@@ -91,10 +87,6 @@ impl Ranking {
     }
 
     /// Reads a ranking file.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ranking`], [`Error::Unit`].
     pub fn parse(json: &[u8]) -> Result<Ranking, Error> {
         let wrong = |message: String| Error::Ranking { message };
         if json.len() > MAX_RANKING_BYTES {

@@ -91,9 +91,6 @@ impl Files {
     }
 
     /// Reads all external data. Returns the model's normalised paths, and the files' bytes.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
     pub fn read_external(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let files = self.paths.iter().zip(&self.external);
         let read = files.map(|(path, input)| Ok((path.clone(), input.read_all()?)));
@@ -102,9 +99,6 @@ impl Files {
 
     /// Returns the model file and its external data with edits, in memory. Edits must be by file
     /// and in ascending order.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
     pub fn edited(&self, edits: &[Edit]) -> Result<Edited> {
         let of_file = |file: u32| edits.iter().filter(move |edit| edit.file == FileId(file));
         let mut external = self.read_external()?;
@@ -121,9 +115,6 @@ impl Files {
     }
 
     /// Calls `with` with the located model.
-    ///
-    /// # Errors
-    /// The errors of `with`; [`Error::Onnx`] if a tensor ends beyond its file.
     pub fn with<T, E: From<Error>>(
         &self,
         with: impl FnOnce(&Source<'_>) -> std::result::Result<T, E>,

@@ -223,9 +223,6 @@ impl<'a> Graph<'a> {
     }
 
     /// Returns the elements of a small constant, which may pass through Identity and Cast.
-    ///
-    /// # Errors
-    /// As [`Graph::load`].
     pub fn small(&self, name: &str) -> Result<Option<Small>> {
         let mut name = name;
         for _ in 0..MAX_CHAIN {
@@ -268,9 +265,6 @@ impl<'a> Graph<'a> {
     }
 
     /// Returns the integers of a constant list.
-    ///
-    /// # Errors
-    /// As [`Graph::load`].
     pub fn integers(&self, name: &str) -> Result<Option<Vec<i64>>> {
         let small = self.small(name)?;
         Ok(small.map(|small| small.values.iter().map(|value| *value as i64).collect()))

@@ -43,9 +43,6 @@ pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
 }
 
 /// Fails unless a location is a relative path without empty parts, `.` and `..`, separated by `/`.
-///
-/// # Errors
-/// [`Error::External`].
 pub fn check_normalised(location: &str) -> Result<(), Error> {
     let is_name = |part: &str| !matches!(part, "" | "." | "..");
     let has_drive = matches!(location.as_bytes(), [drive, b':', ..] if drive.is_ascii_alphabetic());

@@ -49,9 +49,6 @@ pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -
 
 /// Writes `bytes` to `path` in a folder of the caller's own, whole or not at all, readable only by
 /// the owner. Replaces any file or link there. Waits until they are on the disk.
-///
-/// # Errors
-/// The system's error.
 pub fn replace_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_file(path, bytes, true, Readers::Owner)
 }

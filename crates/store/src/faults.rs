@@ -97,9 +97,6 @@ pub(crate) struct Descriptor(OwnedFd);
 impl Faults {
     /// Reserves `len` bytes, at least 1. They stay out of core dumps and, as far as the process may
     /// lock memory, out of swap space.
-    ///
-    /// # Errors
-    /// The system's error.
     pub(crate) fn new(len: usize) -> io::Result<Faults> {
         let page = page_bytes();
         let whole = len.checked_next_multiple_of(page);
@@ -129,9 +126,6 @@ impl Faults {
     /// Gives the calling thread a table of descriptors of its own, with `files` under the numbers
     /// that they have and no others, and registers the memory there. Threads that the calling
     /// thread starts share that table.
-    ///
-    /// # Errors
-    /// The system's error, if it does not let the process handle faults.
     pub(crate) fn register(&self, files: &[&File]) -> io::Result<Descriptor> {
         keep_only(files)?;
         let flags = UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY;
@@ -182,9 +176,6 @@ impl Faults {
     /// Makes [`wait`](Descriptor::wait) return, and waits until
     /// [`answer_ring`](Descriptor::answer_ring) is called. Returns at once if nobody waits for
     /// faults any more.
-    ///
-    /// # Errors
-    /// The system's error; then nobody was woken.
     pub(crate) fn ring(&self) -> io::Result<()> {
         let _ringing = self.ringing.lock().unwrap_or_else(PoisonError::into_inner);
         let bell = self.bell();
@@ -196,18 +187,12 @@ impl Faults {
 
     /// Gives the pages in `range` back to the system. A thread that touches one again waits for
     /// [`fill`](Descriptor::fill), which must provide the bytes that it had.
-    ///
-    /// # Errors
-    /// The system's error; the pages stay then.
     pub(crate) fn give_back(&self, range: Range<usize>) -> io::Result<()> {
         let place = self.bytes().get(range).unwrap_or_default();
         self.advise(place, self.giving_back())
     }
 
     /// Gives children of the process a copy of `range`, which must be there.
-    ///
-    /// # Errors
-    /// The system's error.
     pub(crate) fn let_children_have(&self, range: Range<usize>) -> io::Result<()> {
         let place = self.bytes().get(range).unwrap_or_default();
         self.advise(place, Madvise::LinuxDoFork)
@@ -255,9 +240,6 @@ impl Faults {
 impl Descriptor {
     /// Waits until pages of `memory` are touched that are not there, and puts their offsets into
     /// `offsets`. Returns whether the [bell](Faults::ring) rang.
-    ///
-    /// # Errors
-    /// The system's error: there are no faults any more.
     pub(crate) fn wait(&self, memory: &Faults, offsets: &mut Vec<usize>) -> io::Result<bool> {
         offsets.clear();
         let mut messages = [0_u8; 16 * MESSAGE_BYTES];
@@ -282,18 +264,12 @@ impl Descriptor {
     }
 
     /// Lets the thread go on that rang the [bell](Faults::ring).
-    ///
-    /// # Errors
-    /// The system's error.
     pub(crate) fn answer_ring(&self, memory: &Faults, blank_page: &[u8]) -> io::Result<()> {
         self.copy(memory.bell(), blank_page)
     }
 
     /// Provides the pages of `memory` from `start`, which are not there, with `bytes`, and wakes who
     /// waits for them.
-    ///
-    /// # Errors
-    /// The system's error, such as no memory, or that a page is there.
     pub(crate) fn fill(&self, memory: &Faults, start: usize, bytes: &[u8]) -> io::Result<()> {
         let place = memory.bytes().get(start..).unwrap_or_default();
         self.copy(place, bytes)
@@ -337,9 +313,6 @@ impl Descriptor {
 
     /// Gives up: pages of `memory` that are not there become zeros, and whoever waits for them goes
     /// on. The bell still rings.
-    ///
-    /// # Errors
-    /// The system's error. Dropping the descriptor does the same, also to the bell.
     pub(crate) fn give_up(&self, memory: &Faults) -> io::Result<()> {
         let mut request = span(memory.bytes());
         // SAFETY: `UFFDIO_UNREGISTER` reads a `struct uffdio_range`: memory that was registered.

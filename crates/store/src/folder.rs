@@ -67,9 +67,6 @@ impl OutputPath {
     }
 
     /// Opens the existing folder.
-    ///
-    /// # Errors
-    /// As [`make_folder`](OutputPath::make_folder).
     pub fn folder(&self) -> Result<Folder> {
         let (base, names) = self.parts();
         let mut path = base.to_owned();

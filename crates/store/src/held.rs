@@ -79,9 +79,6 @@ impl Held {
     }
 
     /// Returns the file, which lies at the canonical `path`.
-    ///
-    /// # Errors
-    /// [`Error::InputChanged`] if it was closed and has changed since; [`Error::Io`].
     pub(crate) fn file(&self, path: &Path) -> Result<OpenFile<'_>> {
         if let Some(file) = &self.open {
             return Ok(OpenFile::Held(file));
@@ -98,9 +95,6 @@ impl Held {
     }
 
     /// Fails if the file at `path` was written to since it was first opened.
-    ///
-    /// # Errors
-    /// [`Error::InputChanged`], [`Error::Io`].
     pub(crate) fn check_unchanged(&self, path: &Path) -> Result<()> {
         self.check(&*self.file(path)?, path)
     }

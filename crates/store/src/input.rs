@@ -418,9 +418,6 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Re
 }
 
 /// Fills `buffer` with the bytes of a file at `offset`.
-///
-/// # Errors
-/// The system's error.
 #[cfg(windows)]
 pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     use std::os::windows::fs::FileExt;

@@ -35,9 +35,6 @@ impl Location {
     /// Reads a location as [`Location::parse`] does, which may be a folder. A folder in an object
     /// store is all objects whose keys begin with its key, up to a `/`; the key may end in `/`, or
     /// be absent.
-    ///
-    /// # Errors
-    /// As [`Location::parse`].
     pub fn parse_folder(text: impl AsRef<OsStr>) -> Result<Location> {
         Location::read(text.as_ref(), true)
     }
@@ -67,9 +64,6 @@ impl Location {
 
     /// Returns the path of a file to change in place, with links resolved, so that a link stays a
     /// link.
-    ///
-    /// # Errors
-    /// [`Error::InPlaceObject`].
     pub fn in_place(self) -> Result<PathBuf> {
         match self {
             Location::File(path) => path.canonicalize().map_err(io("open", &path)),

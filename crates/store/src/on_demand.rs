@@ -40,9 +40,6 @@ pub struct OnDemand<F: Fill> {
 impl<F: Fill> OnDemand<F> {
     /// Reserves memory for `blocks`: ranges of bytes that begin at multiples of
     /// [`page_bytes`], in ascending order.
-    ///
-    /// # Errors
-    /// The system's error, if it does not let the process fill memory on demand.
     pub fn new(fill: F, blocks: Vec<Range<usize>>) -> io::Result<OnDemand<F>> {
         let (served, handler) = Served::start(Inner::new(fill, blocks)?)?;
         remember(&served);
@@ -111,9 +108,6 @@ impl<F: Fill> OnDemand<F> {
 
     /// Ends the work: fills or checks all blocks that were never filled, and gives back those that
     /// were touched. Blocks that are filled later stay.
-    ///
-    /// # Errors
-    /// The first error of filling, of any block since the memory was made.
     pub fn finish(&self, on_loss: OnLoss) -> Result<(), F::Error> {
         self.end_work();
         let inner = self.inner();
@@ -155,9 +149,6 @@ impl<F: Fill> OnDemand<F> {
     }
 
     /// Fills all blocks, which then stay.
-    ///
-    /// # Errors
-    /// The first error of filling, of any block since the memory was made.
     pub fn fill_all(&self) -> Result<(), F::Error> {
         self.end_work();
         self.served.fill_missing(Cause::Need);
@@ -165,9 +156,6 @@ impl<F: Fill> OnDemand<F> {
     }
 
     /// Fails if a block could not be filled, ever.
-    ///
-    /// # Errors
-    /// The first error.
     pub fn check(&self) -> Result<(), F::Error> {
         if !self.inner().has_failed.load(Ordering::Acquire) {
             return Ok(());
@@ -275,9 +263,6 @@ pub fn page_bytes() -> usize {
 }
 
 /// Fails, with the reason, if this process cannot fill memory on demand.
-///
-/// # Errors
-/// The system's error.
 pub fn try_on_demand() -> io::Result<()> {
     let faults = Faults::new(1)?;
     // The thread's table of descriptors changes.

@@ -29,9 +29,6 @@ pub struct OutputOptions {
 impl OutputOptions {
     /// Refuses `output` if a file is in the way. Publishing checks again; this early check is for
     /// callers whose work takes long.
-    ///
-    /// # Errors
-    /// [`Error::OutputExists`], and [`Error::NoOutput`].
     pub fn check_free(&self, output: &Location) -> Result<()> {
         match output {
             Location::File(path) => check_file(path, self.replace).map(drop),
@@ -506,18 +503,12 @@ fn unnamed(file: &impl std::os::fd::AsRawFd) -> String {
 }
 
 /// Writes all of `bytes` at `offset`, without using the file's position.
-///
-/// # Errors
-/// The system's error.
 #[cfg(unix)]
 pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
 /// Writes all of `bytes` at `offset`, without using the file's position.
-///
-/// # Errors
-/// The system's error.
 #[cfg(windows)]
 pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
     use std::os::windows::fs::FileExt;

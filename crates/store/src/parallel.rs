@@ -27,9 +27,6 @@ thread_local! {
 ///
 /// The calling thread always works, so calls never wait for each other. Threads of the call join it
 /// while cores are free: a call that outlasts the others takes over their cores.
-///
-/// # Errors
-/// The error of the earliest failed job; later jobs are not begun.
 pub fn for_each<J: Send, S, E: Send>(
     is_remote: bool,
     n_jobs: u64,
@@ -64,9 +61,6 @@ const START_BYTES: usize = 1 << 20;
 /// Starts a thread by `spawn`, if there is memory for it, and waits until it has taken that: the
 /// caller could take it first. The C library ends the process if a thread that has begun finds no
 /// memory for its thread-local data.
-///
-/// # Errors
-/// The system gives the process no more memory, or no more threads.
 pub(crate) fn begin<'s, T: 's, H>(
     thread: thread::Builder,
     stack_bytes: usize,

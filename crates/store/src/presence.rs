@@ -18,9 +18,6 @@ use crate::version::Version;
 
 impl Location {
     /// Fails if this build cannot reach it.
-    ///
-    /// # Errors
-    /// [`Error::NoObjectStores`](crate::Error::NoObjectStores).
     pub fn check_reachable(&self) -> Result<()> {
         match self {
             #[cfg(not(feature = "object-store"))]

@@ -30,9 +30,6 @@ pub fn try_clone(
 }
 
 /// Writes the chunk `bytes` to a clone at `offset`; only `changed` differs from the input.
-///
-/// # Errors
-/// [`Error::Io`](crate::Error::Io).
 pub fn write_changed(
     output: &Output,
     bytes: &[u8],

@@ -18,9 +18,6 @@ pub fn open_regular(path: &Path) -> Result<File> {
 }
 
 /// Refuses anything but regular files. The error names the kind.
-///
-/// # Errors
-/// `IsADirectory` for a folder, `Other` for the rest.
 pub(crate) fn check_regular(metadata: &Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());

@@ -28,9 +28,6 @@ enum Bytes {
 
 impl SecretBytes {
     /// Allocates `len` zero bytes. The ranges `secret` will contain the secret ones.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn new(len: u64, secret: Vec<Range<usize>>) -> io::Result<SecretBytes> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut memory = SecretBytes {
@@ -75,9 +72,6 @@ impl SecretBytes {
     }
 
     /// Makes the memory read-only.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn finish(&mut self) -> io::Result<()> {
         self.bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
             Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),

@@ -106,9 +106,6 @@ impl Splice {
     }
 
     /// Opens the file as it is now.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn input(&self) -> Result<Input> {
         let path = &self.held.path;
         Input::of(path, duplicate(&self.file, path)?)
@@ -151,9 +148,6 @@ impl Splice {
     }
 
     /// Writes the new end. On failure the file keeps the old one, or the journal stays.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
     pub fn replace(self, change: &Change) -> Result<()> {
         let journal = journal_of(&self.held.path);
         change.publish(&journal, self.flush)?;

@@ -58,9 +58,6 @@ impl There {
 
 /// Fails if `location` is a stream, which cannot take several files, such as external data or the
 /// record of a batch.
-///
-/// # Errors
-/// [`Error::NoOutput`].
 pub fn check_no_stream(location: &Location) -> Result<()> {
     match location {
         Location::File(path) if There::at(path)? == There::Stream => Err(Error::NoOutput {
@@ -112,9 +109,6 @@ pub struct Stream {
 
 impl Stream {
     /// Opens the stream at `path`. Opening a pipe waits for a reader.
-    ///
-    /// # Errors
-    /// [`Error::NoOutput`] for a terminal, unless `force`; [`Error::Io`].
     pub(crate) fn create(path: &Path, force: bool) -> Result<Stream> {
         let to = open(path).map_err(io_error("open", path))?;
         let path = path.to_owned();
@@ -136,9 +130,6 @@ impl Stream {
     }
 
     /// Sends all bytes.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; by then a part may have been sent.
     pub(crate) fn publish(mut self) -> Result<()> {
         let written = self.held.rewind();
         let written = written.and_then(|()| io::copy(&mut self.held, &mut self.to));
@@ -147,9 +138,6 @@ impl Stream {
 }
 
 /// Writes the complete `bytes` to the stream at `path`.
-///
-/// # Errors
-/// The system's error. A terminal takes bytes other than text only with `force`.
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
     let mut to = open(path)?;
     if !force && to.is_terminal() && std::str::from_utf8(bytes).is_err() {

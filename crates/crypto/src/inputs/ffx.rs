@@ -16,9 +16,6 @@ pub const FFX_NUMBERS: u16 = 1000;
 const ROUNDS: u32 = 10;
 
 /// Computes FFX of 0 to 255 under `password`, as numbers of three digits.
-///
-/// # Errors
-/// [`Error::Backend`] never, in practice.
 pub fn ffx_table(password: &[u8]) -> Result<Zeroizing<[u16; 256]>, Error> {
     let hmac = Hmac::<Sha1>::new_from_slice(password).map_err(|_| Error::Backend)?;
     let mut table = Zeroizing::new([0; 256]);

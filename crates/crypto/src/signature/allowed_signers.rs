@@ -48,9 +48,6 @@ impl AllowedSigners {
     ///
     /// Times without a `Z` are in the system's time zone. Lines with `cert-authority` allow nobody,
     /// because signatures by certificates are not accepted.
-    ///
-    /// # Errors
-    /// [`Error::MalformedAllowedSigners`], [`Error::Io`] and [`Error::LimitExceeded`].
     pub fn read(file: impl Read, name: &str) -> Result<AllowedSigners, Error> {
         AllowedSigners::read_in(file, name, TimeZone::try_system().ok().as_ref())
     }

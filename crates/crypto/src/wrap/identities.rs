@@ -47,9 +47,6 @@ pub struct Identities {
 
 impl Identities {
     /// Reads an identity file as [`Identities::read_with`] does, without asking for passphrases.
-    ///
-    /// # Errors
-    /// As [`Identities::read_with`].
     pub fn read(file: impl Read, name: &str) -> Result<Identities, Error> {
         Identities::read_with(file, name, Arc::new(NoPrompt))
     }
@@ -284,9 +281,6 @@ impl Identity {
 
     /// Returns the text of an identity file encrypted with a passphrase: an armored age file that
     /// contains [`Identity::to_file_text`].
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if memory runs out.
     pub fn to_encrypted_file_text(&self, passphrase: &Passphrase) -> Result<String, Error> {
         let recipient = scrypt_recipient(passphrase);
         let recipients = std::iter::once(&recipient as &dyn age::Recipient);
@@ -318,9 +312,6 @@ fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
 
 /// Checks that `armored` is the canonical encoding of an age file, as far as possible without an
 /// identity.
-///
-/// # Errors
-/// [`Error::MalformedKey`] and [`Error::LimitExceeded`].
 pub fn check_wrapped(armored: &str) -> Result<(), Error> {
     decryptor(&dearmor(armored)?).map(drop)
 }

@@ -44,9 +44,6 @@ pub(super) struct Plugin {
 
 impl Plugin {
     /// Searches `PATH` for the plugin of this name, which age's parser accepted.
-    ///
-    /// # Errors
-    /// [`Error::PluginMissing`].
     pub(super) fn find(name: &str) -> Result<Plugin, Error> {
         let program = format!("age-plugin-{name}");
         // Linux on Windows runs the programs of Windows too.

@@ -159,9 +159,6 @@ impl Recipients {
 
     /// Combines these and `others`. Keeps the comment of these, or else theirs, and lists the
     /// recipients if either does.
-    ///
-    /// # Errors
-    /// As [`Recipients::merge`].
     pub fn and(&self, others: Recipients) -> Result<Recipients, Error> {
         self.check_takes_notes()?;
         let names: Vec<&str> = self.names().collect();
@@ -201,9 +198,6 @@ impl Recipients {
     }
 
     /// Encrypts a text to every one of the recipients, as an armored age file.
-    ///
-    /// # Errors
-    /// As [`Recipients::wrap`].
     pub fn encrypt_text(&self, text: &str) -> Result<String, Error> {
         let file = self.file(text.as_bytes())?;
         let (header, _) = file.split_at(file.len() - text.len());

@@ -33,10 +33,6 @@ pub enum Found {
 }
 
 /// Attacks a rewritten model by its weights; with the public model that it was made from, by both.
-///
-/// # Errors
-/// The errors of opening the models; [`Error::Refused`](crate::Error::Refused) if their weights
-/// cannot be read.
 pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Result<Vec<Row>> {
     let weights = |location| Files::open(location)?.patch(spec);
     let row = |attack: &str, found| Row {
@@ -57,9 +53,6 @@ pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Res
 }
 
 /// Attacks a key by images in both forms, keyed and plain.
-///
-/// # Errors
-/// As [`from_pairs`].
 pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> {
     let (sum, block) = (keyed.sum(spec), spec.block);
     let guess = from_pairs(&plain.pictures(), &keyed.pictures(), block, sum)?;
@@ -72,9 +65,6 @@ pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> 
 }
 
 /// Attacks a key by keyed images and other, plain images of this kind.
-///
-/// # Errors
-/// As [`from_images`].
 pub fn of_images(keyed: &ImageSet, public: &ImageSet, spec: &Spec) -> Result<Row> {
     let sum = keyed.sum(spec);
     let guess = from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?;

@@ -29,59 +29,38 @@ impl Files {
     }
 
     /// Reads all external data; see [`onnxseal_rewrite::Files::read_external`].
-    ///
-    /// # Errors
-    /// As [`onnxseal_rewrite::Files::read_external`].
     pub fn read_external(&self) -> Result<Vec<(String, Vec<u8>)>> {
         Ok(self.0.read_external()?)
     }
 
     /// Returns the model file and its external data with edits; see
     /// [`onnxseal_rewrite::Files::edited`].
-    ///
-    /// # Errors
-    /// As [`onnxseal_rewrite::Files::edited`].
     pub fn edited(&self, rewritten: &Rewritten) -> Result<onnxseal_rewrite::Edited> {
         Ok(self.0.edited(&rewritten.edits)?)
     }
 
     /// Reports on each input that may take images; see [`inspect`].
-    ///
-    /// # Errors
-    /// As [`inspect`].
     pub fn inspect(&self) -> Result<Vec<Candidate>> {
         self.0.with(inspect)
     }
 
     /// Returns the edits that make the model take images made with `key`; see [`rewrite`].
-    ///
-    /// # Errors
-    /// As [`rewrite`].
     pub fn rewrite(&self, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
         self.0.with(|source| rewrite(source, key, input))
     }
 
     /// Returns the edits that make the model take images made with `new` instead of `old`; see
     /// [`rekey`].
-    ///
-    /// # Errors
-    /// As [`rekey`].
     pub fn rekey(&self, old: &InputKey, new: &InputKey, input: Option<&str>) -> Result<Rewritten> {
         self.0.with(|source| rekey(source, old, new, input))
     }
 
     /// Returns the weights that a key of this kind would change; see [`patch`].
-    ///
-    /// # Errors
-    /// As [`patch`].
     pub fn patch(&self, spec: &Spec) -> Result<nalgebra::DMatrix<f64>> {
         self.0.with(|source| patch(source, spec))
     }
 
     /// Writes the model and its external data with edits; see [`onnxseal_rewrite::Files::write`].
-    ///
-    /// # Errors
-    /// As [`onnxseal_rewrite::Files::write`].
     pub fn write(
         &self,
         rewritten: &Rewritten,

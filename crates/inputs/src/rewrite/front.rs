@@ -28,9 +28,6 @@ pub(super) enum Step {
 }
 
 /// Returns all consumers of the image `start`, the value of the graph's input `input`.
-///
-/// # Errors
-/// [`Error::Refused`] with the first node that cannot be followed.
 pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec<Consumer>> {
     let main = graph.model().main();
     let mut values: HashMap<&str, Value> = HashMap::new();

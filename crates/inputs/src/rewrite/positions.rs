@@ -90,10 +90,6 @@ pub(super) struct Positions {
 }
 
 /// Finds the positions of a consumer's windows.
-///
-/// # Errors
-/// [`Error::Refused`](crate::Error::Refused) if there are none, or a later node depends on the
-/// order of tokens.
 pub(super) fn find(graph: &Graph<'_>, consumer: &Consumer) -> Result<Positions> {
     let node = graph.node(consumer.node)?;
     let (rows, columns) = grid(consumer).map_err(|reason| Refusal::new(reason).at(node))?;

@@ -68,9 +68,6 @@ enum Factors {
 /// Changes the weights and the bias of a consumer. Returns whether the result is equal by
 /// construction: only the order of products changes, or the numbers are integers, or floats of 32
 /// bits or more without rounding after them.
-///
-/// # Errors
-/// [`Error::Refused`](crate::Error::Refused).
 pub(super) fn solve(
     graph: &Graph<'_>,
     consumer: &Consumer,

@@ -34,9 +34,6 @@ pub struct NewTensor<'a> {
 
 /// Adds an initializer to the main graph as an input of `node`, in an empty slot. It is visible
 /// only to nodes of the main graph.
-///
-/// # Errors
-/// [`Error::Malformed`].
 pub fn add_input(
     bytes: &[u8],
     node: &Node<'_>,
@@ -117,9 +114,6 @@ impl NewTensor<'_> {
 }
 
 /// Replaces all elements of a tensor by `raw`, in `raw_data`.
-///
-/// # Errors
-/// [`Error::Malformed`].
 pub fn set_elements(bytes: &[u8], tensor: &Tensor<'_>, raw: &[u8]) -> Result<Vec<Change>, Error> {
     let message = tensor.offset;
     let end = message.saturating_add(tensor.len);

@@ -47,9 +47,6 @@ pub struct Parts<'a> {
 }
 
 /// Lists the fields of the main graph of the model file `bytes`.
-///
-/// # Errors
-/// [`Error::Malformed`].
 pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
     let mut parts = Parts {
         graph: Span { start: 0, len: 0 },

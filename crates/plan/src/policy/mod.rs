@@ -119,10 +119,6 @@ impl Policy {
     /// Sets the tiers, which make editions of one file: each opens its share of the encrypted
     /// bytes, the most important ones first. The first tier is the least; the last opens
     /// everything.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Tiers`].
     pub fn set_tiers(&mut self, tiers: Vec<Tier>) -> Result<(), Error> {
         if self.strategy != Strategy::Energy {
             let message = "tiers need strategy \"energy\"".to_owned();
@@ -135,10 +131,6 @@ impl Policy {
 
     /// Sets how weights of an operator type are encrypted for tiers above the first. `None` sets it
     /// for every type without a mode of its own.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OperatorType`].
     pub fn set_mode(&mut self, op_type: Option<&str>, mode: Mode) -> Result<(), Error> {
         match op_type {
             None => self.default_mode = mode,
@@ -150,10 +142,6 @@ impl Policy {
     }
 
     /// Sets the coefficient of every operator type without one of its own, instead of the preset's.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Coefficient`].
     pub fn set_default(&mut self, coefficient: f64) -> Result<(), Error> {
         self.default = Some(share(coefficient)?);
         Ok(())
@@ -184,10 +172,6 @@ impl Policy {
 
     /// Sets the share of all weights' bytes to encrypt, 0 to 1, chosen by score over all types;
     /// coefficients become factors of the scores.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Coefficient`].
     pub fn set_budget(&mut self, budget: f64) -> Result<(), Error> {
         self.budget = Some(share(budget)?);
         Ok(())
@@ -219,10 +203,6 @@ impl Policy {
     /// Accepts that what `pattern` names stays in clear if it cannot be encrypted where it lies:
     /// a tensor by its name or protobuf path, an attribute by its name or path, another part of the
     /// model by its path, an external data file by its location.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Pattern`].
     pub fn allow_clear(&mut self, pattern: &str) -> Result<(), Error> {
         self.allow_clear.push(glob(pattern)?);
         Ok(())

@@ -24,10 +24,6 @@ pub enum Target {
 impl Override {
     /// Gives `coefficient` to each name that `pattern` matches: `*` stands for any characters, `?`
     /// for one, `[ab]` for one of these, `{a,b}` for either.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Pattern`], [`Error::Coefficient`].
     pub fn new(target: Target, pattern: &str, coefficient: f64) -> Result<Override, Error> {
         Ok(Override {
             target,

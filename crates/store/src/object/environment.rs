@@ -24,9 +24,6 @@ enum Holds {
 }
 
 /// Checks all variables that a store of this kind reads.
-///
-/// # Errors
-/// A text with the unusable variable and the reason, without its value.
 pub(super) fn check(scheme: Scheme) -> Result<(), String> {
     std::env::vars_os().try_for_each(|(name, value)| check_one(scheme, &name, &value))
 }

@@ -91,9 +91,6 @@ impl Object {
     }
 
     /// Writes the object in one request.
-    ///
-    /// # Errors
-    /// [`Error::OutputExists`] unless `replace`.
     pub(crate) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
         let mode = if replace {
             PutMode::Overwrite
@@ -183,9 +180,6 @@ impl Object {
     }
 
     /// Puts the parts together to the object.
-    ///
-    /// # Errors
-    /// [`Error::OutputExists`] unless `replace`.
     pub(crate) fn complete(
         &self,
         id: &MultipartId,

@@ -48,9 +48,6 @@ struct Gathering {
 
 impl Upload {
     /// Begins an object of about `len` bytes.
-    ///
-    /// # Errors
-    /// [`Error::OutputExists`] unless `replace`.
     pub fn create(object: Object, replace: bool, len: u64) -> Result<Upload> {
         if !replace && object.exists()? {
             let path = object.name;

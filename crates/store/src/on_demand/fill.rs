@@ -17,9 +17,6 @@ pub trait Fill: Send + Sync + 'static {
 
     /// Puts the bytes of block `index` into `bytes`, which has the block's length: equal bytes
     /// whenever it is called.
-    ///
-    /// # Errors
-    /// The reason, if there are no such bytes any more.
     fn fill(
         &self,
         index: usize,

@@ -45,9 +45,6 @@ enum Request {
 
 impl<F: Fill> Served<F> {
     /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system's error, if it does not let the process fill memory on demand.
     pub(super) fn start(inner: Inner<F>) -> io::Result<(Arc<Served<F>>, JoinHandle<()>)> {
         let served = Arc::new(Served {
             inner,
