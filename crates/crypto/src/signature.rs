@@ -22,7 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
 use ssh_encoding::{Decode as _, Encode as _};
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, HashAlg, PublicKey, SshSig};
+use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, SshSig};
 
 use crate::error::Error;
 
@@ -130,8 +130,15 @@ fn check_key_type(mut blob: &[u8]) -> Result<(), Error> {
     };
     let name = read().ok_or_else(|| malformed("it is no SSH signature"))?;
     match name.parse() {
-        Ok(Algorithm::Ecdsa { .. } | Algorithm::Ed25519 | Algorithm::Rsa { hash: None }) => Ok(()),
-        Ok(Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519) => Ok(()),
+        Ok(
+            Algorithm::Ed25519
+            | Algorithm::Ecdsa {
+                curve: EcdsaCurve::NistP256,
+            }
+            | Algorithm::Rsa { hash: None }
+            | Algorithm::SkEcdsaSha2NistP256
+            | Algorithm::SkEd25519,
+        ) => Ok(()),
         _ => Err(malformed(format!(
             "keys of type \"{}\" are not supported",
             shown(&name)
