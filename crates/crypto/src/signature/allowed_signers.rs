@@ -46,22 +46,13 @@ impl AllowedSigners {
     /// Reads an allowed signers file as `ssh-keygen` does, but refuses the whole file for one
     /// malformed line. `name` is for error messages.
     ///
-    /// Times without a `Z` are in the system's time zone. Lines with `cert-authority` allow nobody,
+    /// Times without a `Z` would be in the system's time zone, and are refused. Lines with `cert-authority` allow nobody,
     /// because signatures by certificates are not accepted.
     pub fn read(file: impl Read, name: &str) -> Result<AllowedSigners, Error> {
-        AllowedSigners::read_in(file, name, TimeZone::try_system().ok().as_ref())
-    }
-
-    /// Reads as [`read`](Self::read) does, in a time zone if one is known.
-    pub(super) fn read_in(
-        file: impl Read,
-        name: &str,
-        zone: Option<&TimeZone>,
-    ) -> Result<AllowedSigners, Error> {
         let what = "allowed signers file length in bytes";
         let bytes = read_limited(file, name, MAX_ALLOWED_SIGNERS_BYTES, what)?;
         let read = |(n, line): (usize, &[u8])| {
-            parse_line(line, zone)
+            parse_line(line)
                 .map_err(|reason| Error::MalformedAllowedSigners {
                     name: name.to_owned(),
                     line: n + 1,
@@ -203,7 +194,7 @@ impl Line {
 
 // --- lines ---
 
-fn parse_line(line: &[u8], zone: Option<&TimeZone>) -> Result<Option<Line>, &'static str> {
+fn parse_line(line: &[u8]) -> Result<Option<Line>, &'static str> {
     let blank = |c: char| matches!(c, ' ' | '\t' | '\r');
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") {
@@ -224,7 +215,7 @@ fn parse_line(line: &[u8], zone: Option<&TimeZone>) -> Result<Option<Line>, &'st
                 return Err("the key is missing or malformed");
             }
             let key = parse_key(rest).ok_or("the key is malformed, or of an unknown type")?;
-            (parse_options(options, zone)?, key)
+            (parse_options(options)?, key)
         }
     };
     Ok(Some(Line {
@@ -278,7 +269,7 @@ fn parse_key(text: &str) -> Option<KeyData> {
         .filter(|key| !matches!(key, KeyData::Other(_)))
 }
 
-fn parse_options(text: &str, zone: Option<&TimeZone>) -> Result<Options, &'static str> {
+fn parse_options(text: &str) -> Result<Options, &'static str> {
     let mut options = Options::default();
     let mut rest = text;
     loop {
@@ -293,14 +284,14 @@ fn parse_options(text: &str, zone: Option<&TimeZone>) -> Result<Options, &'stati
             rest = after;
         } else if let Some(after) = strip_word(rest, "valid-after=") {
             let (value, after) = dequote(after)?;
-            let time = parse_time(&value, zone)?;
+            let time = parse_time(&value)?;
             if options.valid_after.replace(time).is_some() {
                 return Err("there are two options valid-after");
             }
             rest = after;
         } else if let Some(after) = strip_word(rest, "valid-before=") {
             let (value, after) = dequote(after)?;
-            let time = parse_time(&value, zone)?;
+            let time = parse_time(&value)?;
             if options.valid_before.replace(time).is_some() {
                 return Err("there are two options valid-before");
             }
@@ -346,8 +337,8 @@ fn dequote(text: &str) -> Result<(String, &str), &'static str> {
 
 // --- times ---
 
-/// Reads `YYYYMMDD[HHMM[SS]]`, in UTC with a `Z` or `UTC` after it, else in local time.
-pub(super) fn parse_time(text: &str, zone: Option<&TimeZone>) -> Result<u64, &'static str> {
+/// Reads `YYYYMMDD[HHMM[SS]]`, in UTC with a `Z` or `UTC` after it.
+pub(super) fn parse_time(text: &str) -> Result<u64, &'static str> {
     let invalid = "a time is not YYYYMMDD[HHMM[SS]][Z]";
     let ends = |suffix: &str| {
         let at = text.len().checked_sub(suffix.len())?;
@@ -355,7 +346,7 @@ pub(super) fn parse_time(text: &str, zone: Option<&TimeZone>) -> Result<u64, &'s
         end.eq_ignore_ascii_case(suffix).then_some(start)
     };
     let utc = ends("Z").or_else(|| ends("UTC"));
-    let digits = utc.unwrap_or(text);
+    let digits = utc.ok_or("a time has no Z, so it is local: write it in UTC, with a Z")?;
     if !matches!(digits.len(), 8 | 12 | 14) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid);
     }
@@ -376,29 +367,11 @@ pub(super) fn parse_time(text: &str, zone: Option<&TimeZone>) -> Result<u64, &'s
         0,
     )
     .map_err(|_| invalid)?;
-    let seconds = match (utc, zone) {
-        (Some(_), _) => seconds_in(&TimeZone::UTC, time),
-        (None, Some(zone)) => seconds_in(zone, time),
-        (None, None) => return Err("the local time zone is unknown, write times with a Z"),
-    };
-    seconds
-        .and_then(|seconds| u64::try_from(seconds).ok())
+    let time = TimeZone::UTC.to_timestamp(time).map_err(|_| invalid)?;
+    u64::try_from(time.as_second())
+        .ok()
         .filter(|seconds| *seconds > 0)
         .ok_or("a time is out of range")
-}
-
-/// Returns the seconds since 1970 at `time` in the zone's standard time, even in summer, as C's
-/// `mktime` does because OpenSSH leaves `tm_isdst` 0.
-fn seconds_in(zone: &TimeZone, time: DateTime) -> Option<i64> {
-    let at = zone.to_ambiguous_timestamp(time).compatible().ok()?;
-    if !zone.to_offset_info(at).dst().is_dst() {
-        return Some(at.as_second());
-    }
-    let mut before = zone.preceding(at);
-    match before.find(|transition| !transition.dst().is_dst()) {
-        Some(standard) => Some(standard.offset().to_timestamp(time).ok()?.as_second()),
-        None => Some(at.as_second()),
-    }
 }
 
 // --- patterns ---
