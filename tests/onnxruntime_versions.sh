@@ -32,6 +32,6 @@ for version in "${VERSIONS[@]}"; do
     # Otherwise with what tests/run.sh has built already.
     [[ $version == 1.22.* ]] || ORT_DYLIB_PATH=${libraries[0]} cargo test --quiet --release --workspace \
         --exclude onnxseal-python --features object-store --test it -- sessions:: on_demand:: --skip real_models
-    PYTHONPATH=$PWD/$folder .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/python/test_wheel_{session,patch,memory}.py \
+    PYTHONPATH=$PWD/$folder .venv/bin/python -m pytest --quiet -p no:cacheprovider tests/python/test_wheel_{session,patch,foreign,memory}.py \
         -k "not outputs_are_those"
 done

@@ -105,7 +105,7 @@ pub use pass::signature::{Access, SignedBy};
 pub use pass::states::{FileState, FileStates, Volume};
 #[cfg(feature = "protect")]
 pub use {
-    check::inspect::{inspect, is_protected},
+    check::inspect::{inspect, is_marked, is_protected},
     check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model, read_manifest},
     check::reads::Reads,
     check::report::Report,

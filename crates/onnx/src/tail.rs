@@ -120,6 +120,21 @@ pub fn is_in(model: &Model<'_>) -> bool {
     props.any(|prop| prop.key.starts_with(PREFIX))
 }
 
+/// The most bytes that [`is_marked`] looks for at once.
+pub const MARK_BYTES: usize = 2 + PREFIX.len();
+
+/// Returns whether `bytes`, of any file, have the beginning of a tail's key or of a name in the lock,
+/// as protobuf encodes it. True for a protected model that is damaged, or merged with another, as
+/// long as anything of its tail is left.
+pub fn is_marked(bytes: &[u8]) -> bool {
+    // The field (1 or 2), and the length of the shortest to the longest of these names.
+    let is_mark = |bytes: &[u8]| match bytes {
+        [0x0a | 0x12, 12..=17, name @ ..] => name == PREFIX.as_bytes(),
+        _ => false,
+    };
+    bytes.windows(MARK_BYTES).any(is_mark)
+}
+
 /// Encodes entries of a tail, with the lock after [`MAC`] if `is_locked`. Values must be UTF-8, as
 /// protobuf demands.
 pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {

@@ -126,6 +126,14 @@ pub fn is_protected(py: Python<'_>, model: Source) -> Result<bool> {
     call::run(py, None, move |_| core::is_protected(model))
 }
 
+/// Whether a file, which need not be a model, has any part of what protection adds.
+#[pyfunction]
+#[pyo3(name = "_is_marked")]
+pub fn is_marked(py: Python<'_>, model: Source) -> Result<bool> {
+    let model = model.location()?;
+    call::run(py, None, move |_| core::is_marked(model))
+}
+
 /// Tells what is encrypted in a protected model. Needs no key, and so cannot tell whether the
 /// answer is authentic.
 #[pyfunction]

@@ -437,7 +437,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
 }
 
 /// Whether `text` is the text of an identity file or of a private key, and not a path.
-fn is_secret(text: &str) -> bool {
+#[pyfunction]
+#[pyo3(name = "_is_secret")]
+pub fn is_secret(text: &str) -> bool {
     let text = Zeroizing::new(text.to_ascii_uppercase());
     ["AGE-SECRET-KEY-", "AGE-PLUGIN-", "-----BEGIN "]
         .iter()

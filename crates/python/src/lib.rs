@@ -27,13 +27,15 @@ mod _onnxseal {
     #[pymodule_export]
     use crate::batch::run_batch;
     #[pymodule_export]
-    use crate::calls::{inspect, is_protected, plan, protect, rekey, rotate, unprotect, verify};
+    use crate::calls::{
+        inspect, is_marked, is_protected, plan, protect, rekey, rotate, unprotect, verify,
+    };
     #[pymodule_export]
     use crate::command::run_command;
     #[pymodule_export]
     use crate::inputs::RawInputKey;
     #[pymodule_export]
-    use crate::keys::{Identity, IdentityCommand, Passphrase, generate_identity};
+    use crate::keys::{Identity, IdentityCommand, Passphrase, generate_identity, is_secret};
     #[pymodule_export]
     use crate::labels::{RawLabelDecoder, protect_labels, trace_labels};
     #[pymodule_export]

@@ -6,9 +6,9 @@ use std::path::Path;
 use onnxseal_crypto::signature::fingerprint_of;
 use onnxseal_crypto::wrap::Header;
 use onnxseal_onnx::model::{self, NodeId};
-use onnxseal_onnx::{Model, excerpt};
+use onnxseal_onnx::{Model, excerpt, tail};
 use onnxseal_plan::{Classified, Gap, classify, total_bytes};
-use onnxseal_store::Location;
+use onnxseal_store::{Input, Location};
 
 use crate::check::report::{Builder, Operators, Report, tier_rows};
 use crate::check::rows::{ClearRow, RecipientRow, SignatureRow, TensorRow};
@@ -70,6 +70,29 @@ pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
         Err(Error::OrtFormat { .. }) => Ok(false),
         parsed => Ok(parsed?.is_some()),
     }
+}
+
+/// Returns whether the file at `location`, which need not be a model, has any part of the metadata
+/// or of the lock that [`protect`](crate::protect) writes.
+///
+/// For callers that cannot tell by [`is_protected`], and leave all other files to other programs.
+///
+/// # Errors
+/// `Io`.
+pub fn is_marked(location: impl Into<Location>) -> Result<bool> {
+    const PIECE: u64 = 1 << 20;
+    let input = Input::open(&location.into())?;
+    let mut piece = Vec::new();
+    for start in (0..input.len).step_by(PIECE as usize) {
+        // A mark may lie across two pieces.
+        let len = (input.len - start).min(PIECE + tail::MARK_BYTES as u64);
+        piece.resize(len as usize, 0);
+        input.read_exact_at(&mut piece, start)?;
+        if tail::is_marked(&piece) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Checks that `manifest` describes `model`, and reports on it.

@@ -369,3 +369,32 @@ fn no_flipped_byte_makes_it_panic_or_pass_for_the_same() {
         }
     }
 }
+
+#[test]
+fn marks_are_found_wherever_they_lie_and_in_nothing_else() {
+    let locked = tail::encode(&ENTRIES.map(|(key, value)| (key, value.as_bytes())), true);
+    for name in KEYS.into_iter().chain([MANIFEST, TAGS, MAC, SIG]) {
+        assert!(tail::is_marked(&encoded(&[(name, "")])), "{name}");
+    }
+    assert!(tail::is_marked(LOCK));
+    // Whatever is left of a tail has one, as long as it has one beginning of a name.
+    for start in 0..locked.len() {
+        let rest = &locked[start..];
+        let is_left = KEY.len() + 30 < rest.len();
+        assert!(!is_left || tail::is_marked(rest), "from {start}");
+    }
+    assert!(tail::is_marked(
+        &[&samples::gemm(), &*locked, &samples::gemm()].concat()
+    ));
+    for text in [
+        "",
+        "onnxseal.manifest",
+        "\n onnxseal.tags",
+        "\n\x0fonnxseal-labels",
+    ] {
+        assert!(!tail::is_marked(text.as_bytes()), "{text:?}");
+    }
+    for sample in samples::all() {
+        assert!(!tail::is_marked(&sample.model));
+    }
+}

@@ -8,6 +8,8 @@ import stat
 import threading
 from contextlib import contextmanager
 
+from onnxseal._onnxseal import Model, _is_secret
+
 # What `typing` has by this name: it takes time to import, and the command does not need it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ def patch(
     derived from it. Arguments mean what they mean for `onnxseal.InferenceSession`. `label_key` is
     for models whose labels are protected. `allow_plain=False` refuses models that are not
     protected.
+
+    Relative paths, also in ONNXSEAL_IDENTITY, start at the folder that is current now; commands run
+    in the folder that is current when a model is opened. Files that are not of onnxseal get ONNX
+    Runtime's own errors.
 
     The last call counts, until `unpatch`. Sessions that exist stay as they are. Processes that
     begin later, such as those of `multiprocessing` with "spawn", have to call `patch` themselves.
@@ -133,7 +139,7 @@ def _replacement(original: Any) -> Any:
 
         patches = _patches
         is_ours = isinstance(self, _session.Unpatched) or _installed[0] is not __init__
-        if not patches or is_ours or _is_missing(path_or_bytes):
+        if not patches or is_ours or _is_left(path_or_bytes):
             initialize(path_or_bytes, sess_options, providers, provider_options, **kwargs)
             return
         settings = {**patches[-1].settings, **kwargs}
@@ -146,26 +152,46 @@ def _replacement(original: Any) -> Any:
     return __init__
 
 
-def _is_missing(model: Any) -> bool:
-    """Whether it is a path where nothing is: programs expect ONNX Runtime's own error for that."""
-    return (
-        isinstance(model, (str, os.PathLike))
-        and "://" not in os.fspath(model)
-        and not os.path.exists(model)
-    )
+def _is_left(model: Any) -> bool:
+    """Whether ONNX Runtime alone says what is wrong: with what is no model, or with a path where it can read no file."""
+    if not isinstance(model, (str, os.PathLike)):
+        kinds = (bytes, bytearray, memoryview, Model)
+        has = functools.partial(hasattr, model)
+        return not isinstance(model, kinds) and not any(map(has, ("read", "SerializeToString", "model_proto")))
+    path = os.fspath(model)
+    is_readable = os.path.exists(path) and not os.path.isdir(path) and os.access(path, os.R_OK)
+    return not is_readable and "://" not in path
 
 
 def _kept(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings for any number of sessions: a pipe can be read only once, so it is read now."""
-    identity = settings["identity"]
+    """Settings for any number of sessions: a pipe can be read only once, and a program may change its folder."""
+    identity, signed_by = settings["identity"], settings["signed_by"]
     if identity is None:
         named = os.environ.get("ONNXSEAL_IDENTITY", "")
-        identity = _text_of_pipe(f"/dev/fd/{named[3:]}" if named.startswith("fd:") else named)
-    elif isinstance(identity, (str, os.PathLike)) or not hasattr(identity, "__iter__"):
-        identity = _text_of_pipe(identity) or identity
-    elif not isinstance(identity, bytes):
-        identity = [_text_of_pipe(one) or one for one in identity]
-    return {**settings, "identity": identity}
+        is_path = named and not named.startswith("fd:")
+        identity = _kept_identity(named) if is_path else _text_of_pipe(f"/dev/fd/{named[3:]}")
+    elif isinstance(identity, (bytes, str, os.PathLike)) or not hasattr(identity, "__iter__"):
+        identity = _kept_identity(identity)
+    else:
+        identity = [_kept_identity(one) for one in identity]
+    if isinstance(signed_by, tuple):
+        signed_by = (*map(_absolute, signed_by[:1]), *signed_by[1:])
+    kept = {"identity": identity, "signed_by": _absolute(signed_by), "label_key": _absolute(settings["label_key"])}
+    return {**settings, **kept}
+
+
+def _kept_identity(identity: Any) -> Any:
+    if isinstance(identity, str) and _is_secret(identity):
+        return identity
+    return _text_of_pipe(identity) or _absolute(identity)
+
+
+def _absolute(path: Any) -> Any:
+    """A path, from the root; anything else as it is."""
+    if not isinstance(path, (str, os.PathLike)) or os.path.isabs(path):
+        return path
+    # `abspath` would take `..` for the parent of a link.
+    return os.path.join(os.getcwd(), path)
 
 
 def _text_of_pipe(identity: Any) -> bytes | None:

@@ -12,7 +12,7 @@ from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
 from onnxseal._labels import TABLE, SessionLabels
 from onnxseal._native import check_runs, is_of_onnxruntime, native
-from onnxseal._onnxseal import Model, inspect, is_protected, open
+from onnxseal._onnxseal import Model, _is_marked, inspect, is_protected, open
 from onnxseal._tensors import array
 
 # Since this version, ONNX Runtime looks for external data only where the skeleton says: nowhere.
@@ -241,11 +241,12 @@ def make_session(
     elif hasattr(model, "read"):
         model = model.read()
     self._onnxseal_keys, self._onnxseal_labels = {}, None
-    self._onnxseal_plain = not isinstance(model, Model) and _is_plain(model)
+    demands = bool(require or signed_by or tier not in (None, "any"))
+    self._onnxseal_plain = not isinstance(model, Model) and _is_plain(model, allow_plain and not demands)
     self._onnxseal_make = self._onnxseal_shared = None
     if self._onnxseal_plain:
         name = "the model" if path is None else path
-        if require or signed_by or tier not in (None, "any"):
+        if demands:
             raise UsageError(f"{name} is not protected, so it is not what require=, signed_by= or tier= demands")
         if not allow_plain:
             raise UsageError(f"{name} is not protected: allow_plain=True opens such models too")
@@ -511,12 +512,13 @@ def _pixels(value):
     return value.numpy() if isinstance(value, onnxruntime.OrtValue) else value
 
 
-def _is_plain(model):
-    """Whether a model is surely not protected."""
+def _is_plain(model, is_any_file):
+    """Whether a model is surely not protected. `is_any_file`: also of what onnxseal takes for no model, as ONNX Runtime may."""
     try:
         return not is_protected(model)
     except Error:
-        return False
+        is_elsewhere = isinstance(model, (str, os.PathLike)) and "://" in os.fspath(model)
+        return is_any_file and not is_elsewhere and not _is_marked(model)
 
 
 def _plain(model):
