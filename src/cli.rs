@@ -123,12 +123,16 @@ pub struct Keygen {
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Option<Out<PathBuf>>,
 
+    /// Make a post-quantum identity, as `age-keygen -pq` does: age 1.3 and later read it
+    #[arg(long)]
+    pub pq: bool,
+
     /// Make nothing: print the recipients of this identity file
     #[arg(
         short = 'y',
         long = "recipients-of",
         value_name = "FILE",
-        conflicts_with_all = ["output", "comment", "passphrase", "passphrase_file", "passphrase_fd"]
+        conflicts_with_all = ["output", "pq", "comment", "passphrase", "passphrase_file", "passphrase_fd"]
     )]
     pub recipients_of: Option<PathBuf>,
 

@@ -376,7 +376,7 @@ fn key_hint(error: &KeyError) -> Option<&'static str> {
             "run the command on a terminal: it asks for the passphrase there"
         }
         KeyError::InvalidRecipient { .. } => {
-            "recipients are age1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
+            "recipients are age1..., age1pq1..., \"ssh-ed25519 ...\" and \"ssh-rsa ...\"; `onnxseal keygen` makes one"
         }
         KeyError::UnknownRecipients { .. } => {
             "name all recipients with -r and -R, without --add, or give the identities of the others too; --list-recipients writes them into the model"

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_core::{Error, generate_identity, is_standard_output};
+use onnxseal_core::{Error, generate_identity, generate_pq_identity, is_standard_output};
 
 use crate::cli::Keygen;
 use crate::exit::Usage;
@@ -29,7 +29,11 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         return Ok(());
     }
     let passphrase = args.passphrase.new_passphrase(quiet)?;
-    let mut identity = generate_identity();
+    let mut identity = if args.pq {
+        generate_pq_identity().map_err(Error::Key)?
+    } else {
+        generate_identity()
+    };
     if let Some(comment) = &args.comment {
         identity = identity.with_comment(comment).map_err(Error::Key)?;
     }

@@ -3,6 +3,7 @@
 import stat
 
 import onnx
+import onnxseal
 import onnxseal_open
 import pyrage
 import pytest
@@ -81,3 +82,24 @@ def test_claims_are_in_the_manifest(tool, tmp_path):
     tool.protect(MODEL, tmp_path / "a.onnx", "--claim", "customer=acme", "--claim", "note=a=b")
     manifest = onnxseal_open.parse_json(metadata_of(tmp_path / "a.onnx")["onnxseal.manifest"].encode())
     assert manifest["claims"] == {"customer": "acme", "note": "a=b"}
+
+
+def test_post_quantum_keys_wrap_open_and_stand_beside_each_other_alone(tool, tmp_path):
+    recipient = tool("keygen", "--pq", "-o", tmp_path / "pq.txt").stdout.strip()
+    assert recipient.startswith("age1pq1")
+    assert "AGE-SECRET-KEY-PQ-1" in (tmp_path / "pq.txt").read_text()
+    colleague = onnxseal.generate_identity(pq=True)
+    protected = tmp_path / "protected.onnx"
+    tool("protect", MODEL, "-o", protected, "-r", recipient, "-r", colleague.recipient)
+    assert metadata_of(protected)["onnxseal.key.1"].startswith("-----BEGIN AGE ENCRYPTED FILE-----")
+    assert tool("inspect", protected).stdout.count("mlkem768x25519") == 1
+    tool("unprotect", protected, "-i", tmp_path / "pq.txt", "-o", tmp_path / "back.onnx")
+    assert (tmp_path / "back.onnx").read_bytes() == MODEL.read_bytes()
+    onnxseal.unprotect(protected, tmp_path / "again.onnx", identity=colleague)
+    assert (tmp_path / "again.onnx").read_bytes() == MODEL.read_bytes()
+    tool("verify", protected, "-i", tool.identity_file, code=EXIT_CODES["no_matching_key"])
+
+    mixed = tool.run("protect", MODEL, "-o", tmp_path / "mixed.onnx", "-r", recipient, "-r", tool.recipient)
+    assert mixed.returncode == EXIT_CODES["usage"]
+    assert "give every reader a post-quantum key" in mixed.stderr
+    assert not (tmp_path / "mixed.onnx").exists()

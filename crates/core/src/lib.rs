@@ -82,7 +82,7 @@ pub use format::tiers::{Edition, OpenedEdition};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     COMMAND_PATIENCE, Identities, Identity, IdentityCommand, NoPrompt, PLUGIN_PATIENCE, Passphrase,
-    Prompt, Recipients, generate_identity,
+    Prompt, Recipients, generate_identity, generate_pq_identity,
 };
 pub use onnxseal_crypto::{
     BlobKey, Error as KeyError, NotAllowed, has_aes_instructions, opens_with,

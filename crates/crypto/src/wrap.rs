@@ -5,8 +5,10 @@ mod armor;
 mod command;
 mod header;
 mod identities;
+mod identity;
 mod notes;
 mod plugin;
+mod pq;
 mod prompt;
 mod recipients;
 mod ssh;
@@ -16,9 +18,8 @@ mod tests;
 pub use armor::MAX_WRAPPED_BYTES;
 pub use command::{COMMAND_PATIENCE, IdentityCommand};
 pub use header::Header;
-pub use identities::{
-    Identities, Identity, MAX_WORK_FACTOR, check_wrapped, generate_identity, is_encrypted,
-};
+pub use identities::{Identities, MAX_WORK_FACTOR, check_wrapped, is_encrypted};
+pub use identity::{Identity, generate_identity, generate_pq_identity};
 pub use notes::HeaderNotes;
 pub use prompt::{MAX_PASSPHRASE_BYTES, NoPrompt, PLUGIN_PATIENCE, Passphrase, Prompt};
 pub use recipients::Recipients;

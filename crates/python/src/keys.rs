@@ -79,15 +79,19 @@ impl IdentityCommand {
     }
 }
 
-/// Makes a new identity, as `onnxseal keygen` and `age-keygen` do.
+/// Makes a new identity, as `onnxseal keygen` and `age-keygen` do; with `pq`, a post-quantum one.
 #[pyfunction]
-pub fn generate_identity() -> Identity {
-    Identity(core::generate_identity())
+#[pyo3(signature = (*, pq = false))]
+pub fn generate_identity(pq: bool) -> Result<Identity> {
+    if pq {
+        return Ok(Identity(core::generate_pq_identity()?));
+    }
+    Ok(Identity(core::generate_identity()))
 }
 
 #[pymethods]
 impl Identity {
-    /// The public key, `age1...`: others need it to protect a model to this identity.
+    /// The public key, `age1...` or `age1pq1...`: others need it to protect a model to this identity.
     #[getter]
     fn recipient(&self) -> String {
         self.0.recipient()

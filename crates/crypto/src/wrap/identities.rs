@@ -6,19 +6,19 @@ use std::io::Read;
 use std::sync::Arc;
 
 use age::armor::ArmoredReader;
-use age::secrecy::ExposeSecret as _;
-use age::{DecryptError, Decryptor, plugin, scrypt, x25519};
+use age::{DecryptError, Decryptor, plugin, scrypt};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::secret::Secret;
-use crate::wrap::armor::{armor, check_limits, dearmor, recipient_kinds};
-use crate::wrap::notes::{HeaderNotes, check_comment};
+use crate::wrap::armor::{check_limits, dearmor, recipient_kinds};
+use crate::wrap::identity::{Identity, Own};
+use crate::wrap::notes::HeaderNotes;
 use crate::wrap::plugin::{Plugin, PluginIdentities};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
-use crate::wrap::recipients::{Recipients, encrypt, scrypt_recipient};
+use crate::wrap::recipients::Recipients;
 use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, ssh};
 
 /// The highest accepted work factor of a passphrase, log2 of scrypt's N, for a data key or an
@@ -39,7 +39,7 @@ pub fn is_encrypted(file: &[u8]) -> bool {
 /// The secrets that unwrap data keys; may be empty.
 #[derive(Default)]
 pub struct Identities {
-    own: Vec<x25519::Identity>,
+    own: Vec<Own>,
     ssh: Vec<age::ssh::Identity>,
     passphrases: Vec<Passphrase>,
     plugins: Vec<PluginIdentities>,
@@ -91,7 +91,7 @@ impl Identities {
 
     /// Returns the recipients of these identities, those of plugins and passphrases apart.
     pub fn recipients(&self) -> Vec<String> {
-        let own = self.own.iter().map(|one| one.to_public().to_string());
+        let own = self.own.iter().map(Own::recipient);
         let ssh = self.ssh.iter().cloned().map(age::ssh::Recipient::try_from);
         own.chain(ssh.flatten().map(|one| one.to_string()))
             .collect()
@@ -118,7 +118,7 @@ impl Identities {
         let is_listed = !notes.recipients.is_empty();
         let mut known = BTreeSet::from_iter(notes.recipients);
         for identity in self.own.iter().filter(|identity| opens(*identity)) {
-            known.insert(identity.to_public().to_string());
+            known.insert(identity.recipient());
         }
         for identity in self.ssh.iter().filter(|identity| opens(*identity)) {
             let public = age::ssh::Recipient::try_from(identity.clone());
@@ -233,70 +233,6 @@ impl fmt::Debug for Identities {
         } = self;
         let n = own.len() + ssh.len() + passphrases.len() + plugins.len();
         write!(f, "Identities({n})")
-    }
-}
-
-/// A new X25519 secret key.
-pub struct Identity {
-    pub(super) own: x25519::Identity,
-    comment: String,
-}
-
-/// Makes a new X25519 identity, as `age-keygen` does.
-pub fn generate_identity() -> Identity {
-    Identity {
-        own: x25519::Identity::generate(),
-        comment: String::new(),
-    }
-}
-
-impl Identity {
-    /// Adds a comment for the identity's file, such as whose it is.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes.
-    pub fn with_comment(self, comment: &str) -> Result<Identity, Error> {
-        check_comment(comment)?;
-        let comment = comment.to_owned();
-        Ok(Identity { comment, ..self })
-    }
-
-    /// Returns the text of an identity file: the comment, if any, and the recipient as comments,
-    /// then the secret key.
-    pub fn to_file_text(&self) -> Zeroizing<String> {
-        // Allocated once: a string that grows leaves secrets behind.
-        let mut text = Zeroizing::new(String::with_capacity(256 + self.comment.len()));
-        if !self.comment.is_empty() {
-            text.push_str("# comment: ");
-            text.push_str(&self.comment);
-            text.push('\n');
-        }
-        text.push_str("# public key: ");
-        text.push_str(&self.recipient());
-        text.push('\n');
-        text.push_str(self.own.to_string().expose_secret());
-        text.push('\n');
-        text
-    }
-
-    /// Returns the text of an identity file encrypted with a passphrase: an armored age file that
-    /// contains [`Identity::to_file_text`].
-    pub fn to_encrypted_file_text(&self, passphrase: &Passphrase) -> Result<String, Error> {
-        let recipient = scrypt_recipient(passphrase);
-        let recipients = std::iter::once(&recipient as &dyn age::Recipient);
-        armor(&encrypt(recipients, self.to_file_text().as_bytes())?)
-    }
-
-    /// Returns the recipient, `age1...`, with which others wrap data keys to this identity.
-    pub fn recipient(&self) -> String {
-        self.own.to_public().to_string()
-    }
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity { own: _, comment: _ } = self;
-        f.write_str("Identity(..)")
     }
 }
 
@@ -430,7 +366,7 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
             continue;
         }
         let line = str::from_utf8(line).unwrap_or_default();
-        if let Ok(identity) = line.parse() {
+        if let Some(identity) = Own::parse(line) {
             all.own.push(identity);
         } else if let Ok(identity) = line.parse::<plugin::Identity>() {
             let identities = of_plugins.entry(identity.plugin().to_owned()).or_default();
@@ -458,9 +394,6 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
 fn kind_of(line: &str) -> &'static str {
     let lower = Zeroizing::new(line.to_ascii_lowercase());
     let starts = |prefix| lower.starts_with(prefix);
-    if starts("age-secret-key-pq-") {
-        return "a post-quantum identity of age itself, which is read only as that of the plugin age-plugin-pq";
-    }
     if starts("age-secret-key-") || starts("age-plugin-") {
         return "an identity with a typing error";
     }

@@ -14,7 +14,7 @@ use crate::wrap::armor::{armor, check_limits};
 use crate::wrap::notes::{HeaderNotes, Noted, check_comment};
 use crate::wrap::plugin::{Plugin, PluginRecipients};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
-use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, ssh};
+use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, pq, ssh};
 
 /// The work factor of passphrases, log2 of scrypt's N, equal to the `age` command's: 256 MiB of
 /// memory and about a second of work.
@@ -50,8 +50,9 @@ enum Method {
 }
 
 impl Recipients {
-    /// Reads recipients: X25519 (`age1...`), tagged (`age1tag1...`, `age1tagpq1...`), ssh public
-    /// keys (`ssh-ed25519 ...`, `ssh-rsa ...`) and those of plugins (`age1NAME1...`).
+    /// Reads recipients: X25519 (`age1...`), post-quantum (`age1pq1...`), tagged (`age1tag1...`,
+    /// `age1tagpq1...`), ssh public keys (`ssh-ed25519 ...`, `ssh-rsa ...`) and those of plugins
+    /// (`age1NAME1...`).
     ///
     /// # Errors
     /// [`Error::InvalidRecipient`] if a string is not a recipient, [`Error::PluginMissing`] if its
@@ -341,7 +342,8 @@ fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
     let reason = match (left, right) {
         (Passphrase(_), _) | (_, Passphrase(_)) => ALONE,
         (PostQuantum(_), Classic(_)) | (Classic(_), PostQuantum(_)) => {
-            "the data key would be no safer from quantum computers than by the weaker of them"
+            "beside another key, a post-quantum one protects from no quantum computer: give every \
+             reader a post-quantum key, or protect a copy for each kind"
         }
         _ => return Ok(()),
     };
@@ -358,6 +360,9 @@ fn parse(text: &str) -> Result<Recipient, Error> {
     } else if let Ok(recipient) = text.parse::<tag::Recipient>() {
         (recipient.to_string(), Method::Classic(Box::new(recipient)))
     } else if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
+        let text = recipient.to_string();
+        (text, Method::PostQuantum(Box::new(recipient)))
+    } else if let Ok(recipient) = text.parse::<pq::Recipient>() {
         let text = recipient.to_string();
         (text, Method::PostQuantum(Box::new(recipient)))
     } else if ssh::looks_public(text) {
@@ -391,7 +396,7 @@ fn has_prime_order_part(recipient: &str) -> bool {
 /// Parses a plugin's recipient, except kinds that need no plugin.
 fn plugin_recipient(text: &str) -> Option<plugin::Recipient> {
     let recipient: plugin::Recipient = text.parse().ok()?;
-    (!["tag", "tagpq"].contains(&recipient.plugin())).then_some(recipient)
+    (!["pq", "tag", "tagpq"].contains(&recipient.plugin())).then_some(recipient)
 }
 
 fn kind_of(text: &str) -> &'static str {

@@ -11,6 +11,7 @@ use crate::vectors::{hex, list, load};
 
 mod keys;
 mod plugins;
+mod pq;
 mod ssh;
 
 fn identities(text: &str) -> Identities {
@@ -26,9 +27,13 @@ fn wrapped_to(identity: &Identity) -> (DataKey, String) {
     (key, armored)
 }
 
+fn x25519_of(identity: &Identity) -> age::x25519::Recipient {
+    identity.recipient().parse().unwrap()
+}
+
 /// Wraps any payload, as a foreign writer could.
 fn wrap_raw(identity: &Identity, payload: &[u8]) -> Vec<u8> {
-    age::encrypt(&identity.own.to_public(), payload).unwrap()
+    age::encrypt(&x25519_of(identity), payload).unwrap()
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn keys_that_cannot_be_used_say_why() {
     }
     for (line, reason) in [
         (bare, "line 2 is a recipient"),
-        ("AGE-SECRET-KEY-PQ-1QQQQ", "age-plugin-pq"),
+        ("AGE-SECRET-KEY-PQ-1QQQQ", "typing error"),
         ("AGE-SECRET-KEY-1QQQQ", "typing error"),
         ("something", "no identity"),
     ] {
@@ -475,7 +475,7 @@ fn what_is_no_note_of_ours_is_left_out() {
             body: body.to_vec(),
         });
         let forger = Forger {
-            own: own.own.to_public(),
+            own: x25519_of(&own),
             stanzas: stanzas.collect(),
         };
         let file = encrypt(
