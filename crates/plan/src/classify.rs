@@ -174,10 +174,15 @@ pub fn total_bytes(model: &Model<'_>, classified: &[Classified<'_>]) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Returns whether a long attribute may hold weights: no rule says what its operator is.
+/// Returns whether a long attribute may hold weights: no rule says what its operator is, or a
+/// function of the model takes the operator's place.
 pub fn is_opaque(model: &Model<'_>, setting: &LongSetting<'_>) -> bool {
     let node = model.nodes.get(setting.node.index());
-    node.is_none_or(|node| rules::find(node.domain, node.op_type).is_none())
+    node.is_none_or(|node| {
+        let mut functions = model.functions.iter();
+        rules::find(node.domain, node.op_type).is_none()
+            || functions.any(|one| (one.domain, one.name) == (node.domain, node.op_type))
+    })
 }
 
 fn is_shape_attribute(model: &Model<'_>, tensor: &Tensor<'_>) -> bool {

@@ -32,18 +32,20 @@ impl<'a> Holder<'a> {
     }
 }
 
-/// Returns whether an attribute has fields from which [`Locator::attributes`] would take tensors.
+/// Returns whether an attribute has fields from which [`Locator::attributes`] would take tensors, or
+/// numbers and text that are long enough to be weights.
 fn may_hold_weights(message: Message<'_>) -> Result<bool, Error> {
-    let mut floats = Runs::default();
+    let (mut floats, mut plain) = (Runs::default(), Plain::default());
     let mut fields = message.fields(schema::ATTRIBUTE);
     while let Some(field) = fields.next()? {
         match field.number {
             5 | 6 | 10 | 11 | 22 | 23 => return Ok(true),
             7 => floats.add(&field, 4)?,
+            2 | 3 | 4 | 8 | 9 => plain.add(&field),
             _ => {}
         }
     }
-    Ok(floats.n >= MIN_NUMBERS)
+    Ok(floats.n >= MIN_NUMBERS || plain.bytes > MAX_SETTING_BYTES)
 }
 
 impl<'a> Locator<'a, '_> {

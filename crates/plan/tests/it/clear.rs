@@ -2,11 +2,11 @@
 //! sparse tensors, and single elements.
 
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::proto::{GraphProto, NodeProto, TensorProto};
+use onnxseal_onnx::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use onnxseal_plan::{Policy, Preset, Reason};
 use onnxseal_testkit::build::{
     GraphBuilder, constant, floats_attribute, function, graph_attribute, in_domain, int64s,
-    ints_attribute, node, node_with, raw_tensor, weights,
+    ints_attribute, node, node_with, raw_tensor, strings_attribute, weights,
 };
 
 use crate::common::{self, string_data, varints, violations, with_functions};
@@ -387,4 +387,50 @@ fn full_takes_whatever_it_can() {
         told.len() == 1 && told[0].contains("\"varints\""),
         "{told:?}"
     );
+}
+
+/// Long numbers or text that a function may read as weights: its defaults, and what calls pass.
+#[test]
+fn what_functions_are_given_is_no_setting() {
+    let long = "w".repeat(160);
+    let with = |name: &str, domain: &str, default: Option<AttributeProto>| {
+        let mut f = function(
+            domain,
+            name,
+            &["v"],
+            &["out"],
+            vec![node("Identity", &["v"], &["out"])],
+        );
+        f.attribute_proto.extend(default);
+        let call = node_with(
+            name,
+            &["x"],
+            &["y"],
+            vec![strings_attribute("text", &[&long])],
+        );
+        let graph = GraphBuilder::new("g")
+            .initializer(weights("w", &[8, 8], 0))
+            .node(node("MatMul", &["x", "w"], &["xw"]))
+            .node(in_domain(domain, call));
+        violations(
+            &with_functions(graph, vec![f]),
+            &Policy::preset(Preset::Full),
+        )
+    };
+    let short = strings_attribute("d", &["short"]);
+    for (name, domain) in [("f", "my"), ("Relu", ""), ("Relu", "ai.onnx")] {
+        let told = with(name, domain, Some(short.clone()));
+        assert!(
+            told.len() == 1 && told[0].contains("\"text\""),
+            "{name}: {told:?}"
+        );
+    }
+    for default in [
+        strings_attribute("d", &[&long]),
+        ints_attribute("d", &[300; 80]),
+    ] {
+        let told = with("f", "my", Some(default));
+        let is_default = |text: &String| text.contains("functions[0].attribute_proto[0]");
+        assert!(told.iter().any(is_default), "{told:?}");
+    }
 }
