@@ -13,6 +13,7 @@ import { readFile } from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import { generateHybridIdentity } from "age-encryption";
 import { createSession, inspect, open, verify } from "../dist/index.js";
 import { parseJson } from "../dist/json.js";
 import { createSessionFromFile, inspectFile, openFile, verifyFile } from "../dist/node.js";
@@ -322,6 +323,22 @@ test(
       const opened = await openFile(sealed, { passphrase: "correct horse" });
       assert.deepEqual(Buffer.from(opened.model), readFileSync(model));
     }
+  },
+);
+
+test(
+  "opens what the command wraps to a post-quantum recipient",
+  { skip: !COMMAND && "the command is not built" },
+  async () => {
+    const model = path.join(FIXTURES, "models/digits_cnn.onnx");
+    const key = path.join(folder, "pq.txt");
+    const recipient = execFileSync(COMMAND, ["keygen", "--pq", "-o", key]).toString().trim();
+    const sealed = path.join(folder, "pq.onnx");
+    execFileSync(COMMAND, ["protect", model, "-o", sealed, "-r", recipient]);
+    const opened = await openFile(sealed, { identities: [readFileSync(key, "utf8")] });
+    assert.ok(readFileSync(model).equals(opened.model));
+    const stranger = await generateHybridIdentity();
+    await assert.rejects(openFile(sealed, { identities: [stranger] }), { kind: "no-matching-key" });
   },
 );
 
