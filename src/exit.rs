@@ -285,6 +285,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             "`onnxseal inspect` shows how; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it again"
         }
         Error::OrtFormat { .. } => "protect the ONNX model that it was made from",
+        Error::Stripped { .. } => {
+            "fetch the file again as its publisher made it: programs that save a protected model anew destroy it"
+        }
         Error::NotProtected { .. } => "run `onnxseal protect` to protect it",
         Error::ReplaceSeveral { .. } => "write to a new folder, then swap the folders",
         Error::TooLong { .. } => {

@@ -2,6 +2,8 @@
 
 import shutil
 
+import onnx
+import onnxseal
 import pytest
 from catalog import EXIT_CODES, MODELS, SHARED, files_below, files_of
 
@@ -41,6 +43,37 @@ def test_opening_what_is_not_protected(tool, tmp_path):
     for arguments in (["unprotect", model, "-i", tool.identity_file, "-o", tmp_path / "a.onnx"], ["verify", model]):
         assert tool.run(*arguments).returncode in (EXIT_CODES["usage"], EXIT_CODES["malformed"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_program_saved_of_a_protected_model_is_named(tool, tmp_path):
+    sealed, saved = tmp_path / "sealed.onnx", tmp_path / "saved.onnx"
+    tool.protect(MODELS / "digits_cnn.onnx", sealed)
+    commands = [
+        ["protect", saved, "-o", tmp_path / "out.onnx", "-r", tool.recipient],
+        ["batch", "protect", saved, "--out", tmp_path / "out", "-r", tool.recipient],
+        ["unprotect", saved, "-i", tool.identity_file, "-o", tmp_path / "out.onnx"],
+        ["verify", saved],
+        ["inspect", saved],
+        ["rekey", saved, "-i", tool.identity_file, "-r", tool.recipient],
+        ["plan", saved],
+    ]
+    model = onnx.load(sealed)
+    del model.metadata_props[:]
+    onnx.save(model, saved)
+    for command in commands:
+        done = tool.run(*command)
+        assert done.returncode == EXIT_CODES["malformed"], (command, done.stderr)
+        assert "has dropped the metadata that opens it" in done.stdout + done.stderr, command
+        assert not (tmp_path / "out.onnx").exists()
+    with pytest.raises(onnxseal.MalformedError, match="dropped the metadata"):
+        onnxseal.open(saved, identity=tool.identity_file)
+
+    model = onnx.load(sealed)
+    model.metadata_props.add(key="author", value="me")
+    onnx.save(model, saved)
+    done = tool.run("verify", saved)
+    assert done.returncode == EXIT_CODES["malformed"]
+    assert "changed since it was protected" in done.stdout + done.stderr
 
 
 def test_outputs_are_not_written_over_without_force(tool, tmp_path):

@@ -56,7 +56,7 @@ impl Subject {
         let name = location.to_name().display().to_string();
         let files = read(&location)?;
         let located = located(&name, &files.model)?;
-        if tail::is_in(&located) {
+        if tail::is_in(&located) || tail::has_lock(&located) {
             return Err(Error::Usage(format!(
                 "{name} is protected: opening it needs an identity"
             )));

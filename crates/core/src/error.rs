@@ -135,6 +135,16 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
+    /// The model was protected, and a program has dropped its metadata since. Its weights are
+    /// ciphertext that no key opens any more.
+    #[error(
+        "{} was protected, and a program has dropped the metadata that opens it",
+        shown(path)
+    )]
+    Stripped {
+        /// The model file.
+        path: PathBuf,
+    },
     /// The model is not protected.
     #[error("{} is not protected", shown(path))]
     NotProtected {
@@ -381,9 +391,10 @@ impl Error {
                 source: onnxseal_onnx::Error::Memory { .. },
                 ..
             } => ErrorKind::Internal,
-            Error::Model { .. } | Error::Metadata { .. } | Error::ExternalForeign { .. } => {
-                ErrorKind::Malformed
-            }
+            Error::Model { .. }
+            | Error::Metadata { .. }
+            | Error::ExternalForeign { .. }
+            | Error::Stripped { .. } => ErrorKind::Malformed,
             Error::Length { .. }
             | Error::Manifest { .. }
             | Error::Chunk { .. }

@@ -237,7 +237,7 @@ pub enum Fault {
         file_len: u64,
     },
     /// The end of a protected model breaks the rules of the format.
-    #[error("expected {expected}, found {found}")]
+    #[error("changed since it was protected: the metadata has {found} where {expected} must stand")]
     Tail {
         /// What the format requires.
         expected: &'static str,

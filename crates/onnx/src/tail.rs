@@ -69,6 +69,10 @@ pub const LOCK: &[u8] = b"\x42\x0c\x0a\x08onnxseal\x10\x01\
 \x3a\x08onnxseal\
 \x62\x19\x0a\x0fonnxseal.locked\x12\x06\x0a\x04\x08\x01\x12\x00";
 
+/// The domain and operator type of the node in [`LOCK`].
+const LOCK_DOMAIN: &str = "onnxseal";
+const LOCK_OP_TYPE: &str = "ProtectedModel_OpenItWithOnnxseal";
+
 /// Returns whether the lock is at `offset` of `bytes`.
 pub(crate) fn is_lock_at(bytes: &[u8], offset: u64) -> bool {
     let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..));
@@ -118,6 +122,13 @@ impl<'a> Tail<'a> {
 pub fn is_in(model: &Model<'_>) -> bool {
     let mut props = model.metadata_props.iter();
     props.any(|prop| prop.key.starts_with(PREFIX))
+}
+
+/// Returns whether `model` has the lock. Without a tail, a program that knows no tails has dropped
+/// it, and the weights are ciphertext.
+pub fn has_lock(model: &Model<'_>) -> bool {
+    let mut nodes = model.nodes.iter();
+    nodes.any(|node| (node.domain, node.op_type) == (LOCK_DOMAIN, LOCK_OP_TYPE))
 }
 
 /// The most bytes that [`is_marked`] looks for at once.
@@ -186,7 +197,7 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
             _ if next == 0 => continue,
             _ => {
                 if is_locked || next != N_REQUIRED || !is_lock_at(bytes, field.offset) {
-                    let (expected, found) = ("nothing but the tail", "another field".into());
+                    let (expected, found) = ("the next entry or the end", "another field".into());
                     return Err(misfit(field.offset, expected, found));
                 }
                 is_locked = true;

@@ -31,8 +31,7 @@ use crate::pass::source::Source;
 pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let path = &source.input.path;
-    let artifact = Artifact::parse(path, source.bytes())?
-        .ok_or_else(|| Error::NotProtected { path: path.clone() })?;
+    let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| source.not_protected())?;
     let model = source.locate(artifact.manifest.model_bytes())?;
     // Whoever has the model file alone sees what it says; the rest counts as in clear.
     let external = source.open_external(&model).unwrap_or_default();

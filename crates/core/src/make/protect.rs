@@ -157,6 +157,9 @@ impl Prepared {
         if tail::is_in(&model) {
             return Err(Error::AlreadyProtected { path });
         }
+        if tail::has_lock(&model) {
+            return Err(Error::Stripped { path });
+        }
         // Otherwise programs could read other weights than the plan encrypts.
         source.check_unambiguous(&model)?;
         drop(model);

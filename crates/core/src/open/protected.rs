@@ -59,7 +59,7 @@ impl Protected {
                     path: path.clone(),
                     source: onnxseal_onnx::Error::Foreign { kind },
                 },
-                None => Error::NotProtected { path: path.clone() },
+                None => source.not_protected(),
             }),
         }
     }

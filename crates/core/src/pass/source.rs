@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use onnxseal_onnx::model::{Payload, Span};
-use onnxseal_onnx::{Model, external, foreign, skim, skim_fields, skim_near};
+use onnxseal_onnx::{Model, external, foreign, skim, skim_fields, skim_near, tail};
 use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result, external as external_error, model as model_error};
@@ -67,6 +67,15 @@ impl Source {
     /// Locates the model in the first `len` bytes of the file.
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
         self.structure()?.locate(len)
+    }
+
+    /// Makes the error for a model without the metadata of a protected one.
+    pub(crate) fn not_protected(&self) -> Error {
+        let path = self.input.path.clone();
+        match self.locate(self.input.len) {
+            Ok(model) if tail::has_lock(&model) => Error::Stripped { path },
+            _ => Error::NotProtected { path },
+        }
     }
 
     /// Checks that all programs read the values of `model`, located in this source, in the same

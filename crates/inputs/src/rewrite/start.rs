@@ -2,6 +2,7 @@
 
 use onnxseal_onnx::detail::{InputType, input_types};
 use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_onnx::tail;
 
 use crate::error::Result;
 use crate::key::{Layout, Spec};
@@ -11,7 +12,7 @@ use onnxseal_rewrite::{Graph, Source};
 
 /// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
-    if onnxseal_onnx::tail::is_in(source.model) {
+    if tail::is_in(source.model) || tail::has_lock(source.model) {
         return Err(Refusal::new("the model is protected")
             .advise("open it with `onnxseal unprotect` first, and protect the result")
             .into());

@@ -266,7 +266,10 @@ fn nothing_stands_between_or_after_the_entries() {
         let (offset, expected, _) = misfit(&between);
         assert_eq!(
             (offset, expected),
-            (protected(&[first]).len() as u64, "nothing but the tail")
+            (
+                protected(&[first]).len() as u64,
+                "the next entry or the end"
+            )
         );
         // Before the tail it belongs to the model.
         let before = [samples::gemm(), other.clone(), encoded(&ENTRIES)].concat();
