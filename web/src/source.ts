@@ -75,14 +75,21 @@ class BlobSource implements Source {
     this.bytes = blob.size;
   }
 
-  async read(offset: number, length: number): Promise<Bytes> {
-    try {
-      const piece = new Uint8Array(await this.blob.slice(offset, offset + length).arrayBuffer());
-      if (piece.length === length) return piece;
-    } catch (cause) {
-      throw new Io(`a file cannot be read: ${cause}`, { cause });
+  async read(offset: number, length: number, into = memoryOf(length)): Promise<Bytes> {
+    // Chromium maps the memory of an `arrayBuffer` anew for each, and needs as long for a small one
+    // as for a large one. A stream comes in pieces that it uses again.
+    const reader = this.blob.slice(offset, offset + length).stream().getReader();
+    let at = 0;
+    for (;;) {
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        throw new Io(`a file cannot be read: ${cause}`, { cause });
+      });
+      if (done) break;
+      into.set(value, at);
+      at += value.length;
     }
-    throw new Io("a file became shorter while it was read");
+    if (at < length) throw new Io("a file became shorter while it was read");
+    return into;
   }
 }
 

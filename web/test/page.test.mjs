@@ -96,11 +96,11 @@ test("a good model is shown, verified, opened and run", { skip }, async () => {
 test("a verdict on one model is not shown beside another", { skip }, async () => {
   await drop(DIGITS);
   await page.evaluate(() => {
-    const { arrayBuffer } = Blob.prototype;
+    const { read } = ReadableStreamDefaultReader.prototype;
     window.held = [];
-    Blob.prototype.arrayBuffer = function () {
-      if (!window.held) return arrayBuffer.call(this);
-      return new Promise((resolve) => window.held.push(resolve)).then(() => arrayBuffer.call(this));
+    ReadableStreamDefaultReader.prototype.read = function () {
+      if (!window.held) return read.call(this);
+      return new Promise((resolve) => window.held.push(resolve)).then(() => read.call(this));
     };
   });
   await page.fill("#identity", identity());
