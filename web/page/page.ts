@@ -106,7 +106,7 @@ function options(): VerifyOptions {
       beside.find((file) => file.webkitRelativePath.endsWith(`/${path}`)) ??
       beside.find((file) => file.name === path.split("/").at(-1)),
     onProgress: ({ done, total }) => {
-      progress.value = total === 0 ? 1 : done / total;
+      if (total !== undefined) progress.value = total === 0 ? 1 : done / total;
     },
   };
 }

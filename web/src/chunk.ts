@@ -128,16 +128,18 @@ export class ChunkOpener {
     try {
       return new Uint8Array(await crypto.subtle.decrypt({ name: "AES-GCM", ...params }, key, data));
     } catch (cause) {
-      const path = this.tail.manifest.files[place.file]!.path;
-      const file = path ? JSON.stringify(path) : "the model";
+      const file = nameOf(this.tail.manifest.files[place.file]!.path);
       throw new Authentication(
         `something in bytes ${place.low} to ${place.high} of ${file} was changed`,
-        {
-          cause,
-        },
+        { cause },
       );
     }
   }
+}
+
+/** A file in a message. */
+export function nameOf(path: string): string {
+  return path ? JSON.stringify(path) : "the model";
 }
 
 /** u32be(file) followed by u64be(chunk). */

@@ -6,6 +6,7 @@ export {
   type External,
   type ExternalData,
   type OpenedModel,
+  type OpenOptions,
   type Progress,
   type Verification,
   type VerifyOptions,

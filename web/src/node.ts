@@ -3,7 +3,14 @@ import path from "node:path";
 import type { Bytes } from "./bytes.js";
 import { Io, Malformed } from "./errors.js";
 import { inspect, type Inspection } from "./inspect.js";
-import { open, verify, type OpenedModel, type Verification, type VerifyOptions } from "./open.js";
+import {
+  open,
+  verify,
+  type OpenedModel,
+  type OpenOptions,
+  type Verification,
+  type VerifyOptions,
+} from "./open.js";
 import { createSession, type SessionMaker } from "./session.js";
 import { memoryOf, type Source } from "./source.js";
 
@@ -21,7 +28,10 @@ export function verifyFile(model: string, options: FileOptions = {}): Promise<Ve
 }
 
 /** Opens a model file and its external data in memory. */
-export function openFile(model: string, options: FileOptions): Promise<OpenedModel> {
+export function openFile(
+  model: string,
+  options: Omit<OpenOptions, "external">,
+): Promise<OpenedModel> {
   return withFiles(model, (source, external) => open(source, { ...options, external }));
 }
 

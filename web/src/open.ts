@@ -1,6 +1,6 @@
 import { decrypterOf, unwrap, type Secrets } from "./age.js";
 import type { Bytes } from "./bytes.js";
-import { ChunkOpener, TAG, type Place } from "./chunk.js";
+import { ChunkOpener, nameOf, TAG, type Place } from "./chunk.js";
 import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
 import { inspectionOf, type Inspection } from "./inspect.js";
 import { Keys } from "./keys.js";
@@ -12,7 +12,7 @@ import {
   type PublicKey,
   type Signature,
 } from "./signature.js";
-import { memoryOf, Owned, sourceOf, type Input, type Source } from "./source.js";
+import { memoryOf, Owned, sourceOf, type Collecting, type Input, type Source } from "./source.js";
 import { readTail, type Tail } from "./tail.js";
 
 /** Bytes that are read at once, and how many such pieces are under way. */
@@ -43,10 +43,25 @@ export interface VerifyOptions extends Secrets {
   signal?: AbortSignal | undefined;
 }
 
-/** Bytes of all files. */
+/** What a caller of `open` gives and demands. */
+export interface OpenOptions extends VerifyOptions {
+  /**
+   * Gives memory for a file to be opened in: its path (empty for the model), and its length, which
+   * the memory must have at least. Without memory of the caller's, `open` takes its own.
+   */
+  into?: ((path: string, bytes: number) => Bytes | undefined) | undefined;
+}
+
+/** How far a call has come. */
 export interface Progress {
+  /** A file that is given as a stream or a response is downloaded before it is authenticated. */
+  step: "download" | "authenticate";
   done: number;
-  total: number;
+  /**
+   * Bytes of the file that is downloaded, unless the server does not tell; of all files, once they
+   * are authenticated.
+   */
+  total: number | undefined;
 }
 
 /** What `verify` found. */
@@ -82,7 +97,7 @@ export interface OpenedModel {
  * Opens a protected model in memory. Hands out nothing before all of it is authenticated; on a
  * failure, overwrites what it had decrypted.
  */
-export async function open(model: Input, options: VerifyOptions): Promise<OpenedModel> {
+export async function open(model: Input, options: OpenOptions): Promise<OpenedModel> {
   const decrypter = decrypterOf(options);
   if (!decrypter) throw new Usage("no identity and no passphrase is given");
   const pass = await Pass.of(model, options);
@@ -92,7 +107,7 @@ export async function open(model: Input, options: VerifyOptions): Promise<Opened
   try {
     await pass.run(keys, files);
   } catch (error) {
-    for (const file of files) file.fill(0);
+    wipe(files);
     throw error;
   }
   const paths = manifest.files.map((file) => file.path);
@@ -113,10 +128,13 @@ export async function open(model: Input, options: VerifyOptions): Promise<Opened
         ...rest.map((file, i) => [renamed.paths[i]!, file] as const),
       ]);
     },
-    wipe() {
-      for (const file of given) file.fill(0);
-    },
+    wipe: () => wipe(given),
   };
+}
+
+/** Overwrites memory, unless it has gone to another owner. */
+function wipe(files: Bytes[]): void {
+  for (const file of files) if (file.length > 0) file.fill(0);
 }
 
 /**
@@ -148,16 +166,16 @@ class Pass {
   private constructor(
     private readonly source: Source,
     readonly tail: Tail,
-    private readonly options: VerifyOptions,
+    private readonly options: OpenOptions,
     /** What is demanded of the signature. */
     private readonly signers: Set<string> | undefined,
   ) {}
 
-  static async of(model: Input, options: VerifyOptions): Promise<Pass> {
+  static async of(model: Input, options: OpenOptions): Promise<Pass> {
     const { signers: lines } = options;
     if (typeof lines === "string") throw new Usage("signers are a list of lines of public keys");
     const signers = lines && new Set([...lines].map(signerOf));
-    const source = await sourceOf(model);
+    const source = await sourceOf(model, collecting(options));
     const tail = await readTail(source);
     const { tiers } = tail.manifest;
     const { edition } = options;
@@ -207,12 +225,8 @@ class Pass {
     for (const [index, { path, bytes }] of manifest.files.entries()) {
       const source = index === 0 ? this.source : await this.external(path, bytes);
       const opener = keys && (await ChunkOpener.of(this.tail, index, keys, this.tier));
-      let into: Bytes | undefined;
-      if (files) {
-        // What was read from a stream is opened where it lies.
-        into = source instanceof Owned ? source.memory.subarray(0, bytes) : memoryOf(bytes);
-        files.push(into);
-      }
+      const into = files && this.memory(path, bytes, source, files);
+      if (into) files.push(into);
       const from = 32 * first;
       await this.walk(source, index, total, async (place, piece, at) => {
         const size = place.high - place.low;
@@ -220,7 +234,12 @@ class Pass {
           const digest = await crypto.subtle.digest("SHA-256", piece.subarray(at, at + size));
           digests.set(new Uint8Array(digest), from + 32 * place.chunk);
         }
-        await opener?.open(place, piece, at, into?.subarray(place.low, place.high));
+        try {
+          await opener?.open(place, piece, at, into?.subarray(place.low, place.high));
+        } catch (cause) {
+          if (!into || into.length === bytes) throw cause;
+          throw new Usage(`the memory for ${nameOf(path)} was taken away`, { cause });
+        }
       });
       first += manifest.chunks[index]!;
     }
@@ -228,6 +247,25 @@ class Pass {
     const good = await holds(signature, await signedMessage(this.tail, digests!));
     if (this.signers && !good) throw new Authentication("the signature does not hold");
     return good;
+  }
+
+  /** Memory for a file to be opened in: the caller's, or that of a stream, or its own. */
+  private memory(path: string, bytes: number, source: Source, taken: Bytes[]): Bytes {
+    const given = this.options.into?.(path, bytes);
+    if (!given) {
+      return source instanceof Owned ? source.memory.subarray(0, bytes) : memoryOf(bytes);
+    }
+    const what = `the memory that is given for ${nameOf(path)}`;
+    if (!(given instanceof Uint8Array) || given.length < bytes)
+      throw new Usage(`${what} is no Uint8Array of ${bytes} bytes`);
+    const memory = given.subarray(0, bytes);
+    const end = memory.byteOffset + bytes;
+    for (const other of taken) {
+      if (other.buffer !== memory.buffer) continue;
+      if (other.byteOffset < end && memory.byteOffset < other.byteOffset + other.length)
+        throw new Usage(`${what} is another file's too`);
+    }
+    return memory;
   }
 
   /** The signature to check: one that is demanded, or one that `verify` reports on. */
@@ -260,7 +298,7 @@ class Pass {
     else if (external && Object.hasOwn(external, path)) input = external[path];
     if (input === undefined)
       throw new Io(`the external data file ${JSON.stringify(path)} is missing`);
-    const source = await sourceOf(input, bytes);
+    const source = await sourceOf(input, { ...collecting(this.options), most: bytes });
     if (source.bytes !== bytes) {
       throw new Authentication(
         `${JSON.stringify(path)} has ${source.bytes} bytes, and ${bytes} in the manifest`,
@@ -305,7 +343,7 @@ class Pass {
         }
         await settled(calls);
         this.done += length;
-        onProgress?.({ done: this.done, total });
+        onProgress?.({ step: "authenticate", done: this.done, total });
       }
     };
     const workers = Array.from({ length: PIECES_AT_ONCE }, () =>
@@ -316,6 +354,14 @@ class Pass {
     );
     await settled(workers);
   }
+}
+
+/** How streams are collected for a caller. */
+function collecting({ signal, onProgress }: VerifyOptions): Collecting {
+  return {
+    signal,
+    onBytes: (done, total) => onProgress?.({ step: "download", done, total }),
+  };
 }
 
 /** Waits for all, so that nothing is still written, then throws the first failure. */

@@ -36,21 +36,30 @@ export class Owned implements Source {
   }
 }
 
-/** Makes a source of an input. A stream is read up to `most` bytes and one more. */
-export async function sourceOf(input: Input, most = Infinity): Promise<Source> {
+/** How a stream is collected. */
+export interface Collecting {
+  /** A stream is read up to so many bytes and one more. */
+  most?: number | undefined;
+  /** Is called with the bytes that have come, and those that the server announced, if it did. */
+  onBytes?: ((done: number, total: number | undefined) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Makes a source of an input. */
+export async function sourceOf(input: Input, collecting: Collecting = {}): Promise<Source> {
   if (input instanceof Blob) return new BlobSource(input);
   if (input instanceof ArrayBuffer) return new MemorySource(new Uint8Array(input));
   if (ArrayBuffer.isView(input)) {
     return new MemorySource(new Uint8Array(input.buffer, input.byteOffset, input.byteLength));
   }
-  if (input instanceof ReadableStream) return new Owned(await collect(input, 0, most));
+  if (input instanceof ReadableStream) return new Owned(await collect(input, 0, collecting));
   if (input instanceof Response) {
     if (!input.ok) throw new Io(`${input.url}: HTTP status ${input.status}`);
     if (!input.body) throw new Io(`${input.url}: no body`);
     // The length that is announced is that of the encoded body.
     const plain = !input.headers.get("content-encoding");
     const announced = plain ? Number(input.headers.get("content-length") ?? 0) : 0;
-    return new Owned(await collect(input.body, announced, most));
+    return new Owned(await collect(input.body, announced, collecting));
   }
   if (typeof input?.read === "function" && Number.isSafeInteger(input.bytes))
     return new Checked(input);
@@ -111,17 +120,26 @@ class Checked implements Source {
 async function collect(
   stream: ReadableStream<Uint8Array>,
   announced: number,
-  most: number,
+  { most = Infinity, onBytes, signal }: Collecting,
 ): Promise<Bytes> {
+  signal?.throwIfAborted();
   const reader = stream.getReader();
+  const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
+  // This ends a read that waits.
+  signal?.addEventListener("abort", cancel);
   try {
     let memory = memoryOf(
       announced > 0 && announced <= Math.min(most, MOST_ANNOUNCED) ? announced : 2 ** 16,
     );
     let length = 0;
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return memory.subarray(0, length);
+    while (length <= most) {
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        signal?.throwIfAborted();
+        throw new Io(`a stream cannot be read: ${cause}`, { cause });
+      });
+      signal?.throwIfAborted();
+      if (done) break;
+      if (!(value instanceof Uint8Array)) throw new Io("a stream gave something else than bytes");
       const piece = value.subarray(0, most + 1 - length);
       if (length + piece.length > memory.length) {
         const larger = memoryOf(Math.max(2 * memory.length, length + piece.length));
@@ -130,12 +148,12 @@ async function collect(
       }
       memory.set(piece, length);
       length += piece.length;
-      if (length > most) return memory.subarray(0, length);
+      onBytes?.(length, length <= announced ? announced : undefined);
     }
-  } catch (cause) {
-    throw cause instanceof Io ? cause : new Io(`a stream cannot be read: ${cause}`, { cause });
+    return memory.subarray(0, length);
   } finally {
-    reader.cancel().catch(() => {});
+    signal?.removeEventListener("abort", cancel);
+    cancel();
   }
 }
 

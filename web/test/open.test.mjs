@@ -269,6 +269,91 @@ test("progress is told, and an abort is heard", async () => {
   await assert.rejects(openFile(DIGITS, { identities, signal: controller.signal }), /enough/);
 });
 
+test("a download tells its progress, and an abort ends it", async () => {
+  const bytes = new Uint8Array(readFileSync(DIGITS));
+  const announced = { headers: { "content-length": String(bytes.length) } };
+  for (const [input, total] of [
+    [new Response(bytes, announced), bytes.length],
+    [new Blob([bytes]).stream(), undefined],
+  ]) {
+    const seen = [];
+    await open(input, { identities, onProgress: (progress) => seen.push(progress) });
+    const downloads = seen.filter(({ step }) => step === "download");
+    assert.deepEqual(downloads.at(-1), { step: "download", done: bytes.length, total });
+    const end = seen.at(-1);
+    assert.deepEqual([end.step, end.done], ["authenticate", end.total]);
+  }
+
+  let cancelled;
+  const endless = new ReadableStream({
+    pull: (controller) => controller.enqueue(bytes.slice(0, 100)),
+    cancel: (reason) => (cancelled = reason),
+  });
+  const controller = new AbortController();
+  const enough = new Error("enough");
+  const onProgress = ({ done }) => done > 1000 && controller.abort(enough);
+  const { signal } = controller;
+  await assert.rejects(open(endless, { identities, signal, onProgress }), enough);
+  assert.equal(cancelled, enough);
+
+  // Nothing comes: the abort ends the read that waits.
+  const silent = new ReadableStream({ pull: () => new Promise(() => {}) });
+  const late = new AbortController();
+  setTimeout(() => late.abort(enough), 10);
+  await assert.rejects(open(silent, { identities, signal: late.signal }), enough);
+});
+
+test("a model is opened in memory that the caller gives", async () => {
+  const sealed = path.join(SEALED, "valid/digits_cnn_dynamo/model.onnx");
+  const wanted = await openFile(sealed, { identities });
+  const [data] = wanted.externalData;
+  const external = externalOf("valid/digits_cnn_dynamo/model.onnx");
+  for (const input of [readFileSync(sealed), new Blob([readFileSync(sealed)]).stream()]) {
+    const memory = new Uint8Array(2 ** 20).fill(7);
+    let from = 3;
+    const into = (name, length) => {
+      assert.ok(["", data.path].includes(name));
+      const given = memory.subarray(from, from + length + 5);
+      from += length + 5;
+      return given;
+    };
+    const opened = await open(input, { identities, external, into });
+    assert.equal(opened.model.buffer, memory.buffer);
+    assert.deepEqual(opened.model, wanted.model);
+    assert.deepEqual(opened.externalData, wanted.externalData);
+    const around = [0, 3 + opened.model.length, from - 5].map((at) => memory[at]);
+    assert.deepEqual(around, [7, 7, 7]);
+    opened.wipe();
+    assert.ok(opened.model.every((byte) => byte === 0));
+    assert.equal(memory[from - 5], 7);
+  }
+});
+
+test("memory that a caller gives wrongly, or takes away, is refused", async () => {
+  const sealed = path.join(SEALED, "valid/digits_cnn_dynamo/model.onnx");
+  const one = new Uint8Array(2 ** 20);
+  for (const into of [
+    () => one,
+    (_, bytes) => new Uint8Array(bytes - 1),
+    (_, bytes) => new ArrayBuffer(bytes),
+  ]) {
+    await assert.rejects(openFile(sealed, { identities, into }), { kind: "usage" });
+  }
+  const taken = new Uint8Array(2 ** 20);
+  const onProgress = ({ done }) => done > 0 && structuredClone(taken, { transfer: [taken.buffer] });
+  let given = 0;
+  const into = (_, bytes) => (given++ === 0 ? new Uint8Array(bytes) : taken);
+  await assert.rejects(openFile(sealed, { identities, into, onProgress }), { kind: "usage" });
+
+  // What a failure left there is overwritten.
+  const bytes = new Uint8Array(readFileSync(DIGITS));
+  bytes[bytes.length >> 1] ^= 1;
+  const memory = new Uint8Array(bytes.length).fill(7);
+  await assert.rejects(open(bytes, { identities, into: () => memory }), { kind: "authentication" });
+  const [{ bytes: length }] = (await inspect(bytes)).files;
+  assert.ok(memory.every((byte, at) => byte === (at < length ? 0 : 7)));
+});
+
 test(
   "opens what the command protects",
   { skip: !COMMAND && "the command is not built" },
