@@ -1,6 +1,14 @@
-import { inspect, NotProtected, OnnxsealError, open, verify } from "../src/index.js";
+import {
+  inspect,
+  NoMatchingKey,
+  NotProtected,
+  OnnxsealError,
+  open,
+  verify,
+} from "../src/index.js";
 import type { Inspection, OpenedModel, Verification, VerifyOptions } from "../src/index.js";
 import { element, facts, operators, size } from "./report.js";
+import { initializersOf, plainParts } from "./plain.js";
 import { runner, sessionOf } from "./session.js";
 
 const byId = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
@@ -9,6 +17,7 @@ const files = byId<HTMLInputElement>("files");
 const verdict = byId("verdict");
 const progress = byId<HTMLProgressElement>("progress");
 const report = byId("report");
+const plain = byId("plain");
 const access = byId<HTMLFormElement>("access");
 const sessionPart = byId("session");
 const [identity, signers] = [
@@ -22,6 +31,10 @@ const buttons = [byId<HTMLButtonElement>("verify"), byId<HTMLButtonElement>("ope
 /** The dropped model, and every file that was dropped with it. */
 let model: File | undefined;
 let beside: File[] = [];
+/** Its highest tier, which is the original. */
+let original: string | undefined;
+/** The button that was pressed last. */
+let pressed = "verify";
 /** What is done with them; ends when other files are given. */
 let work = new AbortController();
 
@@ -45,9 +58,29 @@ function say(kind: "good" | "bad" | "plain", title: string, ...lines: string[]):
 
 function fail(error: unknown): void {
   if (error instanceof NotProtected)
-    say("plain", "Not protected", "This is a model that onnxseal did not protect.");
+    say("plain", "Not protected", "Whoever has this file has its weights.");
   else if (error instanceof OnnxsealError) say("bad", FAILURES[error.kind]!, error.message);
   else say("bad", "Failed", String(error));
+  if (error instanceof NoMatchingKey && error.opens !== undefined) offer(error.opens);
+}
+
+/** Offers the tier that a key opens, where another was asked for. */
+function offer(tier: string): void {
+  const label = `${pressed === "open" ? "Open" : "Verify"} ${tier} instead`;
+  const button = element("button", { type: "button", id: "offer" }, label);
+  button.onclick = () => {
+    edition.value = tier;
+    access.requestSubmit(byId(pressed));
+  };
+  verdict.append(button);
+}
+
+/** Shows what a model has that nobody protected. */
+async function showPlain(file: File, signal: AbortSignal): Promise<void> {
+  const tensors = await initializersOf(file).catch(() => []);
+  if (signal.aborted || tensors.length === 0) return;
+  plain.replaceChildren(...plainParts(tensors, file.name));
+  plain.hidden = false;
 }
 
 /** Shows the first protected model among files. The others are its external data. */
@@ -55,10 +88,12 @@ async function load(given: File[]): Promise<void> {
   work.abort();
   const { signal } = (work = new AbortController());
   report.hidden = true;
+  plain.hidden = true;
   sessionPart.hidden = true;
   sessionPart.replaceChildren();
   model = undefined;
   let failure: unknown;
+  let failed: File | undefined;
   for (const file of given) {
     try {
       const inspection = await inspect(file);
@@ -67,22 +102,24 @@ async function load(given: File[]): Promise<void> {
       show(inspection);
       return;
     } catch (error) {
-      if (failure === undefined || file.name.endsWith(".onnx")) failure = error;
+      if (failure === undefined || file.name.endsWith(".onnx")) [failure, failed] = [error, file];
     }
   }
-  if (failure !== undefined && !signal.aborted) fail(failure);
+  if (failure === undefined || signal.aborted) return;
+  fail(failure);
+  if (failure instanceof NotProtected) await showPlain(failed!, signal);
 }
 
 function show(inspection: Inspection): void {
   byId("facts").replaceChildren(...facts(inspection));
   byId("operators").replaceChildren(...operators(inspection));
+  original = inspection.tiers.at(-1);
   const choices = inspection.tiers
+    .slice(0, -1)
     .map((name) => element("option", { value: name }, name))
     .reverse();
-  edition.replaceChildren(
-    element("option", { value: "" }, inspection.tiers.length > 0 ? "the original" : "the only one"),
-    ...choices,
-  );
+  const highest = original === undefined ? "the only one" : `the original (${original})`;
+  edition.replaceChildren(element("option", { value: "" }, highest), ...choices);
   edition.disabled = choices.length === 0;
   report.hidden = false;
   say(
@@ -143,6 +180,11 @@ function pace(bytes: number, started: number): string {
   return `${size(bytes)} in ${seconds.toFixed(2)} s${rate}.`;
 }
 
+function tierText(tier: string | null): string {
+  if (tier === null) return "";
+  return tier === original ? ` of the original (${tier})` : ` of the edition ${tier}`;
+}
+
 async function check(): Promise<() => void> {
   const started = performance.now();
   const found = await verify(model!, options());
@@ -151,7 +193,7 @@ async function check(): Promise<() => void> {
   const bad = found.signature?.holds === false ? "bad" : undefined;
   if (!found.authenticated)
     return () => say(bad ?? "plain", "Well-formed; no key was given", signature(found));
-  const which = found.edition === null ? "" : ` of the edition ${found.edition}`;
+  const which = tierText(found.edition);
   const title = `Verified: every byte${which} is as it was protected`;
   return () => say(bad ?? "good", title, signature(found), paced);
 }
@@ -166,7 +208,7 @@ async function run(): Promise<() => void> {
     const paced = pace(bytes, started);
     const session = await sessionOf(opened);
     const parts = runner(session);
-    const which = opened.edition === null ? "" : ` of the edition ${opened.edition}`;
+    const which = tierText(opened.edition);
     return () => {
       sessionPart.replaceChildren(...parts);
       sessionPart.hidden = false;
@@ -190,5 +232,6 @@ drop.ondrop = (event) => {
 };
 access.onsubmit = (event) => {
   event.preventDefault();
-  void busy((event.submitter as HTMLElement | null)?.id === "open" ? run : check);
+  pressed = event.submitter?.id === "open" ? "open" : "verify";
+  void busy(pressed === "open" ? run : check);
 };

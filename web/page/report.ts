@@ -45,7 +45,7 @@ function grouped(
 }
 
 /** Draws a part of a list, and the next part on request. */
-function listed<T>(into: HTMLElement, items: T[], draw: (item: T) => Node): void {
+export function listed<T>(into: HTMLElement, items: T[], draw: (item: T) => Node): void {
   into.append(...items.slice(0, LISTED).map(draw));
   if (items.length <= LISTED) return;
   const more = element("button", { type: "button" }, `${items.length - LISTED} more`);
@@ -75,7 +75,7 @@ export function facts(inspection: Inspection): Node[] {
       ? "programs without the key refuse the model"
       : "none: programs without the key run it, and get wrong answers",
   );
-  if (tiers.length > 0) fact("Editions", tiers.join(", "));
+  if (tiers.length > 0) fact("Editions", `${tiers.join(", ")} (the original)`);
   for (const { name, kinds, comment, recipients } of keys) {
     const notes = [comment, ...recipients].filter((note) => note !== null);
     fact(
@@ -109,14 +109,28 @@ export function facts(inspection: Inspection): Node[] {
   parts.push(element("br"), types);
   if (claims.size > 0) {
     const table = element("table", {}, row("th", "Claim", "value"));
-    listed(table, [...claims], ([name, value]) => row("td", name, value));
+    listed(table, [...claims], ([name, value]) => claim(name, value));
     parts.push(element("br"), table);
   }
   return parts;
 }
 
-function row(cell: "th" | "td", ...values: string[]): HTMLTableRowElement {
+export function row(cell: "th" | "td", ...values: string[]): HTMLTableRowElement {
   return element("tr", {}, ...values.map((value) => element(cell, {}, value)));
+}
+
+/** A claim. A date that is past, or yet to come, is red. */
+function claim(name: string, value: string): HTMLTableRowElement {
+  const drawn = row("td", name, value);
+  const from = Date.parse(value);
+  // A date lasts to its end, in UTC.
+  const until = /^\d{4}-\d\d-\d\d$/.test(value) ? from + 86_400_000 : from;
+  const expired = name === "not-after" && Date.now() >= until;
+  if (expired || (name === "not-before" && Date.now() < from)) {
+    drawn.className = "bad";
+    drawn.lastElementChild!.append(expired ? " (expired)" : " (not yet)");
+  }
+  return drawn;
 }
 
 /** A strip for each operator, and below it one for each of its tensors. */
@@ -142,18 +156,24 @@ export function operators(inspection: Inspection): Node[] {
 
 function operator(type: string, node: string, tensors: TensorReport[]): Node {
   const details = element("details", { className: "operator" });
-  details.append(element("summary", {}, line([element("b", {}, type), " ", node], tensors)));
+  const [only] = tensors;
+  const shape = tensors.length === 1 ? shapeOf(only!) : `${tensors.length} tensors`;
+  const title = [element("b", {}, type), " ", node, " ", element("small", {}, shape)];
+  details.append(element("summary", {}, line(title, tensors)));
   // The strips of tensors are drawn once somebody looks.
   details.ontoggle = () => {
     if (details.childElementCount > 1) return;
     listed(details, tensors, (tensor) => {
-      const shape = `${tensor.dataType} [${tensor.dims.join(", ")}]`;
-      const drawn = line([tensor.name, " ", element("small", {}, shape)], [tensor]);
+      const drawn = line([tensor.name, " ", element("small", {}, shapeOf(tensor))], [tensor]);
       drawn.classList.add("tensor");
       return drawn;
     });
   };
   return details;
+}
+
+function shapeOf({ dataType, dims }: TensorReport): string {
+  return `${dataType} [${dims.join(", ")}]`;
 }
 
 function line(name: (Node | string)[], tensors: TensorReport[]): HTMLElement {

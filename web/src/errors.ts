@@ -28,7 +28,12 @@ export class Authentication extends OnnxsealError {
 
 /** No identity opens the model, or only an edition below the one asked for. */
 export class NoMatchingKey extends OnnxsealError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** `opens` is the highest tier that the key opens, if it is below the one asked for. */
+  constructor(
+    message: string,
+    readonly opens?: string,
+    options?: ErrorOptions,
+  ) {
     super("no-matching-key", message, options);
   }
 }

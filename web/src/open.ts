@@ -197,7 +197,7 @@ class Pass {
     const keys = await Keys.unlock(this.tail, tier, key);
     if (tier < this.tier) {
       const [held, asked] = [manifest.tiers[tier - 1], manifest.tiers[this.tier - 1]];
-      throw new NoMatchingKey(`the key opens the edition ${held}, not ${asked}`);
+      throw new NoMatchingKey(`the key opens the edition ${held}, not ${asked}`, held);
     }
     this.edition = manifest.tiers[this.tier - 1] ?? null;
     return keys;

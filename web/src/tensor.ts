@@ -4,7 +4,7 @@ import { arrayOf, members, type File } from "./members.js";
 import { firstAbove, overlap } from "./spans.js";
 import { parseTargets, type Runs } from "./targets.js";
 
-const BITS = new Map(
+export const BITS = new Map(
   Object.entries({
     2: "INT2 UINT2",
     4: "INT4 UINT4 FLOAT4E2M1",

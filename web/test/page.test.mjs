@@ -50,7 +50,7 @@ async function picture(name) {
   if (!PICTURES) return;
   for (const colorScheme of ["light", "dark"]) {
     for (const [size, width] of [
-      ["wide", 1100],
+      ["wide", 1400],
       ["narrow", 390],
     ]) {
       await page.emulateMedia({ colorScheme });
@@ -134,9 +134,16 @@ test("a model with external data is opened from memory alone", { skip }, async (
 
 test("an edition is chosen", { skip }, async () => {
   await drop(path.join(SEALED, "tiers/valid/mask.onnx"));
+  assert.match(await page.textContent("#edition"), /^the original \(full\)/);
+  assert.equal(await page.locator("#edition option", { hasText: "full" }).count(), 1);
   assert.match(await press("verify", identity("tier1.txt")), /No matching key.*basic, not full/);
-  await page.selectOption("#edition", "basic");
-  assert.match(await press("verify", identity("tier1.txt")), /every byte of the edition basic/);
+  await picture("offer");
+  await page.click("#offer");
+  await page.waitForFunction(() =>
+    /every byte of the edition basic/.test(document.querySelector("#verdict").textContent),
+  );
+  await page.selectOption("#edition", "");
+  assert.match(await press("verify"), /every byte of the original \(full\)/);
   await picture("tiers");
 });
 
@@ -161,8 +168,17 @@ test(
     await drop(path.join(SEALED, "invalid/trailing_field.onnx"));
     assert.match(await verdict(), /Malformed/);
     assert.ok(await page.isHidden("#report"));
+    assert.ok(await page.isHidden("#plain"));
     await drop(path.join(FIXTURES, "models/digits_cnn.onnx"));
     assert.match(await verdict(), /Not protected/);
+    await page.waitForSelector("#plain:not([hidden])");
+    const row = page.locator("#plain tr", { hasText: "[24, 16, 3, 3]" });
+    assert.match(await row.textContent(), /FLOAT\[24, 16, 3, 3\]13\.50 KiB/);
+    await picture("plain");
+    await fits();
+    await page.setInputFiles("#files", DIGITS);
+    await page.waitForSelector("#report:not([hidden])");
+    assert.ok(await page.isHidden("#plain"));
   },
 );
 
@@ -195,6 +211,30 @@ test(
     await page.waitForFunction(() =>
       document.querySelector("#outputs").textContent.includes("[1, 76800]"),
     );
+  },
+);
+
+test(
+  "a date of a claim that is past is red, and so is one to come",
+  { skip: skip || (!COMMAND && "the command is not built") },
+  async () => {
+    const model = path.join(FIXTURES, "models/tiny_int4.onnx");
+    const recipient = /age1\w+/.exec(identity())[0];
+    const day = (offset) => new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10);
+    const red = async (...claims) => {
+      const sealed = path.join(folder, "dated.onnx");
+      const args = claims.map((claim) => `--claim=${claim}`);
+      execFileSync(COMMAND, ["protect", model, "-fo", sealed, "-r", recipient, ...args]);
+      await drop(sealed);
+      return page.locator("#facts tr.bad").allTextContents();
+    };
+    const expired = await red("not-after=2020-01-01", "a=2020-01-01");
+    assert.deepEqual(expired, ["not-after2020-01-01 (expired)"]);
+    await picture("expired");
+    const later = "2999-12-31T00:00:00Z";
+    assert.deepEqual(await red(`not-before=${later}`), [`not-before${later} (not yet)`]);
+    // A date lasts to its end.
+    assert.deepEqual(await red(`not-after=${day(1)}`, `not-before=${day(0)}`), []);
   },
 );
 
