@@ -1,6 +1,7 @@
-import { need } from "../src/errors.js";
+import { Fields } from "../src/fields.js";
+import { sourceOf } from "../src/source.js";
 import { BITS } from "../src/tensor.js";
-import { field, varint, type Field } from "../src/wire.js";
+import { varint } from "../src/wire.js";
 import { element, listed, row, size } from "./report.js";
 
 /** What ONNX calls the numbers of its types. */
@@ -11,8 +12,6 @@ const TYPES = (
 ).split(" ");
 const [GRAPH, INITIALIZER] = [7, 5];
 const [DIMS, DATA_TYPE, NAME] = [1, 2, 8];
-const WINDOW = 65_536;
-const FIELD_HEAD = 20;
 /** Longest name that is shown. */
 const LONGEST = 4096;
 
@@ -24,40 +23,9 @@ export interface Initializer {
   bytes: number;
 }
 
-/** Reads fields of a file, and steps over the bytes of weights. */
-class Fields {
-  private from = 0;
-  private window = new Uint8Array();
-
-  constructor(private readonly file: Blob) {}
-
-  /** Bytes from `at` on: at least `length` of them, unless the file ends. */
-  async bytes(at: number, length: number): Promise<Uint8Array> {
-    const end = Math.min(at + length, this.file.size);
-    if (at < this.from || end > this.from + this.window.length) {
-      const part = this.file.slice(at, at + Math.max(WINDOW, length));
-      this.window = new Uint8Array(await part.arrayBuffer());
-      this.from = at;
-    }
-    return this.window.subarray(at - this.from);
-  }
-
-  /** The fields of a message, with their places in the file. */
-  async *of(from: number, to: number): AsyncGenerator<Field> {
-    for (let at = from; at < to; ) {
-      const head = await this.bytes(at, Math.min(FIELD_HEAD, to - at));
-      const found = field(head, 0, Math.min(head.length, to - at));
-      const [start, end] = [at + found.start, at + found.end];
-      need(end <= to, `the field at byte ${at} is cut`);
-      yield { ...found, start, end };
-      at = end;
-    }
-  }
-}
-
 /** Lists the initializers of a model's graph. */
 export async function initializersOf(file: Blob): Promise<Initializer[]> {
-  const fields = new Fields(file);
+  const fields = new Fields(await sourceOf(file));
   const found: Initializer[] = [];
   for await (const graph of fields.of(0, file.size)) {
     if (graph.number !== GRAPH || graph.wire !== 2) continue;
@@ -75,7 +43,7 @@ async function initializer(fields: Fields, from: number, to: number): Promise<In
   for await (const { number, wire, start, end } of fields.of(from, to)) {
     if (number !== DIMS && number !== DATA_TYPE && number !== NAME) continue;
     const length = Math.min(end - start, LONGEST);
-    const content = (await fields.bytes(start, length)).subarray(0, length);
+    const content = await fields.bytes(start, length);
     if (number === NAME) name = new TextDecoder().decode(content);
     else if (number === DATA_TYPE) type = varint(content, 0, content.length).value;
     else {

@@ -1,14 +1,12 @@
 import { ascii, base64, concat, equal, checkUtf8, startsWith, utf8, type Bytes } from "./bytes.js";
 import { Authentication, need, NotProtected } from "./errors.js";
+import { Fields } from "./fields.js";
 import { Manifest } from "./manifest.js";
 import type { Source } from "./source.js";
 import { field, minimal } from "./wire.js";
 import { parseHeader, type Header } from "./header.js";
 
 const METADATA_PROPS = 14;
-/** Bytes that the head of a field has at most: two varints. */
-const FIELD_HEAD = 20;
-const WINDOW = 65_536;
 const PREFIX = ascii("onnxseal.");
 
 /** Stops programs that do not open the model: an opset import and a node, as FORMAT.md has them. */
@@ -51,28 +49,15 @@ export async function readTail(source: Source): Promise<Tail> {
  * otherwise steps over.
  */
 async function findTail(source: Source): Promise<number> {
-  const { bytes } = source;
+  const fields = new Fields(source);
   const seen = new Set<number>();
-  let from = 0;
-  let window: Bytes = await source.read(0, Math.min(WINDOW, bytes));
-  for (let at = 0; at < bytes; ) {
-    if (at < from || at + FIELD_HEAD > from + window.length) {
-      from = at;
-      window = await source.read(from, Math.min(WINDOW, bytes - from));
-    }
-    const { number, wire, start, end } = field(window, at - from, window.length);
-    need(from + end <= bytes, `the field at byte ${at} is cut`);
+  for await (const { number, wire, at, start, end } of fields.of(0, source.bytes)) {
     need(!seen.has(number), `the field ${number} occurs twice, at byte ${at}`);
     if (number <= 7) seen.add(number);
     if (number === METADATA_PROPS) {
       need(wire === 2, `metadata_props at byte ${at} is not a message`);
-      const inside = end <= window.length;
-      const entry = inside
-        ? window.subarray(start, end)
-        : await source.read(from + start, end - start);
-      if (startsWith(keyOf(entry, at), PREFIX)) return at;
+      if (startsWith(keyOf(await fields.bytes(start, end - start), at), PREFIX)) return at;
     }
-    at = from + end;
   }
   throw new NotProtected("the model is not protected");
 }
