@@ -28,12 +28,22 @@ pub use ssh::MAX_BCRYPT_ROUNDS;
 pub use crate::limited::read_secret;
 pub(crate) use ssh::check_rounds;
 
+use x25519_dalek::{PublicKey, StaticSecret};
+
 use crate::error::Error;
 
 /// The longest identity file or recipients file to read, in bytes.
 pub const MAX_KEY_FILE_BYTES: usize = 256 << 10;
 
 const LOW_ORDER: &str = "a public key of low order";
+
+/// Returns whether a shared secret with this X25519 public key depends on the secret key (RFC 7748,
+/// section 6.1). Otherwise anyone could unwrap, and age panics.
+fn has_prime_order_part(point: &PublicKey) -> bool {
+    // Any scalar will do: X25519 makes a multiple of 8 of it.
+    let shared = StaticSecret::from([1; 32]).diffie_hellman(point);
+    shared.was_contributory()
+}
 
 fn malformed(reason: &'static str) -> Error {
     Error::MalformedKey { reason }

@@ -5,7 +5,7 @@ use std::io::{Read, Write as _};
 use std::sync::Arc;
 
 use age::{EncryptError, Encryptor, plugin, scrypt, tag, tagpq, x25519};
-use x25519_dalek::{PublicKey, StaticSecret};
+use x25519_dalek::PublicKey;
 
 use crate::error::Error;
 use crate::keys::DataKey;
@@ -14,7 +14,7 @@ use crate::wrap::armor::{armor, check_limits};
 use crate::wrap::notes::{HeaderNotes, Noted, check_comment};
 use crate::wrap::plugin::{Plugin, PluginRecipients};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
-use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, pq, ssh};
+use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, has_prime_order_part, pq, ssh};
 
 /// The work factor of passphrases, log2 of scrypt's N, equal to the `age` command's: 256 MiB of
 /// memory and about a second of work.
@@ -353,7 +353,7 @@ fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
 fn parse(text: &str) -> Result<Recipient, Error> {
     let invalid = |kind| invalid_recipient(text, kind);
     let (text, method) = if let Ok(recipient) = text.parse::<x25519::Recipient>() {
-        if !has_prime_order_part(text) {
+        if !point_of(text).is_some_and(|point| has_prime_order_part(&point)) {
             return Err(invalid(LOW_ORDER));
         }
         (recipient.to_string(), Method::Classic(Box::new(recipient)))
@@ -378,19 +378,10 @@ fn parse(text: &str) -> Result<Recipient, Error> {
     Ok(Recipient { text, method })
 }
 
-/// Returns whether a shared secret with this X25519 recipient depends on the secret key (RFC 7748,
-/// section 6.1). Otherwise anyone could unwrap, and age panics.
-fn has_prime_order_part(recipient: &str) -> bool {
-    let Ok((_, bytes)) = bech32::decode(recipient) else {
-        return false;
-    };
-    let Ok(point) = <[u8; 32]>::try_from(bytes) else {
-        return false;
-    };
-    // Any scalar will do: X25519 makes a multiple of 8 of it.
-    StaticSecret::from([1; 32])
-        .diffie_hellman(&PublicKey::from(point))
-        .was_contributory()
+/// Returns the public key in a recipient in Bech32.
+fn point_of(recipient: &str) -> Option<PublicKey> {
+    let (_, bytes) = bech32::decode(recipient).ok()?;
+    <[u8; 32]>::try_from(bytes).ok().map(PublicKey::from)
 }
 
 /// Parses a plugin's recipient, except kinds that need no plugin.

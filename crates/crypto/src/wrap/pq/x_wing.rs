@@ -16,6 +16,8 @@ use sha3::{Sha3_256, Shake256};
 use x25519_dalek::{PublicKey as Point, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::wrap::has_prime_order_part;
+
 type Decapsulation = <MlKem768 as KemCore>::DecapsulationKey;
 type Encapsulation = <MlKem768 as KemCore>::EncapsulationKey;
 
@@ -177,10 +179,8 @@ impl Deserializable for PublicKey {
     fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
         let key = PublicKey(exact(bytes)?);
         let (lattice, point) = key.parts()?;
-        // Any scalar will do: X25519 makes a multiple of 8 of it.
-        let shared = StaticSecret::from([1; 32]).diffie_hellman(&point);
         let canonical: [u8; 1216] = joined(&lattice.as_bytes(), &point);
-        if canonical == key.0 && shared.was_contributory() {
+        if canonical == key.0 && has_prime_order_part(&point) {
             Ok(key)
         } else {
             Err(HpkeError::ValidationError)
