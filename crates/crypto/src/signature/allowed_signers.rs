@@ -46,8 +46,8 @@ impl AllowedSigners {
     /// Reads an allowed signers file as `ssh-keygen` does, but refuses the whole file for one
     /// malformed line. `name` is for error messages.
     ///
-    /// Times without a `Z` would be in the system's time zone, and are refused. Lines with `cert-authority` allow nobody,
-    /// because signatures by certificates are not accepted.
+    /// Times without a `Z` would be in the system's time zone, and are refused. Lines with
+    /// `cert-authority` allow nobody, because signatures by certificates are not accepted.
     pub fn read(file: impl Read, name: &str) -> Result<AllowedSigners, Error> {
         let what = "allowed signers file length in bytes";
         let bytes = read_limited(file, name, MAX_ALLOWED_SIGNERS_BYTES, what)?;
@@ -338,7 +338,7 @@ fn dequote(text: &str) -> Result<(String, &str), &'static str> {
 // --- times ---
 
 /// Reads `YYYYMMDD[HHMM[SS]]`, in UTC with a `Z` or `UTC` after it.
-pub(super) fn parse_time(text: &str) -> Result<u64, &'static str> {
+fn parse_time(text: &str) -> Result<u64, &'static str> {
     let invalid = "a time is not YYYYMMDD[HHMM[SS]][Z]";
     let ends = |suffix: &str| {
         let at = text.len().checked_sub(suffix.len())?;

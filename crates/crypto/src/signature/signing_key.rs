@@ -40,7 +40,7 @@ impl SigningKey {
         }
         let is_malformed = |_| unusable("the private key is malformed");
         let mut key = PrivateKey::from_openssh(&*text).map_err(is_malformed)?;
-        // Check before asking for a passphrase.
+        // Check before asking for a passphrase. Decrypting fails if the secret is another key's.
         check_signs(key.public_key().key_data()).map_err(unusable)?;
         if key.is_encrypted() {
             check_rounds(&key)?;
@@ -53,7 +53,6 @@ impl SigningKey {
                     other => is_malformed(other),
                 })?;
         }
-        check_signs(key.public_key().key_data()).map_err(unusable)?;
         Ok(SigningKey(Box::new(key)))
     }
 
