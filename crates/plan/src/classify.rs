@@ -1,6 +1,7 @@
 //! Finds which tensors are weights, and why the others are not, for any policy.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use onnxseal_onnx::element_bits;
@@ -166,7 +167,7 @@ pub fn total_bytes(model: &Model<'_>, classified: &[Classified<'_>]) -> u64 {
     let tensors = classified.iter().map(|tensor| tensor.bytes);
     let parts = model.passed_over.iter().map(|part| part.field.len);
     let settings = model.long_settings.iter();
-    let settings = settings.filter(|setting| is_opaque(model, setting));
+    let settings = settings.filter(is_opaque(model));
     let settings = settings.map(|setting| setting.bytes);
     tensors
         .chain(parts)
@@ -174,15 +175,18 @@ pub fn total_bytes(model: &Model<'_>, classified: &[Classified<'_>]) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Returns whether a long attribute may hold weights: no rule says what its operator is, or a
+/// Returns a test whether a long attribute may hold weights: no rule says what its operator is, or a
 /// function of the model takes the operator's place.
-pub fn is_opaque(model: &Model<'_>, setting: &LongSetting<'_>) -> bool {
-    let node = model.nodes.get(setting.node.index());
-    node.is_none_or(|node| {
-        let mut functions = model.functions.iter();
-        rules::find(node.domain, node.op_type).is_none()
-            || functions.any(|one| (one.domain, one.name) == (node.domain, node.op_type))
-    })
+pub fn is_opaque<'m, 'a>(model: &'m Model<'a>) -> impl Fn(&&LongSetting<'_>) -> bool + use<'m, 'a> {
+    let functions = model.functions.iter();
+    let functions: HashSet<_> = functions.map(|one| (one.domain, one.name)).collect();
+    move |setting| {
+        let node = model.nodes.get(setting.node.index());
+        node.is_none_or(|node| {
+            rules::find(node.domain, node.op_type).is_none()
+                || functions.contains(&(node.domain, node.op_type))
+        })
+    }
 }
 
 fn is_shape_attribute(model: &Model<'_>, tensor: &Tensor<'_>) -> bool {

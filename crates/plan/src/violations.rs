@@ -111,10 +111,10 @@ impl Plan {
             }
         }
         if require.settings == Demand::Error {
-            let settings = model.long_settings.iter();
-            let plain = settings.filter(|setting| !is_opaque(model, setting));
-            let plain =
-                plain.filter(|setting| !policy.allows_clear(&[setting.attribute, &setting.path]));
+            let is_opaque = is_opaque(model);
+            let plain = model.long_settings.iter().filter(|setting| {
+                !is_opaque(setting) && !policy.allows_clear(&[setting.attribute, &setting.path])
+            });
             violations.extend(plain.map(|setting| Violation::Setting {
                 attribute: setting.attribute.to_owned(),
                 path: setting.path.clone(),
@@ -140,9 +140,9 @@ impl Plan {
         let parts = parts.map(|part| Violation::PassedOver {
             path: part.path.clone(),
         });
-        let settings = model.long_settings.iter();
-        let opaque = settings.filter(|setting| {
-            is_opaque(model, setting) && !policy.allows_clear(&[setting.attribute, &setting.path])
+        let is_opaque = is_opaque(model);
+        let opaque = model.long_settings.iter().filter(|setting| {
+            is_opaque(setting) && !policy.allows_clear(&[setting.attribute, &setting.path])
         });
         let opaque = opaque.map(|setting| Violation::Opaque {
             attribute: setting.attribute.to_owned(),

@@ -261,13 +261,13 @@ impl<'m, 'a> Operators<'m, 'a> {
 }
 
 fn long_settings(model: &Model<'_>) -> Vec<LongSettingRow> {
-    let operators = Operators::new(model);
+    let (operators, is_opaque) = (Operators::new(model), is_opaque(model));
     let row = |setting: &LongSetting<'_>| LongSettingRow {
         attribute: setting.attribute.to_owned(),
         at: setting.path.clone(),
         op_type: operators.of(setting.node).op_type,
         bytes: setting.bytes,
-        may_hold_weights: is_opaque(model, setting),
+        may_hold_weights: is_opaque(&setting),
     };
     model.long_settings.iter().map(row).collect()
 }
