@@ -153,7 +153,7 @@ def _replacement(original: Any) -> Any:
 
 
 def _is_left(model: Any) -> bool:
-    """Whether ONNX Runtime alone says what is wrong: with what is no model, or with a path where it can read no file."""
+    """Whether the call goes to ONNX Runtime for its own error: a value of another type, or a path without a readable file."""
     if not isinstance(model, (str, os.PathLike)):
         kinds = (bytes, bytearray, memoryview, Model)
         has = functools.partial(hasattr, model)
@@ -168,8 +168,10 @@ def _kept(settings: dict[str, Any]) -> dict[str, Any]:
     identity, signed_by = settings["identity"], settings["signed_by"]
     if identity is None:
         named = os.environ.get("ONNXSEAL_IDENTITY", "")
-        is_path = named and not named.startswith("fd:")
-        identity = _kept_identity(named) if is_path else _text_of_pipe(f"/dev/fd/{named[3:]}")
+        if named.startswith("fd:"):
+            identity = _text_of_pipe(f"/dev/fd/{named[3:]}")
+        elif named:
+            identity = _kept_identity(named)
     elif isinstance(identity, (bytes, str, os.PathLike)) or not hasattr(identity, "__iter__"):
         identity = _kept_identity(identity)
     else:
