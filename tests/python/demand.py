@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
 
 
 HEAD = """
-import ctypes, gc, os, signal, struct, sys, threading, time
+import ctypes, gc, os, signal, statistics, struct, sys, threading, time
 import numpy as np, onnxruntime, onnxseal
 FEED = {"x": np.ones((1, 1024), np.float32), "ids": np.array([3])}
 def options():
