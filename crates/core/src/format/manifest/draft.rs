@@ -16,7 +16,7 @@ pub const FORMAT: u32 = 1;
 pub const SUITE: &str = "AES-256-GCM/HKDF-SHA256";
 
 /// Bytes in a chunk, unless the caller chooses otherwise.
-pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 20;
+pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 19;
 
 /// The most bytes that a manifest may have.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
