@@ -22,10 +22,10 @@ const access = byId<HTMLFormElement>("access");
 const sessionPart = byId("session");
 const [identity, signers] = [
   byId<HTMLTextAreaElement>("identity"),
-  byId<HTMLTextAreaElement>("signers"),
+  byId<HTMLTextAreaElement>("allowed-signers"),
 ];
 const passphrase = byId<HTMLInputElement>("passphrase");
-const edition = byId<HTMLSelectElement>("edition");
+const tierChoice = byId<HTMLSelectElement>("tier");
 const buttons = [byId<HTMLButtonElement>("verify"), byId<HTMLButtonElement>("open")];
 
 /** The dropped model, and every file that was dropped with it. */
@@ -69,7 +69,7 @@ function offer(tier: string): void {
   const label = `${pressed === "open" ? "Open" : "Verify"} ${tier} instead`;
   const button = element("button", { type: "button", id: "offer" }, label);
   button.onclick = () => {
-    edition.value = tier;
+    tierChoice.value = tier;
     access.requestSubmit(byId(pressed));
   };
   verdict.append(button);
@@ -119,8 +119,8 @@ function show(inspection: Inspection): void {
     .map((name) => element("option", { value: name }, name))
     .reverse();
   const highest = original === undefined ? "the only one" : `the original (${original})`;
-  edition.replaceChildren(element("option", { value: "" }, highest), ...choices);
-  edition.disabled = choices.length === 0;
+  tierChoice.replaceChildren(element("option", { value: "" }, highest), ...choices);
+  tierChoice.disabled = choices.length === 0;
   report.hidden = false;
   say(
     "plain",
@@ -136,8 +136,8 @@ function options(): VerifyOptions {
   return {
     identities: identity.value.trim() ? [identity.value] : undefined,
     passphrase: passphrase.value || undefined,
-    edition: edition.value || undefined,
-    signers: lines.length > 0 ? lines : undefined,
+    tier: tierChoice.value || undefined,
+    allowedSigners: lines.length > 0 ? lines : undefined,
     signal: work.signal,
     external: (path) =>
       beside.find((file) => file.webkitRelativePath.endsWith(`/${path}`)) ??
@@ -182,7 +182,7 @@ function pace(bytes: number, started: number): string {
 
 function tierText(tier: string | null): string {
   if (tier === null) return "";
-  return tier === original ? ` of the original (${tier})` : ` of the edition ${tier}`;
+  return tier === original ? ` of the original (${tier})` : ` of the tier ${tier}`;
 }
 
 async function check(): Promise<() => void> {
@@ -193,7 +193,7 @@ async function check(): Promise<() => void> {
   const bad = found.signature?.holds === false ? "bad" : undefined;
   if (!found.authenticated)
     return () => say(bad ?? "plain", "Well-formed; no key was given", signature(found));
-  const which = tierText(found.edition);
+  const which = tierText(found.tier);
   const title = `Verified: every byte${which} is as it was protected`;
   return () => say(bad ?? "good", title, signature(found), paced);
 }
@@ -208,7 +208,7 @@ async function run(): Promise<() => void> {
     const paced = pace(bytes, started);
     const session = await sessionOf(opened);
     const parts = runner(session);
-    const which = tierText(opened.edition);
+    const which = tierText(opened.tier);
     return () => {
       sessionPart.replaceChildren(...parts);
       sessionPart.hidden = false;

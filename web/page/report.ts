@@ -138,7 +138,7 @@ export function operators(inspection: Inspection): Node[] {
   const groups = grouped(inspection.tensors, ({ operators: [first] }) =>
     JSON.stringify([first?.opType ?? "no operator", first?.node ?? ""]),
   );
-  const editions = inspection.tiers.length > 0 ? ", lighter belongs to a higher edition" : "";
+  const editions = inspection.tiers.length > 0 ? ", lighter belongs to a higher tier" : "";
   const legend =
     "The tensors of each operator, as far as a part of them is encrypted. Blue is encrypted, " +
     `higher is denser${editions}.`;

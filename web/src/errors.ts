@@ -26,7 +26,7 @@ export class Authentication extends OnnxsealError {
   }
 }
 
-/** No identity opens the model, or only an edition below the one asked for. */
+/** No identity opens the model, or only a tier below the one asked for. */
 export class NoMatchingKey extends OnnxsealError {
   /** `opens` is the highest tier that the key opens, if it is below the one asked for. */
   constructor(
@@ -38,7 +38,7 @@ export class NoMatchingKey extends OnnxsealError {
   }
 }
 
-/** The model is whole, but lacks an edition or a claim that the caller demands. */
+/** The model is whole, but lacks a tier or a claim that the caller demands. */
 export class PolicyNotMet extends OnnxsealError {
   constructor(message: string, options?: ErrorOptions) {
     super("policy", message, options);

@@ -1,6 +1,7 @@
 import { decrypterOf, unwrap, type Secrets } from "./age.js";
 import type { Bytes } from "./bytes.js";
 import { ChunkOpener, nameOf, TAG, type Place } from "./chunk.js";
+import { checkClaims } from "./claims.js";
 import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
 import { inspectionOf, type Inspection } from "./inspect.js";
 import { Keys } from "./keys.js";
@@ -30,14 +31,14 @@ export interface VerifyOptions extends Secrets {
   /** The external data files, by their paths in the manifest. */
   external?: External | undefined;
   /**
-   * The edition to open: the name of a tier, or `"any"` for the highest that the key opens. Without
-   * it, nothing less than the original.
+   * The tier to open, by its name, or `"any"` for the highest that the key opens. Without it,
+   * nothing less than the original.
    */
-  edition?: string | undefined;
-  /** Claims that the model must make. */
-  claims?: Map<string, string> | Record<string, string> | undefined;
+  tier?: string | undefined;
+  /** Claims that the model must make: `key=value`, `key`, `not-after` and `not-before`. */
+  requireClaims?: Iterable<string> | undefined;
   /** Lines of public keys of OpenSSH. The model must have a signature by one of them that holds. */
-  signers?: Iterable<string> | undefined;
+  allowedSigners?: Iterable<string> | undefined;
   /** Is called after each piece. */
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -51,6 +52,19 @@ export interface OpenOptions extends VerifyOptions {
    */
   into?: ((path: string, bytes: number) => Bytes | undefined) | undefined;
 }
+
+/** All options. */
+const OPTIONS: Record<keyof OpenOptions, 0> = {
+  identities: 0,
+  passphrase: 0,
+  external: 0,
+  tier: 0,
+  requireClaims: 0,
+  allowedSigners: 0,
+  onProgress: 0,
+  signal: 0,
+  into: 0,
+};
 
 /** How far a call has come. */
 export interface Progress {
@@ -68,8 +82,8 @@ export interface Progress {
 export interface Verification extends Inspection {
   /** Whether a key proved every byte. Without secrets, only the structure was checked. */
   authenticated: boolean;
-  /** The edition that was authenticated; `null` in a model of one edition. */
-  edition: string | null;
+  /** The tier that was authenticated; `null` in a model without tiers. */
+  tier: string | null;
   /** The signature, and whether it holds; `null` if there is none. */
   signature: { key: PublicKey | null; holds: boolean } | null;
 }
@@ -84,8 +98,8 @@ export interface ExternalData {
 export interface OpenedModel {
   model: Bytes;
   externalData: ExternalData[];
-  /** The edition; `null` in a model of one edition. The highest is the original. */
-  edition: string | null;
+  /** The tier; `null` in a model without tiers. The highest is the original. */
+  tier: string | null;
   claims: Map<string, string>;
   /** The files under the names that they had before protection; the model's path is empty. */
   original(): Map<string, Bytes>;
@@ -116,7 +130,7 @@ export async function open(model: Input, options: OpenOptions): Promise<OpenedMo
   return {
     model: first,
     externalData: rest.map((data, i) => ({ path: paths[i + 1]!, data })),
-    edition: pass.edition,
+    tier: pass.tier,
     claims: new Map(manifest.claims),
     original() {
       const renamed = manifest.original;
@@ -151,7 +165,7 @@ export async function verify(model: Input, options: VerifyOptions = {}): Promise
   return {
     ...inspection,
     authenticated: keys !== undefined,
-    edition: pass.edition,
+    tier: pass.tier,
     signature: pass.tail.signature ? { key: inspection.signer, holds: signed } : null,
   };
 }
@@ -159,9 +173,10 @@ export async function verify(model: Input, options: VerifyOptions = {}): Promise
 /** One walk over all chunks of all files. */
 class Pass {
   private done = 0;
-  /** Name of the edition, once the key is there. */
-  edition: string | null = null;
-  private tier = 0;
+  /** Name of the tier, once the key is there. */
+  tier: string | null = null;
+  /** Counted from 1. */
+  private tierNumber = 0;
 
   private constructor(
     private readonly source: Source,
@@ -172,34 +187,38 @@ class Pass {
   ) {}
 
   static async of(model: Input, options: OpenOptions): Promise<Pass> {
-    const { signers: lines } = options;
-    if (typeof lines === "string") throw new Usage("signers are a list of lines of public keys");
+    for (const name of Object.keys(options)) {
+      // A misspelt demand would be none.
+      if (!(name in OPTIONS))
+        throw new Usage(`no option ${name}: there are ${Object.keys(OPTIONS)}`);
+    }
+    const { allowedSigners: lines, requireClaims } = options;
+    // A text would be a list of characters.
+    if ([lines, requireClaims].some((list) => typeof list === "string"))
+      throw new Usage("allowedSigners and requireClaims are lists");
     const signers = lines && new Set([...lines].map(signerOf));
     const source = await sourceOf(model, collecting(options));
     const tail = await readTail(source);
     const { tiers } = tail.manifest;
-    const { edition } = options;
-    if (
-      edition !== undefined &&
-      (edition === "any" ? tiers.length === 0 : !tiers.includes(edition))
-    ) {
-      throw new PolicyNotMet(`the model has no edition ${JSON.stringify(edition)}`);
+    const { tier } = options;
+    if (tier !== undefined && (tier === "any" ? tiers.length === 0 : !tiers.includes(tier))) {
+      throw new PolicyNotMet(`the model has no tier ${tier}`);
     }
     return new Pass(source, tail, options, signers);
   }
 
   async unlock(decrypter: NonNullable<ReturnType<typeof decrypterOf>>): Promise<Keys> {
     const { manifest } = this.tail;
-    const { edition } = this.options;
+    const { tier: wanted } = this.options;
     const { tier, key } = await unwrap(this.tail, decrypter);
-    const named = edition === undefined ? manifest.tierCount : manifest.tiers.indexOf(edition) + 1;
-    this.tier = edition === "any" ? tier : named;
+    const named = wanted === undefined ? manifest.tierCount : manifest.tiers.indexOf(wanted) + 1;
+    this.tierNumber = wanted === "any" ? tier : named;
     const keys = await Keys.unlock(this.tail, tier, key);
-    if (tier < this.tier) {
-      const [held, asked] = [manifest.tiers[tier - 1], manifest.tiers[this.tier - 1]];
-      throw new NoMatchingKey(`the key opens the edition ${held}, not ${asked}`, held);
+    if (tier < this.tierNumber) {
+      const [held, asked] = [manifest.tiers[tier - 1], manifest.tiers[this.tierNumber - 1]];
+      throw new NoMatchingKey(`the key opens the tier ${held}, not ${asked}`, held);
     }
-    this.edition = manifest.tiers[this.tier - 1] ?? null;
+    this.tier = manifest.tiers[this.tierNumber - 1] ?? null;
     return keys;
   }
 
@@ -209,14 +228,7 @@ class Pass {
    */
   async run(keys: Keys | undefined, files: Bytes[] | undefined): Promise<boolean> {
     const { manifest } = this.tail;
-    const claims = this.options.claims ?? {};
-    for (const [name, value] of claims instanceof Map ? claims : Object.entries(claims)) {
-      if (manifest.claims.get(name) !== value) {
-        throw new PolicyNotMet(
-          `the model does not claim ${JSON.stringify(name)}: ${JSON.stringify(value)}`,
-        );
-      }
-    }
+    checkClaims(this.options.requireClaims ?? [], manifest.claims);
     const signature = await this.signature(files === undefined);
     if (!keys && !signature) return false;
     const digests = signature && new Uint8Array(32 * manifest.chunkCount);
@@ -224,7 +236,7 @@ class Pass {
     let first = 0;
     for (const [index, { path, bytes }] of manifest.files.entries()) {
       const source = index === 0 ? this.source : await this.external(path, bytes);
-      const opener = keys && (await ChunkOpener.of(this.tail, index, keys, this.tier));
+      const opener = keys && (await ChunkOpener.of(this.tail, index, keys, this.tierNumber));
       const into = files && this.memory(path, bytes, source, files);
       if (into) files.push(into);
       const from = 32 * first;
@@ -276,7 +288,7 @@ class Pass {
       const signature = await parseSignature(armored);
       if (!this.signers.has(signature.key.line)) {
         throw new Authentication(
-          `the signature is by ${signature.key.fingerprint}, which is not an allowed signer`,
+          `the signature is by ${signature.key.fingerprint}, no allowed signer`,
         );
       }
       return signature;

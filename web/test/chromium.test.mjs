@@ -68,7 +68,7 @@ async function open({ file, identity: name, tier }, key = identity(name)) {
         const files = Object.entries(external).map(([name, text]) => [name, bytes(text)]);
         const opened = await onnxseal.open(input, {
           identities: [key],
-          edition: tier,
+          tier,
           external: new Map(files),
         });
         const digests = {};

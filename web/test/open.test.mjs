@@ -189,12 +189,24 @@ test("no message is made before JSON is found to be wrong", () => {
 });
 
 test("what is demanded in another form is demanded all the same, or refused", async () => {
-  await assert.rejects(openFile(DIGITS, { identities, claims: new Map([["customer", "nobody"]]) }), {
-    kind: "policy",
-  });
-  await openFile(DIGITS, { identities, claims: (await inspectFile(DIGITS)).claims });
-  for (const signers of ["", "ssh-ed25519 AAAA"]) {
-    await assert.rejects(openFile(DIGITS, { identities, signers }), { kind: "usage" });
+  await openFile(DIGITS, { identities, requireClaims: new Set() });
+  for (const demand of [
+    ...["", "ssh-ed25519 AAAA"].map((allowedSigners) => ({ allowedSigners })),
+    ...["customer"].map((requireClaims) => ({ requireClaims })),
+  ]) {
+    await assert.rejects(openFile(DIGITS, { identities, ...demand }), { kind: "usage" });
+  }
+  await assert.rejects(verifyFile(DIGITS, { requireClaims: { customer: "acme" } }), TypeError);
+  for (const [wrong, right] of [
+    ["edition", "tier"],
+    ["claims", "requireClaims"],
+    ["signers", "allowedSigners"],
+    ["tiers", "tier"],
+  ]) {
+    await assert.rejects(openFile(DIGITS, { identities, [wrong]: undefined }), {
+      kind: "usage",
+      message: new RegExp(`no option ${wrong}: .*\\b${right}\\b`),
+    });
   }
 });
 
@@ -204,13 +216,40 @@ test("identities without one are refused, also where no key is needed", async ()
   }
 });
 
-test("claims are demanded", async () => {
-  await assert.rejects(openFile(DIGITS, { identities, claims: { customer: "nobody" } }), {
-    kind: "policy",
-  });
-  await assert.rejects(verifyFile(DIGITS, { claims: { customer: "nobody" } }), { kind: "policy" });
-  const { claims } = await inspectFile(DIGITS);
-  await openFile(DIGITS, { identities, claims: Object.fromEntries(claims) });
+test("claims are demanded", { skip: !COMMAND && "the command is not built" }, async () => {
+  const sealed = path.join(folder, "claims.onnx");
+  const claim = (text) => ["--claim", text];
+  const made = ["day=2020-01-01", "not-after=9999-12-31", "not-before=2020-01-01T00:00:00+01:00"];
+  const [recipient] = execFileSync(COMMAND, ["keygen", "-y", "-"], { input: identities[0] })
+    .toString()
+    .split("\n");
+  const model = path.join(FIXTURES, "models", "digits_cnn.onnx");
+  const claims = [...made, "customer=a=b"].flatMap(claim);
+  execFileSync(COMMAND, ["protect", model, "-o", sealed, "-r", recipient, ...claims]);
+  for (const options of [{}, { identities }]) {
+    const met = ["customer=a=b", "customer", "not-after", "not-before", "day=2020-01-01"];
+    await verifyFile(sealed, { ...options, requireClaims: met });
+    for (const unmet of ["customer=b", "absent", "day=2020", "=acme"]) {
+      await assert.rejects(verifyFile(sealed, { ...options, requireClaims: [unmet] }), {
+        kind: "policy",
+        message: new RegExp(unmet.split("=")[0]),
+      });
+    }
+  }
+  for (const [text, fits] of [
+    ["not-after=2020-01-01", false],
+    ["not-after=2020-02-30", false],
+    ["not-after=never", false],
+    ["not-before=2020", false],
+    ["not-before=9999-12-31", false],
+    [`not-after=${new Date().toISOString().slice(0, 10)}`, true],
+  ]) {
+    const made = ["protect", model, "-o", sealed, "-f", "-r", recipient, "--claim", text];
+    execFileSync(COMMAND, made);
+    const verified = verifyFile(sealed, { requireClaims: [text.split("=")[0]] });
+    if (fits) await verified;
+    else await assert.rejects(verified, { kind: "policy" });
+  }
 });
 
 test("signatures are demanded", { skip: !COMMAND && "the command is not built" }, async () => {
@@ -221,19 +260,19 @@ test("signatures are demanded", { skip: !COMMAND && "the command is not built" }
   copyFileSync(DIGITS, signed);
   execFileSync(COMMAND, ["sign", signed, "--key", key]);
 
-  await openFile(signed, { identities, signers: [second.public, `${first.public} a comment`] });
-  await assert.rejects(openFile(signed, { identities, signers: [second.public] }), {
+  await openFile(signed, { identities, allowedSigners: [second.public, `${first.public} a comment`] });
+  await assert.rejects(openFile(signed, { identities, allowedSigners: [second.public] }), {
     kind: "authentication",
   });
-  await assert.rejects(openFile(signed, { identities, signers: [] }), { kind: "authentication" });
-  await assert.rejects(openFile(DIGITS, { identities, signers: [first.public] }), {
+  await assert.rejects(openFile(signed, { identities, allowedSigners: [] }), { kind: "authentication" });
+  await assert.rejects(openFile(DIGITS, { identities, allowedSigners: [first.public] }), {
     kind: "authentication",
   });
-  await assert.rejects(openFile(signed, { identities, signers: ["alice@example.com"] }), {
+  await assert.rejects(openFile(signed, { identities, allowedSigners: ["alice@example.com"] }), {
     kind: "usage",
   });
 
-  const keyless = await verifyFile(signed, { signers: [first.public] });
+  const keyless = await verifyFile(signed, { allowedSigners: [first.public] });
   assert.deepEqual([keyless.authenticated, keyless.signature.holds], [false, true]);
   assert.equal(keyless.signer.fingerprint, first.fingerprint);
   assert.equal((await verifyFile(signed, { identities })).signature.holds, true);
@@ -245,7 +284,7 @@ test("signatures are demanded", { skip: !COMMAND && "the command is not built" }
   const bytes = new Uint8Array(readFileSync(signed));
   bytes[bytes.length >> 1] ^= 1;
   assert.equal((await verify(bytes)).signature.holds, false);
-  await assert.rejects(verify(bytes, { signers: [first.public] }), { kind: "authentication" });
+  await assert.rejects(verify(bytes, { allowedSigners: [first.public] }), { kind: "authentication" });
 });
 
 test("an external data file behind a link that leads out of the folder is refused", async () => {
@@ -388,7 +427,7 @@ test(
         );
         const opened = await openFile(sealed, {
           identities: [readFileSync(key, "utf8")],
-          claims: { customer: "acme" },
+          requireClaims: ["customer=acme"],
         });
         assert.deepEqual(Buffer.from(opened.model), readFileSync(model));
         const report = JSON.parse(run("inspect", sealed, "--json"));

@@ -132,17 +132,17 @@ test("a model with external data is opened from memory alone", { skip }, async (
   assert.match(await press("open"), /Cannot be read.*is missing/);
 });
 
-test("an edition is chosen", { skip }, async () => {
+test("a tier is chosen", { skip }, async () => {
   await drop(path.join(SEALED, "tiers/valid/mask.onnx"));
-  assert.match(await page.textContent("#edition"), /^the original \(full\)/);
-  assert.equal(await page.locator("#edition option", { hasText: "full" }).count(), 1);
+  assert.match(await page.textContent("#tier"), /^the original \(full\)/);
+  assert.equal(await page.locator("#tier option", { hasText: "full" }).count(), 1);
   assert.match(await press("verify", identity("tier1.txt")), /No matching key.*basic, not full/);
   await picture("offer");
   await page.click("#offer");
   await page.waitForFunction(() =>
-    /every byte of the edition basic/.test(document.querySelector("#verdict").textContent),
+    /every byte of the tier basic/.test(document.querySelector("#verdict").textContent),
   );
-  await page.selectOption("#edition", "");
+  await page.selectOption("#tier", "");
   assert.match(await press("verify"), /every byte of the original \(full\)/);
   await picture("tiers");
 });

@@ -25,7 +25,7 @@ for (const { file, original } of EXPECTED.valid) {
     const opened = await openFile(at(file), { identities: [identity()] });
     const files = opened.original();
     assert.deepEqual(digestsOf(files), await originals(files, original));
-    assert.equal(opened.edition, null);
+    assert.equal(opened.tier, null);
     const { length } = opened.model;
     opened.wipe();
     assert.deepEqual(opened.model, new Uint8Array(length));
@@ -63,16 +63,16 @@ for (const { file, tiers } of EXPECTED.tiers_valid) {
       if (!holder.identity) continue;
       const identities = [identity(holder.identity)];
       for (const tier of tiers.slice(0, held + 1)) {
-        const opened = await openFile(at(file), { identities, edition: tier.name });
+        const opened = await openFile(at(file), { identities, tier: tier.name });
         assert.deepEqual(digestsOf(opened.original()), tier.files, tier.name);
-        assert.equal(opened.edition, tier.name);
+        assert.equal(opened.tier, tier.name);
       }
-      const highest = await openFile(at(file), { identities, edition: "any" });
+      const highest = await openFile(at(file), { identities, tier: "any" });
       const opens = tiers.findLast((tier) => tier.identity === holder.identity);
-      assert.equal(highest.edition, opens.name);
+      assert.equal(highest.tier, opens.name);
       const streamed = await open(new Blob([await bytesOf(file)]).stream(), {
         identities,
-        edition: "any",
+        tier: "any",
         external: externalOf(file),
       });
       assert.deepEqual(digestsOf(streamed.original()), opens.files);
@@ -85,7 +85,7 @@ for (const { file, tiers } of EXPECTED.tiers_valid) {
         );
       }
     }
-    await assert.rejects(openFile(at(file), { identities: [identity()], edition: "none" }), {
+    await assert.rejects(openFile(at(file), { identities: [identity()], tier: "none" }), {
       kind: "policy",
     });
   });
@@ -99,7 +99,7 @@ for (const { file, class: classes, identity: name, tier } of [
     const kinds = [classes].flat().flatMap((kind) => KINDS[kind]);
     const refused = (error) =>
       kinds.includes(error.kind) || assert.fail(`${error.stack}, not ${kinds}`);
-    const options = { identities: [identity(name)], edition: tier };
+    const options = { identities: [identity(name)], tier };
     await assert.rejects(openFile(at(file), options), refused);
     await assert.rejects(verifyFile(at(file), options), refused);
     const external = externalOf(file);
@@ -116,6 +116,6 @@ for (const { file, class: classes, identity: name, tier } of [
 
 for (const { file, identity: name, tier } of EXPECTED.tiers_unnoticed) {
   test(`opens ${file} by ${name}, who cannot notice`, async () => {
-    await openFile(at(file), { identities: [identity(name)], edition: tier });
+    await openFile(at(file), { identities: [identity(name)], tier });
   });
 }

@@ -6,9 +6,9 @@ import { createSessionFromFile } from "onnxseal/node";
 
 const access = {
   identities: ["AGE-SECRET-KEY-1"],
-  claims: { customer: "acme" },
-  edition: "any",
-  signers: ["ssh-ed25519 AAAA"],
+  requireClaims: ["customer=acme"],
+  tier: "any",
+  allowedSigners: ["ssh-ed25519 AAAA"],
   external: { "weights.bin": new Blob([]) },
 };
 
@@ -26,7 +26,7 @@ export async function bySource(): Promise<web.InferenceSession | Kind> {
   const source: Source = { bytes: 3, read: async (_offset, length) => new Uint8Array(length) };
   try {
     const { tensors } = await inspect(source);
-    const opened = await open(source, { ...access, edition: tensors[0]?.name });
+    const opened = await open(source, { ...access, tier: tensors[0]?.name });
     const { model, externalData } = opened;
     return await web.InferenceSession.create(model, { externalData });
   } catch (error) {
