@@ -23,7 +23,7 @@ pub use self::shared::{Out, OutFolder, OutputOptions, SyncOptions, View};
 use self::shared::{folder, location, out, out_folder, out_model, pair};
 use crate::exit;
 use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
-use crate::signing::{OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
+use crate::signing::{ClaimArgs, OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
 
 /// Protect the weights of ONNX models that you give to others.
 #[derive(Debug, Parser)]
@@ -325,8 +325,8 @@ pub struct Verify {
     #[arg(long = "list", value_name = "FILE")]
     pub lists: Vec<PathBuf>,
 
-    /// Fail (6) if a model is not protected. A policy, an identity or allowed signers imply this;
-    /// without them, such models are only listed
+    /// Fail (6) if a model is not protected. A policy, an identity, allowed signers or a required
+    /// claim imply this; without them, such models are only listed
     #[arg(long)]
     pub require_protected: bool,
 
@@ -335,6 +335,9 @@ pub struct Verify {
 
     #[command(flatten)]
     pub tier: TierArgs,
+
+    #[command(flatten)]
+    pub claims: ClaimArgs,
 
     #[command(flatten)]
     pub policy: LeastPolicy,

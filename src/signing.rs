@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args;
 use onnxseal_core::{
-    Access, AllowedSigners, Edition, Error, Identities, Resign, SignedBy, SigningKey,
+    Access, AllowedSigners, Edition, Error, Identities, Requirements, Resign, SignedBy, SigningKey,
 };
 
 use crate::exit::Usage;
@@ -51,6 +51,16 @@ pub struct OpeningArgs {
     pub identities: IdentityArgs,
     #[command(flatten)]
     pub signer: SignerArgs,
+}
+
+/// The claims that a model must make.
+#[derive(Debug, Args)]
+pub struct ClaimArgs {
+    /// Fail (6) if a model does not make this claim: KEY=VALUE, KEY with any value, or `not-after` or
+    /// `not-before`, a date that must fit the present time. May be given several times. Only an
+    /// identity or allowed signers prove claims
+    #[arg(long = "require-claim", value_name = "CLAIM")]
+    pub require_claims: Vec<String>,
 }
 
 /// The accepted edition of a model with tiers.
@@ -111,6 +121,16 @@ impl OpeningArgs {
     /// Reads identities and signers, as far as they are given.
     pub fn read(&self, quiet: bool) -> Result<(Option<Identities>, Option<SignedBy>)> {
         Ok((self.identities.read(quiet)?, self.signer.read()?))
+    }
+}
+
+impl ClaimArgs {
+    /// Reads the required claims, if the command requires any.
+    pub fn read(&self) -> Result<Option<Requirements>> {
+        if self.require_claims.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Requirements::parse(&self.require_claims)?))
     }
 }
 

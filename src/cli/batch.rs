@@ -9,7 +9,7 @@ use onnxseal_core::Location;
 use super::shared::{out_models, size};
 use super::{LeastPolicy, Out, OutFolder, Policy, SyncOptions, folder, out, pair};
 use crate::keys::{NewRecipientArgs, RecipientArgs};
-use crate::signing::{OpeningArgs, ResigningArgs, SigningArgs, TierArgs};
+use crate::signing::{ClaimArgs, OpeningArgs, ResigningArgs, SigningArgs, TierArgs};
 
 #[derive(Debug, Args)]
 pub struct Batch {
@@ -119,6 +119,8 @@ pub struct Verify {
     pub opening: OpeningArgs,
     #[command(flatten)]
     pub tier: TierArgs,
+    #[command(flatten)]
+    pub claims: ClaimArgs,
 
     #[command(flatten)]
     pub policy: LeastPolicy,

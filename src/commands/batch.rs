@@ -75,10 +75,12 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             let job = Job::begin(&args.sources, &args.course, args.force)?;
             let policy = io::least_policy(&args.policy)?.map(io::for_many);
             let (identities, signed_by) = args.opening.read(quiet)?;
+            let require = args.claims.read()?;
             let checks = Checks {
                 identities: identities.as_ref(),
                 signed_by: signed_by.as_ref(),
                 edition: args.tier.edition_for(identities.as_ref())?,
+                require: require.as_ref(),
                 policy: policy.as_ref(),
                 ..Checks::default()
             };

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    self as core, Checks, Demand, Edition, Error, ErrorKind, Identities, Location, Policy, SignedBy,
+    self as core, Checks, Demand, Edition, Error, ErrorKind, Identities, Location, Policy,
+    Requirements, SignedBy,
 };
 
 use crate::checks::{self, Check, Outcome};
@@ -25,12 +26,15 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
     }
     let (identities, signed_by) = args.opening.read(quiet)?;
     let edition = args.tier.edition_for(identities.as_ref())?;
+    let require = args.claims.read()?;
     // An unprotected model meets no demand.
-    let demands = identities.is_some() || signed_by.is_some() || policy.is_some();
+    let demands =
+        identities.is_some() || signed_by.is_some() || policy.is_some() || require.is_some();
     let verifier = Verifier {
         identities,
         signed_by,
         edition,
+        require,
         policy,
         all_match,
         require_protected: args.require_protected || demands,
@@ -64,6 +68,7 @@ struct Verifier<'a> {
     identities: Option<Identities>,
     signed_by: Option<SignedBy>,
     edition: Edition<'a>,
+    require: Option<Requirements>,
     policy: Option<Policy>,
     /// Whether each entry of the policy must match something in some model.
     all_match: bool,
@@ -77,6 +82,7 @@ impl Verifier<'_> {
             identities: self.identities.as_ref(),
             signed_by: self.signed_by.as_ref(),
             edition: self.edition,
+            require: self.require.as_ref(),
             policy: self.policy.as_ref(),
             ..Checks::default()
         };

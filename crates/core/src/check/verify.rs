@@ -13,6 +13,7 @@ use crate::check::inspect::examine;
 use crate::check::shortfall::{shortfalls, shortfalls_of_choice};
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
+use crate::format::claims::Requirements;
 use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
 use crate::open::score::score_protected;
@@ -82,6 +83,8 @@ pub struct Checks<'a> {
     pub signed_by: Option<&'a SignedBy>,
     /// The edition that the identities must open at least.
     pub edition: Edition<'a>,
+    /// Claims that the model must make. Only identities or a demanded signature prove them.
+    pub require: Option<&'a Requirements>,
     /// The policy that the protection must meet.
     pub policy: Option<&'a Policy>,
     /// Whether to compute digests of the files. Needs `identities`, because otherwise not all files
@@ -154,6 +157,9 @@ pub fn verify(
             None
         }
     };
+    if let Some(require) = checks.require {
+        require.check(path, protected.manifest().claims())?;
+    }
     let model = structure.locate(protected.manifest().model_bytes())?;
     let external = protected.source.open_external(&model)?;
     let gaps = gaps_of_original(&model, &external, protected.manifest())?;
