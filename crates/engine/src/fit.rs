@@ -11,8 +11,8 @@ use crate::values::{Batch, Samples};
 /// The length of a random sample along an axis of any length.
 const ANY_LENGTH: usize = 16;
 
-/// Assigns the arrays of a data set to the inputs of a model by name; a single array goes to a
-/// single input, whatever its name.
+/// Assigns the arrays of a data set to the inputs of a model by name. A single array without a name
+/// goes to a single input.
 pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Result<Vec<Samples>> {
     let is_whole = takes_whole_samples(inputs);
     let given = || {

@@ -57,12 +57,12 @@ fn answers(path: &Path, table: &Table) -> Result<(Vec<f32>, Vec<usize>)> {
         .iter()
         .find(|array| array.name.as_deref() == Some(table.answers()));
     let only = match &data.arrays[..] {
-        [one] => Some(one),
+        [one] if one.name.is_none() => Some(one),
         _ => None,
     };
     let array = named.or(only).ok_or_else(|| {
         Usage(format!(
-            "{} has several arrays, and none is called {:?}",
+            "{} has no array called {:?}, as the model's answers are",
             path.display(),
             table.answers()
         ))
