@@ -13,9 +13,10 @@ pub const SHOWN_ROWS: usize = 40;
 /// The limits of a table.
 #[derive(Clone, Copy)]
 pub struct Frame {
-    /// Columns of the terminal; `None` without a terminal, which shortens nothing.
+    /// Columns of the terminal; `None` without a terminal, which shortens only names that fill a
+    /// line by themselves.
     width: Option<usize>,
-    /// Whether every row is shown.
+    /// Whether every row is shown, and without a terminal every name whole.
     all: bool,
 }
 
@@ -112,6 +113,9 @@ pub const SHORTENED: [&[&str]; 2] = [
     &["op_type", "positions", "why"],
 ];
 
+/// The most display columns of a name where no terminal sets a width.
+const MAX_NAME_WIDTH: usize = 100;
+
 /// The least width of a shortened column, in display columns.
 pub const MIN_WIDTH: usize = 12;
 
@@ -167,6 +171,10 @@ impl<const N: usize> Table<N> {
             }
         });
         let Some(room) = frame.width else {
+            let is_name = |column: &usize| SHORTENED[0].contains(&self.head[*column]);
+            for column in (0..N).filter(is_name).filter(|_| !frame.all) {
+                widths[column] = widths[column].min(MAX_NAME_WIDTH);
+            }
             return widths;
         };
         let shown = self.head.iter().filter(|head| **head != HIDDEN).count();
@@ -257,6 +265,15 @@ mod tests {
             assert!(lines[1].contains('\u{2026}') && !lines[2].contains('\u{2026}'));
         }
         assert!(lines(&table, None)[1].contains(&long("ab")));
+        // Names that fill lines by themselves are cut without a terminal too.
+        table.row(["Conv".into(), "n".repeat(250), "w".into(), "1".into()]);
+        let piped = lines(&table, None);
+        assert!(piped[3].contains("nnn\u{2026}nnn") && piped[3].len() < 300);
+        assert!(piped[1].contains(&long("ab")));
+        let mut whole = Vec::new();
+        let (width, all) = (None, true);
+        assert!(table.print(&mut whole, Frame { width, all }).is_ok());
+        assert!(String::from_utf8_lossy(&whole).contains(&"n".repeat(250)));
     }
 
     #[test]

@@ -143,11 +143,13 @@ pub struct View {
     #[arg(long, conflicts_with = "json")]
     pub jsonl: bool,
 
-    /// Print all rows of long tables instead of the largest 40
+    /// Print all rows of long tables instead of the largest 40, and into files and pipes whole names
+    /// instead of their first and last 50 characters
     #[arg(long)]
     pub all: bool,
 
-    /// Print all positions instead of the first few
+    /// Print all positions instead of the first few. A tensor is cut into n subsequences, counted
+    /// from 0; k of them are encrypted, and positions says which
     #[arg(long)]
     pub positions: bool,
 }
