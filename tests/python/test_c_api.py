@@ -229,7 +229,7 @@ def test_a_signature_that_is_required(library, tool, copy, tmp_path, options, id
         (tmp_path / f"allowed_{name}").write_text(f"release@example.com {(tmp_path / f'{name}.pub').read_text()}")
 
     def require(name, signer=None):
-        library.check("options_require_signature", options, str(tmp_path / name).encode(), signer)
+        library.check("options_set_allowed_signers", options, str(tmp_path / name).encode(), signer)
 
     require("allowed_key")
     kind, message = refusal(library.open, copy / MODEL.name, identities, options)
@@ -394,8 +394,8 @@ def test_null_is_a_mistake(library, protected, identities, options):
         ("identities_add_passphrase", identities, None): "passphrase",
         ("options_require_claim", None, b"x"): "options",
         ("options_require_claim", options, None): "claim",
-        ("options_require_signature", None, path, None): "options",
-        ("options_require_signature", options, None, None): "allowed_signers",
+        ("options_set_allowed_signers", None, path, None): "options",
+        ("options_set_allowed_signers", options, None, None): "allowed_signers",
         ("options_set_tier", None, b"x"): "options",
         ("model_open", path, identities, None, None): "model",
         ("model_open_memory", b"x", 1, None, 0, identities, None, None): "model",

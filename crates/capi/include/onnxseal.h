@@ -450,9 +450,9 @@ struct OnnxsealError *onnxseal_options_require_claim(struct OnnxsealOptions *opt
 //
 // Errors: `IO`; `USAGE` if the file is no allowed_signers file.
 ONNXSEAL_MUST_USE
-struct OnnxsealError *onnxseal_options_require_signature(struct OnnxsealOptions *options,
-                                                         const char *allowed_signers,
-                                                         const char *signer);
+struct OnnxsealError *onnxseal_options_set_allowed_signers(struct OnnxsealOptions *options,
+                                                           const char *allowed_signers,
+                                                           const char *signer);
 
 // Opens this tier of models that have tiers, such as `"trial"`: exactly this edition, by its own key or by
 // that of a higher tier. `"any"` is the highest that an identity opens, and `NULL` the original, as at

@@ -65,7 +65,7 @@ pub extern "C" fn onnxseal_options_require_claim(
 /// Errors: `IO`; `USAGE` if the file is no allowed_signers file.
 #[must_use]
 #[unsafe(no_mangle)]
-pub extern "C" fn onnxseal_options_require_signature(
+pub extern "C" fn onnxseal_options_set_allowed_signers(
     options: Option<&mut OnnxsealOptions>,
     allowed_signers: *const c_char,
     signer: *const c_char,
