@@ -93,6 +93,9 @@ def test_a_decoder_alone(vendor):  # noqa: F811
     classes, probabilities = decoder.classify(run(protected, feed)[0])
     assert (classes == logits.argmax(1)).all() and np.abs(probabilities.sum(1) - 1).max() < 1e-6
     assert (probabilities.argmax(1) == classes).all() and probabilities.dtype == np.float32
+    for path in protected, str(protected):
+        by_path = onnxseal.LabelDecoder(path, vendor.key)
+        assert (by_path.decode(run(protected, feed)[0]) == logits).all()
     assert decoder.user == "acme" and "secrets" not in repr(decoder)
     with pytest.raises(TypeError):
         pickle.dumps(decoder)

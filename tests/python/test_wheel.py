@@ -210,14 +210,38 @@ def test_signatures(tmp_path, sealed, identity):
     signed = tmp_path / "signed.onnx"
     sign = dict(sign_key=key, sign_key_passphrase=onnxseal.Passphrase("horse"))
     onnxseal.protect(MODEL, signed, recipients=identity, **sign)
-    for demand in (allowed, (allowed, "release@example.com"), (str(allowed), None)):
-        assert onnxseal.verify(signed, signed_by=demand)["signed_by"]["principals"] == ["release@example.com"]
-        onnxseal.open(signed, identity, signed_by=demand)
-    for model, demand in [(sealed, allowed), (signed, (allowed, "somebody@example.com"))]:
+    for path, signer in (allowed, None), (allowed, "release@example.com"), (str(allowed), None):
+        demand = dict(allowed_signers=path, signer=signer)
+        assert onnxseal.verify(signed, **demand)["signed_by"]["principals"] == ["release@example.com"]
+        onnxseal.open(signed, identity, **demand)
+    for model, signer in (sealed, None), (signed, "somebody@example.com"):
         with pytest.raises(onnxseal.AuthenticationError):
-            onnxseal.open(model, identity, signed_by=demand)
+            onnxseal.open(model, identity, allowed_signers=allowed, signer=signer)
+    with pytest.raises(onnxseal.UsageError, match="allowed_signers"):
+        onnxseal.open(signed, identity, signer="release@example.com")
     with pytest.raises(onnxseal.UsageError, match="needs a passphrase"):
         onnxseal.protect(MODEL, tmp_path / "no.onnx", recipients=identity, sign_key=key)
+
+
+def test_claims_are_required(tmp_path, identity):
+    sealed = tmp_path / "sealed.onnx"
+    onnxseal.protect(MODEL, sealed, recipients=identity, claims={"customer": "acme", "not-after": "2020-01-01"})
+    for keys in dict(identity=identity), {}:
+        onnxseal.verify(sealed, require_claims=["customer=acme", "customer"], **keys)
+        for claim in "customer=other", "date", "not-after":
+            with pytest.raises(onnxseal.PolicyNotMetError, match=claim.partition("=")[0]):
+                onnxseal.verify(sealed, require_claims=[claim], **keys)
+    report = onnxseal.batch.verify(sealed, require_claims=["customer=other"])
+    assert report["totals"]["failed"] == 1
+    with pytest.raises(onnxseal.UsageError, match="names no claim"):
+        onnxseal.verify(sealed, require_claims=["=acme"])
+
+
+def test_a_label_decoder_says_what_it_wants():
+    with pytest.raises(onnxseal.IoError, match="absent.onnx"):
+        onnxseal.LabelDecoder("absent.onnx", b"")
+    with pytest.raises(onnxseal.Error, match="no base64"):
+        onnxseal.LabelDecoder("!" * 300, b"")
 
 
 def test_errors_are_of_their_class(tmp_path, sealed, identity):

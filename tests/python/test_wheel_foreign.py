@@ -70,7 +70,7 @@ def test_errors_about_files_that_are_no_models_are_onnx_runtime_s(name, tmp_path
         with onnxseal.patched(identity=identity):
             assert said(given) == expected
         # Whoever demands a protected model gets none.
-        for demands in dict(allow_plain=False), dict(require=["customer"]), dict(tier="trial"):
+        for demands in dict(allow_plain=False), dict(require_claims=["customer"]), dict(tier="trial"):
             with onnxseal.patched(identity=identity, **demands):
                 assert issubclass(said(given)[0], onnxseal.Error)
 
@@ -178,10 +178,10 @@ def test_signers_and_label_keys_are_found_from_elsewhere(tmp_path, identity, mon
     (tmp_path / "elsewhere").mkdir()
     path, sealed = saved(small(), "m.onnx"), tmp_path / "sealed.onnx"
     onnxseal.protect(path, sealed, recipients=identity)
-    for signed_by in "signers", ("signers", "me"):
+    for signer in None, "me":
         monkeypatch.chdir(tmp_path)
         (tmp_path / "signers").write_text("")
-        onnxseal.patch(identity=identity, signed_by=signed_by, label_key="label.key")
+        onnxseal.patch(identity=identity, allowed_signers="signers", signer=signer, label_key="label.key")
         monkeypatch.chdir("elsewhere")
         # It is read, and has no signer.
         with pytest.raises(onnxseal.Error) as raised:

@@ -102,12 +102,12 @@ def test_models_from_everywhere(tmp_path, sealed, external, identity):
 
 def test_claims_that_are_required(sealed, identity):
     for met in (["customer=acme"], ["customer"], [], None):
-        onnxseal.open(sealed, identity, require=met)
+        onnxseal.open(sealed, identity, require_claims=met)
     for unmet in (["customer=other"], ["not-after"], ["customer=acme", "region"]):
         with pytest.raises(onnxseal.PolicyNotMetError):
-            onnxseal.open(sealed, identity, require=unmet)
+            onnxseal.open(sealed, identity, require_claims=unmet)
     with pytest.raises(onnxseal.UsageError):
-        onnxseal.open(sealed, identity, require=["=acme"])
+        onnxseal.open(sealed, identity, require_claims=["=acme"])
 
 
 def test_what_happens_to_the_file_changes_nothing_that_is_open(tmp_path, identity):

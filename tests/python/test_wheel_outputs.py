@@ -196,7 +196,7 @@ def calls(at, identity):
         dict(data=at / "data.npz", labels=at / "labels.npy"),
     )
     chosen = dict(policy=at / "policy", ranking=at / "ranking", sign_key=at / "signer")
-    opened = dict(identity=readers, signed_by=at / "signers")
+    opened = dict(identity=readers, allowed_signers=at / "signers")
     chosen_names, opened_names = ["policy", "ranking", "signer"], ["identity", "signers"]
     return {
         "protect": (

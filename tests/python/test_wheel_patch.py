@@ -123,7 +123,7 @@ def test_models_that_are_not_protected_open_as_ever_or_not_at_all(model, tmp_pat
             with pytest.raises(onnxseal.UsageError, match="not protected"):
                 InferenceSession(given, **OPTIONS)
     # A demand that a model has to meet refuses it, too.
-    with onnxseal.patched(identity=identity, require=["customer=acme"]):
+    with onnxseal.patched(identity=identity, require_claims=["customer=acme"]):
         InferenceSession(sealed, **OPTIONS)
         with pytest.raises(onnxseal.UsageError, match="not protected"):
             InferenceSession(path, **OPTIONS)
@@ -133,7 +133,7 @@ def test_settings_are_those_of_sessions(model, tmp_path, identity, monkeypatch):
     _, sealed = model
     for settings, raised in [
         (dict(identity=onnxseal.generate_identity()), onnxseal.NoMatchingKeyError),
-        (dict(identity=identity, require=["customer=other"]), onnxseal.PolicyNotMetError),
+        (dict(identity=identity, require_claims=["customer=other"]), onnxseal.PolicyNotMetError),
         (dict(identity=identity, tier="trial"), onnxseal.Error),
         (dict(), onnxseal.UsageError),
     ]:
@@ -456,7 +456,7 @@ def test_a_program_s_end_and_its_options(app, model, tmp_path):
     assert run("app.py", path, cwd=app).returncode == 0
     for words, said, code in (
         ([*key, "--no-plain", "app.py", path], "is not protected", 1),
-        ([*key, "--require", "customer=other", "app.py", sealed], "PolicyNotMetError", 1),
+        ([*key, "--require-claim", "customer=other", "app.py", sealed], "PolicyNotMetError", 1),
         ([*key, "app.py", tmp_path / "none.onnx"], "NoSuchFile", 1),
         (["app.py", sealed], "ONNXSEAL_IDENTITY", 1),
         # As Python itself has it.
@@ -467,7 +467,7 @@ def test_a_program_s_end_and_its_options(app, model, tmp_path):
     assert (
         run(
             *key,
-            "--require",
+            "--require-claim",
             "customer=acme",
             "--no-plain",
             "--no-prepack",

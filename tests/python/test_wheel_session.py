@@ -2,11 +2,13 @@
 
 import gc
 import inspect
+import pickle
 import subprocess
 import sys
 import textwrap
 import threading
 import weakref
+from functools import partial
 
 import numpy as np
 import onnx
@@ -216,8 +218,34 @@ def test_weights_are_shared_with_processors_alone(model, identity):
 
 
 def test_keywords_that_nobody_knows_are_refused(model, identity):
-    with pytest.raises(TypeError, match="'signed_byy'"):
-        onnxseal.InferenceSession(model[1], identity=identity, signed_byy="signers")
+    opening = partial(onnxseal.InferenceSession, model[1])
+    calls = [opening, onnxseal.open, onnxseal.patch, lambda **named: onnxseal.patched(**named).__enter__()]
+    calls += [partial(onnxseal.verify, model[1]), partial(onnxseal.batch.verify, model[1])]
+    for call in calls:
+        for wrong, right in [
+            ("allowed_signer", "allowed_signers"),
+            ("signed_by", "allowed_signers"),
+            ("signers", "allowed_signers"),
+            ("require", "require_claims"),
+            ("edition", "tier"),
+            ("identities", "identity"),
+        ]:
+            with pytest.raises(TypeError, match=f"'{wrong}': did you mean '{right}'"):
+                call(**{wrong: "value"})
+        with pytest.raises(TypeError, match="'zzz'$"):
+            call(zzz=1)
+    with pytest.raises(TypeError, match=r"^protect\(\) .* 'claim': did you mean 'claims'"):
+        onnxseal.protect(model[0], recipients=identity, claim={"customer": "acme"})
+
+    def progress(done, total):
+        raise TypeError("progress() got an unexpected keyword argument 'signed_by'")
+
+    # An error of the caller's own stays as it is.
+    with pytest.raises(TypeError, match="'signed_by'$"):
+        onnxseal.verify(model[1], identity=identity, progress=progress)
+    # They are found by their names, as processes need them.
+    assert pickle.loads(pickle.dumps(onnxseal.protect)) is onnxseal.protect
+    assert inspect.signature(onnxseal.open).parameters["require_claims"].default is None
     assert onnxseal.InferenceSession(model[1], identity=identity, enable_fallback=0).get_inputs()
 
 
@@ -399,7 +427,7 @@ def test_models_that_are_not_protected_too(model, tmp_path, identity):
         assert_same(session(file, None, allow_plain=True), plain(path))
     assert_same(session(sealed, identity, allow_plain=True), plain(path))
     # What is demanded, a plain model never is.
-    for demand in (dict(require=["customer"]), dict(signed_by=tmp_path / "allowed_signers")):
+    for demand in (dict(require_claims=["customer"]), dict(allowed_signers=tmp_path / "allowed_signers")):
         with pytest.raises(onnxseal.Error):
             session(path, identity, allow_plain=True, **demand)
     with pytest.raises(onnxseal.UsageError, match="save this one"):
@@ -426,7 +454,7 @@ def test_what_opening_refuses_makes_no_session(model, tmp_path, identity):
     with pytest.raises(onnxseal.NoMatchingKeyError):
         session(sealed, onnxseal.generate_identity())
     with pytest.raises(onnxseal.PolicyNotMetError):
-        session(sealed, identity, require=["customer=acme"])
+        session(sealed, identity, require_claims=["customer=acme"])
     with pytest.raises(onnxseal.UsageError, match="not protected"):
         session(MODELS / "digits_cnn.onnx", identity)
     # A model that takes the place of one that was verified.

@@ -75,7 +75,7 @@ for row in report["types"]:
 
 # %%
 session = onnxseal.InferenceSession(
-    sealed, identity=identity, require=["customer=acme"], providers=["CPUExecutionProvider"]
+    sealed, identity=identity, require_claims=["customer=acme"], providers=["CPUExecutionProvider"]
 )
 name = session.get_inputs()[0].name
 (scores,) = session.run(None, {name: points.numpy()})

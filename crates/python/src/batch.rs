@@ -12,10 +12,10 @@ use onnxseal_core::{
 use pyo3::prelude::*;
 
 use crate::call;
-use crate::calls::{PolicyArgs, as_dict, output_options};
+use crate::calls::{PolicyArgs, as_dict, output_options, requirements};
 use crate::errors::{Fault, Result, usage};
 use crate::keys::{
-    AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, edition_for,
+    AudienceArgs, IdentityArgs, Passphrase, SignedByArgs, SigningKeyArg, edition, edition_for,
     no_recipient, one_or_several, read_identities, require_identities,
 };
 use crate::reads::{NamesFiles, reads};
@@ -24,7 +24,8 @@ use crate::reads::{NamesFiles, reads};
 /// operation, which says what arguments it takes.
 #[pyfunction(name = "_batch")]
 #[pyo3(signature = (
-    operation, sources, out = None, *, recipients = None, identity = None, signed_by = None,
+    operation, sources, out = None, *, recipients = None, identity = None, require_claims = None,
+    allowed_signers = None, signer = None,
     tier = None, policy = None, preset = None, coefficients = None, ranking = None,
     allow_clear = None, repack = false, runnable = false, comment = None, list_recipients = false, claims = None, sign_key = None,
     sign_key_passphrase = None, drop_signature = false, lists = Vec::new(), jobs = None,
@@ -39,7 +40,9 @@ pub fn run_batch<'py>(
     out: Option<PathBuf>,
     recipients: Option<AudienceArgs>,
     identity: Option<IdentityArgs>,
-    signed_by: Option<SignedByArg>,
+    require_claims: Option<Vec<String>>,
+    allowed_signers: Option<PathBuf>,
+    signer: Option<String>,
     tier: Option<String>,
     policy: Option<PathBuf>,
     preset: Option<String>,
@@ -92,6 +95,8 @@ pub fn run_batch<'py>(
     }
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let policy = policy.allowing(allow_clear);
+    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
+    let require = requirements(require_claims)?;
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let named: [&dyn NamesFiles; 5] = [&recipients, &identity, &signed_by, &policy, &signing_key];
     how.spared = reads(&[], &named).files;
@@ -103,7 +108,7 @@ pub fn run_batch<'py>(
         };
         let policy = policy.map(for_many);
         let signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
-        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
         let recipients = || match recipients {
             Some(recipients) => recipients.read_with(comment.as_deref(), list_recipients),
             None => Err(no_recipient()),
@@ -174,6 +179,7 @@ pub fn run_batch<'py>(
                     identities: identities.as_ref(),
                     signed_by: signed_by.as_ref(),
                     edition: edition_for(tier.as_deref(), identities.as_ref())?,
+                    require: require.as_ref(),
                     policy: policy.as_ref(),
                     ..Checks::default()
                 };

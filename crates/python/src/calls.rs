@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
     self as core, Access, Checks, Destination, Edition, Error, Flush, MAX_RANKING_BYTES,
-    OutputOptions, Policy, ProtectOptions, Publication, Ranking, Reads, Resign, RotateOptions,
+    OutputOptions, Policy, ProtectOptions, Publication, Ranking, Reads, Requirements, Resign,
+    RotateOptions,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use serde::Serialize;
 use crate::call;
 use crate::errors::{Fault, Result, io, not_json, usage};
 use crate::keys::{
-    AudienceArgs, IdentityArgs, Passphrase, SignedByArg, SigningKeyArg, edition, edition_for,
+    AudienceArgs, IdentityArgs, Passphrase, SignedByArgs, SigningKeyArg, edition, edition_for,
     read_identities, require_identities,
 };
 use crate::reads::{NamesFiles, reads};
@@ -146,7 +147,7 @@ pub fn inspect(py: Python<'_>, model: Source) -> Result<Bound<'_, PyAny>> {
 /// Checks a protected model: its structure, a policy, and with an identity every byte.
 #[pyfunction]
 #[pyo3(signature = (
-    model, *, identity = None, signed_by = None, tier = None, policy = None, preset = None,
+    model, *, identity = None, require_claims = None, allowed_signers = None, signer = None, tier = None, policy = None, preset = None,
     ranking = None, allow_clear = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -154,7 +155,9 @@ pub fn verify<'py>(
     py: Python<'py>,
     model: Source,
     identity: Option<IdentityArgs>,
-    signed_by: Option<SignedByArg>,
+    require_claims: Option<Vec<String>>,
+    allowed_signers: Option<PathBuf>,
+    signer: Option<String>,
     tier: Option<String>,
     policy: Option<PathBuf>,
     preset: Option<String>,
@@ -163,16 +166,19 @@ pub fn verify<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
+    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
+    let require = requirements(require_claims)?;
     let policy = PolicyArgs::new(policy, preset, None).ranked(ranking);
     let policy = policy.allowing(allow_clear);
     let verified = call::run(py, progress, move |progress| {
         let identities = read_identities(identity, progress)?;
-        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
         let policy = policy.read()?;
         let checks = Checks {
             identities: identities.as_ref(),
             signed_by: signed_by.as_ref(),
             edition: edition_for(tier.as_deref(), identities.as_ref())?,
+            require: require.as_ref(),
             policy: policy.as_ref(),
             ..Checks::default()
         };
@@ -181,11 +187,18 @@ pub fn verify<'py>(
     Ok(as_dict(py, &verified)?)
 }
 
+/// Reads the claims that models must make, if there are any.
+pub fn requirements(claims: Option<Vec<String>>) -> Result<Option<Requirements>> {
+    Ok(claims
+        .map(|claims| Requirements::parse(&claims))
+        .transpose()?)
+}
+
 /// Restores the original of a protected model, byte for byte, or with `tier` the edition of that
 /// tier.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out, *, identity = None, signed_by = None, tier = None, replace = false, sync = None,
+    model, out, *, identity = None, allowed_signers = None, signer = None, tier = None, replace = false, sync = None,
     progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -194,18 +207,20 @@ pub fn unprotect<'py>(
     model: Source,
     out: OutputArg,
     identity: Option<IdentityArgs>,
-    signed_by: Option<SignedByArg>,
+    allowed_signers: Option<PathBuf>,
+    signer: Option<String>,
     tier: Option<String>,
     replace: bool,
     sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<()> {
     let model = model.location()?;
+    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
     let out = Out::open(out, &reads(&[&model], &[&identity, &signed_by]))?;
     let publication = Publication::new(out.location(), output_options(replace, sync));
     let unprotected = call::run(py, progress, move |progress| {
         let identities = require_identities(identity, progress)?;
-        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
@@ -221,7 +236,7 @@ pub fn unprotect<'py>(
 /// stay as they are. Returns whether the identity still opens the result, as `still_opens`.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out = None, *, recipients, identity = None, signed_by = None, replace = false, sync = None,
+    model, out = None, *, recipients, identity = None, allowed_signers = None, signer = None, replace = false, sync = None,
     progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -231,18 +246,20 @@ pub fn rekey<'py>(
     out: Option<OutputArg>,
     recipients: AudienceArgs,
     identity: Option<IdentityArgs>,
-    signed_by: Option<SignedByArg>,
+    allowed_signers: Option<PathBuf>,
+    signer: Option<String>,
     replace: bool,
     sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
+    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
     let reads = reads(&[&model], &[&recipients, &identity, &signed_by]);
     let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let rekeyed = call::run(py, progress, move |progress| {
         let (identities, recipients) =
             (require_identities(identity, progress)?, recipients.read()?);
-        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),
@@ -265,7 +282,7 @@ pub fn rekey<'py>(
 /// report.
 #[pyfunction]
 #[pyo3(signature = (
-    model, out = None, *, recipients, identity = None, signed_by = None, policy = None, preset = None,
+    model, out = None, *, recipients, identity = None, allowed_signers = None, signer = None, policy = None, preset = None,
     coefficients = None, ranking = None, allow_clear = None, runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
     drop_signature = false, replace = false, sync = None, progress = None
 ))]
@@ -276,7 +293,8 @@ pub fn rotate<'py>(
     out: Option<OutputArg>,
     recipients: AudienceArgs,
     identity: Option<IdentityArgs>,
-    signed_by: Option<SignedByArg>,
+    allowed_signers: Option<PathBuf>,
+    signer: Option<String>,
     policy: Option<PathBuf>,
     preset: Option<String>,
     coefficients: Option<BTreeMap<String, f64>>,
@@ -292,6 +310,7 @@ pub fn rotate<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
+    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let policy = policy.allowing(allow_clear);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
@@ -313,7 +332,7 @@ pub fn rotate<'py>(
         };
         let (identities, recipients) =
             (require_identities(identity, progress)?, recipients.read()?);
-        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),

@@ -12,7 +12,7 @@ use onnxseal_core::{
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyMapping, PyString};
 use zeroize::Zeroizing;
 
 use crate::environment::{IDENTITY_VARIABLE, file_named_by_environment};
@@ -473,12 +473,22 @@ impl Prompt for Answer {
 
 /// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the
 /// signer in it who must have signed.
-pub struct SignedByArg {
+pub struct SignedByArgs {
     path: PathBuf,
     signer: Option<String>,
 }
 
-impl SignedByArg {
+impl SignedByArgs {
+    /// Makes the arguments of `allowed_signers` and `signer`, if a signature is demanded.
+    pub fn new(path: Option<PathBuf>, signer: Option<String>) -> Result<Option<SignedByArgs>> {
+        match (path, signer) {
+            (None, Some(_)) => Err(usage(
+                "signer names a signer of the file allowed_signers: give that too",
+            )),
+            (path, signer) => Ok(path.map(|path| SignedByArgs { path, signer })),
+        }
+    }
+
     /// Reads the file.
     pub fn read(self) -> Result<core::SignedBy> {
         let (file, name) = open(&self.path)?;
@@ -488,21 +498,9 @@ impl SignedByArg {
     }
 }
 
-impl NamesFiles for SignedByArg {
+impl NamesFiles for SignedByArgs {
     fn add_to(&self, files: &mut Vec<PathBuf>) {
         files.push(self.path.clone());
-    }
-}
-
-impl<'a, 'py> FromPyObject<'a, 'py> for SignedByArg {
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<SignedByArg> {
-        let (path, signer) = match value.cast::<PyTuple>() {
-            Ok(pair) => pair.extract()?,
-            Err(_) => (value.extract()?, None),
-        };
-        Ok(SignedByArg { path, signer })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use onnxseal_core::{Identities, Replaced};
+use onnxseal_core::{Identities, Location, Replaced};
 use onnxseal_data::DataOptions;
 use onnxseal_inputs::{Images, ImagesMut, ValueType};
 use onnxseal_labels::decoding::Decoding;
@@ -31,6 +31,37 @@ enum KeyFile {
     Path(PathBuf),
 }
 
+/// A table of labels: its text, or the model that has it.
+enum TableOf {
+    Text(String),
+    Model(PathBuf),
+}
+
+impl TableOf {
+    fn read(self) -> Result<Table> {
+        match self {
+            TableOf::Text(text) => Ok(Table::parse(&text)?),
+            TableOf::Model(path) => {
+                let model = Location::parse(path)?;
+                let files = Files::open(&model).map_err(onnxseal_labels::Error::from)?;
+                Ok(files.with(head::table_of)?)
+            }
+        }
+    }
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for TableOf {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<TableOf> {
+        match value.extract::<String>() {
+            // Base64 has neither dots nor colons, and a table is longer than a name may be.
+            Ok(text) if text.len() > 255 && !text.contains(['.', ':']) => Ok(TableOf::Text(text)),
+            _ => value.extract().map(TableOf::Model),
+        }
+    }
+}
+
 /// A table of labels, decrypted with a user's key. `onnxseal._labels` wraps it for arrays.
 #[pyclass(frozen, module = "onnxseal", name = "_RawLabelDecoder")]
 pub struct RawLabelDecoder {
@@ -47,18 +78,18 @@ impl RawLabelDecoder {
     #[pyo3(signature = (table, key, identity = None, path = None))]
     fn new(
         py: Python<'_>,
-        table: &str,
+        table: TableOf,
         key: KeyFile,
         identity: Option<IdentityArgs>,
         path: Option<PathBuf>,
     ) -> Result<RawLabelDecoder> {
         call::run(py, None, |progress| {
+            let table = table.read()?;
             let identities = read_identities(identity, progress)?;
             let key = match key {
                 KeyFile::Bytes(bytes) => UserKey::from_bytes(&bytes, identities.as_ref())?,
                 KeyFile::Path(path) => UserKey::open(&path, identities.as_ref())?,
             };
-            let table = Table::parse(table)?;
             let decoder = Decoder::new(&table, &key)?;
             if let Some(path) = path {
                 let files = Files::open(&path.into()).map_err(onnxseal_labels::Error::from)?;

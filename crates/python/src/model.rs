@@ -1,6 +1,7 @@
 //! Models that are open.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use onnxseal_core::{Access, Requirements};
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::call;
 use crate::errors::{Fault, Result, usage};
-use crate::keys::{IdentityArgs, SignedByArg, edition, require_identities};
+use crate::keys::{IdentityArgs, SignedByArgs, edition, require_identities};
 use crate::source::{External, Source};
 use crate::view::View;
 
@@ -32,13 +33,13 @@ pub struct Model {
 /// Opens a protected model in memory: a path, a URL, bytes or a file. A model in memory may have
 /// `external_files`: bytes by relative path.
 ///
-/// `require` lists claims that the model must make: "key=value", "key", "not-after", "not-before".
+/// `require_claims` lists claims that the model must make: "key=value", "key", "not-after", "not-before".
 /// `tier` is the tier that is accepted in place of the original, or "any". With `inline=True`,
 /// `model_bytes` have the external data too, for programs that take a model from memory in one
 /// piece; that takes the model's memory once more, and 2 GiB at most.
 #[pyfunction]
 #[pyo3(signature = (
-    model, identity = None, *, require = None, signed_by = None, tier = None, external_files = None,
+    model, identity = None, *, require_claims = None, allowed_signers = None, signer = None, tier = None, external_files = None,
     inline = false, progress = None, _opening = "at once"
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -46,8 +47,9 @@ pub fn open<'py>(
     py: Python<'py>,
     model: Source,
     identity: Option<IdentityArgs>,
-    require: Option<Vec<String>>,
-    signed_by: Option<SignedByArg>,
+    require_claims: Option<Vec<String>>,
+    allowed_signers: Option<PathBuf>,
+    signer: Option<String>,
     tier: Option<String>,
     external_files: Option<External<'py>>,
     inline: bool,
@@ -60,10 +62,11 @@ pub fn open<'py>(
         _ => Opening::AtOnce,
     };
     let model = model.location_with(external_files)?;
-    let require = Requirements::parse(&require.unwrap_or_default())?;
+    let require = Requirements::parse(&require_claims.unwrap_or_default())?;
+    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
     let (model, whole) = call::run(py, progress, move |progress| {
         let identities = require_identities(identity, progress)?;
-        let signed_by = signed_by.map(SignedByArg::read).transpose()?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
         let access = Access {
             identities: &identities,
             signed_by: signed_by.as_ref(),

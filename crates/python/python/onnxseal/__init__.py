@@ -27,6 +27,7 @@ from onnxseal._errors import (
     UsageError,
 )
 from onnxseal._inputs import ApplyInputKey, InputKey
+from onnxseal._keywords import helps_with_keywords as _helps_with_keywords
 from onnxseal._labels import LabelDecoder
 from onnxseal._onnxseal import (
     Assessment,
@@ -98,6 +99,11 @@ __all__ = [
     "unprotect",
     "verify",
 ]
+
+_NATIVE = type(open)
+for _name in __all__:
+    if type(_given := globals().get(_name)) is _NATIVE:
+        globals()[_name] = _helps_with_keywords(_given)
 
 
 def __getattr__(name):

@@ -49,15 +49,21 @@ def _arguments():
         "each model that is opened; may be given several times",
     )
     run.add_argument(
-        "--require",
+        "--require-claim",
+        dest="require_claims",
         action="append",
         metavar="CLAIM",
         help="claim that each model must make, as KEY or KEY=VALUE",
     )
     run.add_argument(
-        "--signed-by",
+        "--allowed-signers",
         metavar="FILE",
         help="allowed_signers file: a signer in it must have signed each model",
+    )
+    run.add_argument(
+        "--signer",
+        metavar="PRINCIPAL",
+        help="signer in that file, such as release@example.com, who must have signed",
     )
     run.add_argument("--tier", metavar="TIER", help='tier to open of models with tiers, or "any"')
     run.add_argument(

@@ -12,11 +12,12 @@ TABLE = "onnxseal-labels"
 class LabelDecoder:
     """Decodes the answers of a model whose labels are protected, without ONNX Runtime.
 
-        decoder = onnxseal.LabelDecoder(session.get_modelmeta().custom_metadata_map["onnxseal-labels"], "acme.key")
+        decoder = onnxseal.LabelDecoder("model.onnx", "acme.key")
         logits = decoder.decode(answers)
 
     Parameters:
-        table: The text of the table, which the model has in its metadata.
+        table: The path of the model, plain or protected, or the text of its table:
+            `session.get_modelmeta().custom_metadata_map["onnxseal-labels"]`.
         key: The path of a label key, or the bytes of its file.
         identity: What opens a key that is encrypted with age, as `onnxseal.open` takes it.
     """

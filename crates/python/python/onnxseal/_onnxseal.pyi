@@ -34,8 +34,8 @@ opens. None: the original; a tier below the highest is refused."""
 _Identity: TypeAlias = str | PathLike[str] | bytes | Identity | IdentityCommand | Passphrase
 """The path of an identity file or an ssh private key, its text, or a program that prints it. A passphrase opens models protected to it, and
 encrypted files among the identities."""
-_SignedBy: TypeAlias = _Place | tuple[_Place, str | None]
-"""An `allowed_signers` file of OpenSSH, and possibly the signer in it who must have signed."""
+_Claims: TypeAlias = Sequence[str] | None
+"""Claims that a model must make: "key=value", "key", "not-after", "not-before". An identity or allowed signers prove them."""
 _Progress: TypeAlias = bool | Callable[[int, int], object] | None
 """True: a bar, if tqdm is installed. A function is called with the bytes done and the total, on the thread of
 the call, before the first byte and after the last. An exception from it ends the call."""
@@ -65,7 +65,7 @@ def generate_identity(*, pq: bool = False) -> Identity: ...
 class _RawLabelDecoder:
     def __new__(
         cls,
-        table: str,
+        table: str | PathLike[str],
         key: bytes | str | PathLike[str],
         identity: _Identity | Iterable[_Identity] | None = None,
         path: str | PathLike[str] | None = None,
@@ -143,8 +143,9 @@ def open(
     model: _Model,
     identity: _Identity | Iterable[_Identity] | None = None,
     *,
-    require: Sequence[str] | None = None,
-    signed_by: _SignedBy | None = None,
+    require_claims: _Claims = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     tier: _Tier = None,
     external_files: Mapping[str, _Bytes] | None = None,
     inline: bool = False,
@@ -189,7 +190,9 @@ def verify(
     model: _Model,
     *,
     identity: _Identity | Iterable[_Identity] | None = None,
-    signed_by: _SignedBy | None = None,
+    require_claims: _Claims = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     tier: _Tier = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
@@ -202,7 +205,8 @@ def unprotect(
     out: _Out,
     *,
     identity: _Identity | Iterable[_Identity] | None = None,
-    signed_by: _SignedBy | None = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     tier: _Tier = None,
     replace: bool = False,
     sync: bool | None = None,
@@ -214,7 +218,8 @@ def rekey(
     *,
     recipients: _Recipients,
     identity: _Identity | Iterable[_Identity] | None = None,
-    signed_by: _SignedBy | None = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     replace: bool = False,
     sync: bool | None = None,
     progress: _Progress = None,
@@ -225,7 +230,8 @@ def rotate(
     *,
     recipients: _Recipients,
     identity: _Identity | Iterable[_Identity] | None = None,
-    signed_by: _SignedBy | None = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,

@@ -8,22 +8,25 @@ import stat
 import threading
 from contextlib import contextmanager
 
+from onnxseal._keywords import helps_with_keywords, unexpected
 from onnxseal._onnxseal import Model, _is_secret
 
 # What `typing` has by this name: it takes time to import, and the command does not need it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from onnxseal._onnxseal import _Identity, _Progress, _SignedBy, _Tier
+    from onnxseal._onnxseal import _Claims, _Identity, _Place, _Progress, _Tier
 
 
+@helps_with_keywords
 def patch(
     *,
     identity: _Identity | Iterable[_Identity] | None = None,
-    require: Sequence[str] | None = None,
-    signed_by: _SignedBy | None = None,
+    require_claims: _Claims = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     tier: _Tier = None,
     label_key: str | os.PathLike[str] | bytes | None = None,
     progress: _Progress = None,
@@ -54,6 +57,9 @@ def patch(
         _begin(_Patch(_kept(settings), is_lasting=True))
 
 
+_DEFAULTS = patch.__wrapped__.__kwdefaults__
+
+
 def unpatch() -> None:
     """Undoes `patch`. Sessions that were made stay as they are, and so do blocks of `patched`."""
     with _lock:
@@ -72,10 +78,10 @@ def patched(**settings: Any) -> Iterator[None]:
     It applies to all threads of the process. Of several blocks, the one that began last counts.
     """
     # Its defaults are those of `patch`, and it refuses what `patch` does not know.
-    settings = {**patch.__kwdefaults__, **settings}
-    unknown = settings.keys() - patch.__kwdefaults__.keys()
+    settings = {**_DEFAULTS, **settings}
+    unknown = settings.keys() - _DEFAULTS.keys()
     if unknown:
-        raise TypeError(f"patched() got an unexpected keyword argument {min(unknown)!r}")
+        raise unexpected("patched", min(unknown), _DEFAULTS)
     ours = _Patch(_kept(settings), is_lasting=False)
     with _lock:
         _begin(ours)
@@ -165,7 +171,7 @@ def _is_left(model: Any) -> bool:
 
 def _kept(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings for any number of sessions: a pipe can be read only once, and a program may change its folder."""
-    identity, signed_by = settings["identity"], settings["signed_by"]
+    identity = settings["identity"]
     if identity is None:
         named = os.environ.get("ONNXSEAL_IDENTITY", "")
         if named.startswith("fd:"):
@@ -176,10 +182,8 @@ def _kept(settings: dict[str, Any]) -> dict[str, Any]:
         identity = _kept_identity(identity)
     else:
         identity = [_kept_identity(one) for one in identity]
-    if isinstance(signed_by, tuple):
-        signed_by = (*map(_absolute, signed_by[:1]), *signed_by[1:])
-    kept = {"identity": identity, "signed_by": _absolute(signed_by), "label_key": _absolute(settings["label_key"])}
-    return {**settings, **kept}
+    files = {name: _absolute(settings[name]) for name in ("allowed_signers", "label_key")}
+    return {**settings, **files, "identity": identity}
 
 
 def _kept_identity(identity: Any) -> Any:

@@ -10,6 +10,7 @@ import weakref
 
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
+from onnxseal._keywords import unexpected
 from onnxseal._labels import TABLE, SessionLabels
 from onnxseal._native import check_runs, is_of_onnxruntime, native
 from onnxseal._onnxseal import Model, _is_marked, inspect, is_protected, open
@@ -131,8 +132,9 @@ class InferenceSession(Unpatched):
         providers, provider_options: As for ONNX Runtime. Only the processor uses weights where they lie.
         identity: The key that opens the model: the path of an identity file, its text, an `onnxseal.Identity`, an
             `onnxseal.IdentityCommand`, an `onnxseal.Passphrase`, or several of these. The default is the one that ONNXSEAL_IDENTITY names.
-        require: Claims that the model must make: "key=value", "key", "not-after", "not-before".
-        signed_by: An `allowed_signers` file, and possibly the signer. A key of the file must have signed the model.
+        require_claims: Claims that the model must make: "key=value", "key", "not-after", "not-before".
+        allowed_signers: The path of an `allowed_signers` file. A key of the file must have signed the model.
+        signer: The signer in that file, such as "release@example.com", who must have signed.
         tier: The tier to open of a model with tiers, or "any" for the highest that the identity opens. Without it, a
             tier below the highest is refused, because it is not the original. `onnxseal.open` gives a model that says
             which tier it is.
@@ -147,8 +149,8 @@ class InferenceSession(Unpatched):
         prepack: False to let ONNX Runtime use large matrices as they lie, without packed copies of them
             (`session.disable_prepacking`). The start takes a fraction of the time; large batches run slower, and matrices
             of 4 and 8 bits (MatMulNBits) much slower.
-        allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With `require`,
-            `signed_by` or the name of a tier such a model is always refused.
+        allow_plain: Whether to open a model that is not protected too, as ONNX Runtime opens it. With
+            `require_claims`, `allowed_signers` or the name of a tier such a model is always refused.
         allow_plaintext_on_disk: Whether options may make ONNX Runtime write the decrypted model to files, such as
             `optimized_model_filepath`. Such options are refused otherwise.
 
@@ -167,8 +169,9 @@ class InferenceSession(Unpatched):
         provider_options=None,
         *,
         identity=None,
-        require=None,
-        signed_by=None,
+        require_claims=None,
+        allowed_signers=None,
+        signer=None,
         tier=None,
         external_files=None,
         progress=None,
@@ -181,7 +184,8 @@ class InferenceSession(Unpatched):
     ):
         # ONNX Runtime ignores what it does not know: a misspelt demand would be none.
         if unknown := kwargs.keys() - _KEYWORDS:
-            raise TypeError(f"InferenceSession() got an unexpected keyword argument {min(unknown)!r}")
+            known = [*InferenceSession.__init__.__kwdefaults__, *_KEYWORDS]
+            raise unexpected("InferenceSession", min(unknown), known)
         make_session(
             self,
             super().__init__,
@@ -190,8 +194,9 @@ class InferenceSession(Unpatched):
             providers,
             provider_options,
             identity=identity,
-            require=require,
-            signed_by=signed_by,
+            require_claims=require_claims,
+            allowed_signers=allowed_signers,
+            signer=signer,
             tier=tier,
             external_files=external_files,
             progress=progress,
@@ -215,8 +220,9 @@ def make_session(
     provider_options,
     *,
     identity,
-    require,
-    signed_by,
+    require_claims,
+    allowed_signers,
+    signer,
     tier,
     progress,
     label_key,
@@ -241,13 +247,13 @@ def make_session(
     elif hasattr(model, "read"):
         model = model.read()
     self._onnxseal_keys, self._onnxseal_labels = {}, None
-    demands = bool(require or signed_by or tier not in (None, "any"))
+    demands = bool(require_claims or allowed_signers or signer or tier not in (None, "any"))
     self._onnxseal_plain = not isinstance(model, Model) and _is_plain(model, allow_plain and not demands)
     self._onnxseal_make = self._onnxseal_shared = None
     if self._onnxseal_plain:
         name = "the model" if path is None else path
         if demands:
-            raise UsageError(f"{name} is not protected, so it is not what require=, signed_by= or tier= demands")
+            raise UsageError(f"{name} is not protected, so it is not what require_claims=, allowed_signers= or tier= demands")
         if not allow_plain:
             raise UsageError(f"{name} is not protected: allow_plain=True opens such models too")
         if external_files:
@@ -272,8 +278,9 @@ def make_session(
             identity,
             # A bar has to be done before ONNX Runtime begins.
             _opening="at once" if progress else "auto",
-            require=require,
-            signed_by=signed_by,
+            require_claims=require_claims,
+            allowed_signers=allowed_signers,
+            signer=signer,
             tier=tier,
             external_files=external_files,
             progress=progress,

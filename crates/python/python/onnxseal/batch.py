@@ -31,6 +31,7 @@ and, for what writes models:
 
 from __future__ import annotations
 
+from onnxseal._keywords import unexpected
 from onnxseal._onnxseal import _batch
 
 # Type checkers take it for true; see `__init__.py`.
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import TypedDict, Unpack
 
-    from onnxseal._onnxseal import Passphrase, _Identity, _Place, _Preset, _Progress, _Recipients, _SignedBy, _Tier
+    from onnxseal._onnxseal import Passphrase, _Claims, _Identity, _Place, _Preset, _Progress, _Recipients, _Tier
     from onnxseal._report import Report
 
     _Sources = _Place | Iterable[_Place]
@@ -85,7 +86,7 @@ def protect(
     **course: Unpack[_Writing],
 ) -> Report:
     """Protects models, as `onnxseal.protect` does one."""
-    return _batch("protect", **_given(locals(), _WRITING))
+    return _batch("protect", **_given("protect", locals(), _WRITING))
 
 
 def unprotect(
@@ -93,12 +94,13 @@ def unprotect(
     out: _Place,
     *,
     identity: _Identities = None,
-    signed_by: _SignedBy | None = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     tier: _Tier = None,
     **course: Unpack[_Writing],
 ) -> Report:
     """Restores the originals of protected models, as `onnxseal.unprotect` does one."""
-    return _batch("unprotect", **_given(locals(), _WRITING))
+    return _batch("unprotect", **_given("unprotect", locals(), _WRITING))
 
 
 def rekey(
@@ -107,11 +109,12 @@ def rekey(
     *,
     recipients: _Recipients,
     identity: _Identities = None,
-    signed_by: _SignedBy | None = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     **course: Unpack[_Writing],
 ) -> Report:
     """Wraps the data keys of protected models to other recipients, as `onnxseal.rekey` does; without `out` in place."""
-    return _batch("rekey", **_given(locals(), _WRITING))
+    return _batch("rekey", **_given("rekey", locals(), _WRITING))
 
 
 def rotate(
@@ -120,7 +123,8 @@ def rotate(
     *,
     recipients: _Recipients,
     identity: _Identities = None,
-    signed_by: _SignedBy | None = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     coefficients: Mapping[str, float] | None = None,
@@ -134,14 +138,16 @@ def rotate(
     **course: Unpack[_Writing],
 ) -> Report:
     """Encrypts protected models anew, under new data keys, as `onnxseal.rotate` does; without `out` in place."""
-    return _batch("rotate", **_given(locals(), _WRITING))
+    return _batch("rotate", **_given("rotate", locals(), _WRITING))
 
 
 def verify(
     sources: _Sources,
     *,
     identity: _Identities = None,
-    signed_by: _SignedBy | None = None,
+    require_claims: _Claims = None,
+    allowed_signers: _Place | None = None,
+    signer: str | None = None,
     tier: _Tier = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
@@ -150,16 +156,16 @@ def verify(
     **course: Unpack[_Course],
 ) -> Report:
     """Checks protected models, as `onnxseal.verify` does one; writes nothing."""
-    return _batch("verify", **_given(locals(), _COURSE))
+    return _batch("verify", **_given("verify", locals(), _COURSE))
 
 
 _COURSE = {"lists", "jobs", "memory", "checksum", "fail_fast", "shard", "progress"}
 _WRITING = _COURSE | {"resume", "records", "replace", "sync"}
 
 
-def _given(arguments, allowed):
+def _given(operation, arguments, allowed):
     course = arguments.pop("course")
     for name in course:
         if name not in allowed:
-            raise TypeError(f"unexpected keyword argument {name!r}")
+            raise unexpected(operation, name, [*arguments, *allowed])
     return arguments | course
