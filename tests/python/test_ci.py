@@ -311,12 +311,13 @@ class Action:
 
     def verify(self, **values):
         names = ["PATHS", "REQUIRE_PROTECTED", "POLICY", "PRESET", "IDENTITY", "SARIF"]
+        names += ["ALLOWED_SIGNERS", "SIGNER", "REQUIRE_CLAIMS"]
         inputs = {"PATHS": ".", "REQUIRE_PROTECTED": "true"} | values
         inputs = {name: inputs.get(name, "") for name in names}
         before = files_below(self.temporary)
         done, outputs = self("verify", COMMAND=str(self.command), TEMPORARY=str(self.temporary), **inputs)
         left = set(files_below(self.temporary)) - set(before)
-        assert left <= {"outputs", "step.sh"}, "the identity is left behind"
+        assert left <= {"outputs", "step.sh"}, "the identity, or the signers, are left behind"
         assert outputs["exit-code"] == str(done.returncode)
         return done, outputs
 
@@ -361,6 +362,41 @@ def test_action_verifies(action, tool, zoo):
     assert location == {"uri": "my%20models/blob", "uriBaseId": "%SRCROOT%"}
     done, _ = action.verify(REQUIRE_PROTECTED="false")
     assert done.returncode == 0
+
+
+def test_action_demands_signatures_and_claims(action, tool):
+    """Without a secret, as in pull requests from forks."""
+    key = action.temporary.parent / "signing"
+    try:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    except FileNotFoundError:
+        pytest.skip("ssh-keygen is missing")
+    line = "release@example.com " + key.with_suffix(".pub").read_text()
+    (action.workspace / "signers of ours").write_text(line)
+    made = ["--sign-key", key, "--claim", "customer=acme"]
+    tool.protect(MODELS / "digits_cnn.onnx", action.workspace / "sealed.onnx", *made)
+    for allowed in "signers of ours", line, "# ours\n" + line:
+        done, _ = action.verify(
+            PATHS="sealed.onnx",
+            REQUIRE_PROTECTED="false",
+            ALLOWED_SIGNERS=allowed,
+            SIGNER="release@example.com",
+            REQUIRE_CLAIMS="customer=acme\n\ncustomer\n",
+        )
+        assert done.returncode == 0 and re.search("signed by:? release@example.com", done.stdout), done.stderr
+    for code, wrong in [
+        ("authentication", dict(ALLOWED_SIGNERS=line, SIGNER="somebody@example.com")),
+        ("policy", dict(ALLOWED_SIGNERS=line, REQUIRE_CLAIMS="customer=acme\ncustomer=other")),
+        ("policy", dict(REQUIRE_CLAIMS="absent", REQUIRE_PROTECTED="false")),
+        ("io", dict(ALLOWED_SIGNERS="absent")),
+        ("usage", dict(SIGNER="release@example.com")),
+    ]:
+        done, outputs = action.verify(PATHS="sealed.onnx", SARIF="out.sarif", **wrong)
+        assert done.returncode == EXIT_CODES[code], done.stderr
+    shutil.copy(MODELS / "digits_cnn.onnx", action.workspace / "plain.onnx")
+    for demand in dict(ALLOWED_SIGNERS=line), dict(REQUIRE_CLAIMS="customer"):
+        done, _ = action.verify(REQUIRE_PROTECTED="false", **demand)
+        assert done.returncode == EXIT_CODES["policy"]
 
 
 def test_action_is_not_green_where_nothing_was_checked(action):
