@@ -14,6 +14,7 @@ from pathlib import Path
 import digits
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import yaml
 from catalog import EXIT_CODES, ROOT, files_below
@@ -493,3 +494,22 @@ def test_folders_on_a_disk_are_refused(served, tmp_path):
         pytest.skip(f"{disk} is in memory")
     assert "is not in memory" in served.fails(2, "-i", served.identity, "--into", disk)
     assert list(disk.iterdir()) == []
+
+
+def test_the_service_of_the_page_answers(tool, tmp_path):
+    """examples/fastapi/service.py, which the page shows, with paths of this test."""
+    source = (ROOT / "examples" / "fastapi" / "service.py").read_text()
+    shown = re.search(r"```python\n(app = FastAPI.*?)```", (ROOT / "docs" / "SERVING.md").read_text(), re.S)[1]
+    assert source.endswith(shown)
+    model = ROOT / "fixtures" / "models" / "digits_cnn.onnx"
+    tool.protect(model, tmp_path / "digits.onnx")
+    for there, here in [("/models/digits.onnx", tmp_path / "digits.onnx"), ("/run/secrets/identity", tool.identity_file)]:
+        assert there in source
+        source = source.replace(there, str(here))
+    service = {}
+    exec(compile(source, "service.py", "exec"), service)
+    pixels = np.linspace(0, 1, 3 * 64, dtype=np.float32).reshape(3, 64)
+    plain = onnxruntime.InferenceSession(model)
+    (scores,) = plain.run(None, {"input": pixels.reshape(-1, 1, 8, 8)})
+    assert service["digits"](pixels.tolist()) == scores.argmax(1).tolist()
+    assert [route.path for route in service["app"].routes if "digits" in route.path] == ["/digits"]
