@@ -201,16 +201,24 @@ impl Job<'_> {
             kind.push(model.location);
         }
         self.check_plain(&plain)?;
+        // A link may lack the data that lie beside the file that it leads to.
+        protected.sort_by_key(|model| matches!(model, Location::File(path) if path.is_symlink()));
         let mut opened = BTreeMap::new();
+        let mut first_names: BTreeMap<PathBuf, &Path> = BTreeMap::new();
         for (i, model) in protected.iter().enumerate() {
-            let folder = to.join(i.to_string());
-            fs::create_dir(&folder)
-                .with_context(|| format!("cannot write to {}", folder.display()))?;
             let Location::File(path) = model else {
                 continue;
             };
-            let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
             let real = canonical(path)?;
+            if let Some(first) = first_names.get(&real) {
+                check_same_data(path, first)?;
+                continue;
+            }
+            first_names.insert(real.clone(), path);
+            let folder = to.join(i.to_string());
+            fs::create_dir(&folder)
+                .with_context(|| format!("cannot write to {}", folder.display()))?;
+            let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
             let publication = Publication::new(folder.join(name), OutputOptions::default());
             core::open_to(model, publication, access, &Bar::new(self.quiet))?;
             // Else a link that somebody puts there meanwhile leads the mount elsewhere.
@@ -290,6 +298,26 @@ impl Job<'_> {
 
 fn canonical(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Fails if `path` leads to the model at `first`, and other external data lie beside it: one file
+/// cannot be opened with both.
+fn check_same_data(path: &Path, first: &Path) -> Result<()> {
+    for file in core::inspect(first)?.files.iter().skip(1) {
+        let beside = |model: &Path| folder_of(model).join(&file.path);
+        // Where it has no data, the program cannot open the model by this name with or without us.
+        let Ok(data) = fs::canonicalize(beside(path)) else {
+            continue;
+        };
+        if data != canonical(&beside(first))? {
+            let (path, first) = (path.display(), first.display());
+            let text = format!(
+                "{path} and {first} are one file with different external data: open one of them"
+            );
+            return Err(Usage(text).into());
+        }
+    }
+    Ok(())
 }
 
 fn user(name: &str) -> Result<User> {

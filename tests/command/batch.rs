@@ -327,6 +327,40 @@ fn what_is_changed_in_place_has_no_records() {
     assert!(contents(&lab.path("out")) == before);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_with_several_names_is_changed_in_place_once() {
+    use std::os::unix::fs::symlink;
+
+    let lab = small(2);
+    lab.expect(0, &protect(&lab, &[]));
+    let names = crate::lab::files(&lab.path("out"));
+    let model = names
+        .iter()
+        .find(|path| path.extension().is_some_and(|end| end == "onnx"));
+    let model = model.unwrap().file_name().unwrap();
+    // One name stands before the file's own, one after it.
+    for link in ["out/0.onnx", "out/zz.onnx"] {
+        symlink(model, lab.path(link)).unwrap();
+    }
+    let keys = ["-i", "id.txt", "-r", &lab.recipient];
+    for command in ["rekey", "rotate"] {
+        let (out, err) = lab.expect(0, &[&["batch", command, "out"][..], &keys].concat());
+        assert!(out.contains("2 done of 2 models"), "{out}");
+        assert_eq!(err.matches("which is changed once").count(), 2, "{err}");
+        let own = Path::new("out").join(model);
+        let own = format!("same file as {}", own.display());
+        assert_eq!(err.matches(&own).count(), 2, "{err}");
+        assert!(lab.path("out/0.onnx").is_symlink());
+        let (out, _) = lab.expect(0, &["verify", "out", "-i", "id.txt"]);
+        assert!(out.contains("4 models: 4 ok"), "{out}");
+        // Links alone lead to it too.
+        let links = ["out/0.onnx", "out/zz.onnx"];
+        let (out, _) = lab.expect(0, &[&["batch", command][..], &links, &keys].concat());
+        assert!(out.contains("1 done of 1 model"), "{out}");
+    }
+}
+
 #[test]
 fn models_with_tiers_go_through_all_operations() {
     let lab = zoo();

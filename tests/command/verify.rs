@@ -378,3 +378,34 @@ fn shells_and_man_get_what_they_want() {
         }
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_a_model_is_verified_with_the_data_beside_the_link() {
+    use std::os::unix::fs::symlink;
+
+    let lab = Lab::with_sample(&samples::external_data());
+    fs::create_dir_all(lab.path("link/weights")).unwrap();
+    symlink("../sealed/model.onnx", lab.path("link/model.onnx")).unwrap();
+    for file in ["weights/w.bin", "b.bin"] {
+        fs::copy(lab.path("sealed").join(file), lab.path("link").join(file)).unwrap();
+    }
+    let both = [
+        &["sealed/model.onnx", "link/model.onnx"][..],
+        &["sealed", "link"],
+        &["{sealed,link}/*.onnx"],
+    ];
+    let verify =
+        |code, sources: &[&str]| lab.expect(code, &[&["verify", "-i", "id.txt"], sources].concat());
+    for sources in both {
+        let (out, _) = verify(0, sources);
+        assert!(out.contains("2 models: 2 ok"), "{out}");
+    }
+    let mut data = fs::read(lab.path("link/weights/w.bin")).unwrap();
+    data[0] ^= 1;
+    fs::write(lab.path("link/weights/w.bin"), data).unwrap();
+    for sources in both {
+        let (out, _) = verify(4, sources);
+        assert!(out.contains("2 models: 1 ok, 1 failed"), "{out}");
+    }
+}

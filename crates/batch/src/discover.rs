@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use onnxseal_core::{Error as CoreError, io, is_interrupted, is_model as holds_model};
 use onnxseal_store::{
     Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, open_handed_over,
-    parallel,
+    or_here, parallel,
 };
 use walkdir::DirEntry;
 
@@ -31,7 +31,8 @@ pub struct Found {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Discovery {
-    /// The models, sorted by path, files before objects, each once.
+    /// The models, sorted by path, files before objects, each once. A link to a model is a model of
+    /// its own, because its external data lie beside the link.
     pub models: Vec<Found>,
     /// The paths that a search could not read, sorted likewise. They may contain models.
     pub unreadable: Vec<Unreadable>,
@@ -70,11 +71,12 @@ pub struct Unreadable {
 /// that are not regular do not count. Files named like unfinished ones (`.onnxseal-` and six
 /// letters or digits) are passed over.
 ///
-/// The search follows links, and takes a file or folder with several paths once, by the first in
-/// the order of sources and names, links last in their folder: so a link to a folder above leads to
-/// nothing new. It reports
-/// paths that it cannot read, and goes on: an unreadable folder, a link that leads nowhere or in
-/// circles, an object that the store does not return. Empty objects do not count. For objects not
+/// The search follows links. It takes a folder with several paths once, by the first in the order
+/// of sources and names, links last in their folder: so a link to a folder above leads to nothing
+/// new. In a folder, each name is a model of its own, even if it is a link to another one: its
+/// external data lie beside the name. The search reports paths that it cannot read, and goes on: an
+/// unreadable folder, a link that leads nowhere or in circles, an object that the store does not
+/// return. Empty objects do not count. For objects not
 /// named `*.onnx`, it fetches the parts that [`is_model`](onnxseal_core::is_model) asks for, 16
 /// objects at once: mostly 64 KiB of an object that is not a model.
 ///
@@ -140,7 +142,7 @@ fn read_list(list: &Path) -> std::io::Result<String> {
 #[derive(Default)]
 struct Search {
     found: Discovery,
-    /// The models of `found`, as canonical locations.
+    /// The models of `found`: names in canonical folders, and objects.
     files: HashSet<Location>,
     /// Canonical paths of the folders that were searched.
     folders: HashSet<PathBuf>,
@@ -276,7 +278,7 @@ impl Search {
     /// Adds a file, unless it was added before. Its path below an output folder is its path below
     /// the first of `bases` that contains it.
     fn add(&mut self, path: &Path, bases: [&Path; 2]) -> Result<()> {
-        if self.files.insert(Location::File(canonical(path)?)) {
+        if self.files.insert(Location::File(name_in_folder(path)?)) {
             self.found.models.push(found(path, bases));
         }
         Ok(())
@@ -412,6 +414,15 @@ fn found(path: &Path, bases: [&Path; 2]) -> Found {
     Found {
         location: path.strip_prefix(".").unwrap_or(path).into(),
         relative: relative.or_else(name).unwrap_or_default(),
+    }
+}
+
+/// Returns one path for all spellings of a name: the name in its canonical folder. What the name
+/// leads to does not matter.
+fn name_in_folder(path: &Path) -> Result<PathBuf> {
+    match path.file_name() {
+        Some(name) => Ok(canonical(or_here(path.parent().unwrap_or(Path::new(""))))?.join(name)),
+        None => canonical(path),
     }
 }
 

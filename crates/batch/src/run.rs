@@ -1,5 +1,6 @@
 //! Runs a batch, from its first model to its report.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
@@ -181,10 +182,15 @@ fn choose(
     options: &Options,
     watch: &dyn Watch,
 ) -> Result<(Vec<Found>, Vec<Unreadable>)> {
+    let in_place = options.out.is_none() && operation.goes_in_place();
+    let models = match in_place {
+        true => one_name_each(models, watch),
+        false => models,
+    };
     let n_found = models.len();
     let (models, unreadable) = match (&options.out, operation) {
         (_, Operation::Verify { .. }) => (models, unreadable),
-        (None, operation) if operation.goes_in_place() => (models, unreadable),
+        (None, _) if in_place => (models, unreadable),
         (None, _) => return Err(Error::NoOutputFolder),
         (Some(out), _) => {
             let lies_elsewhere = |row: &Unreadable| !row.found.location.lies_in(out);
@@ -212,6 +218,32 @@ fn choose(
             .filter(|row| is_ours(&row.found))
             .collect(),
     ))
+}
+
+/// Keeps one name of each file that is to be changed, its own rather than a link to it, and tells of
+/// the others.
+fn one_name_each(mut models: Vec<Found>, watch: &dyn Watch) -> Vec<Found> {
+    let is_link = |found: &Found| match &found.location {
+        Location::File(path) => path.is_symlink(),
+        _ => false,
+    };
+    models.sort_by_cached_key(|found| (is_link(found), found.clone()));
+    let mut names: HashMap<Location, Location> = HashMap::new();
+    models.retain(|found| {
+        let location = &found.location;
+        let Some(file) = location.canonical() else {
+            return true;
+        };
+        let first = names.entry(file).or_insert_with(|| location.clone());
+        if first != location {
+            watch.note(&format!(
+                "{location} leads to the same file as {first}, which is changed once"
+            ));
+        }
+        first == location
+    });
+    models.sort();
+    models
 }
 
 /// Returns how many models run at once unless the caller says: one per core, and more of them if
