@@ -31,8 +31,8 @@ pub enum Outcome {
     /// Not protected: a failure if `required`.
     NotProtected {
         required: bool,
-        /// Whether it is in ONNX Runtime's own format, which cannot be protected.
-        is_ort: bool,
+        /// Why it cannot be protected, if so.
+        obstacle: Option<String>,
     },
     Failed(Error),
 }
@@ -165,10 +165,10 @@ impl Check {
     pub fn message(&self) -> Option<String> {
         match &self.outcome {
             Outcome::Ok(_) => None,
-            Outcome::NotProtected { is_ort: false, .. } => Some("not protected".into()),
-            Outcome::NotProtected { is_ort: true, .. } => Some(
-                "not protected, and cannot be: it is in ONNX Runtime's own format (.ort)".into(),
-            ),
+            Outcome::NotProtected { obstacle, .. } => Some(match obstacle {
+                None => "not protected".into(),
+                Some(obstacle) => format!("not protected, and cannot be: {obstacle}"),
+            }),
             Outcome::Failed(error) => {
                 let causes =
                     std::iter::successors(Some(error as &dyn std::error::Error), |error| {

@@ -272,7 +272,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         {
             INTERRUPTED
         }
-        Error::Model { .. } | Error::ExternalForeign { .. } => return error.advice(),
+        Error::Model { .. } | Error::ExternalForeign { .. } | Error::Unprotectable { .. } => {
+            return error.advice();
+        }
         Error::External {
             source:
                 StoreError::External {
@@ -284,7 +286,6 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::AlreadyProtected { .. } => {
             "`onnxseal inspect` shows how; `onnxseal rekey` gives it other recipients, `onnxseal rotate` encrypts it again"
         }
-        Error::OrtFormat { .. } => "protect the ONNX model that it was made from",
         Error::Stripped { .. } => {
             "fetch the file again as its publisher made it: programs that save a protected model anew destroy it"
         }

@@ -191,12 +191,15 @@ impl Verifier<'_> {
                 Err(error) if error.kind() == ErrorKind::Malformed => Outcome::Failed(error.into()),
                 _ => Outcome::NotProtected {
                     required: self.require_protected,
-                    is_ort: false,
+                    obstacle: None,
                 },
             },
-            Err(Error::OrtFormat { .. }) => Outcome::NotProtected {
+            Err(ref error @ Error::Unprotectable { kind, .. }) => Outcome::NotProtected {
                 required: self.require_protected,
-                is_ort: true,
+                obstacle: Some(match error.advice() {
+                    Some(advice) => format!("it is {}; {advice}", kind.what),
+                    None => format!("it is {}", kind.what),
+                }),
             },
             Err(error) => Outcome::Failed(error.into()),
         }

@@ -197,7 +197,7 @@ fn models_in_onnx_runtimes_own_format_cannot_be_protected() {
         "{out}"
     );
     let (out, _) = lab.expect(6, &["verify", "zoo", "--require-protected"]);
-    let said = "model.bin: FAILED, not protected, and cannot be: it is in ONNX Runtime's own format (.ort)";
+    let said = "model.bin: FAILED, not protected, and cannot be: it is a model in ONNX Runtime's own format (.ort); protect the ONNX model it was made from";
     assert!(out.contains(said), "{out}");
     let report = json(&lab.expect(0, &["verify", "zoo", "--json"]).0);
     assert_eq!(report["summary"]["not_protected"], 2);
@@ -212,7 +212,7 @@ fn models_in_onnx_runtimes_own_format_cannot_be_protected() {
             "{err}"
         );
         assert!(
-            err.contains("protect the ONNX model that it was made from"),
+            err.contains("protect the ONNX model it was made from"),
             "{err}"
         );
     }
@@ -408,4 +408,48 @@ fn a_link_to_a_model_is_verified_with_the_data_beside_the_link() {
         let (out, _) = verify(4, sources);
         assert!(out.contains("2 models: 1 ok, 1 failed"), "{out}");
     }
+}
+
+#[test]
+fn adapters_in_a_folder_are_not_passed_over() {
+    let lab = zoo();
+    // As ONNX Runtime 1.32 begins them.
+    let adapter = [&b"\x0c\0\0\0TORT\0\0\0\0\xe4\xff\xff\xff"[..], &[1; 200]].concat();
+    fs::write(lab.path("good/style.onnx_adapter"), adapter).unwrap();
+    let adapter = "good/style.onnx_adapter";
+    let (out, _) = lab.expect(0, &["verify", "good"]);
+    assert!(
+        out.contains("2 models: 1 ok, 1 not protected, 0 failed"),
+        "{out}"
+    );
+    assert!(
+        out.contains(adapter) && out.contains("merge it into its model"),
+        "{out}"
+    );
+    let (out, _) = lab.expect(6, &["verify", "good", "--require-protected", "--json"]);
+    let sealed = ("good/sealed.onnx", "ok", false);
+    assert_eq!(
+        rows(&json(&out)),
+        [sealed, (adapter, "not_protected", true)]
+    );
+    lab.expect(6, &["verify", "good", "-i", "id.txt"]);
+    for args in [
+        &["verify", adapter][..],
+        &["inspect", adapter],
+        &["protect", adapter, "-o", "x.onnx", "-r", &lab.recipient],
+    ] {
+        let (_, err) = lab.expect(if args[0] == "protect" { 3 } else { 2 }, args);
+        assert!(err.contains("an adapter (LoRA"), "{err}");
+        assert!(err.contains("merge it into its model"), "{err}");
+    }
+    let batch = [
+        "batch",
+        "protect",
+        "good",
+        "--out",
+        "out",
+        "-r",
+        &lab.recipient,
+    ];
+    assert!(lab.run(&batch).status.code() != Some(0));
 }

@@ -151,14 +151,13 @@ pub enum Error {
         /// The model file.
         path: PathBuf,
     },
-    /// The model is in ONNX Runtime's own format.
-    #[error(
-        "{} is a model in ONNX Runtime's own format (.ort), which cannot be protected",
-        shown(path)
-    )]
-    OrtFormat {
-        /// The model file.
+    /// The file is in one of ONNX Runtime's own formats.
+    #[error("{} is {}, which cannot be protected", shown(path), kind.what)]
+    Unprotectable {
+        /// The file.
         path: PathBuf,
+        /// What it is.
+        kind: &'static Foreign,
     },
     /// One of several outputs exists already; several files cannot be replaced in one step.
     #[error(
@@ -422,7 +421,7 @@ impl Error {
             Error::TooLong { .. }
             | Error::AlreadyProtected { .. }
             | Error::NotProtected { .. }
-            | Error::OrtFormat { .. }
+            | Error::Unprotectable { .. }
             | Error::OutputIsInput { .. }
             | Error::OutputIsRead { .. }
             | Error::ExternalName { .. }
@@ -472,7 +471,7 @@ impl Error {
                 } => Some(MEND),
                 _ => None,
             },
-            Error::ExternalForeign { kind, .. } => kind.advice,
+            Error::ExternalForeign { kind, .. } | Error::Unprotectable { kind, .. } => kind.advice,
             _ => None,
         }
     }

@@ -1,5 +1,7 @@
 //! Kinds of files that are not models.
 
+use crate::sniff::{FlatBuffer, flat_buffer};
+
 /// A kind of file that is easily mistaken for an ONNX model.
 #[derive(Debug)]
 pub struct Foreign {
@@ -35,7 +37,7 @@ const FROM_TENSORFLOW: &str = "convert it with tf2onnx";
 const UNPACK: &str = "unpack it first";
 
 /// The kinds; the rules of later ones would match files of earlier ones too.
-const KINDS: [Foreign; 20] = [
+const KINDS: [Foreign; 21] = [
     row("a Git LFS pointer", Some(FETCH), |head| {
         head.starts_with(b"version https://git-lfs.github.com/spec/")
     }),
@@ -80,7 +82,12 @@ const KINDS: [Foreign; 20] = [
     row(
         "a model in ONNX Runtime's own format (.ort)",
         Some("protect the ONNX model it was made from"),
-        crate::sniff::is_ort_format,
+        |mut head| flat_buffer(&mut head) == Some(FlatBuffer::Model),
+    ),
+    row(
+        "an adapter (LoRA, .onnx_adapter)",
+        Some("merge it into its model and protect that"),
+        |mut head| flat_buffer(&mut head) == Some(FlatBuffer::Adapter),
     ),
     row("a GGUF file", None, |head| head.starts_with(b"GGUF")),
     row(
@@ -121,6 +128,12 @@ pub fn foreign(bytes: &[u8]) -> Option<&'static Foreign> {
     static ROWS: [Foreign; KINDS.len()] = KINDS;
     let head = bytes.get(..HEAD_BYTES).unwrap_or(bytes);
     ROWS.iter().find(|row| (row.is)(head))
+}
+
+/// Names the kind of a file in one of ONNX Runtime's own formats, or returns `None`: `.ort`, or an
+/// adapter (LoRA). [`sniff`](crate::sniff()) finds them, and nothing can protect them.
+pub fn unprotectable(mut bytes: &[u8]) -> Option<&'static Foreign> {
+    flat_buffer(&mut bytes).and_then(|_| foreign(bytes))
 }
 
 const fn row(what: &'static str, advice: Option<&'static str>, is: fn(&[u8]) -> bool) -> Foreign {
@@ -191,6 +204,7 @@ mod tests {
                 b"\x38\0\0\0ORTM",
                 "a model in ONNX Runtime's own format (.ort)",
             ),
+            (b"\x0c\0\0\0TORT", "an adapter (LoRA, .onnx_adapter)"),
             (b"GGUF\x03\0\0\0", "a GGUF file"),
             (&safetensors, "a file of safetensors"),
             (

@@ -47,10 +47,10 @@ mod wire;
 
 pub use data_type::element_bits;
 pub use error::{At, Error, Fault, Subject, excerpt};
-pub use foreign::{Foreign, foreign};
+pub use foreign::{Foreign, foreign, unprotectable};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
 pub use names::{Name, Names};
 pub use skim::{skim, skim_fields, skim_near};
-pub use sniff::{is_ort_format, sniff, sniff_by};
+pub use sniff::{sniff, sniff_by};

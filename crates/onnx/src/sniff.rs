@@ -5,8 +5,8 @@ use std::ops::Range;
 /// Returns whether a file's bytes are an ONNX model, whatever the file's name.
 ///
 /// True for every file that ONNX Runtime loads as a protobuf model, with fields in any order and
-/// with any unknown fields, unless its graph is empty; for files that [`is_ort_format`] accepts;
-/// and for little else. The rule for protobuf models:
+/// with any unknown fields, unless its graph is empty; for models and adapters (LoRA) in
+/// ONNX Runtime's own formats; and for little else. The rule for protobuf models:
 ///
 /// 1. All bytes are protobuf fields, and so are the messages in `graph`, `opset_import`,
 ///    `metadata_props`, `training_info` and `functions`, and those in the graph's `node`,
@@ -23,13 +23,8 @@ use std::ops::Range;
 ///
 pub fn sniff(bytes: &[u8]) -> bool {
     let mut whole = bytes;
-    is_ort(&mut whole) || is_model(&mut whole, 0..bytes.len() as u64).unwrap_or(false)
-}
-
-/// Returns whether a file's bytes are a model in ONNX Runtime's own format (`.ort`), a flat buffer.
-pub fn is_ort_format(bytes: &[u8]) -> bool {
-    let mut whole = bytes;
-    is_ort(&mut whole)
+    flat_buffer(&mut whole).is_some()
+        || is_model(&mut whole, 0..bytes.len() as u64).unwrap_or(false)
 }
 
 /// Sniffs as [`sniff`] does, in a file of `len` bytes: `fetch` fills a buffer with the bytes at an
@@ -50,8 +45,8 @@ pub fn sniff_by<E>(
         failed: None,
     };
     // Do not ask for bytes beyond the end of a shorter file.
-    let is_ort = len >= ORT_HEAD_BYTES && is_ort(&mut fetched);
-    let is_model = is_ort || is_model(&mut fetched, 0..len).unwrap_or(false);
+    let is_flat = len >= FLAT_HEAD_BYTES && flat_buffer(&mut fetched).is_some();
+    let is_model = is_flat || is_model(&mut fetched, 0..len).unwrap_or(false);
     match fetched.failed {
         Some(error) => Err(error),
         None => Ok(is_model),
@@ -59,7 +54,7 @@ pub fn sniff_by<E>(
 }
 
 /// A file's bytes, asked for in ascending order.
-trait Bytes {
+pub(crate) trait Bytes {
     /// Returns the byte at `offset`, or `None` past the end or if it cannot be fetched.
     fn at(&mut self, offset: u64) -> Option<u8>;
 }
@@ -113,14 +108,28 @@ impl<E, F: FnMut(&mut [u8], u64) -> Result<(), E>> Bytes for Fetched<F, E> {
     }
 }
 
-/// The bytes that identify ONNX Runtime's own format.
-const ORT_HEAD_BYTES: u64 = 8;
+/// The bytes that identify a flat buffer.
+const FLAT_HEAD_BYTES: u64 = 8;
 
-/// Returns whether the file has the format's identifier after the offset of the root table, which
-/// lies near the beginning. In ONNX's format, the zeros here would be part of a name's length.
-fn is_ort(file: &mut impl Bytes) -> bool {
-    let head: Option<Vec<u8>> = (0..ORT_HEAD_BYTES).map(|offset| file.at(offset)).collect();
-    matches!(head.as_deref(), Some([_, _, 0, 0, b'O', b'R', b'T', b'M']))
+/// Returns which of ONNX Runtime's own formats a file has. The identifier stands after the offset
+/// of the root table, which lies near the beginning. In ONNX's format, the zeros here would be part
+/// of a name's length.
+pub(crate) fn flat_buffer(file: &mut impl Bytes) -> Option<FlatBuffer> {
+    let head: Option<Vec<u8>> = (0..FLAT_HEAD_BYTES).map(|offset| file.at(offset)).collect();
+    match head.as_deref()? {
+        [_, _, 0, 0, b'O', b'R', b'T', b'M'] => Some(FlatBuffer::Model),
+        [_, _, 0, 0, b'T', b'O', b'R', b'T'] => Some(FlatBuffer::Adapter),
+        _ => None,
+    }
+}
+
+/// A format of ONNX Runtime's own, a flat buffer.
+#[derive(PartialEq)]
+pub(crate) enum FlatBuffer {
+    /// `.ort`, identifier ORTM.
+    Model,
+    /// `.onnx_adapter`, identifier TORT: weights that were trained, without the model.
+    Adapter,
 }
 
 /// Returns whether it is a protobuf model, or `None` if the bytes are not protobuf.

@@ -66,7 +66,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
 pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
     let source = Source::open(&location.into())?;
     match Artifact::parse(&source.input.path, source.bytes()) {
-        Err(Error::OrtFormat { .. }) => Ok(false),
+        Err(Error::Unprotectable { .. }) => Ok(false),
         parsed => Ok(parsed?.is_some()),
     }
 }

@@ -39,9 +39,9 @@ impl Artifact {
     /// Parses the tail of `bytes`, a whole model file, or returns `None` if the model is not
     /// protected. Errors name `path`.
     pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Option<Artifact>> {
-        if onnxseal_onnx::is_ort_format(bytes) {
+        if let Some(kind) = onnxseal_onnx::unprotectable(bytes) {
             let path = path.to_owned();
-            return Err(Error::OrtFormat { path });
+            return Err(Error::Unprotectable { path, kind });
         }
         let tail = tail::split(bytes).map_err(|source| model_error(path, bytes, source))?;
         let Some(tail) = tail else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_onnx::proto::ModelProto;
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::{is_ort_format, sniff_by};
+use onnxseal_onnx::{sniff_by, unprotectable};
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, function, int64s, node, raw_tensor, weights,
 };
@@ -293,7 +293,8 @@ fn a_model_that_is_cut_is_none_and_no_damage_panics() {
 }
 
 #[test]
-fn models_in_onnx_runtimes_own_format_are_models() {
+fn models_and_adapters_in_onnx_runtimes_own_formats_are_found() {
+    let is_ort_format = |bytes: &[u8]| unprotectable(bytes).is_some();
     let ort = [&b"\x38\0\0\0ORTM"[..], &[0; 100]].concat();
     assert!(is_ort_format(&ort) && sniff(&ort));
     // A producer of that name makes no such model, and what is shorter is none.
@@ -305,4 +306,8 @@ fn models_in_onnx_runtimes_own_format_are_models() {
         assert!(!is_ort_format(&named) && sniff(&named), "{}", sample.name);
     }
     assert!(!is_ort_format(&ort[..7]) && !sniff(&ort[..7]));
+    let adapter = [&b"\x0c\0\0\0TORT"[..], &[0; 100]].concat();
+    let kinds = [&ort, &adapter].map(|bytes| unprotectable(bytes).unwrap().what);
+    assert!(sniff(&adapter) && kinds[0].contains(".ort") && kinds[1].contains(".onnx_adapter"));
+    assert!(!sniff(&[&b"\x18\0\0\0TFL3"[..], &[0; 100]].concat()));
 }
