@@ -159,15 +159,21 @@ impl Plan {
         parts.chain(opaque).chain(gaps).collect()
     }
 
-    /// Lists the overrides above 0 that encrypt nothing of the tensors they name.
+    /// Lists the overrides above 0 that encrypt nothing of the tensors they name, or of those that
+    /// the nodes read that they name.
     fn without_effect(&self, model: &Model<'_>, policy: &Policy) -> Vec<Violation> {
         let named = policy.overrides().iter();
-        let named = named
-            .filter(|named| named.target() == Target::Initializer && named.coefficient() > 0.0);
+        let named = named.filter(|named| named.coefficient() > 0.0);
         let found = named.filter_map(|named| {
-            let is_of = |tensor: TensorId| {
-                let tensor = model.tensors.get(tensor.index());
-                tensor.is_some_and(|tensor| named.matches(tensor.name))
+            let is_of = |tensor: TensorId| match named.target() {
+                Target::Initializer => {
+                    let tensor = model.tensors.get(tensor.index());
+                    tensor.is_some_and(|tensor| named.matches(tensor.name))
+                }
+                Target::Node => self.consumers(tensor).iter().any(|node| {
+                    let node = model.nodes.get(node.index());
+                    node.is_some_and(|node| named.matches(node.name))
+                }),
             };
             let mut encrypted = self.tensors.iter().filter(|plan| plan.encrypted_bytes > 0);
             if encrypted.any(|plan| is_of(plan.tensor)) {
@@ -177,8 +183,12 @@ impl Plan {
                 // A later override may have set the coefficient to 0.
                 is_of(clear.tensor) && clear.reason != Reason::ZeroCoefficient
             })?;
+            let pattern = named.pattern().to_owned();
             Some(Violation::WithoutEffect {
-                entry: Entry::Initializer(named.pattern().to_owned()),
+                entry: match named.target() {
+                    Target::Initializer => Entry::Initializer(pattern),
+                    Target::Node => Entry::Node(pattern),
+                },
                 reason: clear.reason.clone(),
             })
         });

@@ -1,7 +1,7 @@
 //! What a policy demands and a plan does not meet.
 
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::proto::{AttributeProto, GraphProto, TrainingInfoProto};
+use onnxseal_onnx::proto::{AttributeProto, GraphProto, NodeProto, TrainingInfoProto};
 use onnxseal_plan::{Override, Policy, Preset, Target};
 use onnxseal_testkit::build::{
     GraphBuilder, floats_attribute, function, in_domain, int64s, node, node_with, raw_tensor,
@@ -197,8 +197,14 @@ fn overrides_that_encrypt_nothing_are_violations() {
         .initializer(int64s("indices", &[2], &[0, 1]))
         .initializer(string_data("words"))
         .node(node("MatMul", &["x", "w"], &["a"]))
-        .node(node("Reshape", &["a", "shape"], &["b"]))
-        .node(node("Gather", &["words", "indices"], &["c"]))
+        .node(NodeProto {
+            name: Some("reshape".into()),
+            ..node("Reshape", &["a", "shape"], &["b"])
+        })
+        .node(NodeProto {
+            name: Some("gather".into()),
+            ..node("Gather", &["words", "indices"], &["c"])
+        })
         .encode();
     let told = |pattern: &str, coefficient: f64, more: &str| {
         let named =
@@ -217,6 +223,14 @@ fn overrides_that_encrypt_nothing_are_violations() {
             [""; 0]
         );
     }
+    let of_node = |name: &str| {
+        let named = format!("[[override]]\nnode = {name:?}\ncoefficient = 1.0\n");
+        violations(&bytes, &policy(&named))
+    };
+    let expected = "the override of node \"reshape\" encrypts nothing: the graph's shapes are computed from it";
+    assert_eq!(of_node("reshape"), [expected]);
+    // Its indices are encrypted.
+    assert_eq!(of_node("gather"), [""; 0]);
     // It encrypts something, or a later one takes it back.
     let later = "[[override]]\ninitializer = \"indices\"\ncoefficient = 0.0";
     for (name, more) in [("*", ""), ("indices", ""), ("indices", later)] {
