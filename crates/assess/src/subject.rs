@@ -56,9 +56,14 @@ impl Subject {
         let name = location.to_name().display().to_string();
         let files = read(&location)?;
         let located = located(&name, &files.model)?;
-        if tail::is_in(&located) || tail::has_lock(&located) {
+        if tail::is_in(&located) {
             return Err(Error::Usage(format!(
                 "{name} is protected: opening it needs an identity"
+            )));
+        }
+        if tail::has_lock(&located) {
+            return Err(Error::Usage(format!(
+                "{name} was protected, and a program has dropped the metadata that opens it: fetch it again"
             )));
         }
         drop(located);

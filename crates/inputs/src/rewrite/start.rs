@@ -12,10 +12,14 @@ use onnxseal_rewrite::{Graph, Source};
 
 /// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
-    if tail::is_in(source.model) || tail::has_lock(source.model) {
+    if tail::is_in(source.model) {
         return Err(Refusal::new("the model is protected")
             .advise("open it with `onnxseal unprotect` first, and protect the result")
             .into());
+    }
+    if tail::has_lock(source.model) {
+        let why = "the model was protected, and a program has dropped the metadata that opens it";
+        return Err(Refusal::new(why).advise("fetch it again").into());
     }
     source.model.check_unambiguous()?;
     Ok(())
