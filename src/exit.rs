@@ -329,7 +329,9 @@ fn policy_hint(violations: &[String]) -> Option<&'static str> {
         let mut violations = violations.iter();
         violations.any(|text| words.iter().any(|word| text.contains(word)))
     };
-    if any(&["varints", "scattered", "belong to no tensor"]) {
+    if any(&[".ints) cannot be encrypted", ".floats) cannot be encrypted"]) {
+        Some("--allow-clear NAME accepts that an attribute's numbers stay in clear, by its path")
+    } else if any(&["varints", "scattered", "belong to no tensor"]) {
         Some(
             "`protect --repack` rewrites such elements as raw_data and such bytes as zeros; --allow-clear NAME accepts what stays in clear",
         )
