@@ -98,3 +98,7 @@ export function toBase64(data: Uint8Array): string {
   }
   return text;
 }
+
+export async function sha256(data: Bytes): Promise<Bytes> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+}

@@ -14,18 +14,16 @@ export function checkClaims(required: Iterable<string>, claims: Map<string, stri
 
 function isMet(text: string, key: string, value: string): boolean {
   if (text !== key) return text === `${key}=${value}`;
-  if (key !== "not-after" && key !== "not-before") return true;
   const [start, end] = periodOf(value);
-  return key === "not-after" ? Date.now() < end : Date.now() >= start;
+  if (key === "not-after") return Date.now() < end;
+  return key !== "not-before" || Date.now() >= start;
 }
 
 /** First millisecond of a date (a day in UTC) or time, and the one after it; NaN for others. */
 function periodOf(text: string): [number, number] {
   const [, day, time] =
     /^(\d{4}-\d\d-\d\d)([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?$/i.exec(text) ?? [];
-  // Some engines take February 30 for March 2.
-  if (!day || new Date(day).toJSON()?.slice(0, 10) !== day) return [NaN, NaN];
-  // A date by itself is read as its midnight in UTC.
-  const start = Date.parse(text);
+  // Some engines take February 30 for March 2. A date by itself is read as its midnight in UTC.
+  const start = day && new Date(day).toJSON()?.startsWith(day) ? Date.parse(text) : NaN;
   return [start, start + (time ? 1 : 86_400_000)];
 }

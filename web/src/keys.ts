@@ -1,4 +1,4 @@
-import { ascii, concat, type Bytes } from "./bytes.js";
+import { ascii, concat, sha256, type Bytes } from "./bytes.js";
 import { Authentication } from "./errors.js";
 import type { Tail } from "./tail.js";
 
@@ -53,7 +53,7 @@ export class Keys {
         );
       }
     }
-    return new Keys(tiers, new Uint8Array(await crypto.subtle.digest("SHA-256", manifest.data)));
+    return new Keys(tiers, await sha256(manifest.data));
   }
 
   /** Opens tier 1: AES-GCM for readers of tier 1, AES-CTR for readers of higher tiers. */

@@ -4,6 +4,7 @@ import {
   concat,
   equal,
   hex,
+  sha256,
   startsWith,
   toBase64,
   utf8,
@@ -17,6 +18,7 @@ const MAGIC = ascii("SSHSIG");
 const BEGIN = "-----BEGIN SSH SIGNATURE-----\n";
 const END = "-----END SSH SIGNATURE-----\n";
 const COLUMNS = 70;
+const RSA = "ssh-rsa";
 const HASHES: Record<string, string> = { sha256: "SHA-256", sha512: "SHA-512" };
 
 /** A public key of OpenSSH. */
@@ -43,8 +45,7 @@ export interface Signature {
 
 /** The text that a publisher signs. `chunks` are the SHA-256 digests of all stored chunks. */
 export async function signedMessage(tail: Tail, chunks: Bytes): Promise<Bytes> {
-  const digest = async (data: Bytes) =>
-    hex(new Uint8Array(await crypto.subtle.digest("SHA-256", data)));
+  const digest = async (data: Bytes) => hex(await sha256(data));
   return ascii(
     "onnxseal/v1/signature\n" +
       `manifest ${await digest(tail.manifest.data)}\n` +
@@ -81,7 +82,6 @@ export async function parseSignature(armored: Bytes): Promise<Signature> {
     };
     return { key: await publicKey(blob), blob, hash, ...signature };
   } catch (cause) {
-    if (cause instanceof Authentication) throw cause;
     throw new Authentication(`the signature is malformed: ${(cause as Error).message}`, { cause });
   }
 }
@@ -102,7 +102,12 @@ export async function holds(signature: Signature, message: Bytes): Promise<boole
   const fields = new Fields(signature.blob);
   const type = fields.text();
   try {
-    return Object.hasOwn(VERIFIERS, type) && (await VERIFIERS[type]!(fields, signature, signed));
+    return (
+      // RSA keys sign in several formats.
+      (type === RSA || type === signature.format) &&
+      Object.hasOwn(VERIFIERS, type) &&
+      (await VERIFIERS[type]!(fields, signature, signed))
+    );
   } catch {
     // The key, or the value, is none of its kind.
     return false;
@@ -112,25 +117,21 @@ export async function holds(signature: Signature, message: Bytes): Promise<boole
 type Verifier = (key: Fields, signature: Signature, signed: Bytes) => Promise<boolean>;
 
 const ed25519: Verifier = async (key, { value }, signed) => {
-  const imported = await crypto.subtle.importKey("raw", key.string().slice(), "Ed25519", false, [
-    "verify",
-  ]);
+  const point = key.string().slice();
+  const imported = await crypto.subtle.importKey("raw", point, "Ed25519", false, ["verify"]);
   return crypto.subtle.verify("Ed25519", imported, value, signed);
 };
 
-const ecdsa =
-  (curve: string, hash: string, bytes: number): Verifier =>
-  async (key, { value }, signed) => {
-    key.string(); // the curve's name, which the type has too
-    const algorithm = { name: "ECDSA", namedCurve: curve };
-    const imported = await crypto.subtle.importKey("raw", key.string().slice(), algorithm, false, [
-      "verify",
-    ]);
-    const numbers = new Fields(value);
-    const pair = concat(numbers.number(bytes), numbers.number(bytes));
-    numbers.finish();
-    return crypto.subtle.verify({ name: "ECDSA", hash }, imported, pair, signed);
-  };
+const p256: Verifier = async (key, { value }, signed) => {
+  key.string(); // the curve's name, which the type has too
+  const point = key.string().slice();
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const imported = await crypto.subtle.importKey("raw", point, algorithm, false, ["verify"]);
+  const numbers = new Fields(value);
+  const pair = concat(numbers.number(32), numbers.number(32));
+  numbers.finish();
+  return crypto.subtle.verify(algorithm, imported, pair, signed);
+};
 
 const rsa: Verifier = async (key, { format, value }, signed) => {
   const hash = { "rsa-sha2-256": "SHA-256", "rsa-sha2-512": "SHA-512" }[format];
@@ -145,42 +146,33 @@ const rsa: Verifier = async (key, { format, value }, signed) => {
   return crypto.subtle.verify("RSASSA-PKCS1-v1_5", imported, value, signed);
 };
 
-const named =
-  (format: string, verifier: Verifier): Verifier =>
+const plain =
+  (verifier: Verifier): Verifier =>
   async (key, signature, signed) =>
-    signature.format === format && signature.rest.length === 0 && verifier(key, signature, signed);
+    signature.rest.length === 0 && verifier(key, signature, signed);
 
 /** A security key signs: digest of its application, flags, counter, digest of the message. */
 const hardware =
-  (format: string, parts: number, verifier: Verifier): Verifier =>
+  (parts: number, verifier: Verifier): Verifier =>
   async (key, signature, signed) => {
-    if (signature.format !== format || signature.rest.length !== 5) return false;
+    if (signature.rest.length !== 5) return false;
     const application = new Fields(key.rest());
     for (let i = 0; i < parts; i++) application.string();
-    const digest = async (data: Bytes) =>
-      new Uint8Array(await crypto.subtle.digest("SHA-256", data));
     const message = concat(
-      await digest(application.string().slice()),
+      await sha256(application.string().slice()),
       signature.rest,
-      await digest(signed),
+      await sha256(signed),
     );
     return verifier(key, signature, message);
   };
 
 /** By the type of the key. */
 const VERIFIERS: Record<string, Verifier> = {
-  "ssh-ed25519": named("ssh-ed25519", ed25519),
-  "ecdsa-sha2-nistp256": named("ecdsa-sha2-nistp256", ecdsa("P-256", "SHA-256", 32)),
-  "ecdsa-sha2-nistp384": named("ecdsa-sha2-nistp384", ecdsa("P-384", "SHA-384", 48)),
-  "ecdsa-sha2-nistp521": named("ecdsa-sha2-nistp521", ecdsa("P-521", "SHA-512", 66)),
-  "ssh-rsa": async (key, signature, signed) =>
-    signature.rest.length === 0 && rsa(key, signature, signed),
-  "sk-ssh-ed25519@openssh.com": hardware("sk-ssh-ed25519@openssh.com", 1, ed25519),
-  "sk-ecdsa-sha2-nistp256@openssh.com": hardware(
-    "sk-ecdsa-sha2-nistp256@openssh.com",
-    2,
-    ecdsa("P-256", "SHA-256", 32),
-  ),
+  "ssh-ed25519": plain(ed25519),
+  "ecdsa-sha2-nistp256": plain(p256),
+  [RSA]: plain(rsa),
+  "sk-ssh-ed25519@openssh.com": hardware(1, ed25519),
+  "sk-ecdsa-sha2-nistp256@openssh.com": hardware(2, p256),
 };
 
 /** The type and base64 of a public key's line. */
@@ -194,7 +186,7 @@ export function signerOf(line: string): string {
 
 async function publicKey(blob: Bytes): Promise<PublicKey> {
   const type = new Fields(blob).text();
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", blob));
+  const digest = await sha256(blob);
   return {
     type,
     line: `${type} ${toBase64(blob)}`,
@@ -209,7 +201,7 @@ function packed(data: Uint8Array): Bytes {
 }
 
 function demand(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new Authentication(`the signature is malformed: ${message}`);
+  if (!condition) throw new Error(message);
 }
 
 /** Fields of SSH's wire format, one after the other. */

@@ -28,6 +28,11 @@ export function vectors(name) {
   return JSON.parse(readFileSync(path.join(FIXTURES, "vectors", `${name}.json`), "utf8"));
 }
 
+/** Whether a public key's line is on a curve that is not accepted. */
+export function isRefused(line) {
+  return /^ecdsa-sha2-nistp(384|521) /.test(line);
+}
+
 export function identity(name = "id.txt") {
   return readFileSync(path.join(SEALED, "keys", name), "utf8");
 }
