@@ -261,6 +261,12 @@ pub struct Rotate {
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Option<Out<Location>>,
 
+    /// Name of the new external data file, relative to the model's folder; for several files, the
+    /// folder for them. To be replaced, a model with external data needs it: the old file stays,
+    /// because programs may be reading it
+    #[arg(long, value_name = "NAME")]
+    pub external_data: Option<String>,
+
     /// A statement to add to the model's; it replaces one of the same key
     #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
     pub claims: Vec<(String, String)>,

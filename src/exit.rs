@@ -207,9 +207,12 @@ pub fn report(error: &anyhow::Error) -> u8 {
 /// Returns what to do about an error of a batch, if that is not obvious.
 pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     Some(match error {
-        BatchError::Core(
-            Error::InPlaceExternal { .. } | Error::Store(StoreError::InPlaceObject { .. }),
-        ) => "write them to a folder with --out; then swap the folders",
+        BatchError::Core(Error::InPlaceExternal { .. }) => {
+            "write them to a folder with --out, then swap the folders; or rotate them one by one, with --external-data NAME"
+        }
+        BatchError::Core(Error::Store(StoreError::InPlaceObject { .. })) => {
+            "write them to a folder with --out; then swap the folders"
+        }
         BatchError::Core(error) => return hint(error),
         BatchError::OutputForeign { .. } => {
             "move it away, or replace it with --force; it may be an output that was copied or touched, or that another run replaced"
@@ -295,7 +298,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "save the model with external data, such as by onnx.save(..., save_as_external_data=True), and protect that"
         }
         Error::OutputIsInput { .. } => {
-            "write to another folder: external data keeps its relative path (only `protect` can rename it). To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
+            "write to another folder: external data keeps its relative path, unless --external-data NAME of `protect` and `rotate` gives it another. To change the model in place: `protect --in-place`, or `rekey` and `rotate` without --output"
         }
         Error::ExternalName { .. } => {
             "rename the file, and change its `location` in the model: docs/COMMAND.md, External data, has the lines of Python; a protected model opens in memory as it is, as a session does it"
@@ -303,7 +306,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
         Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
         Error::InPlaceExternal { .. } => {
-            "write to another folder with --output, then swap the folders"
+            "give --external-data NAME: the new external data goes there, beside the old, and the model is replaced last; or write to another folder with --output, then swap the folders"
         }
         Error::NoMatchingKey { recipients, .. } if recipients == "1 passphrase" => {
             "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"
@@ -348,7 +351,7 @@ const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity of its ol
 fn store_hint(error: &StoreError) -> Option<&'static str> {
     Some(match error {
         StoreError::OutputExists { .. } => {
-            "choose another output, or replace it with --force; protect's --external-data gives external data another name"
+            "choose another output, or replace it with --force; --external-data NAME of `protect` and `rotate` gives external data another name"
         }
         StoreError::NoOutput { fault, .. } => match fault {
             OutputFault::Link => "name the file that it leads to, or remove the link",

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use onnxseal_core::{is_deceptive, redact};
+use onnxseal_core::{File, is_deceptive, redact};
 
 /// Prints a note or an error on standard error.
 pub fn note(text: &str) {
@@ -15,6 +15,18 @@ pub fn count(n: u64, word: &str) -> String {
     match n {
         1 => format!("1 {word}"),
         n => format!("{n} {word}s"),
+    }
+}
+
+/// Lists the paths of the first of many files.
+pub fn few(files: &[File]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = (files.iter().take(SHOWN))
+        .map(|file| one_line(&file.path))
+        .collect();
+    match files.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

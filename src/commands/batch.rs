@@ -63,6 +63,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
                 claims: io::claims(&args.claims)?,
                 policy: io::chosen_policy(&args.policy)?.map(io::for_many),
                 signature: args.signing.read()?,
+                external_data: None,
             };
             let operation = Operation::Rotate {
                 access: opening.access(),

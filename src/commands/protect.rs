@@ -14,7 +14,7 @@ use crate::exit::Usage;
 #[cfg(feature = "labels")]
 use crate::keys::IdentityArgs;
 use crate::progress::Bar;
-use crate::text::{note, one_line};
+use crate::text::{few, note};
 use crate::{io, render};
 
 /// Protects a model, to new files or in place.
@@ -81,22 +81,17 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     if quiet {
         return render::report(report, &args.view, quiet);
     }
-    let external = |files: &[core::File]| -> Vec<String> {
-        let paths = files.iter().skip(1);
-        paths.map(|file| one_line(&file.path)).collect()
-    };
-    if !report.original_files.is_empty() {
-        let (new, old) = (external(&report.files), external(&report.original_files));
+    if let ([_, new @ ..], [_, old @ ..]) = (&*report.files, &*report.original_files) {
         note(&format!(
             "the protected model has external data of its own: {}\n\
              `unprotect` restores the original names",
-            few(&new)
+            few(new)
         ));
         if args.in_place {
             note(&format!(
                 "warning: the original weights are still in clear beside the model: {}\n\
                  remove them once no other model needs them",
-                few(&old)
+                few(old)
             ));
         }
     }
@@ -150,16 +145,6 @@ fn labelled(
         options.external_data = Some(format!("{name}.data"));
     }
     Ok(Some((Location::Memory(labelled), noted)))
-}
-
-/// Joins the first of many names.
-fn few(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>();
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 /// An identity file for one output, removed again unless the output was written. If protecting

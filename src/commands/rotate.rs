@@ -6,6 +6,7 @@ use onnxseal_core::{self as core, Destination, RotateOptions};
 use crate::cli::Rotate;
 use crate::progress::Bar;
 use crate::signing::access;
+use crate::text::{few, note};
 use crate::{io, render};
 
 /// Encrypts a model under a new data key, to a new file or in place.
@@ -19,6 +20,7 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
         lock: args.policy.lock(),
         claims: io::claims(&args.claims)?,
         signature: args.signing.read()?,
+        external_data: args.external_data.clone(),
     };
     let output = args.output.as_ref();
     let output = output
@@ -35,5 +37,12 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
         &bar,
     )?;
     drop(bar);
+    if !quiet && !report.left_files.is_empty() {
+        note(&format!(
+            "the old external data is still beside the model: {}\n\
+             delete it once no program reads it and no other model needs it",
+            few(&report.left_files)
+        ));
+    }
     render::report(report, &args.view, quiet)
 }

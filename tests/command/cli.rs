@@ -342,6 +342,13 @@ fn a_model_with_external_data_goes_to_another_folder_or_stays_in_this_one() {
     ];
     let (_, err) = lab.expect(2, &[&rotate[..], &["-o", "plain/rotated.onnx"]].concat());
     assert!(err.contains("another folder"), "{err}");
+    let beside = [
+        "-o",
+        "plain/rotated.onnx",
+        "--external-data",
+        "rotated.data",
+    ];
+    lab.expect(0, &[&rotate[..], &beside].concat());
     for (location, content) in &sample.files {
         assert_eq!(
             &fs::read(lab.path("restored").join(location)).unwrap(),

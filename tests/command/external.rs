@@ -8,7 +8,7 @@ use onnxseal_onnx::proto::TensorProto;
 use onnxseal_testkit::build::{GraphBuilder, entry, external, node};
 use onnxseal_testkit::samples;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, contents};
 
 /// A MatMul whose weights `w` `[4, 3]` lie at `location`.
 fn at(location: &str) -> Vec<u8> {
@@ -101,7 +101,7 @@ fn models_in_the_cache_of_hugging_face_are_models_like_others() {
         );
     }
     // Beside the links, no output takes the place of what they lead to.
-    let blobs = crate::lab::contents(&lab.path("blobs"));
+    let blobs = contents(&lab.path("blobs"));
     let args = [
         "-q",
         "protect",
@@ -113,7 +113,7 @@ fn models_in_the_cache_of_hugging_face_are_models_like_others() {
     ];
     lab.expect(0, &args);
     lab.expect(0, &["verify", "plain/b.onnx", "-i", "id.txt"]);
-    assert!(crate::lab::contents(&lab.path("blobs")) == blobs);
+    assert!(contents(&lab.path("blobs")) == blobs);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn in_place_a_link_to_another_folder_loses_nothing() {
     let lab = Lab::with_sample(&samples::external_data());
     cache(&lab, "plain");
     cache(&lab, "sealed");
-    let before = crate::lab::contents(lab.dir.path());
+    let before = contents(lab.dir.path());
     let recipient = ["-r", &lab.recipient];
     let protect = [
         &["protect", "plain/model.onnx", "--in-place"][..],
@@ -133,10 +133,11 @@ fn in_place_a_link_to_another_folder_loses_nothing() {
         &recipient,
     ]
     .concat();
-    for args in [protect, rotate] {
+    let renamed = [&rotate[..], &["--external-data", "new"]].concat();
+    for args in [protect, rotate, renamed] {
         let output = lab.run(&args);
         assert!(!output.status.success());
-        assert!(crate::lab::contents(lab.dir.path()) == before);
+        assert!(contents(lab.dir.path()) == before);
     }
     // Only the end of the model file changes.
     lab.expect(
@@ -228,6 +229,70 @@ fn locations_that_no_program_should_follow_come_with_a_way_out() {
         assert!(err.contains("hint: rename the file"), "{err}");
         assert!(!lab.path("out").exists());
     }
+}
+
+#[test]
+fn a_reader_of_a_model_with_external_data_is_revoked() {
+    let sample = samples::external_data();
+    let lab = Lab::with_sample(&sample);
+    let (bob, _) = lab.expect(0, &["keygen", "-o", "bob.txt"]);
+    let readers = ["-r", &lab.recipient, "-r", bob.trim()];
+    let rekey = ["-q", "rekey", "sealed/model.onnx", "-i", "id.txt"];
+    lab.expect(0, &[&rekey[..], &readers].concat());
+    let verify = |identity| ["-q", "verify", "sealed/model.onnx", "-i", identity];
+    lab.expect(0, &verify("bob.txt"));
+    let before = contents(&lab.path("sealed"));
+
+    let rotate = ["rotate", "sealed/model.onnx", "-i", "id.txt", "-r"];
+    let rotate =
+        |more: &[&'static str]| -> Vec<&str> { [&rotate[..], &[&lab.recipient], more].concat() };
+    // What says how: in place, and beside the old one.
+    for more in [&[][..], &["-o", "sealed/new.onnx"]] {
+        let (_, err) = lab.expect(2, &rotate(more));
+        assert!(err.contains("--external-data NAME"), "{err}");
+    }
+    assert!(contents(&lab.path("sealed")) == before);
+    let (out, err) = lab.expect(0, &rotate(&["--external-data", "v/2", "--json"]));
+    assert!(
+        err.contains("beside the model: weights/w.bin, b.bin\ndelete it"),
+        "{err}"
+    );
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let paths = |member: &str| -> Vec<&str> {
+        let files = report[member].as_array().unwrap();
+        files
+            .iter()
+            .map(|file| file["path"].as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(paths("files"), ["", "v/2/weights/w.bin", "v/2/b.bin"]);
+    assert_eq!(paths("original_files"), ["", "weights/w.bin", "b.bin"]);
+    assert_eq!(paths("left_files"), ["weights/w.bin", "b.bin"]);
+    lab.expect(5, &verify("bob.txt"));
+    lab.expect(0, &verify("id.txt"));
+
+    // What the old model file needs is there until it is deleted.
+    for (path, bytes) in &before {
+        if !path.ends_with("model.onnx") {
+            assert!(fs::read(path).unwrap() == *bytes);
+            fs::remove_file(path).unwrap();
+        }
+    }
+    lab.expect(0, &verify("id.txt"));
+    let (_, err) = lab.expect(2, &rotate(&["--external-data", "v/2"]));
+    assert!(err.contains("--external-data NAME"), "{err}");
+    let (_, err) = lab.expect(0, &[&["-q"], &*rotate(&["--external-data", "3"])].concat());
+    assert_eq!(err, "");
+    let back = ["-q", "unprotect", "sealed/model.onnx", "-i", "id.txt"];
+    lab.expect(0, &[&back[..], &["-o", "back/model.onnx"]].concat());
+    let read = |file: &str| fs::read(lab.path("back").join(file)).unwrap();
+    assert!(read("model.onnx") == sample.model);
+    assert!(
+        sample
+            .files
+            .iter()
+            .all(|(file, bytes)| read(file) == *bytes)
+    );
 }
 
 /// ONNX Runtime would compute with the copies, whatever becomes of the weights.

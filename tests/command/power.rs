@@ -377,6 +377,21 @@ fn what_replaces_a_file_is_on_the_disk_before_it_does() {
             2,
         ),
         ([&["-q", "rotate", "one.onnx"], &r[..], &i].concat(), 0),
+        (
+            [
+                &[
+                    "-q",
+                    "rotate",
+                    "sealed/model.onnx",
+                    "--external-data",
+                    "new",
+                ],
+                &r[..],
+                &i,
+            ]
+            .concat(),
+            2,
+        ),
     ] {
         let told = trace(&lab, &args).unwrap();
         assert!(told.is_durable(), "{args:?}: {told:?}");

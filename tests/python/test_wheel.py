@@ -100,6 +100,23 @@ def test_in_place_rekey_and_rotate(tmp_path, sealed, identity):
     assert restored(model, identity, tmp_path) == MODEL.read_bytes()
 
 
+def test_external_files_get_another_name_when_a_model_is_rotated_in_place(tmp_path, identity):
+    sealed, back = tmp_path / "sealed" / EXTERNAL.name, tmp_path / "back" / EXTERNAL.name
+    onnxseal.protect(EXTERNAL, sealed, recipients=identity)
+    other = onnxseal.generate_identity()
+    rotating = dict(identity=identity, recipients=other)
+    with pytest.raises(onnxseal.UsageError, match="cannot be replaced together"):
+        onnxseal.rotate(sealed, **rotating)
+    report = onnxseal.rotate(sealed, external_data="next.data", **rotating)
+    assert [file["path"] for file in report["files"]] == ["", "next.data"]
+    assert [file["path"] for file in report["left_files"]] == [f"{EXTERNAL.name}.data"]
+    (sealed.parent / f"{EXTERNAL.name}.data").unlink()
+    with pytest.raises(onnxseal.NoMatchingKeyError):
+        onnxseal.verify(sealed, identity=identity)
+    onnxseal.unprotect(sealed, back, identity=other)
+    assert files_of(back) == files_of(EXTERNAL)
+
+
 def test_models_in_memory(tmp_path, identity):
     proto = layers()
     data = proto.SerializeToString()

@@ -213,6 +213,8 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 lock,
                 claims,
                 signature,
+                // Ignored too.
+                external_data: _,
             } = options;
             let signing_key = match signature {
                 Resign::With(key) => Some(key.fingerprint()),

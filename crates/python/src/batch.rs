@@ -166,6 +166,7 @@ pub fn run_batch<'py>(
                         None if drop_signature => Resign::Drop,
                         None => Resign::Refuse,
                     },
+                    external_data: None,
                 };
                 run(&Operation::Rotate {
                     access: access(&identities, Edition::Whole),

@@ -279,12 +279,13 @@ pub fn rekey<'py>(
 }
 
 /// Encrypts a protected model anew, under a new data key, to a new file or in place; returns the
-/// report.
+/// report. A model with external data is replaced in place if `external_data` names the new one; the
+/// old one stays, and the report's `left_files` name it.
 #[pyfunction]
 #[pyo3(signature = (
     model, out = None, *, recipients, identity = None, allowed_signers = None, signer = None, policy = None, preset = None,
     coefficients = None, ranking = None, allow_clear = None, runnable = false, claims = None, sign_key = None, sign_key_passphrase = None,
-    drop_signature = false, replace = false, sync = None, progress = None
+    drop_signature = false, external_data = None, replace = false, sync = None, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 pub fn rotate<'py>(
@@ -305,6 +306,7 @@ pub fn rotate<'py>(
     sign_key: Option<PathBuf>,
     sign_key_passphrase: Option<&Passphrase>,
     drop_signature: bool,
+    external_data: Option<String>,
     replace: bool,
     sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
@@ -329,6 +331,7 @@ pub fn rotate<'py>(
                 None if drop_signature => Resign::Drop,
                 None => Resign::Refuse,
             },
+            external_data,
         };
         let (identities, recipients) =
             (require_identities(identity, progress)?, recipients.read()?);

@@ -31,6 +31,10 @@ pub struct Report {
     /// The files of the original, if its external data files have other names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub original_files: Vec<File>,
+    /// The external data files that the model had, if [`rotate`](crate::rotate()) replaced it in
+    /// place: they stay beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_files: Vec<File>,
     /// Whether the model has the lock, with which programs refuse it without the key. In a plan:
     /// whether it would have it.
     pub locked: bool,

@@ -19,7 +19,7 @@ use crate::make::repack::{Repacked, repack};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::pass::gaps::gaps;
 use crate::pass::outputs::{Outputs, check_names};
-use crate::pass::publish::{Destination, Publication};
+use crate::pass::publish::Destination;
 use crate::pass::score::score_files;
 use crate::pass::source::Source;
 
@@ -34,8 +34,8 @@ pub struct ProtectOptions {
     pub signing_key: Option<SigningKey>,
     /// The path of the external data file of the protected model, relative to its folder; for
     /// several files, the folder for them. If absent, they keep their paths, or are named after the
-    /// output if they would collide with the original's. Ignored if [`Publication::keep_paths`] is
-    /// set.
+    /// output if they would collide with the original's. Ignored if
+    /// [`Publication::keep_paths`](crate::Publication::keep_paths) is set.
     pub external_data: Option<String>,
     /// Whether to rewrite what cannot be encrypted where it lies: elements that are coded as varints
     /// move to `raw_data`, and bytes of external data files in which no tensor lies become zeros.
@@ -109,14 +109,7 @@ pub fn protect<'a>(
 ) -> Result<Report> {
     let destination = destination.into();
     let location = destination.source(location.into())?;
-    let name = options.external_data.as_deref();
-    let naming = match &destination {
-        Destination::New(Publication {
-            keep_paths: true, ..
-        }) => Naming::Keep,
-        Destination::New(publication) => Naming::after(&publication.location, name),
-        Destination::InPlace(_) => Naming::after(&location, name),
-    };
+    let naming = Naming::of(&destination, &location, options.external_data.as_deref());
     let source = Source::open(&location)?;
     let prepared = Prepared::new(
         source,

@@ -1,15 +1,24 @@
-//! New names for the external data files of a model that is being protected.
+//! New names for the external data files of a model that is being protected, or encrypted again.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use onnxseal_onnx::edit::rename_external;
-use onnxseal_onnx::external;
-use onnxseal_store::{Bytes, Input, Location};
+use onnxseal_onnx::{Model, external};
+use onnxseal_store::{Bytes, InMemory, Input, Location, Progress};
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, Usage};
 use crate::format::manifest::File;
-use crate::format::manifest::draft::OriginalDraft;
+use crate::format::manifest::draft::{Draft, OriginalDraft};
+use crate::format::manifest::tensor::{Place, Tensor};
+use crate::open::protected::Unlocked;
+use crate::pass::chunks;
+use crate::pass::outputs::check_names;
+use crate::pass::publish::{Destination, Publication};
+use crate::pass::score::Unseen;
 use crate::pass::source::Source;
+use crate::pass::transfer::zeros;
 
 /// The names of external data files.
 pub(crate) enum Naming<'a> {
@@ -30,8 +39,20 @@ pub(crate) struct Renamed {
 }
 
 impl<'a> Naming<'a> {
-    /// Chooses `name`, or one derived from the output's.
-    pub(crate) fn after(output: &'a Location, name: Option<&'a str>) -> Naming<'a> {
+    /// Chooses `name`, or one derived from the output's, for what a call makes of the model at
+    /// `location`, unless its caller has planned all outputs.
+    pub(crate) fn of(
+        destination: &'a Destination<'_>,
+        location: &'a Location,
+        name: Option<&'a str>,
+    ) -> Naming<'a> {
+        let output = match destination {
+            Destination::New(Publication {
+                keep_paths: true, ..
+            }) => return Naming::Keep,
+            Destination::New(publication) => &publication.location,
+            Destination::InPlace(_) => location,
+        };
         Naming::After { output, name }
     }
 
@@ -99,40 +120,120 @@ impl<'a> Naming<'a> {
 
 /// Gives the external files new `paths`, in `files` and in a copy of the model in memory.
 pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> Result<Renamed> {
-    let malformed = |source: &Source, error| Error::Model {
-        path: source.input.path.clone(),
-        source: error,
-    };
+    let Source { input, .. } = source;
     // Read all bytes: the map of an object holds only the structure.
-    let original = source.input.read_all()?;
+    let bytes = Zeroizing::new(input.read_all()?);
+    let (edited, original) = edit(&input.path, bytes, files, paths)?;
+    let source = Source::of(input.edited(Bytes::new(edited)))?;
+    Ok(Renamed { source, original })
+}
+
+/// Gives the external files new `paths`, in `files` and in the model file, `original`. Returns the
+/// new model file, and what leads back.
+fn edit(
+    path: &Path,
+    original: Zeroizing<Vec<u8>>,
+    files: &mut [File],
+    paths: Vec<String>,
+) -> Result<(Zeroizing<Vec<u8>>, OriginalDraft)> {
+    let malformed = |source| Error::Model {
+        path: path.to_owned(),
+        source,
+    };
     let old: Vec<String> = files.iter().skip(1).map(|file| file.path.clone()).collect();
     let names: HashMap<String, String> = old.iter().cloned().zip(paths.iter().cloned()).collect();
-    let edits = rename_external(&original, &names).map_err(|error| malformed(&source, error))?;
+    let edits = rename_external(&original, &names).map_err(malformed)?;
     let (edited, undo) = (edits.apply(&original), edits.undo(&original));
-    let (Some(mut edited), Some(undo)) = (edited, undo) else {
+    let (Some(edited), Some(undo)) = (edited, undo) else {
         return Err(Error::Internal("edits beyond their file"));
     };
     // A wrong edit could never be restored, so undo it here and compare.
     if undo
         .apply(&edited)
-        .is_none_or(|restored| *restored != original)
+        .is_none_or(|restored| restored != original)
     {
         return Err(Error::Internal("a renamed model cannot be restored"));
     }
     let draft = OriginalDraft::new(original.len() as u64, old, &undo);
-    drop(original);
-    let input = source
-        .input
-        .edited(Bytes::from(std::mem::take(&mut *edited)));
     for (file, path) in files.iter_mut().skip(1).zip(paths) {
         file.path = path;
     }
     if let Some(model) = files.first_mut() {
-        model.bytes = input.len;
+        model.bytes = edited.len() as u64;
     }
-    let source = Source::of(input)?;
-    Ok(Renamed {
-        source,
-        original: draft,
-    })
+    Ok((edited, draft))
+}
+
+/// Gives the external files of a protected model the names that `naming` chooses for those of the
+/// original, in `draft`, its manifest, and in a copy of the model file in memory, which it opens.
+/// Returns `None` if they have these names.
+///
+/// Tensors of the model file then lie elsewhere: see [`follow`].
+pub(crate) fn rename_protected(
+    unlocked: &Unlocked<'_>,
+    naming: &Naming<'_>,
+    draft: &mut Draft,
+    progress: &dyn Progress,
+) -> Result<Option<Source>> {
+    let manifest = unlocked.manifest();
+    let mut files = manifest.original_files();
+    let original_paths = || files.iter().skip(1).map(|file| file.path.clone());
+    let paths = naming.choose(&files, unlocked.files())?;
+    let paths = paths.unwrap_or_else(|| original_paths().collect());
+    let present = manifest.files.iter().skip(1).map(|file| &file.path);
+    if paths.iter().eq(present) {
+        return Ok(None);
+    }
+    // `unprotect` will write the original's names.
+    check_names(unlocked.path(), &files)?;
+    let is_original = original_paths().eq(paths.iter().cloned());
+    let mut bytes = match &manifest.original {
+        None => open_model_file(unlocked, progress)?,
+        Some(original) => {
+            let restored = original.edits.apply(&open_model_file(unlocked, progress)?);
+            restored.ok_or(Error::Internal("edits beyond their file"))?
+        }
+    };
+    draft.original = None;
+    if !is_original {
+        let (edited, original) = edit(unlocked.path(), bytes, &mut files, paths)?;
+        bytes = edited;
+        draft.original = Some(original);
+    }
+    draft.files = files;
+    let model = InMemory::new(unlocked.path(), Bytes::new(bytes));
+    Ok(Some(Source::open(&Location::Memory(model))?))
+}
+
+/// Gives `tensors` of a manifest the places that they have in `model`, whose external files were
+/// renamed. Tensors that are not there stay as they are.
+pub(crate) fn follow(tensors: &mut [Tensor], model: &Model<'_>) {
+    let places: HashMap<&str, Place> = (model.tensors.iter())
+        .filter_map(|tensor| Some((&*tensor.path, Place::of(tensor)?)))
+        .collect();
+    for tensor in tensors {
+        if let Some(place) = places.get(&*tensor.at) {
+            tensor.offset = place.offset;
+        }
+    }
+}
+
+/// Opens the model file of a protected model in memory.
+fn open_model_file(unlocked: &Unlocked<'_>, progress: &dyn Progress) -> Result<Zeroizing<Vec<u8>>> {
+    let manifest = unlocked.manifest();
+    let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
+    // The chunks of the model file come first.
+    let places = bytes.chunks_mut(manifest.chunk as usize);
+    chunks::for_each(
+        unlocked.is_remote(),
+        manifest,
+        1,
+        unlocked.tags().zip(places),
+        &Unseen(progress),
+        |workspace, chunk, (tag, bytes)| {
+            unlocked.read(chunk, bytes)?;
+            unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
+        },
+    )?;
+    Ok(bytes)
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_plan::Policy;
-use onnxseal_store::{Input, Location, Progress};
+use onnxseal_onnx::Model;
+use onnxseal_plan::{Policy, Wanted};
+use onnxseal_store::{Location, Progress};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
@@ -15,13 +16,15 @@ use crate::format::manifest::draft::Draft;
 use crate::format::tiers::Edition;
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
+use crate::make::rename::{Naming, follow, rename_protected};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
 use crate::pass::gaps::gaps_of_original;
 use crate::pass::outputs::Outputs;
-use crate::pass::publish::Destination;
+use crate::pass::publish::{Destination, Publication};
 use crate::pass::signature::Access;
+use crate::pass::source::Source;
 
 /// What to do about the publisher's signature, which new ciphertext invalidates.
 #[derive(Debug, Default)]
@@ -47,19 +50,28 @@ pub struct RotateOptions {
     pub claims: BTreeMap<String, String>,
     /// What to do about the signature.
     pub signature: Resign,
+    /// The path of the result's external data file, relative to its folder; for several files, the
+    /// folder for them. If absent, they keep their paths. In place, a model with external data
+    /// needs it. Ignored if a [`PublishHook`](crate::PublishHook) is called, because its record is
+    /// about files that keep their paths.
+    pub external_data: Option<String>,
 }
 
 /// Encrypts the protected `model` again, to `destination`, under a new data key that only
-/// `recipients` can open. New external files go beside the model file under their relative paths.
+/// `recipients` can open. New external files go beside the model file under their relative paths, or
+/// under [another name](RotateOptions::external_data).
 ///
 /// The old data key does not open the result. It still opens copies of the old model.
 ///
 /// In place, the result replaces the model in one step, once it is on the disk. Permissions and, if
-/// possible, the owner stay. Other hard links keep the old model.
+/// possible, the owner stay. Other hard links keep the old model. New external files come first,
+/// under another name; the old ones stay, because programs may be reading them:
+/// [`Report::left_files`] names them.
 ///
 /// # Errors
 /// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]; in
-/// place [`Error::InPlaceExternal`], because several files cannot be replaced in one step.
+/// place [`Error::InPlaceExternal`] if external files have no other name, because several files
+/// cannot be replaced in one step.
 pub fn rotate<'a>(
     model: impl Into<Location>,
     destination: impl Into<Destination<'a>>,
@@ -69,11 +81,17 @@ pub fn rotate<'a>(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let destination = destination.into();
-    let protected = Arc::new(Protected::open(&destination.source(model.into())?)?);
+    let location = destination.source(model.into())?;
+    let protected = Arc::new(Protected::open(&location)?);
     let model = &protected.source.input;
-    let files = &protected.manifest().files;
-    if let (Destination::InPlace(_), external @ 1..) = (&destination, files.len() - 1) {
-        let path = model.path.clone();
+    let name = match &destination {
+        Destination::New(Publication { hook: Some(_), .. }) => None,
+        _ => options.external_data.as_deref(),
+    };
+    let external = protected.manifest().files.get(1..).unwrap_or_default();
+    let in_place = matches!(destination, Destination::InPlace(_));
+    if in_place && name.is_none() && !external.is_empty() {
+        let (path, external) = (model.path.clone(), external.len());
         return Err(Error::InPlaceExternal { path, external });
     }
     check_signature_kept(&protected, options)?;
@@ -84,11 +102,23 @@ pub fn rotate<'a>(
         ..access.into()
     };
     let unlocked = protected.unlock(access)?;
-    let outputs = Outputs::begin(destination, files, unlocked.files())?;
-    let recipients = recipients.into();
-    let report = reseal(
-        &protected, &unlocked, &outputs, recipients, options, progress,
-    )?;
+    let manifest_bytes = protected.artifact.manifest_bytes();
+    let mut rotation = Rotation {
+        protected: &protected,
+        unlocked: &unlocked,
+        draft: Draft::parse(manifest_bytes).map_err(rule)?,
+        renamed: None,
+    };
+    if name.is_some() {
+        let naming = Naming::of(&destination, &location, name);
+        let draft = &mut rotation.draft;
+        rotation.renamed = rename_protected(&unlocked, &naming, draft, progress)?;
+    }
+    let outputs = Outputs::begin(destination, &rotation.draft.files, unlocked.files())?;
+    let mut report = rotation.reseal(&outputs, recipients.into(), options, progress)?;
+    if in_place {
+        report.left_files = external.to_vec();
+    }
     outputs.publish(unlocked.files())?;
     Ok(report)
 }
@@ -103,69 +133,98 @@ fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Resul
     }
 }
 
-/// Opens and seals all chunks in one pass, and returns the report on the result.
-fn reseal(
-    protected: &Protected,
-    unlocked: &Unlocked<'_>,
-    outputs: &Outputs<'_>,
-    recipients: Audience<'_>,
-    options: &RotateOptions,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let Input { path, .. } = &protected.source.input;
-    let old = protected.manifest();
-    // The graph is not authenticated yet: each chunk is compared with it before it is opened.
-    let structure = protected.source.structure()?;
-    let model = structure.locate(old.model_bytes())?;
-    let gaps = gaps_of_original(&model, unlocked.files().skip(1), old)?;
-    let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(rule)?;
-    draft.claims.extend(options.claims.clone());
-    let of_policy = options.policy.as_ref().and_then(Policy::lock);
-    draft.lock = options.lock.or(of_policy).unwrap_or(draft.lock);
-    let (manifest_bytes, mut report) = match &options.policy {
-        None => {
-            let report = examine(path, &model, old, &gaps)?;
+/// A protected model that is encrypted again.
+struct Rotation<'a> {
+    protected: &'a Protected,
+    unlocked: &'a Unlocked<'a>,
+    /// The manifest of the result, as far as it is known.
+    draft: Draft,
+    /// The model file in plaintext, if its external files get other names.
+    renamed: Option<Source>,
+}
+
+impl Rotation<'_> {
+    /// Opens and seals all chunks in one pass, and returns the report on the result.
+    fn reseal(
+        mut self,
+        outputs: &Outputs<'_>,
+        recipients: Audience<'_>,
+        options: &RotateOptions,
+        progress: &dyn Progress,
+    ) -> Result<Report> {
+        self.draft.claims.extend(options.claims.clone());
+        let of_policy = options.policy.as_ref().and_then(Policy::lock);
+        self.draft.lock = options.lock.or(of_policy).unwrap_or(self.draft.lock);
+        let (manifest_bytes, mut report) = self.plan(options.policy.as_ref(), progress)?;
+        report.locked = self.draft.lock;
+        report.claims = self.draft.claims;
+        let plaintext = match &self.renamed {
+            None => Plaintext::Sealed(self.unlocked, self.protected.source.structure()?),
+            Some(renamed) => Plaintext::Renamed(self.unlocked, &renamed.input),
+        };
+        let sealing = Sealing {
+            plaintext,
+            zeroed: Vec::new(),
+            manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
+            manifest_bytes,
+            recipients,
+            weights: report.weights,
+            signing_key: match &options.signature {
+                Resign::With(key) => Some(key),
+                Resign::Refuse | Resign::Drop => None,
+            },
+        };
+        sealing.run(outputs, progress)?;
+        Ok(report)
+    }
+
+    /// Returns the manifest of the result, and the report on it without statements and lock. Takes
+    /// the tensors out of the draft.
+    fn plan(
+        &mut self,
+        policy: Option<&Policy>,
+        progress: &dyn Progress,
+    ) -> Result<(Vec<u8>, Report)> {
+        let (unlocked, old) = (self.unlocked, self.protected.manifest());
+        let path = unlocked.path();
+        // The graph is not authenticated yet: each chunk is compared with it before it is opened.
+        let structure = self.protected.source.structure()?;
+        let (model, renamed) = match &self.renamed {
+            None => (structure.locate(old.model_bytes())?, None),
+            Some(source) => {
+                let model = source.locate(source.input.len)?;
+                follow(&mut self.draft.tensors, &model);
+                let renamed = Manifest::parse(&self.draft.encode()?).map_err(rule)?;
+                (model, Some(renamed))
+            }
+        };
+        let present = renamed.as_ref().unwrap_or(old);
+        let gaps = gaps_of_original(&model, unlocked.files().skip(1), present)?;
+        let Some(policy) = policy else {
+            let report = examine(path, &model, present, &gaps)?;
             // Free it: it may take more memory than the chunks of all threads, as may the entries.
             drop(model);
-            let manifest_bytes = draft.encode()?;
-            draft.tensors = Vec::new();
-            (manifest_bytes, report)
-        }
-        Some(policy) => {
-            check_files(path, &model, old)?;
-            let mut planned = Planned::new(
-                path,
-                &old.files,
-                model,
-                gaps,
-                policy,
-                Purpose::Seal,
-                |model, wanted| score_protected(unlocked, structure, model, wanted, progress),
-            )?;
-            draft.tensors = planned.take_tensors(path)?;
-            draft.tiers = tier_names(policy);
-            if old.original.is_some() {
-                planned.original_files = old.original_files();
+            let manifest_bytes = self.draft.encode()?;
+            self.draft.tensors = Vec::new();
+            return Ok((manifest_bytes, report));
+        };
+        check_files(path, &model, present)?;
+        let score = |model: &Model<'_>, wanted: &[Wanted]| match renamed {
+            None => score_protected(unlocked, structure, model, wanted, progress),
+            Some(_) => {
+                let stored = structure.locate(old.model_bytes())?;
+                score_protected(unlocked, structure, &stored, wanted, progress)
             }
-            let manifest_bytes = draft.encode()?;
-            let tensors = std::mem::take(&mut draft.tensors);
-            (manifest_bytes, planned.into_report(tensors)?)
+        };
+        let (files, purpose) = (&present.files, Purpose::Seal);
+        let mut planned = Planned::new(path, files, model, gaps, policy, purpose, score)?;
+        self.draft.tensors = planned.take_tensors(path)?;
+        self.draft.tiers = tier_names(policy);
+        if present.original.is_some() {
+            planned.original_files = present.original_files();
         }
-    };
-    report.locked = draft.lock;
-    report.claims = draft.claims;
-    let sealing = Sealing {
-        plaintext: Plaintext::Sealed(unlocked, structure),
-        zeroed: Vec::new(),
-        manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
-        manifest_bytes,
-        recipients,
-        weights: report.weights,
-        signing_key: match &options.signature {
-            Resign::With(key) => Some(key),
-            Resign::Refuse | Resign::Drop => None,
-        },
-    };
-    sealing.run(outputs, progress)?;
-    Ok(report)
+        let manifest_bytes = self.draft.encode()?;
+        let tensors = std::mem::take(&mut self.draft.tensors);
+        Ok((manifest_bytes, planned.into_report(tensors)?))
+    }
 }

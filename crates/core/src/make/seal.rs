@@ -11,7 +11,7 @@ use crate::format::manifest::Manifest;
 use crate::format::{artifact, spans};
 use crate::make::audience::Audience;
 use crate::open::protected::Unlocked;
-use crate::pass::chunks::{Chunk, PerChunk};
+use crate::pass::chunks::{Chunk, ChunkIndex, PerChunk};
 use crate::pass::outputs::Outputs;
 use crate::pass::signature::Leaves;
 use crate::pass::states::Volume;
@@ -41,6 +41,9 @@ pub(crate) enum Plaintext<'a> {
     /// A protected model, each chunk of which is compared with the graph that was planned, and
     /// opened.
     Sealed(&'a Unlocked<'a>, &'a Structure),
+    /// A protected model whose external data are opened, and its model file in plaintext with other
+    /// names for them.
+    Renamed(&'a Unlocked<'a>, &'a Input),
 }
 
 impl<'a> Plaintext<'a> {
@@ -49,22 +52,43 @@ impl<'a> Plaintext<'a> {
         match self {
             Plaintext::Files(inputs) => inputs.clone(),
             Plaintext::Sealed(unlocked, _) => unlocked.files().collect(),
+            Plaintext::Renamed(unlocked, model) => std::iter::once(*model)
+                .chain(unlocked.files().skip(1))
+                .collect(),
         }
     }
 
     /// Returns the end of the model file that follows the plaintext.
     fn tail(&self) -> &'a [u8] {
         match self {
-            Plaintext::Files(_) => &[],
+            Plaintext::Files(_) | Plaintext::Renamed(..) => &[],
             Plaintext::Sealed(unlocked, _) => unlocked.tail(),
         }
     }
 
-    /// Returns the stored tags of all chunks, in order; `None` for each chunk of a file in clear.
-    fn stored_tags(&self) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
+    /// Returns the protected model whose chunks are opened.
+    fn unlocked(&self) -> Option<&'a Unlocked<'a>> {
+        match self {
+            Plaintext::Files(_) => None,
+            Plaintext::Sealed(unlocked, _) | Plaintext::Renamed(unlocked, _) => Some(unlocked),
+        }
+    }
+
+    /// Returns the stored tags of all chunks of `manifest`, in order; `None` for each chunk of a file
+    /// in clear.
+    fn stored_tags(
+        &self,
+        manifest: &Manifest,
+    ) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
         match self {
             Plaintext::Files(_) => Box::new(std::iter::repeat(None)),
             Plaintext::Sealed(unlocked, _) => Box::new(unlocked.tags().map(Some)),
+            Plaintext::Renamed(unlocked, _) => {
+                let of_model = |manifest| ChunkIndex::new(manifest).range(0).len();
+                let clear = std::iter::repeat_n(None, of_model(manifest));
+                let external = unlocked.tags().skip(of_model(unlocked.manifest()));
+                Box::new(clear.chain(external.map(Some)))
+            }
         }
     }
 }
@@ -97,9 +121,9 @@ impl Sealing<'_> {
         let upper_tags: Vec<PerChunk<[u8; TAG_BYTES]>> =
             upper.iter().map(|_| PerChunk::new(&manifest)).collect();
         // The data key is new, so bytes that are ciphertext before or after all change.
-        let changed = match &plaintext {
-            Plaintext::Files(_) => &targets.all,
-            Plaintext::Sealed(unlocked, _) => &spans::unions(&targets.all, &unlocked.targets.all),
+        let changed = match plaintext.unlocked() {
+            None => &targets.all,
+            Some(unlocked) => &spans::unions(&targets.all, &unlocked.targets.all),
         };
         let mut transfer = Transfer::new(&manifest, plaintext.inputs().into_iter(), outputs);
         if zeroed.is_empty() {
@@ -107,12 +131,14 @@ impl Sealing<'_> {
         }
         let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
-        let items = tag_places.iter_mut().zip(plaintext.stored_tags());
+        let items = tag_places.iter_mut().zip(plaintext.stored_tags(&manifest));
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
             zero(&zeroed, chunk, bytes);
             // Compare the graph with the stored bytes, before opening turns them into plaintext.
-            if let (Plaintext::Sealed(unlocked, structure), Some(stored)) = (&plaintext, stored) {
+            if let Plaintext::Sealed(_, structure) = &plaintext {
                 structure.check(chunk, bytes)?;
+            }
+            if let (Some(unlocked), Some(stored)) = (plaintext.unlocked(), stored) {
                 unlocked.open_chunk(chunk, bytes, stored, tools)?;
             }
             (targets.higher).seal(&manifest, upper, chunk, bytes, tools)?;
@@ -129,7 +155,7 @@ impl Sealing<'_> {
             Ok(())
         })?;
         // Check a demanded signature of the input now: it has taken in every chunk.
-        if let Plaintext::Sealed(unlocked, _) = &plaintext {
+        if let Some(unlocked) = plaintext.unlocked() {
             unlocked.check_signature()?;
         }
         for of_tier in &upper_tags {

@@ -61,13 +61,7 @@ impl<'a> Transfer<'a> {
             return Ok(());
         };
         let path = (self.inputs.first()).map_or(Path::new(""), |model| &model.path);
-        let no_memory = |error| io("find memory for", path)(std::io::Error::other(error));
-        let len = usize::try_from(self.layout.model_bytes()).map_err(std::io::Error::other);
-        let len = len.map_err(io("read", path))?;
-        let mut model = Zeroizing::new(Vec::new());
-        model.try_reserve_exact(len).map_err(no_memory)?;
-        model.resize(len, 0);
-        let model = Mutex::new(model);
+        let model = Mutex::new(zeros(self.layout.model_bytes(), path)?);
         self.restoring = Some(Restoring { original, model });
         Ok(())
     }
@@ -216,6 +210,17 @@ impl Restoring<'_> {
         let restored = self.original.edits.apply(&model);
         restored.ok_or(Error::Internal("edits beyond their file"))
     }
+}
+
+/// Returns memory for `len` bytes of the file at `path`.
+pub(crate) fn zeros(len: u64, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let no_memory = |error| io("find memory for", path)(std::io::Error::other(error));
+    let len = usize::try_from(len).map_err(std::io::Error::other);
+    let len = len.map_err(io("read", path))?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    bytes.try_reserve_exact(len).map_err(no_memory)?;
+    bytes.resize(len, 0);
+    Ok(bytes)
 }
 
 /// Gives the states of the files of `layout` the original's paths, and the model file the length

@@ -1,5 +1,7 @@
 //! Models with external data, protected where they lie: other names for files, and the way back.
 
+mod rotated;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

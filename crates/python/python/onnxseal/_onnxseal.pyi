@@ -242,6 +242,7 @@ def rotate(
     sign_key: str | PathLike[str] | None = None,
     sign_key_passphrase: Passphrase | None = None,
     drop_signature: bool = False,
+    external_data: str | None = None,
     replace: bool = False,
     sync: bool | None = None,
     progress: _Progress = None,

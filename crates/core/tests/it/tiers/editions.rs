@@ -7,8 +7,8 @@ use std::path::Path;
 
 use onnxseal_core::manifest::Mode;
 use onnxseal_core::{
-    Checks, Edition, Error, ErrorKind, Identities, Manifest, OpenedModel, Silent, open, unprotect,
-    verify,
+    Checks, Destination, Edition, Error, ErrorKind, Flush, Identities, Manifest, OpenedModel,
+    RotateOptions, Silent, open, rotate, unprotect, verify,
 };
 use onnxseal_testkit::{Sample, build, samples};
 
@@ -354,6 +354,45 @@ fn renamed_external_data_comes_back_under_its_names() {
                 assert!(fs::read(written).unwrap() == bytes);
                 assert_eq!(bytes == content, tier == 3);
             }
+        }
+    }
+}
+
+#[test]
+fn rotated_external_data_comes_back_in_every_edition() {
+    for name in ["bytes", "mask", "shuffle"] {
+        let house = House::new(3);
+        let sample = external();
+        let plain = house.write(&sample, "plain");
+        let sealed = house.path("sealed/model.onnx");
+        house.protect(&plain, &sealed, house.policy("full", &mode(name)));
+        let before: Vec<_> = (1..=3)
+            .map(|tier| {
+                let opened = house.open(&sealed, tier, house.edition(tier)).unwrap();
+                let bytes = |(_, bytes): (String, &[u8])| bytes.to_vec();
+                let external: Vec<_> = opened.original_external_files().map(bytes).collect();
+                (opened.original_model(), external)
+            })
+            .collect();
+        let options = RotateOptions {
+            external_data: Some("new".to_owned()),
+            ..RotateOptions::default()
+        };
+        let (highest, to) = (&house.keys[2], &house.recipients);
+        let in_place = Destination::InPlace(Flush::Later);
+        rotate(&*sealed, in_place, highest, to, &options, &Silent).unwrap();
+        for (tier, (model, external)) in (1..).zip(before) {
+            // What a lower tier sees of the others' elements is another ciphertext now.
+            if tier < 3 && name != "bytes" {
+                continue;
+            }
+            let opened = house.open(&sealed, tier, house.edition(tier)).unwrap();
+            assert!(opened.original_model() == model, "{name}: {tier}");
+            let found = opened.original_external_files().map(|(_, bytes)| bytes);
+            assert!(
+                found.eq(external.iter().map(Vec::as_slice)),
+                "{name}: {tier}"
+            );
         }
     }
 }
