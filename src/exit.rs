@@ -165,6 +165,16 @@ pub fn misread(mut error: clap::Error, args: &[OsString]) -> u8 {
         let hidden = ContextValue::String("[not shown]".to_owned());
         error.insert(ContextKind::InvalidArg, hidden);
     }
+    // It looks like rekey, which takes nothing from a reader who kept the data key.
+    let unknown = error.get(ContextKind::InvalidSubcommand);
+    if matches!(unknown, Some(ContextValue::String(name)) if name == "revoke") {
+        let tip = "`onnxseal rotate` makes the next file for other readers: docs/KEYS.md, Revoke a customer";
+        error.remove(ContextKind::SuggestedSubcommand);
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![tip.into()]),
+        );
+    }
     let text = error.to_string();
     if !error.use_stderr() || redact(&text) == text {
         // Where that fails there is nobody left to tell.

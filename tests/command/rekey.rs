@@ -271,6 +271,18 @@ fn rotate_changes_key_and_plan() {
 }
 
 #[test]
+fn who_asks_for_revoke_is_sent_to_rotate() {
+    let lab = Lab::new();
+    for args in [&["revoke", "model.onnx"][..], &["batch", "revoke"]] {
+        let (_, err) = lab.expect(2, args);
+        assert!(err.contains("tip: `onnxseal rotate`"), "{err}");
+        assert!(!err.contains("rekey"), "{err}");
+    }
+    let (_, err) = lab.expect(2, &["rekez"]);
+    assert!(err.contains("'rekey'"), "{err}");
+}
+
+#[test]
 fn rotate_in_place_replaces_the_model_in_one_step() {
     let lab = Lab::with_models();
     let before = fs::read(lab.path("sealed/model.onnx")).unwrap();
