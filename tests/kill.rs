@@ -59,6 +59,55 @@ fn rotate_in_place() {
 }
 
 #[test]
+fn rotate_in_place_with_external_data() {
+    let _alone = alone();
+    let field = Field::new(&with_external_data());
+    let recipient = field.protect();
+    let rotate = ["-q", "rotate", "sealed/model.onnx", "-i", "id.txt"];
+    let to = ["--external-data", "new", "-r", &recipient];
+    let command = || field.command(&[&rotate[..], &to].concat());
+    let folder = field.lab.path("sealed");
+    let model = folder.join("model.onnx");
+    let before = contents(&folder);
+    let reset = || {
+        fs::remove_dir_all(&folder).unwrap();
+        fs::create_dir(&folder).unwrap();
+        for (path, bytes) in &before {
+            fs::write(path, bytes).unwrap();
+        }
+    };
+    let mut tally = Tally::new("rotate in place, external data", command, reset);
+    for _ in 0..100 {
+        tally.kill(|| {
+            assert!(field.opens(&model), "neither the old model nor the new one");
+            let now = contents(&folder);
+            let is_kept = |file: &&(PathBuf, Vec<u8>)| now.contains(file);
+            let n_kept = before.iter().filter(is_kept).count();
+            let data = before.iter().filter(|(path, _)| *path != model);
+            assert!(data.clone().all(|file| is_kept(&file)), "old data are gone");
+            for (path, _) in now.iter().filter(|file| !before.contains(file)) {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                // The new model has a name of its own for a moment, once its data are there.
+                let is_whole = match name.starts_with(".onnxseal-") {
+                    true => field.opens(path),
+                    false => *path == model || path.starts_with(folder.join("new")),
+                };
+                assert!(is_whole, "{}", path.display());
+            }
+            match (n_kept == before.len(), now.len() - before.len()) {
+                (true, 0) => Found::Nothing,
+                (true, _) => Found::Part,
+                (false, n_new) => {
+                    assert_eq!(n_new, data.count());
+                    Found::Whole
+                }
+            }
+        });
+    }
+    tally.finish();
+}
+
+#[test]
 fn rotate_to_a_new_file() {
     let _alone = alone();
     let field = Field::new(&with_external_data());
@@ -550,8 +599,8 @@ impl Field {
     fn opens(&self, path: &Path) -> bool {
         let opened = open(path, &self.identities, &Silent).unwrap();
         let files = self.sample.files.iter();
-        opened.model() == self.sample.model
-            && (opened.external_files()).eq(files.map(|(name, bytes)| (*name, bytes.as_slice())))
+        let files = files.map(|(name, bytes)| ((*name).to_owned(), bytes.as_slice()));
+        *opened.original_model() == self.sample.model && opened.original_external_files().eq(files)
     }
 
     /// Looks at the output folder; `is_right` says whether a whole output is what it should be.
