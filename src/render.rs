@@ -34,7 +34,6 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     operators(&mut out, report, view.positions, frame)?;
     clear(&mut out, report, frame)?;
     tiers(&mut out, report, frame)?;
-    smaller(&mut out, report)?;
     writeln!(out, "{}", lock(report.locked))?;
     for (key, value) in &report.claims {
         writeln!(out, "claim {}={}", one_line(key), one_line(value))?;
@@ -338,24 +337,6 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
     Ok(())
 }
 
-/// Prints the time that smaller presets would save, if that is much on this machine.
-fn smaller(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    if report.smaller.is_empty() {
-        return Ok(());
-    }
-    let presets = report.smaller.iter().map(|row| {
-        let [opening, share] = [row.opening, row.weights.share].map(percent);
-        format!("{opening} with {} ({share} encrypted)", row.preset)
-    });
-    let presets: Vec<String> = presets.collect();
-    writeln!(
-        out,
-        "\nThis machine has no AES instructions. Of the time that opening takes, it would take about {}.\n\
-         Attackers start from what is not encrypted: docs/POLICY.md, \"Which preset\".",
-        presets.join(", ")
-    )
-}
-
 /// Prints what the preset takes whole, with a line for each reason.
 fn whole(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -438,30 +419,5 @@ mod tests {
         let many = [1u64; 12];
         assert_eq!(positions(&many, false), "1,3,5,7,... (+2)");
         assert_eq!(positions(&many, true), "1,3,5,7,9,11");
-    }
-
-    #[test]
-    fn smaller_presets_are_named_with_what_they_save() {
-        let mut report = Report::default();
-        let mut said = Vec::new();
-        smaller(&mut said, &report).unwrap();
-        assert!(said.is_empty());
-        let weights = Volume {
-            bytes: 1000,
-            encrypted_bytes: 155,
-            share: 0.155,
-        };
-        report.smaller = vec![onnxseal_core::SmallerRow {
-            preset: "balanced",
-            weights,
-            opening: 0.26,
-        }];
-        smaller(&mut said, &report).unwrap();
-        let said = String::from_utf8(said).unwrap();
-        assert!(said.contains("no AES instructions"), "{said}");
-        assert!(
-            said.contains("26.0 % with balanced (15.5 % encrypted)"),
-            "{said}"
-        );
     }
 }

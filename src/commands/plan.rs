@@ -8,9 +8,7 @@ use crate::{io, render};
 
 /// Shows what `protect` would encrypt.
 pub fn run(args: &Plan, quiet: bool) -> Result<()> {
-    let mut report = core::plan(&args.model, &io::policy(&args.policy)?)?;
-    let has_aes = core::has_aes_instructions();
-    report.smaller = core::smaller_presets(&args.model, report.weights, has_aes)?;
+    let report = core::plan(&args.model, &io::policy(&args.policy)?)?;
     let violations = report.violations.clone();
     render::report(report, &args.view, quiet)?;
     if violations.is_empty() {

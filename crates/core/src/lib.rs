@@ -52,7 +52,7 @@
 //! | [`manifest`] and others in `format` | the metadata of a protected model, as `docs/FORMAT.md` specifies it | [`Manifest`], [`Requirements`], [`Edition`] |
 //! | `pass` | one walk over all chunks of a model | [`Destination`], [`PublishHook`], [`Access`], [`digest_files`] |
 //! | `open` | from a protected model and a key to the plaintext | [`open`], [`open_with`], [`unprotect`] |
-//! | `check` | calls that only read a model | [`inspect`], [`verify`], [`smaller_presets`], [`Report`] |
+//! | `check` | calls that only read a model | [`inspect`], [`verify`], [`Report`] |
 //! | `make` | calls that make a protected model, or change one | [`plan`], [`protect`], [`rotate`], [`rekey`], [`sign`] |
 //! | `error` | errors and their classes | [`Error`], [`ErrorKind`] |
 //!
@@ -85,7 +85,7 @@ pub use onnxseal_crypto::wrap::{
     Prompt, Recipients, generate_identity, generate_pq_identity,
 };
 pub use onnxseal_crypto::{
-    BlobKey, Error as KeyError, NotAllowed, has_aes_instructions, opens_with,
+    BlobKey, Error as KeyError, NotAllowed, opens_with,
 };
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::on_demand::{OnLoss, try_on_demand};
@@ -113,7 +113,6 @@ pub use {
         ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
         SettingsRow, SignatureRow, TensorRow, TypeRow,
     },
-    check::smaller::{SmallerRow, smaller_presets},
     check::verify::{Checks, SignedByRow, Verification, verify},
     make::audience::{Audience, OwnedAudience, TierRecipients},
     make::protect::{ProtectOptions, plan, protect},

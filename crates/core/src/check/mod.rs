@@ -7,5 +7,4 @@ pub(crate) mod reads;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod shortfall;
-pub(crate) mod smaller;
 pub(crate) mod verify;

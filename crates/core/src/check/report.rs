@@ -14,7 +14,6 @@ use crate::check::rows::{
     ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
     SettingsRow, SignatureRow, TensorRow, TierRow, TypeRow,
 };
-use crate::check::smaller::SmallerRow;
 use crate::error::{Error, Result};
 use crate::format::manifest::{File, Operator};
 use crate::pass::states::Volume;
@@ -78,10 +77,6 @@ pub struct Report {
     /// can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureRow>,
-    /// The presets that would encrypt less, from the most to the least, if the machine has no AES
-    /// instructions. Callers fill this in with [`smaller_presets`](crate::smaller_presets()).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub smaller: Vec<SmallerRow>,
     /// What `protect` rewrote because it could not be encrypted where it lay; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repacked: Option<RepackedRow>,
