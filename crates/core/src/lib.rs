@@ -84,9 +84,7 @@ pub use onnxseal_crypto::wrap::{
     COMMAND_PATIENCE, Identities, Identity, IdentityCommand, NoPrompt, PLUGIN_PATIENCE, Passphrase,
     Prompt, Recipients, generate_identity, generate_pq_identity,
 };
-pub use onnxseal_crypto::{
-    BlobKey, Error as KeyError, NotAllowed, opens_with,
-};
+pub use onnxseal_crypto::{BlobKey, Error as KeyError, NotAllowed, opens_with};
 pub use onnxseal_onnx::{Error as ModelError, Fault as ModelFault};
 pub use onnxseal_store::on_demand::{OnLoss, try_on_demand};
 pub use onnxseal_store::parallel::start as start_thread;

@@ -108,7 +108,7 @@ pub(crate) fn examine(
     check_files(path, model, manifest)?;
     // A manifest lists no tensor twice, so the paths are unique.
     let mut described: HashMap<&str, &manifest::Tensor> = manifest
-        .tensors
+        .tensors()
         .iter()
         .map(|tensor| (&*tensor.at, tensor))
         .collect();
@@ -117,7 +117,7 @@ pub(crate) fn examine(
     let classified = classify(model);
     let in_gaps = gaps.iter().map(|gap| gap.span.len);
     let total = in_gaps.fold(total_bytes(model, &classified), u64::saturating_add);
-    let mut builder = Builder::new(path, manifest.files.clone(), model, total, gaps);
+    let mut builder = Builder::new(path, manifest.files().to_vec(), model, total, gaps);
     for (tensor, classified) in model.tensors.iter().zip(classified) {
         match described.remove(tensor.path.as_str()) {
             Some(found) => {
@@ -161,11 +161,11 @@ pub(crate) fn examine(
         )));
     }
     let mut report = builder.finish();
-    report.locked = manifest.lock;
-    report.claims = manifest.claims.clone();
+    report.locked = manifest.is_locked();
+    report.claims = manifest.claims().clone();
     let names = manifest.tier_names();
     let mut tier_bytes = vec![0; names.len()];
-    let tensors = manifest.tensors.iter();
+    let tensors = manifest.tensors().iter();
     tensors.for_each(|tensor| tensor.add_tier_bytes(&mut tier_bytes));
     report.tiers = tier_rows(names, tier_bytes);
     if manifest.original.is_some() {
@@ -176,7 +176,7 @@ pub(crate) fn examine(
 
 /// Checks that the files of `manifest` are those of `model`.
 pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<()> {
-    let external = manifest.files.iter().skip(1).map(|file| &file.path);
+    let external = manifest.files().iter().skip(1).map(|file| &file.path);
     if !model.external_files.iter().eq(external) {
         return Err(Error::Metadata {
             path: path.to_owned(),

@@ -98,7 +98,7 @@ pub(crate) fn shortfalls_of_choice(
 fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
     let demanded = policy
         .lock()
-        .filter(|demanded| *demanded != manifest.lock)?;
+        .filter(|demanded| *demanded != manifest.is_locked())?;
     let text = if demanded {
         "the model has no lock"
     } else {
@@ -168,7 +168,7 @@ impl<'a> Check<'a> {
         mut plan: Plan,
     ) -> Result<Check<'a>> {
         plan.gaps = gaps.to_vec();
-        let tensors = manifest.tensors.iter();
+        let tensors = manifest.tensors().iter();
         let by_path = tensors.map(|tensor| (&*tensor.at, tensor)).collect();
         let is_of_model = |planned: &TensorPlan| planned.tensor.index() < model.tensors.len();
         if !plan.tensors.iter().all(is_of_model) {

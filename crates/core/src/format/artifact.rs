@@ -72,7 +72,7 @@ impl Artifact {
         let manifest_start = manifest_bytes.as_ptr().addr() - bytes.as_ptr().addr();
         let manifest_at = manifest_start..manifest_start + manifest_bytes.len();
         let manifest = Manifest::parse(manifest_bytes).map_err(malformed)?;
-        if let Some(model) = manifest.files.first().filter(|file| file.bytes != start) {
+        if let Some(model) = manifest.files().first().filter(|file| file.bytes != start) {
             let (expected, found) = (model.bytes, start);
             return Err(Error::Length {
                 path: path.to_owned(),
@@ -96,8 +96,8 @@ impl Artifact {
             let reason = format!("{} bytes of MACs for {tiers} tier(s)", mac.len());
             return Err(malformed(reason));
         }
-        if tail.is_locked != manifest.lock {
-            let reason = if manifest.lock {
+        if tail.is_locked != manifest.is_locked() {
+            let reason = if manifest.is_locked() {
                 "the lock is missing"
             } else {
                 "a lock, which its manifest excludes"

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::model::Span;
 
-use crate::format::manifest::check::Original;
-use crate::format::manifest::draft::{Draft, original_files};
+use crate::error;
+use crate::format::manifest::draft::Draft;
 use crate::format::spans::SpanSet;
 
 pub(crate) mod check;
@@ -25,15 +26,9 @@ pub use tensor::{ElementType, Mode, Operator, Tensor};
 /// Every value of this type obeys the rules of `docs/FORMAT.md`: [`Manifest::parse`] makes it.
 #[derive(Debug)]
 pub struct Manifest {
-    pub(crate) chunk: u64,
-    pub(crate) files: Vec<File>,
-    pub(crate) claims: BTreeMap<String, String>,
-    pub(crate) tensors: Vec<Tensor>,
-    pub(crate) original: Option<Original>,
-    /// The names of the tiers, the least first; empty if there is one edition.
-    pub(crate) tier_names: Vec<String>,
-    /// Whether the tail has the lock.
-    pub(crate) lock: bool,
+    draft: Draft,
+    /// The edits that turn the model file into the original one, if external data files were renamed.
+    pub(crate) original: Option<Edits>,
 }
 
 impl Draft {
@@ -42,31 +37,9 @@ impl Draft {
     /// # Errors
     /// The text says which rule of `docs/FORMAT.md` is broken.
     pub(crate) fn into_manifest(self) -> Result<Manifest, String> {
-        self.check()?;
-        let original = self.original.as_ref();
-        let original = original
-            .map(|original| self.check_original(original))
-            .transpose()?;
-        let Draft {
-            format: _,
-            suite: _,
-            chunk,
-            lock,
-            tiers: tier_names,
-            files,
-            claims,
-            tensors,
-            original: _,
-        } = self;
-        Ok(Manifest {
-            chunk,
-            files,
-            claims,
-            tensors,
-            original,
-            tier_names,
-            lock,
-        })
+        let original = self.check()?;
+        let draft = self;
+        Ok(Manifest { draft, original })
     }
 }
 
@@ -79,51 +52,56 @@ impl Manifest {
         Draft::parse(bytes)?.into_manifest()
     }
 
+    /// Makes a manifest that cuts `files` into chunks and encrypts nothing.
+    pub(crate) fn layout(files: Vec<File>) -> error::Result<Manifest> {
+        Draft::of_files(files).into_manifest().map_err(error::rule)
+    }
+
     /// Bytes in a chunk.
     pub fn chunk_bytes(&self) -> u64 {
-        self.chunk
+        self.draft.chunk
     }
 
     /// Returns the model file, then the external data files.
     pub fn files(&self) -> &[File] {
-        &self.files
+        &self.draft.files
     }
 
     /// Statements of the publisher, authenticated.
     pub fn claims(&self) -> &BTreeMap<String, String> {
-        &self.claims
+        &self.draft.claims
     }
 
     /// Returns every tensor of which some part is encrypted, in file order.
     pub fn tensors(&self) -> &[Tensor] {
-        &self.tensors
+        &self.draft.tensors
     }
 
     /// Returns the names of the tiers, the least first; empty if the model has one edition only.
     pub fn tier_names(&self) -> &[String] {
-        &self.tier_names
+        &self.draft.tiers
     }
 
     /// The number of tiers; 1 if the model has one edition only.
     pub fn n_tiers(&self) -> u8 {
-        self.tier_names.len().max(1) as u8
+        self.draft.n_tiers() as u8
     }
 
     /// Returns whether the tail has the lock, with which programs refuse the model without the key.
     pub fn is_locked(&self) -> bool {
-        self.lock
+        self.draft.lock
     }
 
     /// Returns the name of a tier, counted from 1; empty if the model has one edition only.
     pub(crate) fn tier_name(&self, tier: u8) -> &str {
-        let name = self.tier_names.get(usize::from(tier).saturating_sub(1));
+        let name = self.tier_names().get(usize::from(tier).saturating_sub(1));
         name.map_or("", String::as_str)
     }
 
     /// Returns the tier of this name, counted from 1.
     pub(crate) fn tier_named(&self, name: &str) -> Option<u8> {
         (1..)
-            .zip(&self.tier_names)
+            .zip(self.tier_names())
             .find(|(_, of)| *of == name)
             .map(|(tier, _)| tier)
     }
@@ -136,16 +114,16 @@ impl Manifest {
     /// Returns the files of the original, in the order of [`Manifest::files`]. They differ from
     /// these only if external data files were renamed.
     pub fn original_files(&self) -> Vec<File> {
-        let Some(original) = &self.original else {
-            return self.files.clone();
-        };
-        original_files(original.bytes, &original.paths, &self.files)
+        match &self.draft.original {
+            Some(original) => original.files(self.files()),
+            None => self.files().to_vec(),
+        }
     }
 
     /// The target bytes of every file, in the order of [`Manifest::files`].
     pub(crate) fn target_spans(&self) -> Vec<SpanSet> {
-        let mut spans = vec![Vec::new(); self.files.len()];
-        for tensor in &self.tensors {
+        let mut spans = vec![Vec::new(); self.files().len()];
+        for tensor in self.tensors() {
             if let Some(spans) = spans.get_mut(tensor.file as usize) {
                 tensor.spans(spans);
             }
@@ -156,10 +134,10 @@ impl Manifest {
     /// Returns the target bytes of the first tier of every file, in the order of
     /// [`Manifest::files`], and the target bytes of all higher tiers with their tensors.
     pub(crate) fn tier_spans(&self) -> (Vec<SpanSet>, Vec<Vec<HigherSpan>>) {
-        let mut first = vec![Vec::new(); self.files.len()];
-        let mut higher = vec![Vec::new(); self.files.len()];
+        let mut first = vec![Vec::new(); self.files().len()];
+        let mut higher = vec![Vec::new(); self.files().len()];
         let mut spans = Vec::new();
-        for (tensor, of) in (0..).zip(&self.tensors) {
+        for (tensor, of) in (0..).zip(self.tensors()) {
             let file = of.file as usize;
             let (Some(first), Some(higher)) = (first.get_mut(file), higher.get_mut(file)) else {
                 continue;
@@ -181,20 +159,21 @@ impl Manifest {
 
     /// Length of the original model file in bytes.
     pub fn model_bytes(&self) -> u64 {
-        self.files.first().map_or(0, |model| model.bytes)
+        self.files().first().map_or(0, |model| model.bytes)
     }
 
     /// Length of all files together in bytes.
     pub fn total_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files().iter().map(|file| file.bytes).sum()
     }
 
     /// Number of chunks of all files.
     pub(crate) fn n_chunks(&self) -> u64 {
-        self.files
+        let chunks = self
+            .files()
             .iter()
-            .map(|file| file.bytes.div_ceil(self.chunk))
-            .sum()
+            .map(|file| file.bytes.div_ceil(self.chunk_bytes()));
+        chunks.sum()
     }
 }
 

@@ -180,7 +180,7 @@ pub(crate) fn rename_protected(
     let original_paths = || files.iter().skip(1).map(|file| file.path.clone());
     let paths = naming.choose(&files, unlocked.files())?;
     let paths = paths.unwrap_or_else(|| original_paths().collect());
-    let present = manifest.files.iter().skip(1).map(|file| &file.path);
+    let present = manifest.files().iter().skip(1).map(|file| &file.path);
     if paths.iter().eq(present) {
         return Ok(None);
     }
@@ -190,7 +190,7 @@ pub(crate) fn rename_protected(
     let mut bytes = match &manifest.original {
         None => open_model_file(unlocked, progress)?,
         Some(original) => {
-            let restored = original.edits.apply(&open_model_file(unlocked, progress)?);
+            let restored = original.apply(&open_model_file(unlocked, progress)?);
             restored.ok_or(Error::Internal("edits beyond their file"))?
         }
     };
@@ -223,7 +223,7 @@ fn open_model_file(unlocked: &Unlocked<'_>, progress: &dyn Progress) -> Result<Z
     let manifest = unlocked.manifest();
     let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
     // The chunks of the model file come first.
-    let places = bytes.chunks_mut(manifest.chunk as usize);
+    let places = bytes.chunks_mut(manifest.chunk_bytes() as usize);
     chunks::for_each(
         unlocked.is_remote(),
         manifest,

@@ -88,7 +88,7 @@ pub fn rotate<'a>(
         Destination::New(Publication { hook: Some(_), .. }) => None,
         _ => options.external_data.as_deref(),
     };
-    let external = protected.manifest().files.get(1..).unwrap_or_default();
+    let external = protected.manifest().files().get(1..).unwrap_or_default();
     let in_place = matches!(destination, Destination::InPlace(_));
     if in_place && name.is_none() && !external.is_empty() {
         let (path, external) = (model.path.clone(), external.len());
@@ -216,7 +216,7 @@ impl Rotation<'_> {
                 score_protected(unlocked, structure, &stored, wanted, progress)
             }
         };
-        let (files, purpose) = (&present.files, Purpose::Seal);
+        let (files, purpose) = (present.files(), Purpose::Seal);
         let mut planned = Planned::new(path, files, model, gaps, policy, purpose, score)?;
         self.draft.tensors = planned.take_tensors(path)?;
         self.draft.tiers = tier_names(policy);

@@ -170,7 +170,7 @@ impl Sealing<'_> {
             _ => None,
         };
         let end = artifact::encode_end(signature.as_deref(), &wrapped);
-        let tail = artifact::encode(&manifest_bytes, &tags, &mac, manifest.lock, &end);
+        let tail = artifact::encode(&manifest_bytes, &tags, &mac, manifest.is_locked(), &end);
         artifact::check_len(&path, manifest.model_bytes(), tail.len())?;
         outputs.write_tail(&tail, manifest.model_bytes())?;
         transfer.finish(plaintext.tail(), &tail, Some(self.weights))

@@ -35,7 +35,7 @@ pub struct OpenedModel {
 enum Contents {
     /// All chunks have been opened.
     Whole {
-        manifest: Manifest,
+        manifest: Box<Manifest>,
         files: Vec<SecretBytes>,
         /// Why they were opened at once, if the caller wanted otherwise.
         obstacle: Option<String>,
@@ -116,7 +116,7 @@ fn unlock<'a>(
     let protected = Arc::new(Protected::open(model)?);
     let unlocked = protected.unlock(access)?;
     // `unlock` has authenticated the claims.
-    requirements.check(unlocked.path(), &unlocked.manifest().claims)?;
+    requirements.check(unlocked.path(), unlocked.manifest().claims())?;
     Ok(unlocked)
 }
 
@@ -129,7 +129,7 @@ fn open_whole(
     let manifest = unlocked.manifest();
     // Allocate everything first: each thread writes its chunks straight to their places.
     let mut files = Vec::new();
-    let with_inputs = manifest.files.iter().zip(unlocked.files());
+    let with_inputs = manifest.files().iter().zip(unlocked.files());
     for ((file, input), targets) in with_inputs.zip(&unlocked.targets.all) {
         let targets = targets
             .iter()
@@ -137,16 +137,17 @@ fn open_whole(
         let file = SecretBytes::new(file.bytes, targets.collect());
         files.push(file.map_err(io("find memory for", &input.path))?);
     }
-    let places = files
-        .iter_mut()
-        .flat_map(|file| file.as_mut_slice().chunks_mut(manifest.chunk as usize));
+    let places = files.iter_mut().flat_map(|file| {
+        file.as_mut_slice()
+            .chunks_mut(manifest.chunk_bytes() as usize)
+    });
     let is_remote = unlocked.is_remote();
     let at_once = if is_remote {
         1
     } else {
         // One thread gets the whole of a huge page: two would wait for each other while it is
         // cleared.
-        (HUGE_PAGE_BYTES / manifest.chunk).max(1)
+        (HUGE_PAGE_BYTES / manifest.chunk_bytes()).max(1)
     };
     chunks::for_each(
         is_remote,
@@ -170,7 +171,7 @@ fn open_whole(
     }
     Ok(OpenedModel {
         contents: Contents::Whole {
-            manifest: unlocked.into_manifest()?,
+            manifest: Box::new(unlocked.into_manifest()?),
             files,
             obstacle,
         },
@@ -224,7 +225,7 @@ fn write(
     let manifest = protected.manifest();
     let unlocked = protected.unlock(access)?;
     let restored = restores.then(|| manifest.original_files());
-    let files = restored.as_deref().unwrap_or(&manifest.files);
+    let files = restored.as_deref().unwrap_or(manifest.files());
     let outputs = Outputs::create(publication, files, unlocked.files())?;
     let mut transfer = Transfer::new(manifest, unlocked.files(), &outputs);
     if restores {
@@ -252,7 +253,7 @@ impl OpenedModel {
     pub fn original_model(&self) -> Zeroizing<Vec<u8>> {
         let original = self.manifest().original.as_ref();
         // A checked manifest has edits that lie in the file.
-        let restored = original.and_then(|original| original.edits.apply(self.model()));
+        let restored = original.and_then(|original| original.apply(self.model()));
         restored.unwrap_or_else(|| Zeroizing::new(self.model().to_vec()))
     }
 
@@ -265,13 +266,17 @@ impl OpenedModel {
     /// Returns the external data files, decrypted, with the paths by which
     /// [`model`](OpenedModel::model) names them, relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let paths = self.manifest().files.iter().map(|file| file.path.as_str());
+        let paths = self
+            .manifest()
+            .files()
+            .iter()
+            .map(|file| file.path.as_str());
         paths.zip(self.files()).skip(1)
     }
 
     /// Returns the publisher's statements, authenticated.
     pub fn claims(&self) -> &BTreeMap<String, String> {
-        &self.manifest().claims
+        self.manifest().claims()
     }
 
     /// Returns the authenticated manifest, which says what was encrypted.

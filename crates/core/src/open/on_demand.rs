@@ -55,7 +55,7 @@ pub(crate) fn obstacle(unlocked: &Unlocked<'_>, min_bytes: u64) -> Option<String
         // What is given back would be fetched again.
         return Some("the model is in an object store".to_owned());
     }
-    if unlocked.manifest().files.len() > MAX_FILES {
+    if unlocked.manifest().files().len() > MAX_FILES {
         return Some(format!("the model has more than {MAX_FILES} files"));
     }
     let page_bytes = on_demand::page_bytes() as u64;
@@ -75,7 +75,7 @@ impl Files {
         let (mut places, mut first_chunks, mut end) = (Vec::new(), vec![0], 0_usize);
         let path = unlocked.path().to_owned();
         let no_memory = || io("find memory for", &path)(std::io::ErrorKind::OutOfMemory.into());
-        for file in &manifest.files {
+        for file in manifest.files() {
             let len = usize::try_from(file.bytes).map_err(|_| no_memory())?;
             let start = end;
             end = start.checked_add(len).ok_or_else(no_memory)?;

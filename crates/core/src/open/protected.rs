@@ -178,7 +178,7 @@ impl Protected {
     /// Opens the external files that the manifest names.
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
-        for file in self.manifest().files.iter().skip(1) {
+        for file in self.manifest().files().iter().skip(1) {
             let input = self.source.input.open_beside(&file.path);
             let input = input.map_err(external_error(&self.source.input.path))?;
             check_fetched(&input)?;
@@ -360,7 +360,7 @@ impl<'a> Unlocked<'a> {
     /// Names the contents of `window` of `file`: encrypted tensors, and the graph with all else.
     fn contents(&self, file: u32, window: Span) -> String {
         const NAMED: usize = 3;
-        let tensors = self.protected.manifest().tensors.iter().filter(|tensor| {
+        let tensors = self.protected.manifest().tensors().iter().filter(|tensor| {
             let extent = tensor.extent();
             tensor.file == file && extent.start < window.end() && window.start < extent.end()
         });

@@ -35,8 +35,8 @@ impl Chunk {
 
 /// Every chunk of every file, in the order of their tags.
 pub(crate) fn chunks(manifest: &Manifest) -> impl Iterator<Item = Chunk> + Send {
-    let size = manifest.chunk;
-    (0..).zip(&manifest.files).flat_map(move |(file, of)| {
+    let size = manifest.chunk_bytes();
+    (0..).zip(manifest.files()).flat_map(move |(file, of)| {
         (0..of.bytes.div_ceil(size)).map(move |chunk| {
             let start = chunk * size;
             let window = Span {
@@ -58,8 +58,8 @@ pub(crate) struct ChunkIndex(Vec<usize>);
 
 impl ChunkIndex {
     pub(crate) fn new(manifest: &Manifest) -> ChunkIndex {
-        let ends = manifest.files.iter().scan(0, |end, file| {
-            *end += file.bytes.div_ceil(manifest.chunk) as usize;
+        let ends = manifest.files().iter().scan(0, |end, file| {
+            *end += file.bytes.div_ceil(manifest.chunk_bytes()) as usize;
             Some(*end)
         });
         ChunkIndex(std::iter::once(0).chain(ends).collect())

@@ -12,8 +12,7 @@ use blake3::hazmat::{
 use onnxseal_store::{Input, Progress};
 use zeroize::Zeroizing;
 
-use crate::error::{Result, rule};
-use crate::format::manifest::draft::Draft;
+use crate::error::Result;
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, PerChunk};
 use crate::pass::states::FileState;
@@ -65,7 +64,7 @@ impl<'a> Digester<'a> {
     }
 
     fn model(&self, tail: &[u8]) -> Result<blake3::Hash> {
-        let size = self.layout.chunk as usize;
+        let size = self.layout.chunk_bytes() as usize;
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
         // The number of chunks before the last.
@@ -75,7 +74,7 @@ impl<'a> Digester<'a> {
         }
         let first = self.values.index().range(0).start;
         let mut values = self.values.get(first..first + whole as usize)?;
-        let offsets = (whole * self.layout.chunk..).step_by(size);
+        let offsets = (whole * self.layout.chunk_bytes()..).step_by(size);
         values.extend(
             rest.chunks(size)
                 .zip(offsets)
@@ -89,7 +88,7 @@ impl<'a> Digester<'a> {
 pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
     let tails = std::iter::once(tail.len() as u64).chain(std::iter::repeat(0));
     let states = layout
-        .files
+        .files()
         .iter()
         .zip(tails)
         .map(|(file, tail)| FileState {
@@ -111,9 +110,7 @@ pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result
         path: (*path).to_owned(),
         bytes: input.len,
     });
-    // A manifest that encrypts nothing cuts the files into chunks.
-    let layout = Draft::of_files(described.collect());
-    let layout = layout.into_manifest().map_err(rule)?;
+    let layout = Manifest::layout(described.collect())?;
     let digester = Digester::new(&layout);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| *input).collect();
     let items = std::iter::repeat(());
@@ -173,6 +170,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::format::manifest::File;
+    use crate::format::manifest::draft::Draft;
     use crate::pass::chunks::chunks;
 
     #[test]

@@ -9,8 +9,7 @@ use onnxseal_plan::{Scores, Wanted, energy, normalise};
 use onnxseal_store::{Input, Progress, parallel::lock};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result, rule};
-use crate::format::manifest::draft::Draft;
+use crate::error::{Error, Result};
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, ChunkIndex};
@@ -24,10 +23,7 @@ pub(crate) fn score_files(
     wanted: &[Wanted],
     progress: &dyn Progress,
 ) -> Result<Scores> {
-    // A manifest that encrypts nothing cuts the files into chunks.
-    let layout = Draft::of_files(files.to_vec())
-        .into_manifest()
-        .map_err(rule)?;
+    let layout = Manifest::layout(files.to_vec())?;
     let path = inputs.first().map_or(Path::new(""), |input| &input.path);
     let scorer = Scorer::new(path, &layout, model, wanted)?;
     let (items, progress) = (std::iter::repeat(()), Unseen(progress));
@@ -105,7 +101,7 @@ impl Scorer {
                 ))
             });
             let scored = scored.ok_or(Error::Internal("the plan is not of this model"))?;
-            let file = layout.files.get(scored.place.file as usize);
+            let file = layout.files().get(scored.place.file as usize);
             let end = scored.extent.start.checked_add(scored.extent.len);
             if end.is_none() || end > file.map(|file| file.bytes) {
                 return Err(Error::Metadata {
@@ -114,7 +110,7 @@ impl Scorer {
                 });
             }
             let first = index.range(scored.place.file as usize).start;
-            let chunk = |at: u64| first + (at / layout.chunk) as usize;
+            let chunk = |at: u64| first + (at / layout.chunk_bytes()) as usize;
             let last = scored.extent.end().saturating_sub(1);
             for tensors_of in &mut by_chunk[chunk(scored.extent.start)..=chunk(last)] {
                 tensors_of.push(tensors.len() as u32);

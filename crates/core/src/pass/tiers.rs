@@ -118,7 +118,7 @@ impl HigherTargets {
         let within =
             |start: u64, end: u64| (start - window.start) as usize..(end - window.start) as usize;
         for &HigherSpan { span, tensor, tier } in spans.iter().skip(first) {
-            let Some(of) = manifest.tensors.get(tensor as usize) else {
+            let Some(of) = manifest.tensors().get(tensor as usize) else {
                 return Err(Error::Internal("a target of no tensor"));
             };
             if span.start >= window.end() {
@@ -151,7 +151,7 @@ impl HigherTargets {
         }
         // With so few elements, brute force could undo the shuffle.
         let few = |(_, tensor): (u8, u32), ranges: &[Range<usize>]| {
-            let width = manifest.tensors.get(tensor as usize).map_or(1, width);
+            let width = manifest.tensors().get(tensor as usize).map_or(1, width);
             ranges.iter().map(Range::len).sum::<usize>() / width < MIN_SHUFFLED
         };
         let Parts { streams, shuffled } = &mut parts;
@@ -186,7 +186,7 @@ impl Parts {
         for (key, tier) in keys.iter().zip(2..) {
             let streams = self.streams.iter().filter(|part| part.tier == tier);
             let streams = streams.map(|part| {
-                let mask = mask_of(manifest.tensors.get(part.tensor as usize));
+                let mask = mask_of(manifest.tensors().get(part.tensor as usize));
                 let rotated = u64::from_le_bytes(mask).rotate_right(8 * part.phase as u32);
                 (part.range.clone(), rotated.to_le_bytes())
             });
@@ -197,7 +197,7 @@ impl Parts {
             let Some(key) = keys.get(usize::from(*tier) - 2) else {
                 continue;
             };
-            let width = manifest.tensors.get(*tensor as usize).map_or(1, width);
+            let width = manifest.tensors().get(*tensor as usize).map_or(1, width);
             let at = (*tensor, chunk.id.chunk);
             key.shuffle(at, bytes, (ranges, width), direction, scratch)
                 .map_err(Error::Key)?;
@@ -208,7 +208,7 @@ impl Parts {
     /// Overwrites the elements that a reader of `tier` lacks with their fill values.
     fn fill(&self, manifest: &Manifest, tier: usize, bytes: &mut [u8]) {
         for part in &self.streams {
-            let tensor = manifest.tensors.get(part.tensor as usize);
+            let tensor = manifest.tensors().get(part.tensor as usize);
             let lacks = usize::from(part.tier) > tier;
             let Some(tensor) = tensor.filter(|tensor| lacks && tensor.mode != Mode::Mask) else {
                 continue;

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use onnxseal_store::{Input, Stamp};
-use onnxseal_store::{Progress, reflink, reserve};
+use onnxseal_onnx::edit::Edits;
+use onnxseal_store::{Input, Progress, Stamp, reflink, reserve};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
 use crate::format::manifest::Manifest;
-use crate::format::manifest::check::Original;
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::{Digester, states};
@@ -30,7 +29,7 @@ pub(crate) struct Transfer<'a> {
 
 /// A model file that gets the original's names. It is edited once all of it is in memory.
 struct Restoring<'a> {
-    original: &'a Original,
+    original: &'a Edits,
     model: Mutex<Zeroizing<Vec<u8>>>,
 }
 
@@ -49,7 +48,7 @@ impl<'a> Transfer<'a> {
             layout,
             inputs: inputs.map(|input| input as &'a Input).collect(),
             outputs,
-            cloned: vec![None; layout.files.len()],
+            cloned: vec![None; layout.files().len()],
             digesters,
             restoring: None,
         }
@@ -111,8 +110,8 @@ impl<'a> Transfer<'a> {
     fn reserve(&self) {
         let outputs = self.outputs.files().iter().zip(&self.cloned);
         let held = usize::from(self.restoring.is_some());
-        for (file, (output, cloned)) in self.layout.files.iter().zip(outputs).skip(held) {
-            if cloned.is_none() && file.bytes > self.layout.chunk {
+        for (file, (output, cloned)) in self.layout.files().iter().zip(outputs).skip(held) {
+            if cloned.is_none() && file.bytes > self.layout.chunk_bytes() {
                 reserve::reserve(output, file.bytes);
             }
         }
@@ -207,7 +206,7 @@ impl Restoring<'_> {
     /// The original model file.
     fn model(&self) -> Result<Zeroizing<Vec<u8>>> {
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        let restored = self.original.edits.apply(&model);
+        let restored = self.original.apply(&model);
         restored.ok_or(Error::Internal("edits beyond their file"))
     }
 }

@@ -30,20 +30,10 @@ const MAX_GROWTH: u64 = 1 << 26;
 /// The most separate runs of target bytes that a model may have. Their spans take 256 MiB.
 const MAX_SPANS: u64 = 1 << 24;
 
-/// How to restore the original of a model whose external data files were renamed.
-#[derive(Debug)]
-pub(crate) struct Original {
-    /// Length of the original model file.
-    pub(crate) bytes: u64,
-    /// The original paths of the external data files.
-    pub(crate) paths: Vec<String>,
-    /// The edits that turn the model file into the original one.
-    pub(crate) edits: Edits,
-}
-
 impl Draft {
-    /// Checks all rules except those for `original`. The error says which rule is broken.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Checks all rules, and returns the edits that restore the original. The error says which rule
+    /// is broken.
+    pub(super) fn check(&self) -> Result<Option<Edits>, String> {
         if self.format != FORMAT {
             return Err(unknown_format(self.format));
         }
@@ -70,10 +60,13 @@ impl Draft {
                 "{n_spans} separate runs of target bytes (limit {MAX_SPANS})"
             ));
         }
-        match self.n_tiers() {
-            1 => Ok(()),
-            _ => self.check_disjoint(),
+        if self.n_tiers() > 1 {
+            self.check_disjoint()?;
         }
+        let original = self.original.as_ref();
+        original
+            .map(|original| self.check_original(original))
+            .transpose()
     }
 
     /// Checks the number of tiers and their names.
@@ -146,7 +139,7 @@ impl Draft {
     }
 
     /// Checks the edits that restore the original.
-    pub(super) fn check_original(&self, draft: &OriginalDraft) -> Result<Original, String> {
+    fn check_original(&self, draft: &OriginalDraft) -> Result<Edits, String> {
         let model_bytes = self.files.first().map_or(0, |model| model.bytes);
         if draft.paths.len() + 1 != self.files.len() {
             let (n, files) = (draft.paths.len(), self.files.len());
@@ -183,11 +176,7 @@ impl Draft {
                 return Err("an edit changes the elements of a tensor".into());
             }
         }
-        Ok(Original {
-            bytes: draft.bytes,
-            paths: draft.paths.clone(),
-            edits,
-        })
+        Ok(edits)
     }
 
     fn check_integers(&self) -> Result<(), String> {

@@ -56,6 +56,19 @@ pub(crate) struct Draft {
     pub(crate) original: Option<OriginalDraft>,
 }
 
+impl OriginalDraft {
+    /// Returns the files of the original whose protected files are `files`.
+    pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
+        let paths = std::iter::once("").chain(self.paths.iter().map(String::as_str));
+        let bytes = std::iter::once(self.bytes).chain(files.iter().skip(1).map(|file| file.bytes));
+        let files = paths.zip(bytes).map(|(path, bytes)| File {
+            path: path.into(),
+            bytes,
+        });
+        files.collect()
+    }
+}
+
 /// One file of the model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct File {
@@ -96,20 +109,6 @@ impl Draft {
     pub(super) fn n_tiers(&self) -> usize {
         self.tiers.len().max(1)
     }
-}
-
-/// Returns the files of the original whose protected files are `files`.
-pub(super) fn original_files(bytes: u64, paths: &[String], files: &[File]) -> Vec<File> {
-    let model = File {
-        path: String::new(),
-        bytes,
-    };
-    let external = paths.iter().zip(files.iter().skip(1));
-    let external = external.map(|(path, file)| File {
-        path: path.clone(),
-        bytes: file.bytes,
-    });
-    std::iter::once(model).chain(external).collect()
 }
 
 /// Fails if a manifest of `n_bytes` is longer than a reader accepts.

@@ -10,16 +10,11 @@ use serde::Serialize;
 
 use crate::error::{Error, Result, rule};
 use crate::format::manifest::draft::{
-    DEFAULT_CHUNK_BYTES, Draft, FORMAT, File, OriginalDraft, SUITE, check_len, original_files,
+    DEFAULT_CHUNK_BYTES, Draft, FORMAT, File, OriginalDraft, SUITE, check_len,
 };
 use crate::format::manifest::tensor::Tensor;
 
 impl OriginalDraft {
-    /// Returns the files of the original whose protected files are `files`.
-    pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
-        original_files(self.bytes, &self.paths, files)
-    }
-
     /// Describes an original of `bytes` bytes with external data files at `paths`, which `edits`
     /// restore.
     pub(crate) fn new(bytes: u64, paths: Vec<String>, edits: &Edits) -> OriginalDraft {
