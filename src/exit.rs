@@ -279,7 +279,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Interrupted { .. } => INTERRUPTED,
         Error::Model { path, .. }
         | Error::Metadata { path, .. }
-        | Error::Manifest { path }
+        | Error::Manifest(path)
         | Error::NoMatchingKey { path, .. }
             if onnxseal_core::is_interrupted(path) =>
         {

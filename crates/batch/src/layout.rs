@@ -99,7 +99,7 @@ pub(crate) fn check_files(
             && let Some(of) = inputs.get(&output)
         {
             let path = of.to_name();
-            return Err(CoreError::OutputIsInput { path }.into());
+            return Err(CoreError::OutputIsInput(path).into());
         }
     }
     match out {
@@ -288,7 +288,7 @@ mod tests {
             model(path.to_str().unwrap(), "y.onnx", &[]),
         ];
         let error = check_files(&models, &dir.path().into(), &[]).unwrap_err();
-        assert!(matches!(error, Error::Core(CoreError::OutputIsInput { path: is }) if is == path));
+        assert!(matches!(error, Error::Core(CoreError::OutputIsInput(is)) if is == path));
     }
 
     #[test]
@@ -339,7 +339,7 @@ mod tests {
         let out = |text| Location::parse_folder(text).unwrap();
         let error = check_files(&models, &out("s3://b/out/"), &[]).unwrap_err();
         assert!(
-            matches!(error, Error::Core(CoreError::OutputIsInput { path }) if path == Path::new("s3://b/out/w"))
+            matches!(error, Error::Core(CoreError::OutputIsInput(path)) if path == Path::new("s3://b/out/w"))
         );
         for elsewhere in ["s3://c/out", "gs://b/out", "s3://b"] {
             assert!(

@@ -48,12 +48,9 @@ pub enum Error {
     /// The manifest, the tags and the data key do not belong together.
     #[error(
         "authentication failed: {} has a changed manifest, tags or key",
-        shown(path)
+        shown(.0)
     )]
-    Manifest {
-        /// The model file.
-        path: PathBuf,
-    },
+    Manifest(PathBuf),
     /// Bytes of a file were changed since they were protected.
     #[error(
         "authentication failed: {} was changed in bytes {start} to {end}, which hold {holds}",
@@ -70,20 +67,14 @@ pub enum Error {
         holds: String,
     },
     /// A signature is demanded, and the model has none.
-    #[error("authentication failed: {} is not signed", shown(path))]
-    NotSigned {
-        /// The model file.
-        path: PathBuf,
-    },
+    #[error("authentication failed: {} is not signed", shown(.0))]
+    NotSigned(PathBuf),
     /// The model is signed, and the result would lose the signature.
     #[error(
         "{} is signed, and encrypting it again makes the signature invalid",
-        shown(path)
+        shown(.0)
     )]
-    SignatureLost {
-        /// The model file.
-        path: PathBuf,
-    },
+    SignatureLost(PathBuf),
     /// The publisher's signature does not hold, or its signer is not allowed.
     #[error(
         "authentication failed: the signature of {} is not accepted",
@@ -130,27 +121,18 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
     /// The model is protected already.
-    #[error("{} is protected already", shown(path))]
-    AlreadyProtected {
-        /// The model file.
-        path: PathBuf,
-    },
+    #[error("{} is protected already", shown(.0))]
+    AlreadyProtected(PathBuf),
     /// The model was protected, and a program has dropped its metadata since. Its weights are
     /// ciphertext that no key opens any more.
     #[error(
         "{} was protected, and a program has dropped the metadata that opens it",
-        shown(path)
+        shown(.0)
     )]
-    Stripped {
-        /// The model file.
-        path: PathBuf,
-    },
+    Stripped(PathBuf),
     /// The model is not protected.
-    #[error("{} is not protected", shown(path))]
-    NotProtected {
-        /// The model file.
-        path: PathBuf,
-    },
+    #[error("{} is not protected", shown(.0))]
+    NotProtected(PathBuf),
     /// The file is in one of ONNX Runtime's own formats.
     #[error("{} is {}, which cannot be protected", shown(path), kind.what)]
     Unprotectable {
@@ -162,12 +144,9 @@ pub enum Error {
     /// One of several outputs exists already; several files cannot be replaced in one step.
     #[error(
         "{} exists already, and a model in several files cannot replace another in one step",
-        shown(path)
+        shown(.0)
     )]
-    ReplaceSeveral {
-        /// The output that exists.
-        path: PathBuf,
-    },
+    ReplaceSeveral(PathBuf),
     /// The protected model file would be longer than ONNX Runtime can read.
     #[error(
         "{} would have {len_bytes} bytes with its protection, more than the 2 GiB of an ONNX model file",
@@ -180,11 +159,8 @@ pub enum Error {
         len_bytes: u64,
     },
     /// An output would overwrite an input.
-    #[error("{} is an input of this model and would be overwritten", shown(path))]
-    OutputIsInput {
-        /// The file that is both.
-        path: PathBuf,
-    },
+    #[error("{} is an input of this model and would be overwritten", shown(.0))]
+    OutputIsInput(PathBuf),
     /// An output would take the place of a file that the caller has named for reading.
     #[error(
         "{} would be written over {}, which is read",
@@ -240,12 +216,9 @@ pub enum Error {
     /// opens the model.
     #[error(
         "an interrupted rekey or signing left {} incomplete, and no identity given here completes it",
-        shown(path)
+        shown(.0)
     )]
-    Interrupted {
-        /// The model file.
-        path: PathBuf,
-    },
+    Interrupted(PathBuf),
     /// A [`PublishHook`](crate::PublishHook) returned an error.
     #[error("the publish hook returned an error")]
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -294,40 +267,25 @@ pub enum Error {
 #[non_exhaustive]
 pub enum Usage {
     /// A required claim has no key.
-    #[error("{text:?} names no claim: expected KEY=VALUE or KEY")]
-    Requirement {
-        /// The requirement.
-        text: String,
-    },
+    #[error("{0:?} names no claim: expected KEY=VALUE or KEY")]
+    Requirement(String),
     /// The manifest of the result would break a rule of the format.
-    #[error("{rule}")]
-    Manifest {
-        /// Which rule.
-        rule: String,
-    },
+    #[error("{0}")]
+    Manifest(String),
     /// The caller names external data of a model that has none.
     #[error("the model has no external data to name")]
     NoExternalData,
     /// External data needs a new name, and the output has no file name to derive it from.
-    #[error("cannot derive a name for external data from {output}: give one")]
-    ExternalNameless {
-        /// The output.
-        output: Location,
-    },
+    #[error("cannot derive a name for external data from {0}: give one")]
+    ExternalNameless(Location),
     /// The name for external data is not a plain relative path.
     #[error(
-        "external data cannot have the name {name:?}: expected a plain relative path, without parts that begin with a dot"
+        "external data cannot have the name {0:?}: expected a plain relative path, without parts that begin with a dot"
     )]
-    ExternalName {
-        /// The name.
-        name: String,
-    },
+    ExternalName(String),
     /// The policy or the model has tiers, and recipients are given without a tier.
-    #[error("recipients need a tier: {}", list_tiers(tiers))]
-    RecipientsWithoutTier {
-        /// The tiers, the least first.
-        tiers: Vec<String>,
-    },
+    #[error("recipients need a tier: {}", list_tiers(.0))]
+    RecipientsWithoutTier(Vec<String>),
     /// The caller gives recipients for a tier that does not exist.
     #[error("there is no tier {name:?} for recipients: {}", list_tiers(tiers))]
     RecipientsOfNoTier {
@@ -337,20 +295,14 @@ pub enum Usage {
         tiers: Vec<String>,
     },
     /// Recipients of one tier are given in two parts.
-    #[error("tier {name:?} is given recipients twice")]
-    TierTwice {
-        /// The tier.
-        name: String,
-    },
+    #[error("tier {0:?} is given recipients twice")]
+    TierTwice(String),
     /// Some recipients are given with a tier, and some without.
     #[error("only some recipients have a tier: give all of them one")]
     MixedRecipients,
     /// The highest tier has no recipients, so nobody could restore the original.
-    #[error("the highest tier, {name:?}, needs recipients: only they open everything")]
-    NobodyOpensAll {
-        /// The tier.
-        name: String,
-    },
+    #[error("the highest tier, {0:?}, needs recipients: only they open everything")]
+    NobodyOpensAll(String),
     /// The keys of a tier above the identity's cannot be wrapped.
     #[error(
         "recipients of tier {wanted:?} need a key of that tier or a higher one, and the identities open tier {found:?}"
@@ -362,22 +314,16 @@ pub enum Usage {
         found: String,
     },
     /// Two files of the model would be written to one output.
-    #[error("two files of the model would be written to {output}")]
-    SameOutput {
-        /// The output.
-        output: Location,
-    },
+    #[error("two files of the model would be written to {0}")]
+    SameOutput(Location),
     /// A file of the model would be an output, and also the folder of another output.
-    #[error("a file of the model and a folder of others would both be written to {output}")]
-    FileAndFolder {
-        /// The output.
-        output: Location,
-    },
+    #[error("a file of the model and a folder of others would both be written to {0}")]
+    FileAndFolder(Location),
 }
 
 /// Makes the error for a manifest that would break a rule: `.map_err(rule)`.
 pub(crate) fn rule(rule: String) -> Error {
-    Error::Usage(Usage::Manifest { rule })
+    Error::Usage(Usage::Manifest(rule))
 }
 
 impl Error {

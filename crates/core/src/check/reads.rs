@@ -38,7 +38,7 @@ impl Reads {
         }
         if self.models.iter().any(|model| is_of_model(output, model)) {
             let path = output.to_owned();
-            return Err(Error::OutputIsInput { path });
+            return Err(Error::OutputIsInput(path));
         }
         Ok(())
     }

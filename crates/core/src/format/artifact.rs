@@ -60,8 +60,8 @@ impl Artifact {
             path: path.to_owned(),
             source,
         })?;
-        let tail = tail.filter(|tail| tail.start == 0);
-        let tail = tail.ok_or_else(|| malformed("it changed while it was being read".into()))?;
+        let tail = (tail.filter(|tail| tail.start == 0))
+            .ok_or_else(|| malformed("it changed while it was being read".into()))?;
         let entry = |key| {
             let value = tail
                 .value(key)

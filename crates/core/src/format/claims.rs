@@ -47,7 +47,7 @@ impl Requirements {
                 None => (text, Requirement::Made),
             };
             if key.is_empty() {
-                return Err(Error::Usage(Usage::Requirement { text: text.into() }));
+                return Err(Error::Usage(Usage::Requirement(text.into())));
             }
             Ok((key.to_owned(), requirement))
         });
@@ -71,8 +71,7 @@ impl Requirements {
                 key: key.clone(),
                 reason,
             };
-            let value = claims.get(key);
-            let value = value.ok_or_else(|| refuse("it is missing".to_owned()))?;
+            let value = (claims.get(key)).ok_or_else(|| refuse("it is missing".to_owned()))?;
             let shown = excerpt(value);
             let time =
                 || period(value).ok_or_else(|| refuse(format!("{shown:?} is not a date or time")));

@@ -40,7 +40,7 @@ impl OwnedAudience {
         let mut joined: Vec<(Option<String>, Recipients)> = Vec::new();
         for (tier, more) in all {
             match joined.iter_mut().find(|(of, _)| *of == tier) {
-                Some((_, recipients)) => recipients.merge(more).map_err(Error::Key)?,
+                Some((_, recipients)) => recipients.merge(more)?,
                 None => joined.push((tier, more)),
             }
         }
@@ -121,7 +121,7 @@ impl<'a> Audience<'a> {
         match self {
             Audience::All(recipients) => match manifest.n_tiers() {
                 1 => Ok(vec![(1, recipients)]),
-                _ => Err(Usage::RecipientsWithoutTier { tiers: tiers() }.into()),
+                _ => Err(Usage::RecipientsWithoutTier(tiers()).into()),
             },
             Audience::Tiers(recipients) => {
                 let tier_of = |name: &String| {
@@ -135,7 +135,7 @@ impl<'a> Audience<'a> {
                     let tier = tier_of(name)?;
                     if by_tier.iter().any(|(other, _)| *other == tier) {
                         let name = name.clone();
-                        return Err(Usage::TierTwice { name }.into());
+                        return Err(Usage::TierTwice(name).into());
                     }
                     by_tier.push((tier, of));
                 }
@@ -154,12 +154,12 @@ impl<'a> Audience<'a> {
         let mut parts = vec![None; tiers.into()];
         if by_tier.iter().all(|(tier, _)| *tier != tiers) {
             let name = manifest.tier_name(tiers).to_owned();
-            return Err(Usage::NobodyOpensAll { name }.into());
+            return Err(Usage::NobodyOpensAll(name).into());
         }
-        let keys = key.with_lower(tiers, tiers).map_err(Error::Key)?;
+        let keys = key.with_lower(tiers, tiers)?;
         for (tier, key) in (1..=tiers).zip(&keys).rev() {
             if let Some((_, recipients)) = by_tier.iter().find(|(of, _)| *of == tier) {
-                let wrapped = recipients.wrap(key).map_err(Error::Key)?;
+                let wrapped = recipients.wrap(key)?;
                 parts[usize::from(tier) - 1] = Some(wrapped);
             }
         }

@@ -148,10 +148,10 @@ impl Prepared {
         let path = source.input.path.clone();
         let model = source.locate(source.input.len)?;
         if tail::is_in(&model) {
-            return Err(Error::AlreadyProtected { path });
+            return Err(Error::AlreadyProtected(path));
         }
         if tail::has_lock(&model) {
-            return Err(Error::Stripped { path });
+            return Err(Error::Stripped(path));
         }
         // Otherwise programs could read other weights than the plan encrypts.
         source.check_unambiguous(&model)?;

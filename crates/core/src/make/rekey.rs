@@ -2,7 +2,7 @@
 
 use onnxseal_store::{Location, Progress};
 
-use crate::error::{Error, Result, Usage};
+use crate::error::{Result, Usage};
 use crate::format::artifact::{check_len, encode_end};
 use crate::format::spans::SpanSet;
 use crate::make::audience::Audience;
@@ -127,8 +127,7 @@ fn new_end(
     }
     // The wrapped keys of other tiers stay, byte for byte.
     let mut keys = protected.artifact.keys.clone();
-    let of_tiers = data_key.with_lower(key_tier, manifest.n_tiers());
-    let of_tiers = of_tiers.map_err(Error::Key)?;
+    let of_tiers = data_key.with_lower(key_tier, manifest.n_tiers())?;
     for (tier, data_key) in (1..=key_tier).zip(&of_tiers).rev() {
         if let Some((_, of_tier)) = by_tier.iter().find(|(of, _)| *of == tier) {
             let present = &protected.artifact.keys.parts()[usize::from(tier) - 1];
@@ -140,7 +139,7 @@ fn new_end(
                     .and_then(|all| all.wrap(data_key)),
                 _ => of_tier.wrap(data_key),
             };
-            keys.set(tier, wrapped.map_err(Error::Key)?);
+            keys.set(tier, wrapped?);
         }
     }
     // Tells the caller whether its identities still open as much of the model.

@@ -101,16 +101,14 @@ impl<'a> Naming<'a> {
             let is_free =
                 |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
             let name = names.into_iter().flatten().find(is_free);
-            under(&name.ok_or_else(|| Usage::ExternalNameless {
-                output: output.clone(),
-            })?)
+            under(&name.ok_or_else(|| Usage::ExternalNameless(output.clone()))?)
         };
         for path in &paths {
             if external::normalise(path).as_ref() != Ok(path)
                 || external::check_plain(path).is_err()
             {
                 let name = path.clone();
-                return Err(Usage::ExternalName { name }.into());
+                return Err(Usage::ExternalName(name).into());
             }
         }
         let is_same = paths.iter().eq(external.iter().map(|file| &file.path));

@@ -126,9 +126,7 @@ pub fn rotate<'a>(
 /// Fails if a signature would be lost without the caller's consent.
 fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Result<()> {
     match (&options.signature, &protected.artifact.signature) {
-        (Resign::Refuse, Some(_)) => Err(Error::SignatureLost {
-            path: protected.source.input.path.clone(),
-        }),
+        (Resign::Refuse, Some(_)) => Err(Error::SignatureLost(protected.source.input.path.clone())),
         _ => Ok(()),
     }
 }

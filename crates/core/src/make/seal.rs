@@ -1,12 +1,14 @@
 //! Seals the plaintext of a model into a protected model.
 
+use std::path::Path;
+
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
 use onnxseal_onnx::model::Span;
 use onnxseal_plan::Gap;
 use onnxseal_store::{Input, Progress};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::{artifact, spans};
 use crate::make::audience::Audience;
@@ -103,18 +105,17 @@ impl Sealing<'_> {
             zeroed,
             ..
         } = self;
-        let data_key = DataKey::generate().map_err(Error::Key)?;
+        let data_key = DataKey::generate()?;
         let tiers = manifest.n_tiers();
-        let keys = data_key.seal_tiers(&manifest_bytes, tiers);
-        let keys = keys.map_err(Error::Key)?;
+        let keys = data_key.seal_tiers(&manifest_bytes, tiers)?;
         let wrapped = self.recipients.wrap(data_key, &manifest)?;
-        let path = plaintext.inputs().first().map(|model| model.path.clone());
-        let path = path.unwrap_or_default();
+        let inputs = plaintext.inputs();
+        let path = inputs.first().map_or(Path::new(""), |model| &model.path);
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         // Fail early if the known length is too long: from here on, all bytes are read.
         let end = artifact::encode_end(None, &wrapped);
         let shortest = manifest_bytes.len() + tags.len() / 3 * 4 + end.len();
-        artifact::check_len(&path, manifest.model_bytes(), shortest)?;
+        artifact::check_len(path, manifest.model_bytes(), shortest)?;
         let targets = Targets::of(&manifest);
         let upper = &keys.upper;
         // The tags of a tier follow those of all lower tiers.
@@ -125,7 +126,7 @@ impl Sealing<'_> {
             None => &targets.all,
             Some(unlocked) => &spans::unions(&targets.all, &unlocked.targets.all),
         };
-        let mut transfer = Transfer::new(&manifest, plaintext.inputs().into_iter(), outputs);
+        let mut transfer = Transfer::new(&manifest, inputs.iter().copied(), outputs);
         if zeroed.is_empty() {
             transfer.clone_files(changed);
         }
@@ -143,10 +144,11 @@ impl Sealing<'_> {
             }
             (targets.higher).seal(&manifest, upper, chunk, bytes, tools)?;
             let (targets, scratch) = tools.targets(chunk, chunk.file_of(targets.first())?);
-            let sealed = (keys.first).seal_chunk(chunk.id, bytes, targets, scratch);
-            *tag = sealed.map_err(Error::Key)?.0;
+            *tag = (keys.first)
+                .seal_chunk(chunk.id, bytes, targets, scratch)?
+                .0;
             for (key, tags) in upper.iter().zip(&upper_tags) {
-                tags.put(chunk, key.tag(chunk.id, bytes).map_err(Error::Key)?.0);
+                tags.put(chunk, key.tag(chunk.id, bytes)?.0);
             }
             // The new signature covers the new ciphertext.
             if let Some(leaves) = &leaves {
@@ -165,13 +167,13 @@ impl Sealing<'_> {
         let signature = match (self.signing_key, leaves) {
             (Some(signing_key), Some(leaves)) => {
                 let message = leaves.message(&manifest_bytes, &tags, &mac)?;
-                Some(signing_key.sign(message.as_bytes()).map_err(Error::Key)?)
+                Some(signing_key.sign(message.as_bytes())?)
             }
             _ => None,
         };
         let end = artifact::encode_end(signature.as_deref(), &wrapped);
         let tail = artifact::encode(&manifest_bytes, &tags, &mac, manifest.is_locked(), &end);
-        artifact::check_len(&path, manifest.model_bytes(), tail.len())?;
+        artifact::check_len(path, manifest.model_bytes(), tail.len())?;
         outputs.write_tail(&tail, manifest.model_bytes())?;
         transfer.finish(plaintext.tail(), &tail, Some(self.weights))
     }

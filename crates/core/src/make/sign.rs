@@ -29,7 +29,7 @@ pub fn sign(
 ) -> Result<()> {
     splice(model.into(), None, flush, |protected| {
         let message = message(protected, progress)?;
-        let armored = key.sign(message.as_bytes()).map_err(Error::Key)?;
+        let armored = key.sign(message.as_bytes())?;
         Ok((encode_end(Some(&armored), &protected.artifact.keys), ()))
     })
 }

@@ -80,9 +80,7 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
             keeps_key.then_some(Ending::New)
         }
     };
-    ending.ok_or_else(|| Error::Interrupted {
-        path: path.to_owned(),
-    })
+    ending.ok_or_else(|| Error::Interrupted(path.to_owned()))
 }
 
 /// Returns whether one of `identities` opens the data key with which manifest and tags were

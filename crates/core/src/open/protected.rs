@@ -94,7 +94,7 @@ impl Protected {
                 Error::Key(crypto::Error::WrongPassphrase { name })
             }
             // The identity is a recipient, but the wrapped key was changed.
-            crypto::Error::Unauthentic => Error::Manifest { path: path() },
+            crypto::Error::Unauthentic => Error::Manifest(path()),
             crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
                 Error::Metadata {
                     path: path(),
@@ -106,7 +106,7 @@ impl Protected {
         let tiers = (tier, self.manifest().n_tiers());
         let manifest = artifact.manifest_bytes();
         let key = data_key.open_tiers(tiers, manifest, &artifact.tags, &artifact.mac);
-        let key = key.map_err(|_| Error::Manifest { path: path() })?;
+        let key = key.map_err(|_| Error::Manifest(path()))?;
         Ok((data_key, key, tier))
     }
 
@@ -151,11 +151,10 @@ impl Protected {
         let (data_key, key, key_tier) = self.data_key(identities)?;
         let manifest = self.manifest();
         let tier = self.tier_of(edition, key_tier)?;
-        let keys = data_key.with_lower(key_tier, manifest.n_tiers());
-        let keys = keys.map_err(Error::Key)?;
-        let data_key = keys.get(usize::from(tier) - 1);
-        let data_key = data_key.ok_or(Error::Internal("a tier without a key"))?;
-        let blob_key = Arc::new(data_key.blob_key().map_err(Error::Key)?);
+        let keys = data_key.with_lower(key_tier, manifest.n_tiers())?;
+        let data_key =
+            (keys.get(usize::from(tier) - 1)).ok_or(Error::Internal("a tier without a key"))?;
+        let blob_key = Arc::new(data_key.blob_key()?);
         let demand = signed_by
             .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
             .transpose()?;
@@ -179,8 +178,8 @@ impl Protected {
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
         for file in self.manifest().files().iter().skip(1) {
-            let input = self.source.input.open_beside(&file.path);
-            let input = input.map_err(external_error(&self.source.input.path))?;
+            let input = (self.source.input.open_beside(&file.path))
+                .map_err(external_error(&self.source.input.path))?;
             check_fetched(&input)?;
             if input.len != file.bytes {
                 let (expected, found) = (file.bytes, input.len);
@@ -233,8 +232,8 @@ impl<'a> Unlocked<'a> {
     /// Closes all files.
     pub(crate) fn into_manifest(self) -> Result<Manifest> {
         let Unlocked { protected, .. } = self;
-        let protected = Arc::into_inner(protected);
-        let protected = protected.ok_or(Error::Internal("a model that others use"))?;
+        let protected =
+            Arc::into_inner(protected).ok_or(Error::Internal("a model that others use"))?;
         Ok(protected.artifact.manifest)
     }
 
@@ -340,7 +339,7 @@ impl<'a> Unlocked<'a> {
         let (targets, scratch) = tools.targets(chunk, first);
         let opened = (self.key).open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
         opened.map_err(failed)?;
-        let keys = self.key.upper(self.tier).map_err(Error::Key)?;
+        let keys = self.key.upper(self.tier)?;
         let manifest = self.protected.manifest();
         (self.targets.higher).open(manifest, &keys, chunk, bytes, tools)
     }

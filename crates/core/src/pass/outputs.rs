@@ -87,7 +87,7 @@ impl<'h> Outputs<'h> {
         for place in &places {
             let begun = outputs.add(place, replace, places.len());
             begun.map_err(|error| match error {
-                StoreError::OutputExists { path } if several => Error::ReplaceSeveral { path },
+                StoreError::OutputExists { path } if several => Error::ReplaceSeveral(path),
                 error => error.into(),
             })?;
         }
@@ -272,11 +272,11 @@ fn places<'f, 'a>(
         let found = location.canonical();
         if found.is_some_and(|found| inputs.contains(&found)) {
             let path = location.to_name();
-            return Err(Error::OutputIsInput { path });
+            return Err(Error::OutputIsInput(path));
         }
         if !seen.insert(location.clone()) {
             let output = location;
-            return Err(Usage::SameOutput { output }.into());
+            return Err(Usage::SameOutput(output).into());
         }
         let (len, below) = (file.bytes, file.path.matches('/').count());
         places.push(Place {
@@ -287,7 +287,7 @@ fn places<'f, 'a>(
     }
     let mut folders = places.iter().map(|file| &file.location);
     match folders.find_map(|file| folder_among(file, &seen)) {
-        Some(output) => Err(Usage::FileAndFolder { output }.into()),
+        Some(output) => Err(Usage::FileAndFolder(output).into()),
         None => Ok(places),
     }
 }

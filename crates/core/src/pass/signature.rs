@@ -132,9 +132,7 @@ impl<'a> Demand<'a> {
                 by,
                 leaves: Leaves::new(&artifact.manifest),
             }),
-            None => Err(Error::NotSigned {
-                path: path.to_owned(),
-            }),
+            None => Err(Error::NotSigned(path.to_owned())),
         }
     }
 

@@ -73,8 +73,8 @@ impl Source {
     pub(crate) fn not_protected(&self) -> Error {
         let path = self.input.path.clone();
         match self.locate(self.input.len) {
-            Ok(model) if tail::has_lock(&model) => Error::Stripped { path },
-            _ => Error::NotProtected { path },
+            Ok(model) if tail::has_lock(&model) => Error::Stripped(path),
+            _ => Error::NotProtected(path),
         }
     }
 
@@ -87,8 +87,8 @@ impl Source {
     /// Opens the external files of `model`, located in this source, and checks that its tensors lie
     /// within them.
     pub(crate) fn open_external(&self, model: &Model<'_>) -> Result<Vec<Input>> {
-        let inputs = self.input.open_all_beside(&model.external_files);
-        let inputs = inputs.map_err(external_error(&self.input.path))?;
+        let inputs = (self.input.open_all_beside(&model.external_files))
+            .map_err(external_error(&self.input.path))?;
         inputs.iter().try_for_each(check_fetched)?;
         for tensor in &model.tensors {
             if let Payload::Dense { file, .. } = tensor.payload

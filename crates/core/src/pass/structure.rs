@@ -35,8 +35,7 @@ impl Structure {
     /// Copies what `skim` asks for.
     pub(crate) fn read(input: &Input, skim: Skim) -> Result<Structure> {
         let path = input.path.clone();
-        let bytes = SparseBytes::new(input.len);
-        let mut bytes = bytes.map_err(io("find memory for", &path))?;
+        let mut bytes = SparseBytes::new(input.len).map_err(io("find memory for", &path))?;
         let (mut parts, mut n_bytes) = (Vec::<Span>::new(), 0);
         skim(&mut bytes, &Limits::default(), &mut |part, start| {
             let len = part.len() as u64;

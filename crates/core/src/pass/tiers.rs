@@ -190,8 +190,7 @@ impl Parts {
                 let rotated = u64::from_le_bytes(mask).rotate_right(8 * part.phase as u32);
                 (part.range.clone(), rotated.to_le_bytes())
             });
-            key.apply_stream(chunk.id, bytes, streams, scratch)
-                .map_err(Error::Key)?;
+            key.apply_stream(chunk.id, bytes, streams, scratch)?;
         }
         for ((tier, tensor), ranges) in &self.shuffled {
             let Some(key) = keys.get(usize::from(*tier) - 2) else {
@@ -199,8 +198,7 @@ impl Parts {
             };
             let width = manifest.tensors().get(*tensor as usize).map_or(1, width);
             let at = (*tensor, chunk.id.chunk);
-            key.shuffle(at, bytes, (ranges, width), direction, scratch)
-                .map_err(Error::Key)?;
+            key.shuffle(at, bytes, (ranges, width), direction, scratch)?;
         }
         Ok(())
     }

@@ -133,8 +133,9 @@ impl<'a> Transfer<'a> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
             let window = chunk.window.start as usize..chunk.window.end() as usize;
-            let place = model.get_mut(window);
-            let place = place.ok_or(Error::Internal("a chunk beyond its file"))?;
+            let place = model
+                .get_mut(window)
+                .ok_or(Error::Internal("a chunk beyond its file"))?;
             place.copy_from_slice(bytes);
             return Ok(());
         }
