@@ -9,9 +9,11 @@ use onnxseal_store::{Error as StoreError, ErrorKind, Location, shown};
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of protecting or opening a model.
+/// An error of protecting or opening a model. A `path` without a doc line is that of the file that
+/// the variant is about. Lengths are in bytes, and tiers are listed from the least.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)] // of fields that say no more than their variant
 pub enum Error {
     /// A file or object cannot be read or written.
     #[error(transparent)]
@@ -19,17 +21,13 @@ pub enum Error {
     /// The model is not well-formed ONNX, or exceeds a limit.
     #[error("cannot use {} as an ONNX model", shown(path))]
     Model {
-        /// The model file.
         path: PathBuf,
-        /// What is wrong, and at which offset.
         source: onnxseal_onnx::Error,
     },
     /// The model is protected, but its metadata breaks the rules of the format.
     #[error("{} has malformed protection metadata: {reason}", shown(path))]
     Metadata {
-        /// The model file.
         path: PathBuf,
-        /// Which rule is broken, where.
         reason: String,
     },
     /// A file of the model does not have the length that the manifest states.
@@ -38,11 +36,8 @@ pub enum Error {
         shown(path)
     )]
     Length {
-        /// The file.
         path: PathBuf,
-        /// Length in the manifest, in bytes.
         expected: u64,
-        /// Length of the file, in bytes.
         found: u64,
     },
     /// The manifest, the tags and the data key do not belong together.
@@ -57,7 +52,6 @@ pub enum Error {
         shown(path)
     )]
     Chunk {
-        /// The file.
         path: PathBuf,
         /// Offset of the first byte of the chunk that fails.
         start: u64,
@@ -81,15 +75,12 @@ pub enum Error {
         shown(path)
     )]
     Signature {
-        /// The model file.
         path: PathBuf,
-        /// What is wrong with the signature.
         source: onnxseal_crypto::Error,
     },
     /// None of the identities opens the data key.
     #[error("no identity opens {}: it opens with {recipients}", shown(path))]
     NoMatchingKey {
-        /// The model file.
         path: PathBuf,
         /// The number and kinds of its recipients, as far as age tells.
         recipients: String,
@@ -100,21 +91,15 @@ pub enum Error {
         shown(path)
     )]
     LowerTier {
-        /// The model file.
         path: PathBuf,
-        /// The tier that the caller asks for.
         wanted: String,
-        /// The highest tier that an identity opens.
         found: String,
     },
     /// The caller asks for a tier that the model lacks.
     #[error("{} has no tier {wanted:?}: {}", shown(path), list_tiers(tiers))]
     NoSuchTier {
-        /// The model file.
         path: PathBuf,
-        /// The tier that the caller asks for.
         wanted: String,
-        /// The tiers of the model, the least first; empty if it has none.
         tiers: Vec<String>,
     },
     /// A recipient or an identity cannot be used, or no key can be made.
@@ -136,9 +121,7 @@ pub enum Error {
     /// The file is in one of ONNX Runtime's own formats.
     #[error("{} is {}, which cannot be protected", shown(path), kind.what)]
     Unprotectable {
-        /// The file.
         path: PathBuf,
-        /// What it is.
         kind: &'static Foreign,
     },
     /// One of several outputs exists already; several files cannot be replaced in one step.
@@ -153,7 +136,6 @@ pub enum Error {
         shown(path)
     )]
     TooLong {
-        /// The model file.
         path: PathBuf,
         /// The least length of the protected model file, in bytes.
         len_bytes: u64,
@@ -168,9 +150,7 @@ pub enum Error {
         shown(file)
     )]
     OutputIsRead {
-        /// The output.
         output: PathBuf,
-        /// The file as the caller names it.
         file: PathBuf,
     },
     /// An external file has a name that onnxseal does not write: hidden, or with control
@@ -180,9 +160,7 @@ pub enum Error {
         shown(path)
     )]
     ExternalName {
-        /// The model file.
         path: PathBuf,
-        /// The file, and the reason.
         source: onnxseal_onnx::Fault,
     },
     /// Several files cannot be replaced in one step.
@@ -191,25 +169,19 @@ pub enum Error {
         shown(path)
     )]
     InPlaceExternal {
-        /// The model file.
         path: PathBuf,
-        /// How many external files it has.
         external: usize,
     },
     /// An external data file of the model cannot be used.
     #[error("cannot use {} as an ONNX model", shown(path))]
     External {
-        /// The model file.
         path: PathBuf,
-        /// Which file, and why.
         source: StoreError,
     },
     /// A file of another kind lies where external data should be.
     #[error("{} is {}, not external data of a model", shown(path), kind.what)]
     ExternalForeign {
-        /// The file.
         path: PathBuf,
-        /// Its kind.
         kind: &'static Foreign,
     },
     /// A call that replaces the model's end was interrupted. Completing it needs an identity that
@@ -236,9 +208,7 @@ pub enum Error {
         few(violations)
     )]
     PolicyNotMet {
-        /// The model file.
         path: PathBuf,
-        /// Each demand that is not met.
         violations: Vec<String>,
     },
     /// The model does not make a required claim.
@@ -247,11 +217,8 @@ pub enum Error {
         shown(path)
     )]
     Claim {
-        /// The model file.
         path: PathBuf,
-        /// The claim.
         key: String,
-        /// Why the claim does not meet the requirement.
         reason: String,
     },
     /// An internal fault; nothing was written.
@@ -262,9 +229,10 @@ pub enum Error {
     Usage(#[from] Usage),
 }
 
-/// Why an argument of a call cannot be used.
+/// Why an argument of a call cannot be used. Tiers are listed from the least.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)] // of fields that say no more than their variant
 pub enum Usage {
     /// A required claim has no key.
     #[error("{0:?} names no claim: expected KEY=VALUE or KEY")]
@@ -289,9 +257,7 @@ pub enum Usage {
     /// The caller gives recipients for a tier that does not exist.
     #[error("there is no tier {name:?} for recipients: {}", list_tiers(tiers))]
     RecipientsOfNoTier {
-        /// The tier that is named.
         name: String,
-        /// The existing tiers, the least first; empty if there are none.
         tiers: Vec<String>,
     },
     /// Recipients of one tier are given in two parts.
@@ -308,9 +274,7 @@ pub enum Usage {
         "recipients of tier {wanted:?} need a key of that tier or a higher one, and the identities open tier {found:?}"
     )]
     RewrapAbove {
-        /// The tier of the recipients.
         wanted: String,
-        /// The highest tier that an identity opens.
         found: String,
     },
     /// Two files of the model would be written to one output.
