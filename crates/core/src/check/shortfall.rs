@@ -199,12 +199,9 @@ impl<'a> Check<'a> {
     /// Returns the bytes that the plan gives to the first tier.
     fn first_tier_bytes(&self) -> u64 {
         let tensors = self.plan.tensors.iter().map(|planned| {
+            let of_first = self.elements(planned).filter(|(_, tier)| *tier == 1);
+            let of_first: u64 = of_first.map(|((first, end), _)| end - first).sum();
             let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
-            let runs = planned.tier_elements().into_iter();
-            let of_first = runs.filter(|(_, tier)| *tier == 1);
-            let of_first: u64 = of_first
-                .map(|((first, end), _)| end.min(n_elements) - first.min(n_elements))
-                .sum();
             let bytes = u128::from(of_first) * u128::from(planned.bytes);
             (bytes / u128::from(n_elements.max(1))) as u64
         });
@@ -240,35 +237,44 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Returns the shortfall if an element that the policy chooses is in clear.
-    fn others(&self, planned: &TensorPlan) -> Option<String> {
-        let (mut at, mut missing) = (0, 0u64);
-        let mut found = self
-            .found(planned)
-            .into_iter()
-            .flat_map(Tensor::encrypted_elements)
-            .peekable();
-        let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
-        for run in &planned.targets {
-            let mut first = (at + run.skip) * planned.unit_elements;
-            at += run.skip + run.take;
-            let end = (at * planned.unit_elements).min(n_elements);
-            while first < end {
-                // The first range that ends after the start of the wanted one.
-                while found
-                    .next_if(|&(_, found_end)| found_end <= first)
-                    .is_some()
-                {}
-                match found.peek() {
-                    Some(&(start, found_end)) if start <= first => first = found_end,
-                    next => {
-                        let until = next.map_or(end, |&(start, _)| start.min(end));
-                        missing += until - first;
-                        first = until;
-                    }
+    /// Returns the planned elements as `(first, end)`, each with the tier that should open it.
+    fn elements(&self, planned: &TensorPlan) -> impl Iterator<Item = ((u64, u64), u8)> + use<> {
+        let n = self.model.tensors[planned.tensor.index()].n_elements;
+        let runs = planned.tier_elements().into_iter();
+        runs.map(move |((first, end), tier)| ((first.min(n), end.min(n)), tier))
+    }
+
+    /// Counts the planned elements that are encrypted, by the tier that opens them and the tier that
+    /// should.
+    fn encrypted(&self, planned: &TensorPlan) -> BTreeMap<(u8, u8), u64> {
+        let mut found = Vec::new();
+        if let Some(tensor) = self.found(planned) {
+            tensor.tier_elements(|run, tier| found.push((run, tier)));
+        }
+        let mut found = found.into_iter().peekable();
+        let mut counts = BTreeMap::new();
+        for ((first, end), tier) in self.elements(planned) {
+            while let Some(&((start, found_end), of)) = found.peek() {
+                let (from, until) = (start.max(first), found_end.min(end));
+                if from < until {
+                    *counts.entry((of, tier)).or_default() += until - from;
                 }
+                if found_end > end {
+                    break;
+                }
+                found.next();
             }
         }
+        counts
+    }
+
+    /// Returns the shortfall if an element that the policy chooses is in clear.
+    fn others(&self, planned: &TensorPlan) -> Option<String> {
+        let chosen: u64 = self
+            .elements(planned)
+            .map(|((first, end), _)| end - first)
+            .sum();
+        let missing = chosen - self.encrypted(planned).values().sum::<u64>();
         (missing > 0).then(|| {
             format!(
                 "{}: {missing} elements that the policy chooses are in clear",
@@ -279,37 +285,13 @@ impl<'a> Check<'a> {
 
     /// Lists the elements of a tensor that a lower tier opens than the policy intends.
     fn lower(&self, planned: &TensorPlan, policy: &Policy) -> Vec<String> {
-        let Some(found) = self.found(planned).filter(|_| !planned.tiers.is_empty()) else {
-            return Vec::new();
-        };
-        let mut open = Vec::new();
-        found.tier_elements(|run, tier| open.push((run, tier)));
-        let mut open = open.into_iter().peekable();
-        let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
-        // Elements by the tier that opens them and the tier that should.
-        let mut lower: BTreeMap<(u8, u8), u64> = BTreeMap::new();
-        for (run, tier) in planned.tier_elements() {
-            let (mut first, end) = (run.0.min(n_elements), run.1.min(n_elements));
-            while first < end {
-                while open
-                    .next_if(|((_, open_end), _)| *open_end <= first)
-                    .is_some()
-                {}
-                let Some(&((start, open_end), of)) = open.peek() else {
-                    break;
-                };
-                let until = open_end.min(end);
-                if start < until && of < tier {
-                    *lower.entry((of, tier)).or_default() += until - start.max(first);
-                }
-                first = until;
-            }
-        }
         let name = |tier: u8| {
             let tier = policy.tiers().get(usize::from(tier).saturating_sub(1));
             tier.map_or("", |tier| &*tier.name)
         };
-        let told = lower.iter().map(|(&(of, tier), n)| {
+        let counts = self.encrypted(planned).into_iter();
+        let lower = counts.filter(|((of, tier), _)| of < tier);
+        let told = lower.map(|((of, tier), n)| {
             format!(
                 "{}: {n} elements are open to tier {:?}, but the policy gives them to {:?}",
                 self.tensor(planned),
