@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_onnx::tail;
-use onnxseal_plan::{self as plan, Policy};
+use onnxseal_onnx::{Model, tail};
+use onnxseal_plan::{self as plan, Gap, Policy};
 use onnxseal_store::{Input, Location, Progress};
 use serde::Serialize;
 
@@ -15,10 +16,10 @@ use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::claims::Requirements;
 use crate::format::tiers::Edition;
-use crate::open::protected::Protected;
+use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
 use crate::open::signed::check_signature;
-use crate::pass::chunks;
+use crate::pass::chunks::Chunk;
 use crate::pass::digest::Digester;
 use crate::pass::gaps::gaps_of_original;
 use crate::pass::signature::{Access, SignedBy};
@@ -105,109 +106,120 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let protected = Arc::new(Protected::open(&location.into())?);
-    let path = &protected.source.input.path;
-    let structure = protected.source.structure()?;
-    let mut digests = Vec::new();
+    let (path, manifest) = (&protected.source.input.path, protected.manifest());
     // Authenticity first, so that a forged graph is not reported as an unmet policy.
-    let mut unlocked_model = None;
-    let signer = match *checks {
-        Checks {
-            identities: Some(identities),
-            signed_by,
-            ..
-        } => {
-            let unlocked = protected.unlock(Access {
-                identities,
-                signed_by,
-                edition: checks.edition,
-            })?;
-            let tags = unlocked.tags();
-            let digester = (checks.digests).then(|| Digester::new(protected.manifest()));
-            let inputs: Vec<&Input> = unlocked.files().collect();
-            chunks::for_each_read(
-                false,
-                protected.manifest(),
-                &inputs,
-                tags,
-                progress,
-                |chunk, bytes, tools, tag| {
-                    structure.check(chunk, bytes)?;
-                    if let Some(digester) = &digester {
-                        digester.take(chunk, bytes);
-                    }
-                    unlocked.open_chunk(chunk, bytes, tag, tools)
-                },
-            )?;
-            // A writer may have changed chunks after they were read.
-            unlocked.files().try_for_each(Input::check_unchanged)?;
-            let signer = unlocked.check_signature()?;
-            if let Some(digester) = &digester {
-                digests = digester.finish(protected.tail())?;
-            }
-            unlocked_model = Some(unlocked);
-            signer
-        }
-        Checks {
-            signed_by: Some(by),
-            ..
-        } => Some(check_signature(&protected, by, Some(structure), progress)?),
-        _ => {
-            // Opening them checks that they are there, and how long they are.
-            drop(protected.open_external()?);
-            None
+    let found = authenticate(&protected, checks, progress)?;
+    if let Some(require) = checks.require {
+        require.check(path, manifest.claims())?;
+    }
+    // Authenticated chunks agree with the structure, so conclusions from it hold.
+    let model = protected.source.locate(manifest.model_bytes())?;
+    let external = protected.source.open_external(&model)?;
+    let gaps = gaps_of_original(&model, &external, manifest)?;
+    let report = examine(path, &model, manifest, &gaps)?;
+    let unmatched = match checks.policy {
+        None => Vec::new(),
+        Some(policy) => {
+            check_policy(&protected, &found, &model, &gaps, policy, progress)?;
+            plan::unmatched(&model, policy, &gaps)
         }
     };
-    if let Some(require) = checks.require {
-        require.check(path, protected.manifest().claims())?;
-    }
-    let model = structure.locate(protected.manifest().model_bytes())?;
-    let external = protected.source.open_external(&model)?;
-    let gaps = gaps_of_original(&model, &external, protected.manifest())?;
-    let report = examine(path, &model, protected.manifest(), &gaps)?;
-    // Authenticated chunks agree with the structure, so conclusions from it hold.
-    let mut unmatched = Vec::new();
-    if let Some(policy) = checks.policy {
-        unmatched = plan::unmatched(&model, policy, &gaps);
-        let manifest = protected.manifest();
-        // The policy chooses by the scores of the original, which a lower edition lacks.
-        let unlocked = unlocked_model.as_ref();
-        let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
-        let violations = match original {
-            None => shortfalls(&model, manifest, &gaps, policy)?,
-            Some(unlocked) => shortfalls_of_choice(&model, manifest, &gaps, policy, |wanted| {
-                score_protected(unlocked, structure, &model, wanted, progress)
-            })?,
-        };
-        if !violations.is_empty() {
-            return Err(Error::PolicyNotMet {
-                path: path.to_owned(),
-                violations,
-            });
-        }
-    }
+    let unlocked = found.unlocked.as_ref();
+    let key_tier = unlocked.map(|unlocked| unlocked.key_tier);
     Ok(Verification {
         model: report.model,
-        authenticated: checks.identities.is_some(),
-        unchecked: unchecked(
-            &protected.artifact,
-            unlocked_model.as_ref().map(|unlocked| unlocked.key_tier),
-            signer.is_some(),
-        ),
-        tier: unlocked_model.and_then(|unlocked| unlocked.edition().tier),
-        signed_by: signer.map(|signer| SignedByRow {
+        authenticated: unlocked.is_some(),
+        unchecked: unchecked(&protected.artifact, key_tier, found.signer.is_some()),
+        tier: unlocked.and_then(|unlocked| unlocked.edition().tier),
+        signed_by: found.signer.map(|signer| SignedByRow {
             principals: signer.principals,
             fingerprint: signer.fingerprint,
             key_type: signer.key_type,
         }),
         policy_met: checks.policy.map(|_| true),
-        unmatched: unmatched
-            .iter()
-            .map(|(entry, _)| entry.to_string())
-            .collect(),
+        unmatched: (unmatched.iter().map(|(entry, _)| entry.to_string())).collect(),
         weights: report.weights,
         claims: report.claims,
-        digests,
+        digests: found.digests,
     })
+}
+
+/// What the bytes of a model have shown.
+#[derive(Default)]
+struct Authenticated<'a> {
+    /// The model, if an identity was given: every chunk has been opened.
+    unlocked: Option<Unlocked<'a>>,
+    signer: Option<Signer>,
+    digests: Vec<FileState>,
+}
+
+/// Checks all bytes with the identities of `checks`, or the demanded signature, or that all files
+/// are there.
+fn authenticate<'a>(
+    protected: &Arc<Protected>,
+    checks: &Checks<'a>,
+    progress: &dyn Progress,
+) -> Result<Authenticated<'a>> {
+    let structure = protected.source.structure()?;
+    let mut found = Authenticated::default();
+    let Some(identities) = checks.identities else {
+        match checks.signed_by {
+            Some(by) => {
+                let signer = check_signature(protected, by, Some(structure), progress)?;
+                found.signer = Some(signer);
+            }
+            // Opening them checks that they are there, and how long they are.
+            None => drop(protected.open_external()?),
+        }
+        return Ok(found);
+    };
+    let unlocked = protected.unlock(Access {
+        identities,
+        signed_by: checks.signed_by,
+        edition: checks.edition,
+    })?;
+    let digester = (checks.digests).then(|| Digester::new(protected.manifest()));
+    let stored = |chunk: &Chunk, bytes: &[u8]| {
+        if let Some(digester) = &digester {
+            digester.take(chunk, bytes);
+        }
+        structure.check(chunk, bytes)
+    };
+    unlocked.open_all(progress, stored, |_, _| ())?;
+    // A writer may have changed chunks after they were read.
+    unlocked.files().try_for_each(Input::check_unchanged)?;
+    found.signer = unlocked.check_signature()?;
+    if let Some(digester) = &digester {
+        found.digests = digester.finish(protected.tail())?;
+    }
+    found.unlocked = Some(unlocked);
+    Ok(found)
+}
+
+/// Fails if the protection falls short of `policy`.
+fn check_policy(
+    protected: &Protected,
+    found: &Authenticated<'_>,
+    model: &Model<'_>,
+    gaps: &[Gap],
+    policy: &Policy,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let (structure, manifest) = (protected.source.structure()?, protected.manifest());
+    // The policy chooses by the scores of the original, which a lower edition lacks.
+    let unlocked = found.unlocked.as_ref();
+    let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
+    let violations = match original {
+        None => shortfalls(model, manifest, gaps, policy)?,
+        Some(unlocked) => shortfalls_of_choice(model, manifest, gaps, policy, |wanted| {
+            score_protected(unlocked, structure, model, wanted, progress)
+        })?,
+    };
+    if violations.is_empty() {
+        return Ok(());
+    }
+    let path = protected.source.input.path.clone();
+    Err(Error::PolicyNotMet { path, violations })
 }
 
 /// Lists the entries of the tail that neither the key of `key_tier` nor a checked signature

@@ -344,6 +344,24 @@ impl<'a> Unlocked<'a> {
         (self.targets.higher).open(manifest, &keys, chunk, bytes, tools)
     }
 
+    /// Reads and opens every chunk: calls `stored` with its bytes as they are stored, and `opened`
+    /// with its plaintext.
+    pub(crate) fn open_all(
+        &self,
+        progress: &dyn Progress,
+        stored: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
+        opened: impl Fn(&Chunk, &[u8]) + Sync,
+    ) -> Result<()> {
+        let inputs: Vec<&Input> = self.files().collect();
+        let work = |chunk: &Chunk, bytes: &mut [u8], tools: &mut Tools, tag| {
+            stored(chunk, bytes)?;
+            self.open_chunk(chunk, bytes, tag, tools)?;
+            opened(chunk, bytes);
+            Ok(())
+        };
+        chunks::for_each_read(false, self.manifest(), &inputs, self.tags(), progress, work)
+    }
+
     /// Makes the error for a chunk that was changed since it was protected.
     pub(crate) fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;

@@ -2,11 +2,10 @@
 
 use onnxseal_onnx::model::Model;
 use onnxseal_plan::{Scores, Wanted};
-use onnxseal_store::{Input, Progress};
+use onnxseal_store::Progress;
 
 use crate::error::Result;
 use crate::open::protected::Unlocked;
-use crate::pass::chunks;
 use crate::pass::score::{Scorer, Unseen};
 use crate::pass::structure::Structure;
 
@@ -21,20 +20,10 @@ pub(crate) fn score_protected(
 ) -> Result<Scores> {
     let (path, manifest) = (unlocked.path(), unlocked.manifest());
     let scorer = Scorer::new(path, manifest, model, wanted)?;
-    let inputs: Vec<&Input> = unlocked.files().collect();
-    let (tags, progress) = (unlocked.tags(), Unseen(progress));
-    chunks::for_each_read(
-        false,
-        manifest,
-        &inputs,
-        tags,
-        &progress,
-        |chunk, bytes, tools, tag| {
-            structure.check(chunk, bytes)?;
-            unlocked.open_chunk(chunk, bytes, tag, tools)?;
-            scorer.take(chunk, bytes);
-            Ok(())
-        },
+    unlocked.open_all(
+        &Unseen(progress),
+        |chunk, stored| structure.check(chunk, stored),
+        |chunk, bytes| scorer.take(chunk, bytes),
     )?;
     Ok(scorer.finish())
 }

@@ -164,20 +164,25 @@ pub(crate) fn for_each_read<P: Send>(
     work: impl Fn(&Chunk, &mut [u8], &mut Tools, P) -> Result<()> + Sync,
 ) -> Result<()> {
     let is_remote = is_remote || inputs.iter().any(|input| input.is_remote());
-    for_each(
-        is_remote,
-        manifest,
-        1,
-        items,
-        progress,
-        |workspace, chunk, item| {
-            let (bytes, tools) = workspace.buffer(chunk)?;
-            chunk
-                .file_of(inputs)?
-                .read_exact_at(bytes, chunk.window.start)?;
-            work(chunk, bytes, tools, item)
-        },
-    )
+    let work = |workspace: &mut Workspace, chunk: &Chunk, item| {
+        let (bytes, tools) = workspace.buffer(chunk)?;
+        let input = chunk.file_of(inputs)?;
+        input.read_exact_at(bytes, chunk.window.start)?;
+        work(chunk, bytes, tools, item)
+    };
+    for_each(is_remote, manifest, 1, items, progress, work)
+}
+
+/// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes.
+pub(crate) fn read_all(
+    manifest: &Manifest,
+    inputs: &[&Input],
+    progress: &dyn Progress,
+    work: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
+) -> Result<()> {
+    let items = std::iter::repeat(());
+    let work = |chunk: &Chunk, bytes: &mut [u8], _: &mut Tools, ()| work(chunk, bytes);
+    for_each_read(false, manifest, inputs, items, progress, work)
 }
 
 /// The tags as `items` of [`for_each`].

@@ -113,18 +113,10 @@ pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result
     let layout = Manifest::layout(described.collect())?;
     let digester = Digester::new(&layout);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| *input).collect();
-    let items = std::iter::repeat(());
-    chunks::for_each_read(
-        false,
-        &layout,
-        &inputs,
-        items,
-        progress,
-        |chunk, bytes, _, ()| {
-            digester.take(chunk, bytes);
-            Ok(())
-        },
-    )?;
+    chunks::read_all(&layout, &inputs, progress, |chunk, bytes| {
+        digester.take(chunk, bytes);
+        Ok(())
+    })?;
     digester.finish(&[])
 }
 

@@ -26,18 +26,10 @@ pub(crate) fn score_files(
     let layout = Manifest::layout(files.to_vec())?;
     let path = inputs.first().map_or(Path::new(""), |input| &input.path);
     let scorer = Scorer::new(path, &layout, model, wanted)?;
-    let (items, progress) = (std::iter::repeat(()), Unseen(progress));
-    chunks::for_each_read(
-        false,
-        &layout,
-        inputs,
-        items,
-        &progress,
-        |chunk, bytes, _, ()| {
-            scorer.take(chunk, bytes);
-            Ok(())
-        },
-    )?;
+    chunks::read_all(&layout, inputs, &Unseen(progress), |chunk, bytes| {
+        scorer.take(chunk, bytes);
+        Ok(())
+    })?;
     Ok(scorer.finish())
 }
 

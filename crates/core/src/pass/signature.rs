@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
-use crate::pass::chunks::{self, Chunk, PerChunk, Tools};
+use crate::pass::chunks::{self, Chunk, PerChunk};
 
 /// The publishers, one of whom must have signed a model.
 #[derive(Debug)]
@@ -78,12 +78,10 @@ impl Leaves {
         progress: &dyn Progress,
         check: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
     ) -> Result<()> {
-        let items = std::iter::repeat(());
-        let work = |chunk: &Chunk, bytes: &mut [u8], _: &mut Tools, ()| {
+        chunks::read_all(manifest, inputs, progress, |chunk, bytes| {
             self.take(chunk, bytes);
             check(chunk, bytes)
-        };
-        chunks::for_each_read(false, manifest, inputs, items, progress, work)?;
+        })?;
         let mut inputs = inputs.iter();
         Ok(inputs.try_for_each(|input| input.check_unchanged())?)
     }
