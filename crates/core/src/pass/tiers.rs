@@ -20,18 +20,20 @@ pub(crate) struct HigherTargets {
 
 /// The parts of a chunk that belong to tiers above the first. Ranges are relative to its start.
 #[derive(Default)]
-struct Parts {
+struct Parts<'m> {
     /// Bytes that a tier's stream encrypts.
-    streams: Vec<Streamed>,
-    /// Whole elements that are shuffled, by tier and tensor.
-    shuffled: BTreeMap<(u8, u32), Vec<Range<usize>>>,
+    streams: Vec<Streamed<'m>>,
+    /// Whole elements that are shuffled, by tier and number of the tensor.
+    shuffled: BTreeMap<(u8, u32), Shuffled<'m>>,
 }
 
+/// Elements of one tensor that change places.
+type Shuffled<'m> = (&'m Tensor, Vec<Range<usize>>);
+
 /// Bytes of one tensor that a tier's stream encrypts.
-#[derive(Clone)]
-struct Streamed {
+struct Streamed<'m> {
     range: Range<usize>,
-    tensor: u32,
+    tensor: &'m Tensor,
     tier: u8,
     /// The position of the first byte within its element.
     phase: usize,
@@ -66,11 +68,6 @@ impl Targets {
 }
 
 impl HigherTargets {
-    /// Returns whether there are no such targets, as in a model without tiers.
-    fn is_empty(&self) -> bool {
-        self.files.iter().all(Vec::is_empty)
-    }
-
     /// Encrypts the targets of the tiers from 2 up. `keys` has the key of each.
     pub(crate) fn seal(
         &self,
@@ -80,11 +77,8 @@ impl HigherTargets {
         bytes: &mut [u8],
         tools: &mut Tools,
     ) -> Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
         let parts = self.parts(manifest, chunk)?;
-        parts.apply(manifest, keys, chunk, bytes, Direction::Seal, tools)
+        parts.apply(keys, chunk, bytes, Direction::Seal, tools)
     }
 
     /// Opens the targets of the tiers from 2 up, one tier for each of `keys`. Then overwrites the
@@ -97,66 +91,71 @@ impl HigherTargets {
         bytes: &mut [u8],
         tools: &mut Tools,
     ) -> Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
         let parts = self.parts(manifest, chunk)?;
-        parts.apply(manifest, keys, chunk, bytes, Direction::Open, tools)?;
-        let tier = keys.len() + 1;
-        if tier < manifest.n_tiers().into() {
-            parts.fill(manifest, tier, bytes);
-        }
+        parts.apply(keys, chunk, bytes, Direction::Open, tools)?;
+        parts.fill(keys.len() + 1, bytes);
         Ok(())
     }
 
     /// Splits the targets in `chunk` by how they are encrypted.
-    fn parts(&self, manifest: &Manifest, chunk: &Chunk) -> Result<Parts> {
-        let spans = chunk.file_of(&self.files)?;
-        let window = chunk.window;
-        let first = spans.partition_point(|higher| higher.span.end() <= window.start);
+    fn parts<'m>(&self, manifest: &'m Manifest, chunk: &Chunk) -> Result<Parts<'m>> {
         let mut parts = Parts::default();
-        let within =
-            |start: u64, end: u64| (start - window.start) as usize..(end - window.start) as usize;
-        for &HigherSpan { span, tensor, tier } in spans.iter().skip(first) {
-            let Some(of) = manifest.tensors().get(tensor as usize) else {
-                return Err(Error::Internal("a target of no tensor"));
-            };
-            if span.start >= window.end() {
-                break;
-            }
-            let (start, end) = (span.start.max(window.start), span.end().min(window.end()));
-            let width = width(of) as u64;
-            let mut stream = |start: u64, end: u64| {
-                if start < end {
-                    parts.streams.push(Streamed {
-                        range: within(start, end),
-                        tensor,
-                        tier,
-                        // A span begins with an element.
-                        phase: ((start - span.start) % width) as usize,
-                    });
-                }
-            };
-            if of.mode != Mode::Shuffle {
-                stream(start, end);
-                continue;
-            }
-            let whole = whole_elements(span, width, start, end);
-            stream(start, whole.start.min(end));
-            stream(whole.end.max(start), end);
-            if whole.start < whole.end {
-                let ranges = parts.shuffled.entry((tier, tensor)).or_default();
-                ranges.push(within(whole.start, whole.end));
-            }
+        if self.files.is_empty() {
+            return Ok(parts);
         }
-        // With so few elements, brute force could undo the shuffle.
-        let few = |(_, tensor): (u8, u32), ranges: &[Range<usize>]| {
-            let width = manifest.tensors().get(tensor as usize).map_or(1, width);
-            ranges.iter().map(Range::len).sum::<usize>() / width < MIN_SHUFFLED
+        let (targets, window) = (chunk.file_of(&self.files)?, chunk.window);
+        let first = targets.partition_point(|target| target.span.end() <= window.start);
+        let targets = targets.iter().skip(first);
+        for target in targets.take_while(|target| target.span.start < window.end()) {
+            let tensor = manifest.tensors().get(target.tensor as usize);
+            parts.add(
+                target,
+                tensor.ok_or(Error::Internal("a target of no tensor"))?,
+                window,
+            );
+        }
+        parts.stream_few();
+        Ok(parts)
+    }
+}
+
+impl<'m> Parts<'m> {
+    /// Adds the bytes of `target`, elements of `tensor`, that lie in `window`.
+    fn add(&mut self, target: &HigherSpan, tensor: &'m Tensor, window: Span) {
+        let span = target.span;
+        let (start, end) = (span.start.max(window.start), span.end().min(window.end()));
+        let width = width(tensor) as u64;
+        let within = |start, end| (start - window.start) as usize..(end - window.start) as usize;
+        let mut stream = |start, end| {
+            if start < end {
+                self.streams.push(Streamed {
+                    range: within(start, end),
+                    tensor,
+                    tier: target.tier,
+                    // A span begins with an element.
+                    phase: ((start - span.start) % width) as usize,
+                });
+            }
         };
-        let Parts { streams, shuffled } = &mut parts;
-        shuffled.retain(|&(tier, tensor), ranges| {
-            let is_few = few((tier, tensor), ranges);
+        // The elements that lie wholly in the chunk.
+        let first = span.start + (start - span.start).next_multiple_of(width);
+        let last = span.start + (end - span.start) / width * width;
+        if tensor.mode != Mode::Shuffle || first >= last {
+            return stream(start, end);
+        }
+        stream(start, first);
+        stream(last, end);
+        let place = self.shuffled.entry((target.tier, target.tensor));
+        let (_, ranges) = place.or_insert((tensor, Vec::new()));
+        ranges.push(within(first, last));
+    }
+
+    /// Streams the elements of a tensor that are so few that brute force could undo a shuffle.
+    fn stream_few(&mut self) {
+        let streams = &mut self.streams;
+        self.shuffled.retain(|&(tier, _), (tensor, ranges)| {
+            let n_bytes: usize = ranges.iter().map(Range::len).sum();
+            let is_few = n_bytes / width(tensor) < MIN_SHUFFLED;
             if is_few {
                 streams.extend(ranges.drain(..).map(|range| Streamed {
                     range,
@@ -167,15 +166,11 @@ impl HigherTargets {
             }
             !is_few
         });
-        Ok(parts)
     }
-}
 
-impl Parts {
     /// Encrypts or opens the parts of the tiers from 2 up, one tier for each of `keys`.
     fn apply(
         &self,
-        manifest: &Manifest,
         keys: &[TierKey],
         chunk: &Chunk,
         bytes: &mut [u8],
@@ -186,57 +181,34 @@ impl Parts {
         for (key, tier) in keys.iter().zip(2..) {
             let streams = self.streams.iter().filter(|part| part.tier == tier);
             let streams = streams.map(|part| {
-                let mask = mask_of(manifest.tensors().get(part.tensor as usize));
-                let rotated = u64::from_le_bytes(mask).rotate_right(8 * part.phase as u32);
+                let rotated = mask(part.tensor).rotate_right(8 * part.phase as u32);
                 (part.range.clone(), rotated.to_le_bytes())
             });
             key.apply_stream(chunk.id, bytes, streams, scratch)?;
         }
-        for ((tier, tensor), ranges) in &self.shuffled {
-            let Some(key) = keys.get(usize::from(*tier) - 2) else {
-                continue;
-            };
-            let width = manifest.tensors().get(*tensor as usize).map_or(1, width);
-            let at = (*tensor, chunk.id.chunk);
-            key.shuffle(at, bytes, (ranges, width), direction, scratch)?;
+        for ((tier, number), (tensor, ranges)) in &self.shuffled {
+            if let Some(key) = keys.get(usize::from(*tier) - 2) {
+                let at = (*number, chunk.id.chunk);
+                key.shuffle(at, bytes, (ranges, width(tensor)), direction, scratch)?;
+            }
         }
         Ok(())
     }
 
     /// Overwrites the elements that a reader of `tier` lacks with their fill values.
-    fn fill(&self, manifest: &Manifest, tier: usize, bytes: &mut [u8]) {
-        for part in &self.streams {
-            let tensor = manifest.tensors().get(part.tensor as usize);
-            let lacks = usize::from(part.tier) > tier;
-            let Some(tensor) = tensor.filter(|tensor| lacks && tensor.mode != Mode::Mask) else {
-                continue;
-            };
-            let element = tensor.fill.bytes();
+    fn fill(&self, tier: usize, bytes: &mut [u8]) {
+        let lacks = |part: &&Streamed| usize::from(part.tier) > tier;
+        for part in self.streams.iter().filter(lacks) {
             let place = &mut bytes[part.range.clone()];
-            match element {
+            match part.tensor.fill.bytes() {
+                _ if part.tensor.mode == Mode::Mask => {}
                 [] => place.fill(0),
-                _ => {
+                element => {
                     let values = element.iter().cycle().skip(part.phase);
-                    place
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(to, from)| *to = *from);
+                    (place.iter_mut().zip(values)).for_each(|(to, from)| *to = *from);
                 }
             }
         }
-    }
-}
-
-/// Returns the bytes of the elements of `span` that lie wholly from `start` up to `end`, or an
-/// empty range at `start`.
-fn whole_elements(span: Span, width: u64, start: u64, end: u64) -> Range<u64> {
-    let first = span.start + (start - span.start).next_multiple_of(width);
-    let last = span.start + (end - span.start) / width * width;
-    if first < last {
-        first..last
-    } else {
-        // No element lies wholly in this chunk.
-        start..start
     }
 }
 
@@ -250,8 +222,9 @@ fn width(tensor: &Tensor) -> usize {
 }
 
 /// Returns the bits of an element to encrypt, repeated to fill 8 bytes.
-fn mask_of(tensor: Option<&Tensor>) -> [u8; 8] {
-    let masked = tensor.filter(|tensor| tensor.mode == Mode::Mask);
-    let mask = masked.and_then(|tensor| tensor.data_type.mask());
-    mask.unwrap_or(u64::MAX).to_le_bytes()
+fn mask(tensor: &Tensor) -> u64 {
+    match tensor.mode {
+        Mode::Mask => tensor.data_type.mask().unwrap_or(u64::MAX),
+        Mode::Bytes | Mode::Shuffle => u64::MAX,
+    }
 }
