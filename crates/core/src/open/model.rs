@@ -309,7 +309,8 @@ impl OpenedModel {
     /// # Errors
     /// As [`open`].
     pub fn open_rest(&self) -> Result<()> {
-        self.on_demand().map_or(Ok(()), Files::open_all)
+        self.on_demand()
+            .map_or(Ok(()), |files| files.memory.fill_all())
     }
 
     /// Says that a reader will go through `passages` in this order. Until
@@ -317,7 +318,7 @@ impl OpenedModel {
     /// memory of what it has left behind.
     pub fn begin(&self, passages: &[Passage]) {
         if let Some(files) = self.on_demand() {
-            files.begin(passages);
+            files.memory.begin(files.units(passages));
         }
     }
 
@@ -330,8 +331,7 @@ impl OpenedModel {
     /// # Errors
     /// As [`open`]; then nothing that was made of the model may be used.
     pub fn finish(&self, on_loss: OnLoss) -> Result<()> {
-        self.on_demand()
-            .map_or(Ok(()), |files| files.finish(on_loss))
+        (self.on_demand()).map_or(Ok(()), |files| files.memory.finish(on_loss))
     }
 
     /// Fails if a chunk that was touched could not be opened.
@@ -339,7 +339,8 @@ impl OpenedModel {
     /// # Errors
     /// As [`open`].
     pub fn check(&self) -> Result<()> {
-        self.on_demand().map_or(Ok(()), Files::check)
+        self.on_demand()
+            .map_or(Ok(()), |files| files.memory.check())
     }
 
     fn on_demand(&self) -> Option<&Files> {
@@ -369,7 +370,7 @@ impl OpenedModel {
     pub fn is_locked(&self) -> bool {
         match &self.contents {
             Contents::Whole { files, .. } => files.iter().all(SecretBytes::is_locked),
-            Contents::OnDemand(files) => files.is_locked(),
+            Contents::OnDemand(files) => files.memory.is_locked(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use onnxseal_onnx::model::Span;
 use onnxseal_store::Input;
-use onnxseal_store::on_demand::{self, Fill, OnDemand, OnLoss, Unit};
+use onnxseal_store::on_demand::{self, Fill, OnDemand, Unit};
 
 use crate::error::{Error, Result, io};
 use crate::format::manifest::Manifest;
@@ -32,7 +32,7 @@ pub struct Passage {
 /// All files, each from the start of a page.
 #[derive(Debug)]
 pub(crate) struct Files {
-    memory: OnDemand<Opener>,
+    pub(crate) memory: OnDemand<Opener>,
     /// Where each file lies in memory.
     places: Vec<Range<usize>>,
     /// The index of each file's first chunk, then the number of all chunks.
@@ -106,11 +106,7 @@ impl Files {
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
-        self.opener().unlocked.manifest()
-    }
-
-    fn opener(&self) -> &Opener {
-        self.memory.filler()
+        self.memory.filler().unlocked.manifest()
     }
 
     /// Returns the bytes of each file.
@@ -120,32 +116,8 @@ impl Files {
         self.places.iter().map(file)
     }
 
-    pub(crate) fn is_locked(&self) -> bool {
-        self.memory.is_locked()
-    }
-
-    /// Opens all chunks, which then stay.
-    pub(crate) fn open_all(&self) -> Result<()> {
-        self.memory.fill_all()
-    }
-
-    /// Prepares for a reader that goes through `passages` in this order.
-    pub(crate) fn begin(&self, passages: &[Passage]) {
-        self.memory.begin(self.units(passages));
-    }
-
-    /// Ends what [`begin`](Files::begin) began.
-    pub(crate) fn finish(&self, on_loss: OnLoss) -> Result<()> {
-        self.memory.finish(on_loss)
-    }
-
-    /// Fails if a chunk that was touched could not be opened.
-    pub(crate) fn check(&self) -> Result<()> {
-        self.memory.check()
-    }
-
     /// Returns the chunks of `passages`: a unit for each long one, or for several short ones.
-    fn units(&self, passages: &[Passage]) -> Vec<Unit> {
+    pub(crate) fn units(&self, passages: &[Passage]) -> Vec<Unit> {
         let mut units: Vec<Unit> = Vec::new();
         let mut is_taken = vec![false; self.first_chunks.last().copied().unwrap_or_default()];
         let mut n_bytes = 0;
