@@ -38,7 +38,6 @@ impl<'a> Edition<'a> {
     }
 }
 
-/// The most tiers that a model may have.
 pub(crate) const MAX_TIERS: usize = tail::KEYS.len();
 
 /// The word for [`Edition::Any`], which no tier may have as its name.
@@ -57,12 +56,10 @@ pub(crate) fn is_tier_name(name: &str) -> bool {
 pub struct Fill(Vec<u8>);
 
 impl Fill {
-    /// The element of these bytes.
     pub(crate) fn new(bytes: Vec<u8>) -> Fill {
         Fill(bytes)
     }
 
-    /// The bytes of the element.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -74,28 +71,18 @@ impl Fill {
 
 impl Serialize for Fill {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let digits = self.0.iter().map(|byte| format!("{byte:02x}"));
-        serializer.serialize_str(&digits.collect::<String>())
+        serializer.serialize_str(&base16ct::lower::encode_string(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Fill {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fill, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digit = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let bytes = pairs
-            .iter()
-            .map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?));
-        let bytes: Option<Vec<u8>> = bytes.collect();
-        let bytes = bytes.filter(|bytes| rest.is_empty() && bytes.iter().any(|&byte| byte != 0));
-        let wrong =
-            || D::Error::custom("fill is not an element other than 0 in hexadecimal digits");
-        bytes.map(Fill).ok_or_else(wrong)
+        match base16ct::lower::decode_vec(String::deserialize(deserializer)?) {
+            Ok(bytes) if bytes.iter().any(|&byte| byte != 0) => Ok(Fill(bytes)),
+            _ => Err(D::Error::custom(
+                "fill is not an element other than 0 in hexadecimal digits",
+            )),
+        }
     }
 }
 
@@ -107,7 +94,6 @@ pub(crate) struct WrappedKeys {
 }
 
 impl WrappedKeys {
-    /// The key of every tier, the least first.
     pub(crate) fn new(parts: Vec<Option<String>>) -> WrappedKeys {
         WrappedKeys { parts }
     }
@@ -123,13 +109,11 @@ impl WrappedKeys {
         Ok(WrappedKeys { parts })
     }
 
-    /// The entries of the tail.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
         let all = tail::KEYS.into_iter().zip(&self.parts);
         all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
     }
 
-    /// The wrapped key of each tier, the least first.
     pub(crate) fn parts(&self) -> &[Option<String>] {
         &self.parts
     }
@@ -142,10 +126,6 @@ impl WrappedKeys {
     }
 
     /// Returns the highest tier that one of `identities` opens, and its key.
-    ///
-    /// # Errors
-    /// As [`Identities::unwrap`]. The search passes over only tiers that no identity matches or
-    /// whose passphrase is wrong.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
         // Check every part, including those never tried, so that nothing can hide in them.
         let mut parts = self.parts.iter().flatten();

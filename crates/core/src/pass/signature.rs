@@ -12,7 +12,6 @@
 //! data key and the signature itself. It includes tags and MAC because AES-GCM does not commit to a
 //! key: anyone could choose a data key, and make tags and a MAC for it over the same ciphertext.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use onnxseal_crypto::signature::{AllowedSigners, Signer};
@@ -86,12 +85,10 @@ impl Leaves {
         Ok(inputs.try_for_each(|input| input.check_unchanged())?)
     }
 
-    /// The message that the publisher of `artifact` signs.
     pub(crate) fn message_of(&self, artifact: &Artifact) -> Result<String> {
         self.message(artifact.manifest_bytes(), &artifact.tags, &artifact.mac)
     }
 
-    /// The message that the publisher signs.
     pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
         let files = Sha256::digest(self.0.all()?.as_flattened());
         let mut message = "onnxseal/v1/signature\n".to_owned();
@@ -101,13 +98,7 @@ impl Leaves {
             ("mac", mac),
             ("files", &files),
         ] {
-            message.push_str(name);
-            message.push(' ');
-            for byte in value {
-                // Writing to a string does not fail.
-                let _ = write!(message, "{byte:02x}");
-            }
-            message.push('\n');
+            message += &format!("{name} {}\n", base16ct::lower::encode_string(value));
         }
         Ok(message)
     }
@@ -121,9 +112,6 @@ pub(crate) struct Demand<'a> {
 
 impl<'a> Demand<'a> {
     /// Demands a signature by one of `by` on the model at `path`.
-    ///
-    /// # Errors
-    /// [`Error::NotSigned`] if it has none.
     pub(crate) fn new(path: &Path, artifact: &Artifact, by: &'a SignedBy) -> Result<Demand<'a>> {
         match artifact.signature {
             Some(_) => Ok(Demand {
@@ -134,10 +122,6 @@ impl<'a> Demand<'a> {
         }
     }
 
-    /// Checks the signature, and says who signed.
-    ///
-    /// # Errors
-    /// [`Error::Signature`] if the signature is invalid, or its signer is not among those allowed.
     pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
         let message = self.leaves.message_of(artifact)?;
         let SignedBy { allowed, signer } = self.by;
