@@ -26,10 +26,7 @@ pub enum Error {
     },
     /// The model is protected, but its metadata breaks the rules of the format.
     #[error("{} has malformed protection metadata: {reason}", shown(path))]
-    Metadata {
-        path: PathBuf,
-        reason: String,
-    },
+    Metadata { path: PathBuf, reason: String },
     /// A file of the model does not have the length that the manifest states.
     #[error(
         "authentication failed: {} has {found} bytes, {expected} were protected",
@@ -149,10 +146,7 @@ pub enum Error {
         shown(output),
         shown(file)
     )]
-    OutputIsRead {
-        output: PathBuf,
-        file: PathBuf,
-    },
+    OutputIsRead { output: PathBuf, file: PathBuf },
     /// An external file has a name that onnxseal does not write: hidden, or with control
     /// characters.
     #[error(
@@ -168,16 +162,10 @@ pub enum Error {
         "{} keeps weights in {external} external file(s), which cannot be replaced together in place",
         shown(path)
     )]
-    InPlaceExternal {
-        path: PathBuf,
-        external: usize,
-    },
+    InPlaceExternal { path: PathBuf, external: usize },
     /// An external data file of the model cannot be used.
     #[error("cannot use {} as an ONNX model", shown(path))]
-    External {
-        path: PathBuf,
-        source: StoreError,
-    },
+    External { path: PathBuf, source: StoreError },
     /// A file of another kind lies where external data should be.
     #[error("{} is {}, not external data of a model", shown(path), kind.what)]
     ExternalForeign {
@@ -256,10 +244,7 @@ pub enum Usage {
     RecipientsWithoutTier(Vec<String>),
     /// The caller gives recipients for a tier that does not exist.
     #[error("there is no tier {name:?} for recipients: {}", list_tiers(tiers))]
-    RecipientsOfNoTier {
-        name: String,
-        tiers: Vec<String>,
-    },
+    RecipientsOfNoTier { name: String, tiers: Vec<String> },
     /// Recipients of one tier are given in two parts.
     #[error("tier {0:?} is given recipients twice")]
     TierTwice(String),
@@ -273,10 +258,7 @@ pub enum Usage {
     #[error(
         "recipients of tier {wanted:?} need a key of that tier or a higher one, and the identities open tier {found:?}"
     )]
-    RewrapAbove {
-        wanted: String,
-        found: String,
-    },
+    RewrapAbove { wanted: String, found: String },
     /// Two files of the model would be written to one output.
     #[error("two files of the model would be written to {0}")]
     SameOutput(Location),

@@ -186,7 +186,6 @@ impl<'a> Check<'a> {
         self.by_path.get(path.as_str()).copied()
     }
 
-    /// Names the tensor for a message.
     fn tensor(&self, planned: &TensorPlan) -> String {
         let name = self.model.tensors[planned.tensor.index()].name;
         format!("tensor {:?}", excerpt(name))

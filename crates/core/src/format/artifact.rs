@@ -13,10 +13,8 @@ use crate::error::{Error, Result, model as model_error};
 use crate::format::manifest::Manifest;
 use crate::format::tiers::WrappedKeys;
 
-/// Bytes of the MAC of a tier.
 const MAC_BYTES: usize = 32;
 
-/// A parsed tail.
 #[derive(Debug)]
 pub(crate) struct Artifact {
     pub(crate) manifest: Manifest,
@@ -29,7 +27,6 @@ pub(crate) struct Artifact {
     pub(crate) mac: Vec<u8>,
     /// The publisher's signature, as it was read.
     pub(crate) signature: Option<String>,
-    /// The wrapped keys of all tiers.
     pub(crate) keys: WrappedKeys,
     /// The whole tail, as it was read.
     pub(crate) tail: Vec<u8>,

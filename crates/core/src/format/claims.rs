@@ -18,7 +18,6 @@ pub struct Requirements(Vec<(String, Requirement)>);
 enum Requirement {
     /// The model makes the claim, with any value.
     Made,
-    /// The claim has this value.
     Equals(String),
     /// The claim is a time that has not passed.
     NotAfter,
@@ -54,7 +53,6 @@ impl Requirements {
         requirements.collect::<Result<_>>().map(Requirements)
     }
 
-    /// Checks the `claims` of the model at `path`.
     pub(crate) fn check(&self, path: &Path, claims: &BTreeMap<String, String>) -> Result<()> {
         self.check_at(path, claims, SystemTime::now())
     }

@@ -33,9 +33,6 @@ pub struct Manifest {
 
 impl Draft {
     /// Checks the rules and makes the manifest.
-    ///
-    /// # Errors
-    /// The text says which rule of `docs/FORMAT.md` is broken.
     pub(crate) fn into_manifest(self) -> Result<Manifest, String> {
         let original = self.check()?;
         let draft = self;
@@ -167,7 +164,6 @@ impl Manifest {
         self.files().iter().map(|file| file.bytes).sum()
     }
 
-    /// Number of chunks of all files.
     pub(crate) fn n_chunks(&self) -> u64 {
         let chunks = self
             .files()

@@ -44,7 +44,6 @@ impl SpanSet {
         }
     }
 
-    /// The spans, sorted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Span> {
         self.0.iter().copied()
     }

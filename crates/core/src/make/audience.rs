@@ -113,9 +113,6 @@ impl<'a> Audience<'a> {
     }
 
     /// Assigns the recipients to the tiers of `manifest`, counted from 1.
-    ///
-    /// # Errors
-    /// [`Usage`] if the recipients do not fit the tiers.
     pub(crate) fn by_tier(self, manifest: &Manifest) -> Result<Vec<(u8, &'a Recipients)>> {
         let tiers = || manifest.tier_names().to_vec();
         match self {
@@ -145,9 +142,6 @@ impl<'a> Audience<'a> {
     }
 
     /// Wraps the keys of all tiers; `key` is the highest tier's.
-    ///
-    /// # Errors
-    /// [`Usage`] if the recipients do not fit the tiers, or the highest tier has none.
     pub(crate) fn wrap(self, key: DataKey, manifest: &Manifest) -> Result<WrappedKeys> {
         let by_tier = self.by_tier(manifest)?;
         let tiers = manifest.n_tiers();

@@ -124,7 +124,6 @@ pub fn protect<'a>(
     prepared.seal(outputs, recipients.into(), options, progress)
 }
 
-/// A model with the plan for it.
 struct Prepared {
     model: Input,
     external: Vec<Input>,

@@ -21,7 +21,6 @@ use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
 use crate::pass::transfer::Transfer;
 
-/// A plaintext to seal, and its recipients.
 pub(crate) struct Sealing<'a> {
     pub(crate) plaintext: Plaintext<'a>,
     /// Bytes of external data files to read as zeros.
@@ -36,7 +35,6 @@ pub(crate) struct Sealing<'a> {
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
-/// The source of the plaintext.
 pub(crate) enum Plaintext<'a> {
     /// These files, in the order of the manifest.
     Files(Vec<&'a Input>),

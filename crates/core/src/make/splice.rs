@@ -51,9 +51,6 @@ pub(crate) fn splice<T>(
 }
 
 /// Decides which end the torn model at `path` gets.
-///
-/// # Errors
-/// [`Error::Interrupted`] if none of `identities` opens either end.
 fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Result<Ending> {
     let artifact = |end: &[u8]| {
         let tail = [torn.before, end].concat();

@@ -120,7 +120,6 @@ fn unlock<'a>(
     Ok(unlocked)
 }
 
-/// Opens all chunks.
 fn open_whole(
     unlocked: Unlocked<'_>,
     obstacle: Option<String>,

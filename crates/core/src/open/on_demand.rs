@@ -40,7 +40,6 @@ pub(crate) struct Files {
     chunk_bytes: usize,
 }
 
-/// Reads and opens chunks.
 pub(crate) struct Opener {
     pub(crate) unlocked: Unlocked<'static>,
     chunks: Vec<Chunk>,
@@ -109,7 +108,6 @@ impl Files {
         self.memory.filler().unlocked.manifest()
     }
 
-    /// Returns the bytes of each file.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let bytes = self.memory.bytes();
         let file = |place: &Range<usize>| bytes.get(place.clone()).unwrap_or_default();

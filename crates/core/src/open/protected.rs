@@ -32,7 +32,6 @@ pub(crate) struct Unlocked<'a> {
     key: TierOpenKeys,
     /// The tier of the key; 1 without tiers.
     pub(crate) key_tier: u8,
-    /// The tier that is opened.
     tier: u8,
     /// The key of blobs that belong to the model.
     pub(crate) blob_key: Arc<BlobKey>,
@@ -44,12 +43,10 @@ pub(crate) struct Unlocked<'a> {
 }
 
 impl Protected {
-    /// Opens the model file at `location`.
     pub(crate) fn open(location: &Location) -> Result<Protected> {
         Protected::of(Source::open(location)?)
     }
 
-    /// Takes the protected model in the open file `source`.
     pub(crate) fn of(source: Source) -> Result<Protected> {
         let path = &source.input.path;
         match Artifact::parse(path, source.bytes())? {
@@ -111,9 +108,6 @@ impl Protected {
     }
 
     /// Returns the tier to open for a caller who accepts `edition` and has the key of `key_tier`.
-    ///
-    /// # Errors
-    /// [`Error::LowerTier`], [`Error::NoSuchTier`].
     pub(crate) fn tier_of(&self, edition: Edition<'_>, key_tier: u8) -> Result<u8> {
         let manifest = self.manifest();
         let wanted = match edition {
@@ -237,12 +231,10 @@ impl<'a> Unlocked<'a> {
         Ok(protected.artifact.manifest)
     }
 
-    /// Returns the path of the model file, for messages.
     pub(crate) fn path(&self) -> &std::path::Path {
         &self.protected.source.input.path
     }
 
-    /// Returns the manifest of the model.
     pub(crate) fn manifest(&self) -> &Manifest {
         self.protected.manifest()
     }
@@ -252,7 +244,6 @@ impl<'a> Unlocked<'a> {
         self.protected.files(&self.external)
     }
 
-    /// Returns the file at `index` in the manifest.
     fn file(&self, index: usize) -> Option<&Input> {
         match index.checked_sub(1) {
             None => Some(&self.protected.source.input),
@@ -284,7 +275,6 @@ impl<'a> Unlocked<'a> {
         tags.get(index)
     }
 
-    /// Returns the edition that is opened.
     pub(crate) fn edition(&self) -> OpenedEdition {
         let manifest = self.protected.manifest();
         let tier = manifest.tier_names().get(usize::from(self.tier) - 1);
@@ -362,7 +352,6 @@ impl<'a> Unlocked<'a> {
         chunks::for_each_read(false, self.manifest(), &inputs, self.tags(), progress, work)
     }
 
-    /// Makes the error for a chunk that was changed since it was protected.
     pub(crate) fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;
         let path = self.file(chunk.file()).map(|input| input.path.clone());

@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
 
-/// One chunk of one file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chunk {
     pub(crate) id: ChunkId,
@@ -71,7 +70,6 @@ impl ChunkIndex {
         at(file)..at(file + 1)
     }
 
-    /// The position of `chunk`.
     pub(crate) fn of(&self, chunk: &Chunk) -> usize {
         self.range(chunk.file()).start + chunk.id.chunk as usize
     }
@@ -116,7 +114,6 @@ impl<T: Copy + PartialEq> PerChunk<T> {
         values.ok_or(Error::Internal("a chunk was not digested"))
     }
 
-    /// The values of all chunks.
     pub(crate) fn all(&self) -> Result<Vec<T>> {
         self.get(0..self.values.len())
     }
@@ -213,9 +210,6 @@ impl Workspace {
     }
 
     /// Returns a buffer of the chunk's length, and the tools.
-    ///
-    /// # Errors
-    /// [`KeyError::Memory`].
     pub(crate) fn buffer(&mut self, chunk: &Chunk) -> Result<(&mut [u8], &mut Tools)> {
         let len_bytes = chunk.window.len as usize;
         if self.bytes.len() < len_bytes {
@@ -231,7 +225,6 @@ impl Workspace {
 }
 
 impl Tools {
-    /// The cipher's scratch memory.
     pub(crate) fn scratch(&mut self) -> &mut Scratch {
         &mut self.scratch
     }

@@ -8,7 +8,6 @@ use onnxseal_store::Input;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
 
-/// Bytes to read at once.
 const PIECE: u64 = 256 << 10;
 
 /// Returns the gaps between the tensors of `model` in its `external` files, which are not all

@@ -23,7 +23,6 @@ pub(crate) type Fetch<'f> = &'f mut dyn FnMut(&mut [u8], u64) -> Result<()>;
 /// conclusions from the structure hold only if the chunks [agree](Structure::check).
 #[derive(Debug, Default)]
 pub(crate) struct Structure {
-    /// The path of the model file.
     path: PathBuf,
     /// As long as the file, with zeros for all that was not copied.
     bytes: SparseBytes,
@@ -32,7 +31,6 @@ pub(crate) struct Structure {
 }
 
 impl Structure {
-    /// Copies what `skim` asks for.
     pub(crate) fn read(input: &Input, skim: Skim) -> Result<Structure> {
         let path = input.path.clone();
         let mut bytes = SparseBytes::new(input.len).map_err(io("find memory for", &path))?;
@@ -57,7 +55,6 @@ impl Structure {
         &self.bytes
     }
 
-    /// Returns which bytes were copied, in ascending order.
     pub(crate) fn into_parts(self) -> Vec<Span> {
         self.parts
     }

@@ -204,7 +204,6 @@ impl<'a> Transfer<'a> {
 }
 
 impl Restoring<'_> {
-    /// The original model file.
     fn model(&self) -> Result<Zeroizing<Vec<u8>>> {
         let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
         let restored = self.original.apply(&model);

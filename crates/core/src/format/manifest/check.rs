@@ -15,10 +15,8 @@ use crate::format::manifest::json::MAX_INTEGER;
 use crate::format::manifest::tensor::{Mode, Tensor};
 use crate::format::tiers::{MAX_TIERS, is_tier_name};
 
-/// The most files that a model may have.
 const MAX_FILES: usize = 1 << 16;
 
-/// The most bytes that the path of an external data file may have.
 const MAX_PATH_BYTES: usize = 1 << 12;
 
 /// The most bytes that an edit may insert.
@@ -69,7 +67,6 @@ impl Draft {
             .transpose()
     }
 
-    /// Checks the number of tiers and their names.
     fn check_tiers(&self) -> Result<(), String> {
         if self.tiers.len() == 1 || self.tiers.len() > MAX_TIERS {
             return Err(format!(
@@ -138,7 +135,6 @@ impl Draft {
         check_paths(self.files.iter().skip(1).map(|file| &file.path))
     }
 
-    /// Checks the edits that restore the original.
     fn check_original(&self, draft: &OriginalDraft) -> Result<Edits, String> {
         let model_bytes = self.files.first().map_or(0, |model| model.bytes);
         if draft.paths.len() + 1 != self.files.len() {
@@ -221,7 +217,6 @@ impl Draft {
     }
 }
 
-/// Checks paths of external data files.
 fn check_paths<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let mut seen = HashSet::new();
     for path in paths {

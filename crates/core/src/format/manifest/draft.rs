@@ -88,7 +88,6 @@ struct FileMembers {
 members!(FileMembers => File, OriginalDraft => OriginalDraft, Draft => Draft);
 
 impl Draft {
-    /// Reads the JSON in `bytes`.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
         check_len(bytes.len())?;
         let draft: Result<Object<Draft>, _> = serde_json::from_slice(bytes);
@@ -105,7 +104,6 @@ impl Draft {
         }
     }
 
-    /// The number of tiers.
     pub(super) fn n_tiers(&self) -> usize {
         self.tiers.len().max(1)
     }

@@ -45,9 +45,6 @@ impl Draft {
     }
 
     /// The length of the manifest.
-    ///
-    /// # Errors
-    /// [`Usage::Manifest`](crate::Usage::Manifest) if it is longer than a reader accepts.
     fn count_bytes(&self) -> Result<usize> {
         let count = Count::of(self)?;
         check_len(count).map_err(rule)?;
@@ -79,7 +76,6 @@ impl Length {
         })
     }
 
-    /// Adds a tensor.
     pub(crate) fn add(&mut self, tensor: &Tensor) -> Result<()> {
         let comma = usize::from(self.has_tensors);
         self.has_tensors = true;
@@ -92,10 +88,6 @@ impl Length {
         self.bytes
     }
 
-    /// Fails if the manifest is longer than a reader accepts.
-    ///
-    /// # Errors
-    /// [`Usage::Manifest`](crate::Usage::Manifest).
     pub(crate) fn check(self) -> Result<()> {
         check_len(self.bytes).map_err(rule)
     }

@@ -11,10 +11,8 @@ use serde::{Deserialize, Deserializer};
 /// The largest integer that every JSON reader keeps exactly.
 pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// The most texts that edits may insert.
 const MAX_TEXTS: usize = 1 << 18;
 
-/// The most claims that a manifest may make.
 const MAX_CLAIMS: usize = 1 << 16;
 
 /// A type that is read from an object. Unlike serde's `Deserialize` it is private, so only this
@@ -57,7 +55,6 @@ impl<'de, T: Members> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Reads an array of objects.
 pub(super) fn objects<'de, T: Members, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {

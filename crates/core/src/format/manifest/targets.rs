@@ -46,17 +46,14 @@ impl Targets {
         }
     }
 
-    /// The number of tiers of the model.
     pub(crate) fn n_tiers(&self) -> u8 {
         self.n_tiers
     }
 
-    /// Returns the highest tier that has a target.
     pub(crate) fn highest_tier(&self) -> u8 {
         self.tiers.iter().map(|run| run.tier).max().unwrap_or(1)
     }
 
-    /// The runs.
     pub(crate) fn into_runs(self) -> Vec<u64> {
         self.runs
     }

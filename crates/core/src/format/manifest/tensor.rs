@@ -181,7 +181,6 @@ pub(crate) struct Place {
 }
 
 impl Tensor {
-    /// The place of its elements.
     pub(crate) fn place(&self) -> Place {
         Place {
             file: self.file,
