@@ -145,16 +145,7 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<Prepared> {
         let path = source.input.path.clone();
-        let model = source.locate(source.input.len)?;
-        if tail::is_in(&model) {
-            return Err(Error::AlreadyProtected(path));
-        }
-        if tail::has_lock(&model) {
-            return Err(Error::Stripped(path));
-        }
-        // Otherwise programs could read other weights than the plan encrypts.
-        source.check_unambiguous(&model)?;
-        drop(model);
+        check_protectable(&source)?;
         let (source, zeroed, row) = if repacks {
             let Repacked {
                 source,
@@ -171,57 +162,48 @@ impl Prepared {
             true => Vec::new(),
             false => gaps(&model, &external)?,
         };
-        let mut files = vec![File {
-            path: String::new(),
-            bytes: source.input.len,
-        }];
-        files.extend(
-            (model.external_files.iter())
-                .zip(&external)
-                .map(|(location, input)| File {
-                    path: location.clone(),
-                    bytes: input.len,
-                }),
-        );
+        let paths = std::iter::once("").chain(model.external_files.iter().map(String::as_str));
         // The model file first, in the order of the manifest.
         let inputs = || std::iter::once(&source.input).chain(&external);
-        let score = |source: &Source, model: &Model<'_>, files: &[File], wanted: &[Wanted]| {
+        let mut files: Vec<File> = (paths.zip(inputs()))
+            .map(|(path, input)| File {
+                path: path.to_owned(),
+                bytes: input.len,
+            })
+            .collect();
+        let plan = |source: &Source, model: Model<'_>, files: &[File], gaps: Vec<Gap>| {
             let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
-            score_files(model, files, &inputs, wanted, progress)
+            let score = |model: &Model<'_>, wanted: &[Wanted]| {
+                score_files(model, files, &inputs, wanted, progress)
+            };
+            Planned::new(&path, files, model, gaps, policy, purpose, score)
         };
-        let Some(names) = naming.choose(&files, inputs())? else {
-            let score =
-                |model: &Model<'_>, wanted: &[Wanted]| score(&source, model, &files, wanted);
-            let mut planned = Planned::new(&path, &files, model, gaps, policy, purpose, score)?;
-            planned.repacked = row;
-            let model = source.input;
-            return Ok(Prepared {
-                model,
-                external,
-                files,
-                original: None,
-                zeroed,
-                planned,
-            });
+        let (source, original, mut planned) = match naming.choose(&files, inputs())? {
+            None => {
+                let planned = plan(&source, model, &files, gaps)?;
+                (source, None, planned)
+            }
+            Some(names) => {
+                drop(model);
+                // `unprotect` will write the original's names: check them before they are replaced.
+                check_names(&path, &files)?;
+                let Renamed { source, original } = rename(source, &mut files, names)?;
+                // Plan the edited model, whose offsets differ.
+                let model = source.locate(source.input.len)?;
+                if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
+                    return Err(Error::Internal("a renamed file has another name"));
+                }
+                let mut planned = plan(&source, model, &files, gaps)?;
+                planned.original_files = original.files(&files);
+                (source, Some(original), planned)
+            }
         };
-        drop(model);
-        // `unprotect` will write the original's names: check them before they are replaced.
-        check_names(&path, &files)?;
-        // Plan the edited model, whose offsets differ.
-        let Renamed { source, original } = rename(source, &mut files, names)?;
-        let model = source.locate(source.input.len)?;
-        if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
-            return Err(Error::Internal("a renamed file has another name"));
-        }
-        let score = |model: &Model<'_>, wanted: &[Wanted]| score(&source, model, &files, wanted);
-        let mut planned = Planned::new(&path, &files, model, gaps, policy, purpose, score)?;
-        planned.original_files = original.files(&files);
         planned.repacked = row;
         Ok(Prepared {
             model: source.input,
             external,
             files,
-            original: Some(original),
+            original,
             zeroed,
             planned,
         })
@@ -275,4 +257,18 @@ impl Prepared {
         outputs.publish(inputs())?;
         Ok(report)
     }
+}
+
+/// Fails if the model in `source` is protected, or was, or if programs may read it in several ways:
+/// some could read other weights than the plan encrypts.
+fn check_protectable(source: &Source) -> Result<()> {
+    let model = source.locate(source.input.len)?;
+    let path = || source.input.path.clone();
+    if tail::is_in(&model) {
+        return Err(Error::AlreadyProtected(path()));
+    }
+    if tail::has_lock(&model) {
+        return Err(Error::Stripped(path()));
+    }
+    source.check_unambiguous(&model)
 }
