@@ -68,7 +68,8 @@ pub fn open_with<'a>(
     requirements: &Requirements,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
-    let unlocked = unlock(&model.into(), access.into(), requirements)?;
+    let unlocked = Arc::new(Protected::open(&model.into())?).unlock(access)?;
+    requirements.check(unlocked.path(), unlocked.manifest().claims())?;
     open_whole(unlocked, None, progress)
 }
 
@@ -89,12 +90,22 @@ pub fn open_on_demand<'a>(
     min_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
-    let unlocked = unlock(&model.into(), access.into(), requirements)?;
+    let access = access.into();
+    let protected = Arc::new(Protected::open(&model.into())?);
+    let mut unlocked = protected.unlock_edition(access.identities, access.edition)?;
+    let demand = protected.demand(access.signed_by)?;
+    requirements.check(unlocked.path(), unlocked.manifest().claims())?;
+    // `unlocked` is the only owner from here on: a structure can be taken, and files be closed.
+    drop(protected);
     if let Some(obstacle) = on_demand::obstacle(&unlocked, min_bytes) {
+        let mut unlocked: Unlocked<'a> = unlocked;
+        unlocked.demand = demand;
         return open_whole(unlocked, Some(obstacle), progress);
     }
     let (blob_key, edition) = (Arc::clone(&unlocked.blob_key), unlocked.edition());
-    let mut unlocked = unlocked.checked(progress)?;
+    if let Some(demand) = demand {
+        unlocked.check_first(demand, progress)?;
+    }
     // What was read is not authentic yet: a chunk that turns out to have structure too is opened
     // when it is touched.
     let structure = unlocked.take_structure()?;
@@ -105,19 +116,6 @@ pub fn open_on_demand<'a>(
         blob_key,
         edition,
     })
-}
-
-/// Unlocks a model that makes the claims that `requirements` name.
-fn unlock<'a>(
-    model: &Location,
-    access: Access<'a>,
-    requirements: &Requirements,
-) -> Result<Unlocked<'a>> {
-    let protected = Arc::new(Protected::open(model)?);
-    let unlocked = protected.unlock(access)?;
-    // `unlock` has authenticated the claims.
-    requirements.check(unlocked.path(), unlocked.manifest().claims())?;
-    Ok(unlocked)
 }
 
 fn open_whole(
@@ -198,9 +196,6 @@ pub fn unprotect<'a>(
 /// Opens the protected `model` to files at `publication` that keep the protected files' names, so
 /// that each can take the place of the file it was made from. Their contents are those of
 /// [`open`]. Returns which edition was opened.
-///
-/// # Errors
-/// As [`unprotect`].
 pub fn open_to<'a>(
     model: impl Into<Location>,
     publication: impl Into<Publication<'a>>,
@@ -304,9 +299,6 @@ impl OpenedModel {
     }
 
     /// Opens all chunks that are not open. They stay in memory.
-    ///
-    /// # Errors
-    /// As [`open`].
     pub fn open_rest(&self) -> Result<()> {
         self.on_demand()
             .map_or(Ok(()), |files| files.memory.fill_all())
@@ -334,9 +326,6 @@ impl OpenedModel {
     }
 
     /// Fails if a chunk that was touched could not be opened.
-    ///
-    /// # Errors
-    /// As [`open`].
     pub fn check(&self) -> Result<()> {
         self.on_demand()
             .map_or(Ok(()), |files| files.memory.check())

@@ -14,7 +14,7 @@ use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::signature::{Access, Demand, Leaves};
+use crate::pass::signature::{Access, Demand, Leaves, SignedBy};
 use crate::pass::source::{Source, check_fetched};
 use crate::pass::tiers::Targets;
 
@@ -37,7 +37,7 @@ pub(crate) struct Unlocked<'a> {
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     pub(crate) targets: Targets,
-    demand: Option<Demand<'a>>,
+    pub(crate) demand: Option<Demand<'a>>,
     /// The digests that a signature was checked over: chunks must have them ever after.
     signed: Option<Leaves>,
 }
@@ -132,40 +132,47 @@ impl Protected {
     }
 
     /// Unwraps the data key, authenticates the manifest and the tags, and opens the external files
-    /// that the manifest names.
+    /// that the manifest names. The result demands a signature if `access` does.
     pub(crate) fn unlock<'a>(
         self: &Arc<Protected>,
         access: impl Into<Access<'a>>,
     ) -> Result<Unlocked<'a>> {
-        let Access {
-            identities,
-            signed_by,
-            edition,
-        } = access.into();
+        let access = access.into();
+        let mut unlocked: Unlocked<'a> = self.unlock_edition(access.identities, access.edition)?;
+        unlocked.demand = self.demand(access.signed_by)?;
+        Ok(unlocked)
+    }
+
+    /// Unlocks the model as [`unlock`](Protected::unlock) does, without a demand for a signature.
+    pub(crate) fn unlock_edition(
+        self: &Arc<Protected>,
+        identities: &Identities,
+        edition: Edition<'_>,
+    ) -> Result<Unlocked<'static>> {
         let (data_key, key, key_tier) = self.data_key(identities)?;
         let manifest = self.manifest();
         let tier = self.tier_of(edition, key_tier)?;
         let keys = data_key.with_lower(key_tier, manifest.n_tiers())?;
-        let data_key =
-            (keys.get(usize::from(tier) - 1)).ok_or(Error::Internal("a tier without a key"))?;
-        let blob_key = Arc::new(data_key.blob_key()?);
-        let demand = signed_by
-            .map(|by| Demand::new(&self.source.input.path, &self.artifact, by))
-            .transpose()?;
-        // The paths can be trusted only now: the MAC holds.
-        let external = self.open_external()?;
-        let targets = Targets::of(manifest);
+        let data_key = keys.get(usize::from(tier) - 1);
+        let data_key = data_key.ok_or(Error::Internal("a tier without a key"))?;
         Ok(Unlocked {
             protected: Arc::clone(self),
             key,
             key_tier,
             tier,
-            blob_key,
-            external,
-            targets,
-            demand,
+            blob_key: Arc::new(data_key.blob_key()?),
+            // The paths can be trusted only now: the MAC holds.
+            external: self.open_external()?,
+            targets: Targets::of(manifest),
+            demand: None,
             signed: None,
         })
+    }
+
+    /// Fails if a signature is demanded and the model has none.
+    pub(crate) fn demand<'a>(&self, signed_by: Option<&'a SignedBy>) -> Result<Option<Demand<'a>>> {
+        let demand = |by| Demand::new(&self.source.input.path, &self.artifact, by);
+        signed_by.map(demand).transpose()
     }
 
     /// Opens the external files that the manifest names.
@@ -189,38 +196,16 @@ impl Protected {
     }
 }
 
-impl<'a> Unlocked<'a> {
-    /// Checks the signature, if one is demanded, before any chunk is opened: reads all chunks.
-    /// Chunks can then be opened any number of times, in any order.
-    pub(crate) fn checked(self, progress: &dyn Progress) -> Result<Unlocked<'static>> {
-        if let Some(demand) = &self.demand {
-            let inputs: Vec<&Input> = self.files().collect();
-            let leaves = &demand.leaves;
-            leaves.take_all(self.manifest(), &inputs, progress, |_, _| Ok(()))?;
-            self.check_signature()?;
-        }
-        let Unlocked {
-            protected,
-            key,
-            key_tier,
-            tier,
-            blob_key,
-            external,
-            targets,
-            demand,
-            signed: _,
-        } = self;
-        Ok(Unlocked {
-            protected,
-            key,
-            key_tier,
-            tier,
-            blob_key,
-            external,
-            targets,
-            demand: None,
-            signed: demand.map(|demand| demand.leaves),
-        })
+impl Unlocked<'_> {
+    /// Checks the signature that is demanded before any chunk is opened: reads all chunks. Chunks can
+    /// then be opened any number of times, in any order.
+    pub(crate) fn check_first(&mut self, demand: Demand, progress: &dyn Progress) -> Result<()> {
+        let Protected { artifact, source } = &*self.protected;
+        let inputs: Vec<&Input> = self.files().collect();
+        (demand.leaves).take_all(&artifact.manifest, &inputs, progress, |_, _| Ok(()))?;
+        demand.check(&source.input.path, artifact)?;
+        self.signed = Some(demand.leaves);
+        Ok(())
     }
 
     /// Closes all files.
