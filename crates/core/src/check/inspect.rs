@@ -75,9 +75,6 @@ pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
 /// or of the lock that [`protect`](crate::protect) writes.
 ///
 /// For callers that cannot tell by [`is_protected`], and leave all other files to other programs.
-///
-/// # Errors
-/// `Io`.
 pub fn is_marked(location: impl Into<Location>) -> Result<bool> {
     const PIECE: u64 = 1 << 20;
     let input = Input::open(&location.into())?;

@@ -31,9 +31,6 @@ pub struct Outline(Source);
 
 impl Outline {
     /// Opens the model at `location`.
-    ///
-    /// # Errors
-    /// `Io`; `Malformed` for an object with too much structure.
     pub fn open(location: &Location) -> Result<Outline> {
         Ok(Outline(Source::open(location)?))
     }
@@ -49,9 +46,6 @@ impl Outline {
     }
 
     /// Returns the manifest, not authenticated, or `None` if the model is not protected.
-    ///
-    /// # Errors
-    /// `Malformed`.
     pub fn manifest(&self) -> Result<Option<Manifest>> {
         let artifact = Artifact::parse(&self.0.input.path, self.0.bytes())?;
         Ok(artifact.map(|artifact| artifact.manifest))
@@ -59,9 +53,6 @@ impl Outline {
 
     /// Returns the external data files that the first `len` bytes of the model file name, and the
     /// bytes of memory to locate, plan (with a `policy`) and report their structure.
-    ///
-    /// # Errors
-    /// `Malformed`.
     pub fn structure(&self, len: u64, policy: Option<&Policy>) -> Result<(Vec<String>, u64)> {
         let model = self.0.locate(len)?;
         let bytes = structure_bytes(&model, len, policy);
@@ -112,9 +103,6 @@ pub fn check_identities(
 }
 
 /// Returns whether ONNX Runtime would take the contents of the file for a model.
-///
-/// # Errors
-/// `Io`.
 pub fn is_model(input: Input) -> Result<bool> {
     let read = |part: &mut [u8], offset| input.read_exact_at(part, offset);
     Ok(onnxseal_onnx::sniff_by(input.len, input.is_remote(), read)?)

@@ -59,9 +59,6 @@ impl OwnedAudience {
     }
 
     /// Applies `change` to the recipients of each tier.
-    ///
-    /// # Errors
-    /// The first error of `change`.
     pub fn try_map<E>(
         self,
         mut change: impl FnMut(Recipients) -> std::result::Result<Recipients, E>,

@@ -102,9 +102,6 @@ pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
 
 /// Computes the digests of `files` as they are now: the model file first, each with its path
 /// relative to the model's folder.
-///
-/// # Errors
-/// `Io` if a file cannot be read, or changes meanwhile.
 pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result<Vec<FileState>> {
     let described = files.iter().map(|(path, input)| File {
         path: (*path).to_owned(),

@@ -236,11 +236,6 @@ impl Tensor {
             .sum()
     }
 
-    /// The encrypted elements, as ranges `(first, end)` in ascending order.
-    pub fn encrypted_elements(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.element_runs(self.elements().unwrap_or(0))
-    }
-
     /// The encrypted elements of a tensor of `elements` elements, as ranges `(first, end)`.
     fn element_runs(&self, elements: u64) -> impl Iterator<Item = (u64, u64)> {
         self.targets
