@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use anyhow::Result;
 use clap::ArgMatches;
-use onnxseal_core::{IdentityCommand, Location, Reads, is_same_file, is_standard_output};
+use onnxseal_core::{IdentityCommand, Location, NamedInputs, is_same_file, is_standard_output};
 
 use crate::cli::Out;
 use crate::exit::Usage;
@@ -16,7 +16,7 @@ static NAMED: OnceLock<Named> = OnceLock::new();
 
 #[derive(Debug, Default)]
 struct Named {
-    reads: Reads,
+    reads: NamedInputs,
     outputs: Vec<Location>,
     /// Whether the result is printed, as JSON.
     prints: bool,

@@ -369,6 +369,14 @@ impl Error {
     }
 }
 
+/// Makes the error for metadata that break a rule: `.map_err(metadata(path))`.
+pub(crate) fn metadata(path: &Path) -> impl Fn(String) -> Error + Copy {
+    move |reason| Error::Metadata {
+        path: path.to_owned(),
+        reason,
+    }
+}
+
 /// Makes the error for a model file that begins with `bytes`. A malformed one may be a file of
 /// another kind.
 pub(crate) fn model(path: &Path, bytes: &[u8], source: onnxseal_onnx::Error) -> Error {

@@ -43,19 +43,6 @@
 //! Plaintext leaves a call only once every chunk of every file is authenticated, and files appear
 //! whole or not at all.
 //!
-//! # Modules
-//!
-//! The modules are private, and this page exports what they offer. From the lowest:
-//!
-//! | module | contents | exports |
-//! |---|---|---|
-//! | [`manifest`] and others in `format` | the metadata of a protected model, as `docs/FORMAT.md` specifies it | [`Manifest`], [`Requirements`], [`Edition`] |
-//! | `pass` | one walk over all chunks of a model | [`Destination`], [`PublishHook`], [`Access`], [`digest_files`] |
-//! | `open` | from a protected model and a key to the plaintext | [`open`], [`open_with`], [`unprotect`] |
-//! | `check` | calls that only read a model | [`inspect`], [`verify`], [`Report`] |
-//! | `make` | calls that make a protected model, or change one | [`plan`], [`protect`], [`rotate`], [`rekey`], [`sign`] |
-//! | `error` | errors and their classes | [`Error`], [`ErrorKind`] |
-//!
 //! # Features
 //!
 //! - `protect` (default): `make` and `check`. A device that only opens models does without.
@@ -105,7 +92,7 @@ pub use pass::states::{FileState, FileStates, Volume};
 pub use {
     check::inspect::{inspect, is_marked, is_protected},
     check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model, read_manifest},
-    check::reads::Reads,
+    check::reads::NamedInputs,
     check::report::Report,
     check::rows::{
         ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
     self as core, Access, Checks, Destination, Edition, Error, Flush, MAX_RANKING_BYTES,
-    OutputOptions, Policy, ProtectOptions, Publication, Ranking, Reads, Requirements, Resign,
+    NamedInputs, OutputOptions, Policy, ProtectOptions, Publication, Ranking, Requirements, Resign,
     RotateOptions,
 };
 use pyo3::prelude::*;
@@ -356,7 +356,7 @@ pub fn rotate<'py>(
 /// Where the result goes: `out` or, without it, the place of the model.
 fn destination(
     out: Option<OutputArg>,
-    reads: &Reads,
+    reads: &NamedInputs,
     options: OutputOptions,
 ) -> Result<(Option<Out>, Destination<'static>)> {
     let out = out.map(|out| Out::open(out, reads)).transpose()?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use onnxseal_core::{Location, Reads};
+use onnxseal_core::{Location, NamedInputs};
 
 use crate::environment::file_named_by_environment;
 
@@ -26,10 +26,10 @@ impl<T: NamesFiles> NamesFiles for Option<T> {
 
 /// The files that the arguments `named` name, those of `models`, and the identity file of the
 /// environment.
-pub fn reads(models: &[&Location], named: &[&dyn NamesFiles]) -> Reads {
+pub fn reads(models: &[&Location], named: &[&dyn NamesFiles]) -> NamedInputs {
     let mut files = Vec::from_iter(file_named_by_environment());
     named.iter().for_each(|named| named.add_to(&mut files));
-    Reads {
+    NamedInputs {
         files,
         models: models.iter().map(|model| (*model).clone()).collect(),
     }

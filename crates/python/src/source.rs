@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use onnxseal_core::{
-    Bytes, Error, InMemory, Location, OutputFault, Permitted, Readers, Reads, StoreError,
+    Bytes, Error, InMemory, Location, NamedInputs, OutputFault, Permitted, Readers, StoreError,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -138,7 +138,7 @@ pub struct Out {
 
 impl Out {
     /// Takes over the argument. Refuses an output that is one of the files that the call reads.
-    pub fn open(arg: OutputArg, reads: &Reads) -> Result<Out> {
+    pub fn open(arg: OutputArg, reads: &NamedInputs) -> Result<Out> {
         match arg {
             OutputArg::Named(path) => {
                 let location = Location::parse(path)?;
@@ -235,7 +235,7 @@ impl Gathered {
 }
 
 /// Refuses an output that is one of the files that the call reads. Objects of stores are no files.
-fn check_output(output: &Location, reads: &Reads) -> Result<()> {
+fn check_output(output: &Location, reads: &NamedInputs) -> Result<()> {
     match output {
         Location::File(path) => Ok(reads.check(path)?),
         _ => Ok(()),

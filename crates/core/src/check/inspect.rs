@@ -12,7 +12,7 @@ use onnxseal_store::{Input, Location};
 
 use crate::check::report::{Builder, Operators, Report, tier_rows};
 use crate::check::rows::{ClearRow, RecipientRow, SignatureRow, TensorRow};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, metadata};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{self, ElementType, Manifest, Operator};
@@ -37,7 +37,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let external = source.open_external(&model).unwrap_or_default();
     let gaps = gaps(&model, &external)?;
     let mut report = examine(path, &model, &artifact.manifest, &gaps)?;
-    for (tier, wrapped) in artifact.keys.parts().iter().enumerate() {
+    for (tier, wrapped) in artifact.keys.0.iter().enumerate() {
         let Some(wrapped) = wrapped else { continue };
         // Leave an unreadable wrapped key to those who open the model.
         let Header { kinds, notes } = Header::read(wrapped).unwrap_or_default();
@@ -98,10 +98,7 @@ pub(crate) fn examine(
     manifest: &Manifest,
     gaps: &[Gap],
 ) -> Result<Report> {
-    let malformed = |reason| Error::Metadata {
-        path: path.to_owned(),
-        reason,
-    };
+    let malformed = metadata(path);
     check_files(path, model, manifest)?;
     // A manifest lists no tensor twice, so the paths are unique.
     let mut described: HashMap<&str, &manifest::Tensor> = manifest
@@ -175,10 +172,8 @@ pub(crate) fn examine(
 pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<()> {
     let external = manifest.files().iter().skip(1).map(|file| &file.path);
     if !model.external_files.iter().eq(external) {
-        return Err(Error::Metadata {
-            path: path.to_owned(),
-            reason: "its files are not the external data files of the graph".into(),
-        });
+        let reason = "its files are not the external data files of the graph";
+        return Err(metadata(path)(reason.into()));
     }
     Ok(())
 }

@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 
 /// The files that a caller names for a call to read.
 #[derive(Clone, Debug, Default)]
-pub struct Reads {
+pub struct NamedInputs {
     /// Keys, policies, lists, data: files, and folders of them.
     pub files: Vec<PathBuf>,
     /// Models. Their external data are read too.
     pub models: Vec<Location>,
 }
 
-impl Reads {
+impl NamedInputs {
     /// Checks that the file at `output` is none of these, by whatever name, and that it lies in none of
     /// the folders. Where there is no file yet, nothing can be lost.
     ///

@@ -9,7 +9,7 @@ use onnxseal_crypto::TAG_BYTES;
 use onnxseal_crypto::signature::MAX_SIGNATURE_BYTES;
 use onnxseal_onnx::tail;
 
-use crate::error::{Error, Result, model as model_error};
+use crate::error::{Error, Result, metadata, model as model_error};
 use crate::format::manifest::Manifest;
 use crate::format::tiers::WrappedKeys;
 
@@ -49,23 +49,15 @@ impl Artifact {
 
     /// Parses `bytes`, the tail of a model file from offset `start` to its end.
     pub(crate) fn of_tail(path: &Path, bytes: Vec<u8>, start: u64) -> Result<Artifact> {
-        let malformed = |reason| Error::Metadata {
-            path: path.to_owned(),
-            reason,
-        };
-        let tail = tail::split(&bytes).map_err(|source| Error::Model {
-            path: path.to_owned(),
-            source,
-        })?;
+        let malformed = metadata(path);
+        let tail = tail::split(&bytes).map_err(|source| model_error(path, &bytes, source))?;
         let tail = (tail.filter(|tail| tail.start == 0))
             .ok_or_else(|| malformed("it changed while it was being read".into()))?;
         let entry = |key| {
-            let value = tail
-                .value(key)
-                .ok_or_else(|| malformed(format!("{key} is missing")));
-            value.map(str::as_bytes)
+            let value = tail.value(key);
+            value.ok_or_else(|| malformed(format!("{key} is missing")))
         };
-        let manifest_bytes = entry(tail::MANIFEST)?;
+        let manifest_bytes = entry(tail::MANIFEST)?.as_bytes();
         let manifest_start = manifest_bytes.as_ptr().addr() - bytes.as_ptr().addr();
         let manifest_at = manifest_start..manifest_start + manifest_bytes.len();
         let manifest = Manifest::parse(manifest_bytes).map_err(malformed)?;
@@ -85,8 +77,8 @@ impl Artifact {
         let (n, tiers) = (manifest.n_chunks(), manifest.n_tiers());
         let n_tags = n.saturating_mul(tiers.into());
         if tags.len() as u64 != n_tags.saturating_mul(TAG_BYTES as u64) {
-            let n_bytes = tags.len();
-            let reason = format!("{n_bytes} bytes of tags for {n} chunks of {tiers} tier(s)");
+            let bytes = tags.len();
+            let reason = format!("{bytes} bytes of tags for {n} chunks of {tiers} tier(s)");
             return Err(malformed(reason));
         }
         if mac.len() != usize::from(tiers) * MAC_BYTES {

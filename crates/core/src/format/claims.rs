@@ -73,19 +73,17 @@ impl Requirements {
             let shown = excerpt(value);
             let time =
                 || period(value).ok_or_else(|| refuse(format!("{shown:?} is not a date or time")));
-            let met = match requirement {
-                Requirement::Made => true,
-                Requirement::Equals(expected) if expected == value => true,
-                Requirement::Equals(expected) => {
-                    return Err(refuse(format!("it is {shown:?}, not {expected:?}")));
+            let untimely = || format!("it is {shown:?}, which does not fit the present time");
+            let unmet = match requirement {
+                Requirement::Equals(expected) if expected != value => {
+                    Some(format!("it is {shown:?}, not {expected:?}"))
                 }
-                Requirement::NotAfter => now < time()?.1,
-                Requirement::NotBefore => now >= time()?.0,
+                Requirement::NotAfter if now >= time()?.1 => Some(untimely()),
+                Requirement::NotBefore if now < time()?.0 => Some(untimely()),
+                _ => None,
             };
-            if !met {
-                return Err(refuse(format!(
-                    "it is {shown:?}, which does not fit the present time"
-                )));
+            if let Some(reason) = unmet {
+                return Err(refuse(reason));
             }
         }
         Ok(())

@@ -88,16 +88,12 @@ impl<'de> Deserialize<'de> for Fill {
 
 /// The keys of all tiers, each wrapped to its recipients: armored age files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WrappedKeys {
+pub(crate) struct WrappedKeys(
     /// By tier, the least first; `None` for a tier without recipients.
-    parts: Vec<Option<String>>,
-}
+    pub(crate) Vec<Option<String>>,
+);
 
 impl WrappedKeys {
-    pub(crate) fn new(parts: Vec<Option<String>>) -> WrappedKeys {
-        WrappedKeys { parts }
-    }
-
     /// The keys in the tail of a model of `tiers` tiers.
     pub(crate) fn of_tail(tail: &Tail<'_>, tiers: u8) -> Result<WrappedKeys, String> {
         let mut parts = tail::KEYS.map(|key| tail.value(key).map(str::to_owned));
@@ -106,21 +102,17 @@ impl WrappedKeys {
             return Err(format!("the key of a tier above the model's {tiers}"));
         }
         let parts = of_model.iter_mut().map(Option::take).collect();
-        Ok(WrappedKeys { parts })
+        Ok(WrappedKeys(parts))
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let all = tail::KEYS.into_iter().zip(&self.parts);
+        let all = tail::KEYS.into_iter().zip(&self.0);
         all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
-    }
-
-    pub(crate) fn parts(&self) -> &[Option<String>] {
-        &self.parts
     }
 
     /// Replaces the wrapped key of a tier, from 1.
     pub(crate) fn set(&mut self, tier: u8, wrapped: String) {
-        if let Some(part) = self.parts.get_mut(usize::from(tier).saturating_sub(1)) {
+        if let Some(part) = self.0.get_mut(usize::from(tier).saturating_sub(1)) {
             *part = Some(wrapped);
         }
     }
@@ -128,11 +120,11 @@ impl WrappedKeys {
     /// Returns the highest tier that one of `identities` opens, and its key.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
         // Check every part, including those never tried, so that nothing can hide in them.
-        let mut parts = self.parts.iter().flatten();
+        let mut parts = self.0.iter().flatten();
         parts.try_for_each(|part| check_wrapped(part))?;
         let mut kinds = Vec::new();
         let mut wrong = None;
-        for (tier, part) in (1..=u8::MAX).zip(&self.parts).rev() {
+        for (tier, part) in (1..=u8::MAX).zip(&self.0).rev() {
             let Some(part) = part else { continue };
             match identities.unwrap(part) {
                 Ok(key) => return Ok((tier, key)),

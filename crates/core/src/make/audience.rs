@@ -154,6 +154,6 @@ impl<'a> Audience<'a> {
                 parts[usize::from(tier) - 1] = Some(wrapped);
             }
         }
-        Ok(WrappedKeys::new(parts))
+        Ok(WrappedKeys(parts))
     }
 }

@@ -130,7 +130,7 @@ fn new_end(
     let of_tiers = data_key.with_lower(key_tier, manifest.n_tiers())?;
     for (tier, data_key) in (1..=key_tier).zip(&of_tiers).rev() {
         if let Some((_, of_tier)) = by_tier.iter().find(|(of, _)| *of == tier) {
-            let present = &protected.artifact.keys.parts()[usize::from(tier) - 1];
+            let present = &protected.artifact.keys.0[usize::from(tier) - 1];
             let wrapped = match (recipients, present) {
                 // A recipient that no identity reveals would lose access: that is an error.
                 (Rewrap::Also(_), Some(present)) => identities

@@ -14,7 +14,7 @@ use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::signature::{Access, Demand, Leaves, SignedBy};
+use crate::pass::signature::{Access, Leaves, RequiredSignature, SignedBy};
 use crate::pass::source::{Source, check_fetched};
 use crate::pass::tiers::Targets;
 
@@ -37,7 +37,7 @@ pub(crate) struct Unlocked<'a> {
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     pub(crate) targets: Targets,
-    pub(crate) demand: Option<Demand<'a>>,
+    pub(crate) demand: Option<RequiredSignature<'a>>,
     /// The digests that a signature was checked over: chunks must have them ever after.
     signed: Option<Leaves>,
 }
@@ -170,8 +170,11 @@ impl Protected {
     }
 
     /// Fails if a signature is demanded and the model has none.
-    pub(crate) fn demand<'a>(&self, signed_by: Option<&'a SignedBy>) -> Result<Option<Demand<'a>>> {
-        let demand = |by| Demand::new(&self.source.input.path, &self.artifact, by);
+    pub(crate) fn demand<'a>(
+        &self,
+        signed_by: Option<&'a SignedBy>,
+    ) -> Result<Option<RequiredSignature<'a>>> {
+        let demand = |by| RequiredSignature::new(&self.source.input.path, &self.artifact, by);
         signed_by.map(demand).transpose()
     }
 
@@ -199,7 +202,11 @@ impl Protected {
 impl Unlocked<'_> {
     /// Checks the signature that is demanded before any chunk is opened: reads all chunks. Chunks can
     /// then be opened any number of times, in any order.
-    pub(crate) fn check_first(&mut self, demand: Demand, progress: &dyn Progress) -> Result<()> {
+    pub(crate) fn check_first(
+        &mut self,
+        demand: RequiredSignature,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let Protected { artifact, source } = &*self.protected;
         let inputs: Vec<&Input> = self.files().collect();
         (demand.leaves).take_all(&artifact.manifest, &inputs, progress, |_, _| Ok(()))?;
@@ -279,7 +286,7 @@ impl Unlocked<'_> {
     /// Call it after the last chunk is opened. Hand out plaintext only if it succeeds.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
         let Protected { artifact, source } = &*self.protected;
-        let check = |demand: &Demand<'_>| demand.check(&source.input.path, artifact);
+        let check = |demand: &RequiredSignature<'_>| demand.check(&source.input.path, artifact);
         self.demand.as_ref().map(check).transpose()
     }
 

@@ -5,7 +5,7 @@ use onnxseal_store::{Input, Progress};
 
 use crate::error::Result;
 use crate::open::protected::Protected;
-use crate::pass::signature::{Demand, Leaves, SignedBy};
+use crate::pass::signature::{Leaves, RequiredSignature, SignedBy};
 use crate::pass::structure::Structure;
 
 /// Checks, without a key, that one of `by` signed the model, and that its chunks agree with
@@ -17,7 +17,7 @@ pub(crate) fn check_signature(
     progress: &dyn Progress,
 ) -> Result<Signer> {
     let (path, artifact) = (&protected.source.input.path, &protected.artifact);
-    let demand = Demand::new(path, artifact, by)?;
+    let demand = RequiredSignature::new(path, artifact, by)?;
     digest_chunks(protected, &demand.leaves, structure, progress)?;
     demand.check(path, artifact)
 }

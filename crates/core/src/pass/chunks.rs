@@ -85,7 +85,7 @@ impl ChunkIndex {
 
 /// A value for each chunk. Threads compute the values in any order.
 pub(crate) struct PerChunk<T> {
-    index: ChunkIndex,
+    pub(crate) index: ChunkIndex,
     values: Vec<OnceLock<T>>,
 }
 
@@ -95,10 +95,6 @@ impl<T: Copy + PartialEq> PerChunk<T> {
         let values = std::iter::repeat_with(OnceLock::new);
         let values = values.take(index.n_chunks()).collect();
         PerChunk { index, values }
-    }
-
-    pub(crate) fn index(&self) -> &ChunkIndex {
-        &self.index
     }
 
     /// Takes in the value of `chunk`. Returns false if the chunk has another value already.
@@ -198,7 +194,7 @@ pub(crate) struct Workspace {
 #[derive(Default)]
 pub(crate) struct Tools {
     targets: Vec<Range<usize>>,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 impl Workspace {
@@ -225,10 +221,6 @@ impl Workspace {
 }
 
 impl Tools {
-    pub(crate) fn scratch(&mut self) -> &mut Scratch {
-        &mut self.scratch
-    }
-
     /// The targets of a chunk, from the `targets` of its whole file, and the cipher's scratch
     /// memory.
     pub(crate) fn targets(

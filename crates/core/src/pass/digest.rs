@@ -38,7 +38,7 @@ impl<'a> Digester<'a> {
 
     /// Takes in a chunk. Each chunk is given once.
     pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
-        let n_chunks = self.values.index().n_chunks_of(chunk.file());
+        let n_chunks = self.values.index.n_chunks_of(chunk.file());
         if chunk.file() == 0 && chunk.id.chunk + 1 == n_chunks {
             let _ = self.last.set(Zeroizing::new(bytes.to_vec()));
             return;
@@ -56,7 +56,7 @@ impl<'a> Digester<'a> {
         for (file, state) in states.iter_mut().enumerate() {
             let digest = match file {
                 0 => self.model(tail)?,
-                _ => root(&self.values.get(self.values.index().range(file))?),
+                _ => root(&self.values.get(self.values.index.range(file))?),
             };
             state.blake3 = Some(digest.to_hex().to_string());
         }
@@ -68,11 +68,11 @@ impl<'a> Digester<'a> {
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
         // The number of chunks before the last.
-        let whole = self.values.index().n_chunks_of(0).saturating_sub(1);
+        let whole = self.values.index.n_chunks_of(0).saturating_sub(1);
         if whole == 0 && rest.len() <= size {
             return Ok(blake3::hash(&rest));
         }
-        let first = self.values.index().range(0).start;
+        let first = self.values.index.range(0).start;
         let mut values = self.values.get(first..first + whole as usize)?;
         let offsets = (whole * self.layout.chunk_bytes()..).step_by(size);
         values.extend(

@@ -9,7 +9,7 @@ use onnxseal_plan::{Scores, Wanted, energy, normalise};
 use onnxseal_store::{Input, Progress, parallel::lock};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, metadata};
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, ChunkIndex};
@@ -96,10 +96,8 @@ impl Scorer {
             let file = layout.files().get(scored.place.file as usize);
             let end = scored.extent.start.checked_add(scored.extent.len);
             if end.is_none() || end > file.map(|file| file.bytes) {
-                return Err(Error::Metadata {
-                    path: path.to_owned(),
-                    reason: "a tensor of the graph reaches past its file".to_owned(),
-                });
+                let reason = "a tensor of the graph reaches past its file";
+                return Err(metadata(path)(reason.into()));
             }
             let first = index.range(scored.place.file as usize).start;
             let chunk = |at: u64| first + (at / layout.chunk_bytes()) as usize;

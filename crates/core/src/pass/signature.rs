@@ -105,16 +105,20 @@ impl Leaves {
 }
 
 /// A demand for a signature, to be checked once all chunks have been taken in.
-pub(crate) struct Demand<'a> {
+pub(crate) struct RequiredSignature<'a> {
     pub(crate) by: &'a SignedBy,
     pub(crate) leaves: Leaves,
 }
 
-impl<'a> Demand<'a> {
+impl<'a> RequiredSignature<'a> {
     /// Demands a signature by one of `by` on the model at `path`.
-    pub(crate) fn new(path: &Path, artifact: &Artifact, by: &'a SignedBy) -> Result<Demand<'a>> {
+    pub(crate) fn new(
+        path: &Path,
+        artifact: &Artifact,
+        by: &'a SignedBy,
+    ) -> Result<RequiredSignature<'a>> {
         match artifact.signature {
-            Some(_) => Ok(Demand {
+            Some(_) => Ok(RequiredSignature {
                 by,
                 leaves: Leaves::new(&artifact.manifest),
             }),

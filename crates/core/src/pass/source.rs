@@ -61,7 +61,7 @@ impl Source {
     pub(crate) fn take_structure(&mut self) -> Result<Vec<Span>> {
         self.structure()?;
         self.fields = Structure::default();
-        Ok(self.structure.take().unwrap_or_default().into_parts())
+        Ok(self.structure.take().unwrap_or_default().parts)
     }
 
     /// Locates the model in the first `len` bytes of the file.

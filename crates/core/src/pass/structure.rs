@@ -27,7 +27,7 @@ pub(crate) struct Structure {
     /// As long as the file, with zeros for all that was not copied.
     bytes: SparseBytes,
     /// The bytes that were copied, in ascending order.
-    parts: Vec<Span>,
+    pub(crate) parts: Vec<Span>,
 }
 
 impl Structure {
@@ -53,10 +53,6 @@ impl Structure {
     /// Returns the copy, among zeros, in as many bytes as the file has.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    pub(crate) fn into_parts(self) -> Vec<Span> {
-        self.parts
     }
 
     /// Locates the model in the first `len` bytes of the file.

@@ -177,7 +177,7 @@ impl<'m> Parts<'m> {
         direction: Direction,
         tools: &mut Tools,
     ) -> Result<()> {
-        let scratch = tools.scratch();
+        let scratch = &mut tools.scratch;
         for (key, tier) in keys.iter().zip(2..) {
             let streams = self.streams.iter().filter(|part| part.tier == tier);
             let streams = streams.map(|part| {
