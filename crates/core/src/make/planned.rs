@@ -40,9 +40,11 @@ pub(crate) struct Planned {
     operators: Vec<OperatorPlan>,
     /// Tensors with encrypted elements, in the order of a manifest. [`Purpose::Report`] leaves it
     /// empty, because rows are made at once.
-    selected: Entries,
+    selected: Vec<(Key, Tensor)>,
+    /// The keys of those that [`Planned::take_tensors`] has returned.
+    taken: Vec<Key>,
     /// Tensors without encrypted elements; empty for [`Purpose::Report`].
-    unselected: Entries,
+    unselected: Vec<(Key, Tensor)>,
 }
 
 /// The use of a plan.
@@ -54,21 +56,8 @@ pub(crate) enum Purpose {
     Seal,
 }
 
-/// Tensors as a manifest lists them.
-#[derive(Default)]
-struct Entries {
-    /// The place in the report for each of `tensors`.
-    keys: Vec<Key>,
-    tensors: Vec<Tensor>,
-}
-
-/// The place of a row in a report.
-#[derive(Clone, Copy)]
-struct Key {
-    tensor: TensorId,
-    /// Index into [`Planned::operators`].
-    operator: usize,
-}
+/// A tensor of the graph, and the index of its owner in [`Planned::operators`].
+type Key = (TensorId, usize);
 
 impl Planned {
     pub(crate) fn new(
@@ -102,8 +91,9 @@ impl Planned {
             tier_names: tier_names(policy),
             tier_bytes: vec![0; policy.tiers().len()],
             operators: std::mem::take(&mut plan.operators),
-            selected: Entries::default(),
-            unselected: Entries::default(),
+            selected: Vec::new(),
+            taken: Vec::new(),
+            unselected: Vec::new(),
         };
         (planned.builder).reserve(planned.operators.len(), plan.clear.len());
         let mut located = std::mem::take(&mut model.tensors);
@@ -123,41 +113,37 @@ impl Planned {
         })?;
         let n_tiers = policy.tiers().len().max(1) as u8;
         for of_plan in tensors {
-            let key = Key {
-                tensor: of_plan.tensor,
-                operator: of_plan.operator,
-            };
-            let owner = planned.operators.get(key.operator).ok_or(LOST)?;
-            let consumers = plan.consumers(key.tensor);
+            let (id, operator) = (of_plan.tensor, of_plan.operator);
+            let owner = planned.operators.get(operator).ok_or(LOST)?;
+            let consumers = plan.consumers(id);
             let others = consumers.iter().filter(|&&node| Some(node) != owner.node);
             // The owner first, as the format demands.
             let mut names = Vec::with_capacity(consumers.len());
             names.extend(owner.node.map(|node| operators.of(node)));
             names.extend(others.map(|&node| operators.of(node)));
-            let tensor = located.get_mut(key.tensor.index()).ok_or(LOST)?;
+            let tensor = located.get_mut(id.index()).ok_or(LOST)?;
             let entry = take_entry(tensor, names, of_plan, n_tiers).ok_or(LOST)?;
             entry.add_tier_bytes(&mut planned.tier_bytes);
             match (entry.targets.is_empty(), purpose) {
-                (false, Purpose::Seal) => planned.selected.push(key, entry),
-                (true, Purpose::Seal) => planned.unselected.push(key, entry),
+                (false, Purpose::Seal) => planned.selected.push(((id, operator), entry)),
+                (true, Purpose::Seal) => planned.unselected.push(((id, operator), entry)),
                 (is_clear, Purpose::Report) => {
                     if !is_clear {
                         length.add(&entry)?;
                     }
-                    planned.add_row(key, entry)?;
+                    planned.add_row(operator, entry)?;
                 }
             }
         }
         if purpose == Purpose::Report {
             length.check()?;
         }
-        let place = |tensor: &Tensor| (tensor.file, tensor.offset);
-        planned.selected.sort_by_key(|_, tensor| place(tensor));
+        planned.selected = sorted(planned.selected, |(_, tensor)| (tensor.file, tensor.offset));
         Ok(planned)
     }
 
-    fn add_row(&mut self, key: Key, entry: Tensor) -> Result<()> {
-        let plan = self.operators.get(key.operator).ok_or(LOST)?;
+    fn add_row(&mut self, operator: usize, entry: Tensor) -> Result<()> {
+        let plan = self.operators.get(operator).ok_or(LOST)?;
         let (owner, row) = TensorRow::of_entry(entry);
         let row = self.builder.add(plan.node, || owner, row)?;
         row.coefficient = Some(plan.coefficient);
@@ -177,23 +163,21 @@ impl Planned {
                 violations: std::mem::take(&mut self.violations),
             });
         }
-        Ok(std::mem::take(&mut self.selected.tensors))
+        let selected = std::mem::take(&mut self.selected);
+        self.taken = selected.iter().map(|(key, _)| *key).collect();
+        Ok(selected.into_iter().map(|(_, tensor)| tensor).collect())
     }
 
-    /// Makes the report, with rows from `tensors`, which [`Planned::take_tensors`] returned.
-    ///
-    /// # Errors
-    /// [`Error::Internal`] if their number differs.
+    /// Makes the report, with rows from `tensors`, which [`Planned::take_tensors`] returned. Fails if
+    /// their number differs.
     pub(crate) fn into_report(mut self, tensors: Vec<Tensor>) -> Result<Report> {
-        let mut entries = std::mem::take(&mut self.selected);
-        if tensors.len() != entries.keys.len() {
+        if tensors.len() != self.taken.len() || !self.selected.is_empty() {
             return Err(LOST);
         }
-        entries.tensors = tensors;
-        entries.append(std::mem::take(&mut self.unselected));
-        entries.sort_by_key(|key, _| key.tensor);
-        for (key, entry) in entries.keys.into_iter().zip(entries.tensors) {
-            self.add_row(key, entry)?;
+        let selected = std::mem::take(&mut self.taken).into_iter().zip(tensors);
+        let entries = selected.chain(std::mem::take(&mut self.unselected));
+        for ((_, operator), tensor) in sorted(entries.collect(), |(key, _)| *key) {
+            self.add_row(operator, tensor)?;
         }
         let mut report = self.builder.finish();
         report.original_files = self.original_files;
@@ -204,27 +188,15 @@ impl Planned {
     }
 }
 
-impl Entries {
-    fn push(&mut self, key: Key, tensor: Tensor) {
-        self.keys.push(key);
-        self.tensors.push(tensor);
+/// Sorts `entries`, which most often are sorted: sorting would take more memory.
+fn sorted<K: Ord>(
+    mut entries: Vec<(Key, Tensor)>,
+    by: fn(&(Key, Tensor)) -> K,
+) -> Vec<(Key, Tensor)> {
+    if !entries.is_sorted_by_key(by) {
+        entries.sort_by_key(by);
     }
-
-    fn append(&mut self, mut others: Entries) {
-        self.keys.append(&mut others.keys);
-        self.tensors.append(&mut others.tensors);
-    }
-
-    fn sort_by_key<K: Ord>(&mut self, by: impl Fn(&Key, &Tensor) -> K) {
-        let both = self.keys.iter().zip(&self.tensors);
-        if both.map(|(key, tensor)| by(key, tensor)).is_sorted() {
-            return;
-        }
-        let Entries { keys, tensors } = std::mem::take(self);
-        let mut both: Vec<(Key, Tensor)> = keys.into_iter().zip(tensors).collect();
-        both.sort_by_key(|(key, tensor)| by(key, tensor));
-        (self.keys, self.tensors) = both.into_iter().unzip();
-    }
+    entries
 }
 
 /// Returns the names of the tiers of `policy`, the least first.
