@@ -284,6 +284,9 @@ impl<'a> Check<'a> {
 
     /// Lists the elements of a tensor that a lower tier opens than the policy intends.
     fn lower(&self, planned: &TensorPlan, policy: &Policy) -> Vec<String> {
+        if planned.tiers.is_empty() {
+            return Vec::new();
+        }
         let name = |tier: u8| {
             let tier = policy.tiers().get(usize::from(tier).saturating_sub(1));
             tier.map_or("", |tier| &*tier.name)

@@ -31,22 +31,20 @@ impl SpanSet {
     pub(crate) fn within(&self, window: Span, into: &mut Vec<Range<usize>>) {
         into.clear();
         let first = self.0.partition_point(|span| span.end() <= window.start);
-        for span in self.0.iter().skip(first) {
-            if span.start >= window.end() {
-                break;
-            }
-            let start = span.start.max(window.start) - window.start;
-            let end = span.end().min(window.end()) - window.start;
-            // A window of no bytes may still lie inside a span.
-            if start < end {
-                into.push(start as usize..end as usize);
-            }
-        }
+        let spans = self.0.iter().skip(first);
+        let spans = spans.take_while(|span| span.start < window.end());
+        into.extend(spans.filter_map(|span| part(*span, window)));
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Span> {
         self.0.iter().copied()
     }
+}
+
+/// Returns the part of `span` inside `window`, relative to the window's start.
+pub(crate) fn part(span: Span, window: Span) -> Option<Range<usize>> {
+    let (start, end) = (span.start.max(window.start), span.end().min(window.end()));
+    (start < end).then(|| (start - window.start) as usize..(end - window.start) as usize)
 }
 
 /// The union of the sets of each file.

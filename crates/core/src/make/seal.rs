@@ -4,7 +4,6 @@ use std::path::Path;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_crypto::{DataKey, TAG_BYTES};
-use onnxseal_onnx::model::Span;
 use onnxseal_plan::Gap;
 use onnxseal_store::{Input, Progress};
 
@@ -181,11 +180,7 @@ impl Sealing<'_> {
 fn zero(gaps: &[Gap], chunk: &Chunk, bytes: &mut [u8]) {
     let of_file = |gap: &&Gap| gap.file.0 as usize == chunk.file();
     for Gap { span, .. } in gaps.iter().filter(of_file) {
-        let Span { start, .. } = chunk.window;
-        let first = span.start.max(start);
-        let end = span.end().min(chunk.window.end());
-        if first < end {
-            let within = (first - start) as usize..(end - start) as usize;
+        if let Some(within) = spans::part(*span, chunk.window) {
             bytes.get_mut(within).unwrap_or_default().fill(0);
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use onnxseal_onnx::model::{Model, Span};
+use onnxseal_onnx::model::{Model, Span, Tensor};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_plan::{Scores, Wanted, energy, normalise};
 use onnxseal_store::{Input, Progress, parallel::lock};
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result, metadata};
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{File, Manifest};
+use crate::format::spans;
 use crate::pass::chunks::{self, Chunk, ChunkIndex};
 
 /// Scores the tensors of `model`, which is located in the first of `inputs`; the others are its
@@ -83,15 +84,7 @@ impl Scorer {
         let mut tensors = Vec::with_capacity(wanted.len());
         for wanted in wanted {
             let tensor = model.tensors.get(wanted.tensor.index());
-            let scored = tensor.and_then(|tensor| {
-                let place = Place::of(tensor)?;
-                Some(Scored::new(
-                    place,
-                    tensor.data_type,
-                    tensor.n_elements,
-                    *wanted,
-                ))
-            });
+            let scored = tensor.and_then(|tensor| Scored::new(tensor, *wanted));
             let scored = scored.ok_or(Error::Internal("the plan is not of this model"))?;
             let file = layout.files().get(scored.place.file as usize);
             let end = scored.extent.start.checked_add(scored.extent.len);
@@ -121,9 +114,8 @@ impl Scorer {
             let tensor = &self.tensors[number as usize];
             let window = chunk.window;
             let part = |span: Span| {
-                let start = span.start.max(window.start) - window.start;
-                let end = span.end().min(window.end()).max(window.start) - window.start;
-                bytes.get(start as usize..end as usize).unwrap_or_default()
+                let within = spans::part(span, window);
+                within.and_then(|part| bytes.get(part)).unwrap_or_default()
             };
             // Subsequences that lie wholly in the chunk; `to` is the first after them.
             let from = window
@@ -200,7 +192,9 @@ impl Scorer {
 }
 
 impl Scored {
-    fn new(place: Place, data_type: DataType, n_elements: u64, wanted: Wanted) -> Scored {
+    /// Returns `None` if the elements of `tensor` cannot be replaced.
+    fn new(tensor: &Tensor<'_>, wanted: Wanted) -> Option<Scored> {
+        let place = Place::of(tensor)?;
         let bits = u64::from(place.element_bits);
         let bytes = |elements: u64| match place.stride {
             None => elements.saturating_mul(bits).div_ceil(8),
@@ -210,17 +204,17 @@ impl Scored {
         let gap = place
             .stride
             .map_or(0, |stride| u64::from(stride) - bits / 8);
-        Scored {
-            data_type,
+        Some(Scored {
+            data_type: tensor.data_type,
             wanted,
             place,
             extent: Span {
                 start: place.offset,
-                len: bytes(n_elements).saturating_sub(gap),
+                len: bytes(tensor.n_elements).saturating_sub(gap),
             },
             step: bytes(wanted.unit_elements).max(1),
             energies: Mutex::new(vec![0.0; wanted.n as usize]),
-        }
+        })
     }
 
     /// Returns the bytes of subsequence number `unit` in its file.

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::{Edits, Texts};
-use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, external};
 
 use crate::format::manifest::draft::{
@@ -48,9 +47,8 @@ impl Draft {
         self.check_order()?;
         let mut n_spans = 0u64;
         for tensor in &self.tensors {
-            tensor
-                .check(self)
-                .map_err(|why| format!("tensor {:?}: {why}", excerpt(&tensor.name)))?;
+            let checked = tensor.check(self);
+            checked.map_err(|why| format!("tensor {:?}: {why}", excerpt(&tensor.name)))?;
             n_spans = n_spans.saturating_add(tensor.n_spans());
         }
         if n_spans > MAX_SPANS {
@@ -69,9 +67,9 @@ impl Draft {
 
     fn check_tiers(&self) -> Result<(), String> {
         if self.tiers.len() == 1 || self.tiers.len() > MAX_TIERS {
+            let n = self.tiers.len();
             return Err(format!(
-                "{} names of tiers, expected none or 2 to {MAX_TIERS}",
-                self.tiers.len()
+                "{n} names of tiers, expected none or 2 to {MAX_TIERS}"
             ));
         }
         let mut seen = HashSet::new();
@@ -86,50 +84,37 @@ impl Draft {
     fn check_disjoint(&self) -> Result<(), String> {
         let mut spans = Vec::new();
         let mut all = Vec::new();
-        for tensor in &self.tensors {
+        for (index, tensor) in (0u32..).zip(&self.tensors) {
             tensor.spans(&mut spans);
-            all.extend(spans.drain(..).map(|span| (tensor.file, span)));
+            all.extend(spans.drain(..).map(|span| (tensor.file, span, index)));
         }
         // Spans of one tensor are sorted, and most tensors do not interleave.
         if !all.is_sorted() {
             all.sort_unstable();
         }
-        let overlap = |pair: &[(u32, Span)]| match pair {
-            [(file, span), (next_file, next)] => file == next_file && next.start < span.end(),
-            _ => false,
-        };
-        match all.windows(2).find(|pair| overlap(pair)) {
-            Some(&[_, (file, shared)]) => Err(self.shared(file, shared)),
-            _ => Ok(()),
+        for pair in all.windows(2) {
+            if let [(file, span, one), (next_file, next, other)] = pair
+                && file == next_file
+                && next.start < span.end()
+            {
+                let pair = [one.min(other), one.max(other)];
+                let tensors = pair.map(|index| self.tensors.get(*index as usize));
+                let names = tensors.map(|tensor| tensor.map_or("", |tensor| &tensor.name));
+                let [one, other] = names.map(excerpt);
+                return Err(format!(
+                    "tensors {one:?} and {other:?} share encrypted bytes, which a model with tiers cannot have"
+                ));
+            }
         }
-    }
-
-    /// Says which tensors share target bytes at `at` of `file`.
-    fn shared(&self, file: u32, at: Span) -> String {
-        let mut spans = Vec::new();
-        let of_both = self.tensors.iter().filter(|tensor| {
-            spans.clear();
-            tensor.spans(&mut spans);
-            let holds = |span: &Span| span.start <= at.start && at.start < span.end();
-            tensor.file == file && spans.iter().any(holds)
-        });
-        let names = of_both.map(|tensor| format!("{:?}", excerpt(&tensor.name)));
-        let names: Vec<String> = names.take(2).collect();
-        format!(
-            "tensors {} share encrypted bytes, which a model with tiers cannot have",
-            names.join(" and ")
-        )
+        Ok(())
     }
 
     fn check_files(&self) -> Result<(), String> {
         if self.files.len() > MAX_FILES {
             return Err(format!("{} files (limit {MAX_FILES})", self.files.len()));
         }
-        if self
-            .files
-            .first()
-            .is_none_or(|model| !model.path.is_empty())
-        {
+        let model = self.files.first();
+        if model.is_none_or(|model| !model.path.is_empty()) {
             return Err("the first file is not the model file".into());
         }
         check_paths(self.files.iter().skip(1).map(|file| &file.path))
@@ -157,11 +142,8 @@ impl Draft {
             return Err(format!("edits do not make {} bytes", draft.bytes));
         }
         // Edits and tensors are both sorted: one walk over both finds every overlap.
-        let mut tensors = self
-            .tensors
-            .iter()
-            .filter(|tensor| tensor.file == 0)
-            .peekable();
+        let in_model = self.tensors.iter().filter(|tensor| tensor.file == 0);
+        let mut tensors = in_model.peekable();
         let mut end = 0;
         for (taken, _) in edits.iter() {
             while let Some(tensor) = tensors.next_if(|tensor| tensor.offset < taken.end()) {
@@ -183,13 +165,7 @@ impl Draft {
             let numbers = t.dims.iter().chain([&t.offset, &t.unit]);
             numbers.copied().max().unwrap_or(0)
         };
-        let largest = self
-            .tensors
-            .iter()
-            .map(of_tensor)
-            .max()
-            .unwrap_or(0)
-            .max(total);
+        let largest = self.tensors.iter().map(of_tensor).fold(total, u64::max);
         if largest > MAX_INTEGER {
             return Err(format!("integer {largest} is over 2^53 - 1"));
         }
