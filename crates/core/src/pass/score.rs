@@ -195,24 +195,12 @@ impl Scored {
     /// Returns `None` if the elements of `tensor` cannot be replaced.
     fn new(tensor: &Tensor<'_>, wanted: Wanted) -> Option<Scored> {
         let place = Place::of(tensor)?;
-        let bits = u64::from(place.element_bits);
-        let bytes = |elements: u64| match place.stride {
-            None => elements.saturating_mul(bits).div_ceil(8),
-            Some(stride) => elements.saturating_mul(stride.into()),
-        };
-        // The file may end with the last element, without the gap that follows the others.
-        let gap = place
-            .stride
-            .map_or(0, |stride| u64::from(stride) - bits / 8);
         Some(Scored {
             data_type: tensor.data_type,
             wanted,
             place,
-            extent: Span {
-                start: place.offset,
-                len: bytes(tensor.n_elements).saturating_sub(gap),
-            },
-            step: bytes(wanted.unit_elements).max(1),
+            extent: place.extent(tensor.n_elements),
+            step: place.step(wanted.unit_elements).max(1),
             energies: Mutex::new(vec![0.0; wanted.n as usize]),
         })
     }

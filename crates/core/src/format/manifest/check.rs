@@ -147,8 +147,7 @@ impl Draft {
         let mut end = 0;
         for (taken, _) in edits.iter() {
             while let Some(tensor) = tensors.next_if(|tensor| tensor.offset < taken.end()) {
-                let width = tensor.width().unwrap_or(u64::MAX);
-                end = end.max(tensor.offset.saturating_add(width));
+                end = end.max(tensor.extent().end());
             }
             if end > taken.start {
                 return Err("an edit changes the elements of a tensor".into());
@@ -207,17 +206,6 @@ fn check_paths<'a>(paths: impl Iterator<Item = &'a String>) -> Result<(), String
 }
 
 impl Tensor {
-    /// Bytes from the start of the first element to the end of the last.
-    fn width(&self) -> Option<u64> {
-        let (elements, bits) = (self.elements()?, u64::from(self.data_type.bits()));
-        match self.stride {
-            None => elements.checked_mul(bits).map(|bits| bits.div_ceil(8)),
-            Some(stride) => (elements.saturating_sub(1))
-                .checked_mul(u64::from(stride))
-                .and_then(|start| start.checked_add(bits / 8)),
-        }
-    }
-
     fn check(&self, manifest: &Draft) -> Result<(), String> {
         if self.elements().is_none_or(|n| n > MAX_INTEGER) {
             return Err("dims overflow".into());
@@ -238,10 +226,7 @@ impl Tensor {
             .files
             .get(self.file as usize)
             .ok_or_else(|| format!("file {} of {}", self.file, manifest.files.len()))?;
-        let end = self
-            .width()
-            .and_then(|width| self.offset.checked_add(width));
-        if end.is_none_or(|end| end > file.bytes) {
+        if self.extent().end() > file.bytes {
             return Err(format!(
                 "elements reach past the {} bytes of their file",
                 file.bytes

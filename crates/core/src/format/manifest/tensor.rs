@@ -214,17 +214,7 @@ impl Tensor {
 
     /// The bytes from the first element to the last, with the bytes between them.
     pub(crate) fn extent(&self) -> Span {
-        let len = match self.stride {
-            None => self.len_bytes(),
-            Some(stride) => self
-                .elements()
-                .unwrap_or(0)
-                .saturating_mul(u64::from(stride)),
-        };
-        Span {
-            start: self.offset,
-            len,
-        }
+        self.place().extent(self.elements().unwrap_or(0))
     }
 
     /// Length of the encrypted elements in bytes.
@@ -346,6 +336,26 @@ impl Place {
                 stride: Some(stride),
             }),
             Payload::Empty | Payload::Unpatchable(_) => None,
+        }
+    }
+
+    /// Bytes from the start of an element to the start of the one that follows `elements` later.
+    pub(crate) fn step(self, elements: u64) -> u64 {
+        match self.stride {
+            None => bytes_of(elements, self.element_bits),
+            Some(stride) => elements.saturating_mul(stride.into()),
+        }
+    }
+
+    /// The bytes of `elements`, with the bytes between them.
+    pub(crate) fn extent(self, elements: u64) -> Span {
+        // A file may end with the last element, without the gap that follows the others.
+        let gap = self
+            .stride
+            .map_or(0, |stride| stride.saturating_sub(self.element_bits / 8));
+        Span {
+            start: self.offset,
+            len: self.step(elements).saturating_sub(gap.into()),
         }
     }
 }
