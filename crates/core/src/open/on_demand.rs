@@ -10,7 +10,7 @@ use onnxseal_store::on_demand::{self, Fill, OnDemand, Unit};
 use crate::error::{Error, Result, io};
 use crate::format::manifest::Manifest;
 use crate::open::protected::Unlocked;
-use crate::pass::chunks::{self, Chunk, Tools};
+use crate::pass::chunks::{self, Chunk, ChunkIndex, Tools};
 
 /// Smaller tensors are opened and given back together.
 const UNIT_BYTES: usize = 4 << 20;
@@ -35,8 +35,7 @@ pub(crate) struct Files {
     pub(crate) memory: OnDemand<Opener>,
     /// Where each file lies in memory.
     places: Vec<Range<usize>>,
-    /// The index of each file's first chunk, then the number of all chunks.
-    first_chunks: Vec<usize>,
+    index: ChunkIndex,
     chunk_bytes: usize,
 }
 
@@ -70,8 +69,9 @@ impl Files {
     pub(crate) fn new(unlocked: Unlocked<'static>) -> Result<Files> {
         let manifest = unlocked.manifest();
         let chunk_bytes = manifest.chunk_bytes() as usize;
+        let index = ChunkIndex::new(manifest);
         let chunks: Vec<Chunk> = chunks::chunks(manifest).collect();
-        let (mut places, mut first_chunks, mut end) = (Vec::new(), vec![0], 0_usize);
+        let (mut places, mut end) = (Vec::new(), 0_usize);
         let path = unlocked.path().to_owned();
         let no_memory = || io("find memory for", &path)(std::io::ErrorKind::OutOfMemory.into());
         for file in manifest.files() {
@@ -80,8 +80,6 @@ impl Files {
             end = start.checked_add(len).ok_or_else(no_memory)?;
             places.push(start..end);
             end = (end.checked_next_multiple_of(on_demand::page_bytes())).ok_or_else(no_memory)?;
-            let before = first_chunks.last().copied().unwrap_or_default();
-            first_chunks.push(before + len.div_ceil(chunk_bytes));
         }
         let blocks = chunks.iter().map(|chunk| {
             let place = places.get(chunk.file()).map_or(0, |place| place.start);
@@ -92,7 +90,7 @@ impl Files {
         Ok(Files {
             memory: memory.map_err(io("find memory for", &path))?,
             places,
-            first_chunks,
+            index,
             chunk_bytes,
         })
     }
@@ -117,7 +115,7 @@ impl Files {
     /// Returns the chunks of `passages`: a unit for each long one, or for several short ones.
     pub(crate) fn units(&self, passages: &[Passage]) -> Vec<Unit> {
         let mut units: Vec<Unit> = Vec::new();
-        let mut is_taken = vec![false; self.first_chunks.last().copied().unwrap_or_default()];
+        let mut is_taken = vec![false; self.index.n_chunks()];
         let mut n_bytes = 0;
         for Passage {
             file,
@@ -125,7 +123,7 @@ impl Files {
             is_kept,
         } in passages
         {
-            let before = self.first_chunks.get(*file).copied().unwrap_or_default();
+            let before = self.index.range(*file).start;
             let chunks = bytes.start / self.chunk_bytes..bytes.end.div_ceil(self.chunk_bytes);
             let blocks = chunks.map(|chunk| before + chunk).filter(|chunk| {
                 let slot = is_taken.get_mut(*chunk);

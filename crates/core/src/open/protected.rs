@@ -9,7 +9,7 @@ use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location, Progress};
 
-use crate::error::{Error, Result, external as external_error};
+use crate::error::{Error, Result, external as external_error, metadata};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
@@ -93,10 +93,7 @@ impl Protected {
             // The identity is a recipient, but the wrapped key was changed.
             crypto::Error::Unauthentic => Error::Manifest(path()),
             crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
-                Error::Metadata {
-                    path: path(),
-                    reason: error.to_string(),
-                }
+                metadata(&self.source.input.path)(error.to_string())
             }
             error => Error::Key(error),
         })?;
@@ -217,9 +214,8 @@ impl Unlocked<'_> {
 
     /// Closes all files.
     pub(crate) fn into_manifest(self) -> Result<Manifest> {
-        let Unlocked { protected, .. } = self;
-        let protected =
-            Arc::into_inner(protected).ok_or(Error::Internal("a model that others use"))?;
+        let protected = Arc::into_inner(self.protected);
+        let protected = protected.ok_or(Error::Internal("a model that others use"))?;
         Ok(protected.artifact.manifest)
     }
 
@@ -237,10 +233,7 @@ impl Unlocked<'_> {
     }
 
     fn file(&self, index: usize) -> Option<&Input> {
-        match index.checked_sub(1) {
-            None => Some(&self.protected.source.input),
-            Some(index) => self.external.get(index),
-        }
+        self.files().nth(index)
     }
 
     /// Returns the tail as it stands in the model file.
@@ -263,8 +256,7 @@ impl Unlocked<'_> {
 
     /// Returns the tag of the chunk at `index`, in the order of the chunks.
     pub(crate) fn tag(&self, index: usize) -> Option<&[u8; TAG_BYTES]> {
-        let (tags, _) = self.protected.artifact.tags_of(self.key_tier).as_chunks();
-        tags.get(index)
+        self.tags().nth(index)
     }
 
     pub(crate) fn edition(&self) -> OpenedEdition {
@@ -292,10 +284,9 @@ impl Unlocked<'_> {
 
     /// Reads `chunk` from its file into `bytes`, of the chunk's length.
     pub(crate) fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
-        match self.file(chunk.file()) {
-            Some(input) => Ok(input.read_exact_at(bytes, chunk.window.start)?),
-            None => Err(Error::Internal("a chunk of a file that is not open")),
-        }
+        let input = self.file(chunk.file());
+        let input = input.ok_or(Error::Internal("a chunk of a file that is not open"))?;
+        Ok(input.read_exact_at(bytes, chunk.window.start)?)
     }
 
     /// Turns `bytes`, the stored bytes of `chunk`, into the authentic plaintext.
@@ -375,15 +366,10 @@ impl Unlocked<'_> {
             targets.within(window, &mut parts);
             parts.iter().map(|part| part.len() as u64).sum()
         });
-        if encrypted < window.len {
-            contents.push(
-                if file == 0 {
-                    "graph"
-                } else {
-                    "weights in clear"
-                }
-                .into(),
-            );
+        match file {
+            _ if encrypted >= window.len => {}
+            0 => contents.push("graph".into()),
+            _ => contents.push("weights in clear".into()),
         }
         contents.join(", ")
     }
