@@ -144,7 +144,7 @@ pub fn verify(
     })
 }
 
-/// What the bytes of a model have shown.
+/// The result of checking the bytes of a model.
 #[derive(Default)]
 struct Authenticated<'a> {
     /// The model, if an identity was given: every chunk has been opened.

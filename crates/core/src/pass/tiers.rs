@@ -108,11 +108,8 @@ impl HigherTargets {
         let targets = targets.iter().skip(first);
         for target in targets.take_while(|target| target.span.start < window.end()) {
             let tensor = manifest.tensors().get(target.tensor as usize);
-            parts.add(
-                target,
-                tensor.ok_or(Error::Internal("a target of no tensor"))?,
-                window,
-            );
+            let tensor = tensor.ok_or(Error::Internal("a target of no tensor"))?;
+            parts.add(target, tensor, window);
         }
         parts.stream_few();
         Ok(parts)

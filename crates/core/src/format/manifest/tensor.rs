@@ -219,18 +219,9 @@ impl Tensor {
 
     /// Length of the encrypted elements in bytes.
     pub fn encrypted_bytes(&self) -> u64 {
-        let elements = self.elements().unwrap_or(0);
-        let bits = self.data_type.bits();
-        self.element_runs(elements)
-            .map(|(first, end)| bytes_of(end, bits) - bytes_of(first, bits))
-            .sum()
-    }
-
-    /// The encrypted elements of a tensor of `elements` elements, as ranges `(first, end)`.
-    fn element_runs(&self, elements: u64) -> impl Iterator<Item = (u64, u64)> {
-        self.targets
-            .runs()
-            .map(move |run| self.elements_of(run, elements))
+        let (bits, mut sum) = (self.data_type.bits(), 0);
+        self.tier_elements(|(first, end), _| sum += bytes_of(end, bits) - bytes_of(first, bits));
+        sum
     }
 
     /// The elements of the subsequences `(first, count)` of a tensor of `elements` elements.
@@ -274,18 +265,16 @@ impl Tensor {
         match self.stride {
             None => self.targets.n_runs(),
             Some(_) => {
-                let runs = self.element_runs(self.elements().unwrap_or(0));
-                runs.map(|(first, end)| end - first).sum()
+                let mut n = 0;
+                self.tier_elements(|(first, end), _| n += end - first);
+                n
             }
         }
     }
 
     /// Appends the tensor's target bytes to `spans`.
     pub(super) fn spans(&self, spans: &mut Vec<Span>) {
-        let elements = self.elements().unwrap_or(0);
-        for run in self.element_runs(elements) {
-            self.spans_of(run, |span| spans.push(span));
-        }
+        self.tier_elements(|run, _| self.spans_of(run, |span| spans.push(span)));
     }
 
     /// Calls `take` with the bytes of the elements from `first` up to `end`.
