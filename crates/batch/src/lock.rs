@@ -11,9 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use onnxseal_core::io as io_error;
-use onnxseal_store::beneath;
 use onnxseal_store::draft::is_at;
 use onnxseal_store::folder::{MadeFolders, OutputPath};
+use onnxseal_store::no_links;
 
 use crate::RECORDS;
 use crate::error::{Error, Result};
@@ -144,10 +144,10 @@ fn part(name: &str) -> Option<Shard> {
 
 fn open(out: &Path, shard: Shard) -> io::Result<File> {
     let relative = Path::new(RECORDS).join(name(shard));
-    match beneath::open_or_create(out, &relative) {
+    match no_links::open_or_create(out, &relative) {
         // It belongs to another user, whose process was killed.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            beneath::open(out, &relative)?.ok_or(error)
+            no_links::open(out, &relative)?.ok_or(error)
         }
         file => file,
     }

@@ -14,7 +14,7 @@ use onnxseal_core::{
 };
 use onnxseal_store::{
     Error as StoreError, Flush, Input, Location, Output, OutputOptions, Permitted, Stamp, Version,
-    beneath, draft, folder_of,
+    draft, folder_of, no_links,
 };
 use serde::{Deserialize, Serialize};
 
@@ -125,7 +125,7 @@ impl Target {
         let external = external.iter().map(String::as_str);
         for path in std::iter::once("").chain(external) {
             let name = self.location(path).to_name();
-            let checked = beneath::check_folders(out, &self.relative(path));
+            let checked = no_links::check_folders(out, &self.relative(path));
             checked.map_err(onnxseal_core::io("reach", &name))?;
         }
         Ok(())
@@ -239,7 +239,7 @@ impl Target {
         match (&self.out, &location) {
             (Location::File(out), Location::File(name)) => {
                 let foreign = |_| Error::OutputForeign { path: name.clone() };
-                let file = beneath::open(out, &self.relative(path)).map_err(foreign)?;
+                let file = no_links::open(out, &self.relative(path)).map_err(foreign)?;
                 Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
             _ if !location.exists()? => Ok(None),
@@ -303,7 +303,8 @@ impl Target {
         match (&self.out, &self.record) {
             (Location::File(out), Location::File(name)) => {
                 let relative = name.strip_prefix(out).unwrap_or(name);
-                let file = beneath::open(out, relative).map_err(onnxseal_core::io("open", name))?;
+                let file =
+                    no_links::open(out, relative).map_err(onnxseal_core::io("open", name))?;
                 Ok(file.map(|file| Input::of(name, file)).transpose()?)
             }
             _ if !self.record.exists()? => Ok(None),
@@ -397,7 +398,7 @@ impl Target {
     fn remove(&self, path: &str) -> Result<()> {
         match (&self.out, self.location(path)) {
             (Location::File(out), Location::File(name)) => {
-                let removed = beneath::remove(out, &self.relative(path));
+                let removed = no_links::remove(out, &self.relative(path));
                 Ok(removed.map_err(onnxseal_core::io("remove", &name))?)
             }
             (_, location) => Ok(location.remove()?),

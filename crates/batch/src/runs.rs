@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use onnxseal_store::{Flush, Location, Output, OutputOptions, Permitted, beneath};
+use onnxseal_store::{Flush, Location, Output, OutputOptions, Permitted, no_links};
 use serde::{Deserialize, Serialize};
 
 use crate::RECORDS;
@@ -65,7 +65,7 @@ impl Run {
     /// Returns whether the files that it wrote to `out` are synced.
     pub(crate) fn is_synced(&self, out: &Path) -> bool {
         let is_id = self.id.len() == ID_DIGITS && self.id.bytes().all(|b| b.is_ascii_hexdigit());
-        is_id && matches!(beneath::open(out, &self.mark()), Ok(Some(_)))
+        is_id && matches!(no_links::open(out, &self.mark()), Ok(Some(_)))
     }
 
     fn mark(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileFault, io};
 use crate::location::folder_of;
+use crate::no_links::open_any;
 
 /// The most characters of a location in a message.
 const MAX_SHOWN_CHARS: usize = 100;
@@ -31,7 +32,7 @@ const MAX_SHOWN_CHARS: usize = 100;
 pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
     let (folder, inner) = find(model, location)?;
     let path = folder.join(&inner);
-    let file = open_below(&folder, &inner).map_err(io("read", &path))?;
+    let file = open_any(&folder, &inner).map_err(io("read", &path))?;
     let metadata = file.metadata().map_err(io("read", &path))?;
     if !metadata.is_file() {
         return Err(Error::External {
@@ -87,48 +88,10 @@ fn find(model: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
     Ok(found)
 }
 
-/// Opens the file at the canonical path `inner` below the canonical path `folder`.
-#[cfg(unix)]
-fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-
-    // Passing through a folder needs no right to list it on Linux.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    const THROUGH: OFlags = OFlags::PATH;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    const THROUGH: OFlags = OFlags::RDONLY;
-
-    let through = THROUGH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let last = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut at = openat(CWD, folder, through, Mode::empty())?;
-    let mut parts = inner.iter().peekable();
-    while let Some(part) = parts.next() {
-        let flags = if parts.peek().is_some() {
-            through
-        } else {
-            last
-        };
-        at = openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
-    }
-    Ok(File::from(at))
-}
-
-/// Opens the file at the canonical path `inner` below the canonical path `folder`.
-#[cfg(not(unix))]
-fn open_below(folder: &Path, inner: &Path) -> Result<File, IoError> {
-    let path = folder.join(inner);
-    let file = File::open(&path)?;
-    if fs::canonicalize(&path)? == path {
-        Ok(file)
-    } else {
-        Err(IoError::other("the path has changed meanwhile"))
-    }
-}
-
 /// Opens the file at a path that was canonical, for reading. By now it may be another file.
 pub(crate) fn open_canonical(path: &Path) -> Result<File, IoError> {
     let inner = Path::new(path.file_name().unwrap_or_default());
-    open_below(folder_of(path), inner)
+    open_any(folder_of(path), inner)
 }
 
 /// Fails if two locations lead to one file, or one leads to the model file. Each comes with its
@@ -151,49 +114,4 @@ pub(crate) fn check_apart<'a>(
 
 fn canonical(path: &Path) -> Result<PathBuf, Error> {
     fs::canonicalize(path).map_err(io("read", path))
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::io::Read;
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    /// Files and links that change after a path was found to be canonical, and before it is opened.
-    #[test]
-    fn links_put_in_meanwhile_are_not_followed() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let folder = fs::canonicalize(dir.path()).unwrap();
-        fs::create_dir_all(folder.join("a/b")).unwrap();
-        fs::write(folder.join("a/b/w.bin"), b"weights").unwrap();
-        let mut found = String::new();
-        let open = |inner: &str| open_below(&folder, Path::new(inner));
-        open("a/b/w.bin")
-            .unwrap()
-            .read_to_string(&mut found)
-            .unwrap();
-        assert_eq!(found, "weights");
-
-        symlink("b/w.bin", folder.join("a/link.bin")).unwrap();
-        symlink("a", folder.join("c")).unwrap();
-        symlink(folder.join("a/b"), folder.join("a/d")).unwrap();
-        for inner in ["a/link.bin", "c/b/w.bin", "a/d/w.bin"] {
-            assert!(open(inner).is_err(), "{inner}");
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn pipes_put_in_meanwhile_do_not_block() {
-        use rustix::fs::{CWD, FileType, Mode, mknodat};
-
-        let dir = tempfile::TempDir::new().unwrap();
-        let pipe = dir.path().join("pipe");
-        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let opened = open_below(dir.path(), Path::new("pipe")).unwrap();
-        assert!(!opened.metadata().unwrap().is_file());
-    }
 }

@@ -20,7 +20,6 @@
 //!
 //! The feature `object-store` reaches models in object stores (`docs/STORAGE.md`).
 
-pub mod beneath;
 pub mod beside;
 pub mod draft;
 mod error;
@@ -33,6 +32,7 @@ mod limit;
 mod location;
 pub mod map;
 mod memory;
+pub mod no_links;
 #[cfg(feature = "object-store")]
 mod object;
 mod object_url;

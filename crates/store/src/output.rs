@@ -6,10 +6,11 @@ use std::path::Path;
 
 use crate::draft;
 use crate::error::{Error, Result, io as io_error};
-use crate::folder::{Folder, MadeFolders, OutputPath};
+use crate::folder::{MadeFolders, OutputPath, sync_folder};
 #[cfg(not(feature = "object-store"))]
 use crate::input::unreachable_object;
 use crate::location::{Location, folder_of};
+use crate::no_links::Folder;
 #[cfg(feature = "object-store")]
 use crate::object::{remote::Object, upload::Upload};
 use crate::permitted::{Permitted, Readers};
@@ -344,7 +345,7 @@ impl NewFile {
         })?;
         let sync = options.flush.waits_for(named);
         if sync {
-            folder.sync();
+            sync_folder(folder.path());
         }
         made.keep(sync);
         Ok(place)

@@ -20,11 +20,11 @@ use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::beneath;
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::sync_folder;
 use crate::input::{Input, read_exact_at};
 use crate::location::folder_of;
+use crate::no_links;
 use crate::output::{Flush, Output, OutputOptions, write_all_at};
 use crate::permitted::Permitted;
 
@@ -282,7 +282,7 @@ impl Change {
     /// incomplete one: the file is then unchanged.
     fn read(journal: &Path, file: Option<&Metadata>) -> Result<Option<Change>> {
         let name = Path::new(journal.file_name().unwrap_or_default());
-        let opened = beneath::open_any(folder_of(journal), name);
+        let opened = no_links::there(no_links::open_any(folder_of(journal), name));
         let Some(opened) = opened.map_err(io_error("open", journal))? else {
             return Ok(None);
         };
