@@ -5,11 +5,15 @@
 //! data file per tensor. A file that was closed must be unchanged when it is opened again.
 
 use std::fs::{File, Metadata};
-use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
 use crate::error::{Error, Result, io as io_error};
+use crate::input::{Backing, Input, OpenFile, read_exact_at};
+use crate::limit;
+use crate::regular::check_regular;
 use crate::stamp::Stamp;
 
 /// A file that is open, or reopened for each read.
@@ -17,15 +21,8 @@ use crate::stamp::Stamp;
 pub(crate) struct Held {
     open: Option<File>,
     first: Identity,
-}
-
-/// A file that stays open while this lives.
-#[derive(Debug)]
-pub enum OpenFile<'a> {
-    /// It stays open.
-    Held(&'a File),
-    /// It closes on drop.
-    Again(File),
+    /// The number of files opened beside it.
+    n_beside: AtomicUsize,
 }
 
 /// Properties that change when a file is written to or replaced.
@@ -36,16 +33,6 @@ struct Identity {
     /// The device of the file system, and the file's number there; 0 if unknown.
     device: u64,
     number: u64,
-}
-
-impl Deref for OpenFile<'_> {
-    type Target = File;
-    fn deref(&self) -> &File {
-        match self {
-            OpenFile::Held(file) => file,
-            OpenFile::Again(file) => file,
-        }
-    }
 }
 
 impl Drop for Held {
@@ -60,54 +47,77 @@ impl Drop for Held {
     }
 }
 
+impl Input {
+    /// Takes the file that was opened from `path`.
+    pub fn of(path: &Path, file: File) -> Result<Input> {
+        Ok(Held::new(path, file)?.into_input(path))
+    }
+}
+
 impl Held {
-    /// Takes the open `file`.
-    pub(crate) fn new(file: File, metadata: &Metadata) -> Held {
-        let first = Identity::of(metadata);
-        let open = Some(file);
-        Held { open, first }
+    fn new(path: &Path, file: File) -> Result<Held> {
+        let metadata = file.metadata().map_err(io_error("read", path))?;
+        check_regular(&metadata).map_err(io_error("read", path))?;
+        Ok(Held {
+            open: Some(file),
+            first: Identity::of(&metadata),
+            n_beside: AtomicUsize::new(0),
+        })
     }
 
-    /// Returns the file if it stays open.
-    pub(crate) fn open(&self) -> Option<&File> {
-        self.open.as_ref()
+    fn into_input(self, path: &Path) -> Input {
+        Input::new(path.to_owned(), self.first.len, Arc::new(self))
     }
 
-    /// Closes the file until it is read.
-    pub(crate) fn close(&mut self) {
-        self.open = None;
-    }
-
-    /// Returns the file, which lies at the canonical `path`.
-    pub(crate) fn file(&self, path: &Path) -> Result<OpenFile<'_>> {
+    /// Returns the file, which lies at the canonical `path` if it is closed.
+    fn open(&self, path: &Path) -> Result<OpenFile<'_>> {
         if let Some(file) = &self.open {
             return Ok(OpenFile::Held(file));
         }
         let file = beside::open_canonical(path).map_err(io_error("open", path))?;
-        let file = OpenFile::Again(file);
         self.check(&file, path)?;
-        Ok(file)
-    }
-
-    /// Returns its stamp from when it was first opened.
-    pub(crate) fn stamp(&self) -> Option<&Stamp> {
-        self.first.stamp.as_ref()
-    }
-
-    /// Fails if the file at `path` was written to since it was first opened.
-    pub(crate) fn check_unchanged(&self, path: &Path) -> Result<()> {
-        self.check(&*self.file(path)?, path)
+        Ok(OpenFile::Again(file))
     }
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
         let metadata = file.metadata().map_err(io_error("read", path))?;
-        if Identity::of(&metadata) == self.first {
-            Ok(())
-        } else {
-            Err(Error::InputChanged {
+        match Identity::of(&metadata) == self.first {
+            true => Ok(()),
+            false => Err(Error::InputChanged {
                 path: path.to_owned(),
-            })
+            }),
         }
+    }
+}
+
+impl Backing for Held {
+    fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
+        read_exact_at(&*self.open(path)?, buffer, offset).map_err(io_error("read", path))
+    }
+
+    fn open_beside(&self, path: &Path, name: &str) -> Result<Input> {
+        let (path, file) = beside::open(path, name)?;
+        let mut held = Held::new(&path, file)?;
+        if self.n_beside.fetch_add(1, Ordering::Relaxed) >= limit::most_open() {
+            held.open = None;
+        }
+        Ok(held.into_input(&path))
+    }
+
+    fn file(&self, path: &Path) -> Result<Option<OpenFile<'_>>> {
+        self.open(path).map(Some)
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        self.first.stamp.clone()
+    }
+
+    fn check_unchanged(&self, path: &Path) -> Result<()> {
+        self.check(&*self.open(path)?, path)
+    }
+
+    fn is_file(&self) -> bool {
+        true
     }
 }
 
@@ -149,10 +159,10 @@ mod tests {
         fs::write(&path, "weights").unwrap();
         let file = File::open(&path).unwrap();
         let metadata = file.metadata().unwrap();
-        let mut held = Held::new(file, &metadata);
-        assert!(matches!(held.file(&path).unwrap(), OpenFile::Held(_)));
-        held.close();
-        assert!(matches!(held.file(&path).unwrap(), OpenFile::Again(_)));
+        let mut held = Held::new(&path, file).unwrap();
+        assert!(matches!(held.open(&path).unwrap(), OpenFile::Held(_)));
+        held.open = None;
+        assert!(matches!(held.open(&path).unwrap(), OpenFile::Again(_)));
         held.check_unchanged(&path).unwrap();
 
         // While the first file exists, another file has another number.
@@ -163,13 +173,13 @@ mod tests {
         copied.set_modified(modified).unwrap();
         fs::rename(&path, &elsewhere).unwrap();
         fs::rename(&copy, &path).unwrap();
-        let changed = |held: &Held| match held.file(&path) {
+        let changed = |held: &Held| match held.open(&path) {
             Err(Error::InputChanged { path: of }) => of == path,
             _ => false,
         };
         assert!(changed(&held));
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-        assert!(matches!(held.file(&path), Err(Error::Io { .. })));
+        assert!(matches!(held.open(&path), Err(Error::Io { .. })));
     }
 }

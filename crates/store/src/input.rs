@@ -1,26 +1,17 @@
 //! The files of a model, opened for reading.
 
-use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs::{self, File, Metadata};
-use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
-#[cfg(feature = "object-store")]
-use crate::error::FileFault;
 use crate::error::{Error, Result, io};
-use crate::held::{Held, OpenFile};
-use crate::limit;
-use crate::location::{Location, folder_of};
-use crate::memory::{Bytes, InMemory};
-#[cfg(feature = "object-store")]
-use crate::object::remote::{Object, Remote};
-#[cfg(feature = "object-store")]
+use crate::location::Location;
+use crate::memory::Bytes;
 use crate::object_url::ObjectUrl;
 use crate::permitted::Permitted;
-use crate::regular::{check_regular, open_regular};
 use crate::stamp::Stamp;
 use crate::version::Version;
 
@@ -31,99 +22,97 @@ pub struct Input {
     pub path: PathBuf,
     /// Length in bytes when it was opened.
     pub len: u64,
-    backing: Backing,
+    /// What takes the place of its bytes.
+    edited: Option<Bytes>,
+    /// Length in bytes without edits.
+    len_before: u64,
+    backing: Arc<dyn Backing>,
 }
 
+/// Where the bytes of the input at `path` lie.
+pub(crate) trait Backing: Debug + Send + Sync {
+    fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Opens the external file that the model at `path` calls `name`, which is normalised.
+    fn open_beside(&self, path: &Path, name: &str) -> Result<Input>;
+
+    /// Returns the open file, or opens it again.
+    fn file(&self, path: &Path) -> Result<Option<OpenFile<'_>>> {
+        let _ = path;
+        Ok(None)
+    }
+
+    fn url(&self) -> Option<&ObjectUrl> {
+        None
+    }
+
+    fn version(&self) -> Option<Version> {
+        None
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        None
+    }
+
+    fn check_unchanged(&self, path: &Path) -> Result<()> {
+        let _ = path;
+        Ok(())
+    }
+
+    /// Returns who may do what with files made of this one, unless its metadata say it.
+    fn permitted(&self) -> Permitted {
+        Permitted::OWNER
+    }
+
+    /// Returns whether it is a file.
+    fn is_file(&self) -> bool {
+        false
+    }
+}
+
+/// A file that stays open while this lives.
 #[derive(Debug)]
-enum Backing {
-    File {
-        held: Held,
-        /// The number of files opened beside it.
-        n_beside: AtomicUsize,
-    },
-    Memory {
-        bytes: Bytes,
-        beside: Arc<BTreeMap<String, Bytes>>,
-        permitted: Permitted,
-    },
-    #[cfg(feature = "object-store")]
-    Object { url: ObjectUrl, remote: Box<Remote> },
-    /// Edited bytes of another file.
-    Edited { bytes: Bytes, of: Box<Input> },
+pub enum OpenFile<'a> {
+    /// It stays open.
+    Held(&'a File),
+    /// It closes on drop.
+    Again(File),
+}
+
+impl Deref for OpenFile<'_> {
+    type Target = File;
+    fn deref(&self) -> &File {
+        match self {
+            OpenFile::Held(file) => file,
+            OpenFile::Again(file) => file,
+        }
+    }
 }
 
 impl Input {
-    /// Opens the file, object or memory at `location`.
-    ///
-    /// # Errors
-    /// [`Error::Io`], also if it is not a regular file; [`Error::NoObjectStores`].
-    pub fn open(location: &Location) -> Result<Input> {
-        match location {
-            Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
-            #[cfg(feature = "object-store")]
-            Location::Object(url) => Ok(Input::of_object(url, Object::at(url)?.open()?)),
-            #[cfg(not(feature = "object-store"))]
-            Location::Object(_) => Err(unreachable_object(location)),
-            Location::Memory(model) => Ok(Input::of_memory(model.clone())),
-        }
-    }
-
-    /// Takes the file that was opened from `path`.
-    pub fn of(path: &Path, file: File) -> Result<Input> {
-        let metadata = file.metadata().map_err(io("read", path))?;
-        check_regular(&metadata).map_err(io("read", path))?;
-        let (len, held) = (metadata.len(), Held::new(file, &metadata));
-        let path = path.to_owned();
-        let n_beside = AtomicUsize::new(0);
-        let backing = Backing::File { held, n_beside };
-        Ok(Input { path, len, backing })
-    }
-
-    /// Takes the model file of a model in memory.
-    fn of_memory(model: InMemory) -> Input {
-        let InMemory {
-            name,
-            model,
-            external,
-            permitted,
-        } = model;
+    pub(crate) fn new(path: PathBuf, len: u64, backing: Arc<dyn Backing>) -> Input {
         Input {
-            path: name,
-            len: model.len() as u64,
-            backing: Backing::Memory {
-                bytes: model,
-                beside: Arc::new(external),
-                permitted,
-            },
+            path,
+            len,
+            edited: None,
+            len_before: len,
+            backing,
         }
-    }
-
-    #[cfg(feature = "object-store")]
-    fn of_object(url: &ObjectUrl, remote: Remote) -> Input {
-        let (path, len) = (PathBuf::from(url.to_string()), remote.len_bytes());
-        let url = url.clone();
-        let remote = Box::new(remote);
-        let backing = Backing::Object { url, remote };
-        Input { path, len, backing }
     }
 
     /// Replaces the bytes of this file in memory.
     pub fn edited(self, bytes: Bytes) -> Input {
-        let (path, len) = (self.path.clone(), bytes.len() as u64);
-        let of = match self.backing {
-            Backing::Edited { of, .. } => of,
-            _ => Box::new(self),
-        };
-        let backing = Backing::Edited { bytes, of };
-        Input { path, len, backing }
+        Input {
+            len: bytes.len() as u64,
+            edited: Some(bytes),
+            ..self
+        }
     }
 
     /// Returns the file before it was [edited](Input::edited).
-    pub fn before_edit(&self) -> Option<&Input> {
-        match &self.backing {
-            Backing::Edited { of, .. } => Some(of),
-            _ => None,
-        }
+    pub fn before_edit(&self) -> Option<Input> {
+        let of = || Input::new(self.path.clone(), self.len_before, self.backing.clone());
+        self.edited.as_ref().map(|_| of())
     }
 
     /// Reads all of its bytes.
@@ -138,71 +127,28 @@ impl Input {
         Ok(bytes)
     }
 
-    /// Opens the external data file that the model in this file calls `path`.
+    /// Opens the external data file that the model in this file calls `name`.
     ///
     /// # Errors
-    /// [`Error::External`] if `path` is not normalised, leads out of the model's folder (see
+    /// [`Error::External`] if `name` is not normalised, leads out of the model's folder (see
     /// [`beside::open`]) or to the model; [`Error::Io`].
-    pub fn open_beside(&self, path: &str) -> Result<Input> {
-        beside::check_normalised(path)?;
-        match &self.backing {
-            Backing::File { n_beside, .. } => {
-                let (path, file) = beside::open(&self.path, path)?;
-                let mut input = Input::of(&path, file)?;
-                if let Backing::File { held, .. } = &mut input.backing
-                    && n_beside.fetch_add(1, Ordering::Relaxed) >= limit::most_open()
-                {
-                    held.close();
-                }
-                Ok(input)
-            }
-            Backing::Memory {
-                beside, permitted, ..
-            } => {
-                let name = folder_of(&self.path).join(path);
-                let absent = || {
-                    let text = "the model is in memory and has no folder: give this file's bytes with it, or the path of the model";
-                    io("open", &name)(std::io::Error::new(ErrorKind::NotFound, text))
-                };
-                let bytes = beside.get(path).ok_or_else(absent)?.clone();
-                Ok(Input {
-                    path: name,
-                    len: bytes.len() as u64,
-                    backing: Backing::Memory {
-                        bytes,
-                        beside: Arc::clone(beside),
-                        permitted: *permitted,
-                    },
-                })
-            }
-            #[cfg(feature = "object-store")]
-            Backing::Object { url, remote } => {
-                let beside = url.beside(path);
-                if beside == *url {
-                    return Err(Error::External {
-                        location: path.to_owned(),
-                        fault: FileFault::Shared("the model".to_owned()),
-                    });
-                }
-                let remote = remote.sibling(&beside)?.open()?;
-                Ok(Input::of_object(&beside, remote))
-            }
-            Backing::Edited { of, .. } => of.open_beside(path),
-        }
+    pub fn open_beside(&self, name: &str) -> Result<Input> {
+        beside::check_normalised(name)?;
+        self.backing.open_beside(&self.path, name)
     }
 
-    /// Opens all external data files that the model in this file calls `paths`, in their order.
+    /// Opens all external data files that the model in this file calls `names`, in their order.
     ///
     /// # Errors
-    /// As [`open_beside`](Input::open_beside), and [`Error::External`] if two paths lead to one
+    /// As [`open_beside`](Input::open_beside), and [`Error::External`] if two names lead to one
     /// file, or one to the model file itself.
-    pub fn open_all_beside(&self, paths: &[String]) -> Result<Vec<Input>> {
-        let inputs = paths.iter().map(|path| self.open_beside(path));
+    pub fn open_all_beside(&self, names: &[String]) -> Result<Vec<Input>> {
+        let inputs = names.iter().map(|name| self.open_beside(name));
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
-        // In a store or in memory, different paths are different files.
-        if self.is_file() && !paths.is_empty() {
+        // In a store or in memory, different names are different files.
+        if self.is_file() && !names.is_empty() {
             let model = self.path.canonicalize().map_err(io("read", &self.path))?;
-            beside::check_apart(&model, paths.iter().zip(inputs.iter().map(|of| &*of.path)))?;
+            beside::check_apart(&model, names.iter().zip(inputs.iter().map(|of| &*of.path)))?;
         }
         Ok(inputs)
     }
@@ -210,50 +156,31 @@ impl Input {
     /// Returns its location, with a canonical path for a file, or `None` if the path no longer
     /// leads to a file.
     pub fn location(&self) -> Option<Location> {
-        match &self.backing {
-            Backing::File { .. } => self.path.canonicalize().ok().map(Location::File),
-            Backing::Memory { .. } => None,
-            #[cfg(feature = "object-store")]
-            Backing::Object { url, .. } => Some(url.into()),
-            Backing::Edited { of, .. } => of.location(),
+        match self.backing.is_file() {
+            true => self.path.canonicalize().ok().map(Location::File),
+            false => self.backing.url().map(Location::from),
         }
     }
 
     /// Returns the version of the object; `None` for a file.
     pub fn version(&self) -> Option<Version> {
-        match &self.backing {
-            #[cfg(feature = "object-store")]
-            Backing::Object { remote, .. } => Some(remote.version()),
-            Backing::File { .. } | Backing::Memory { .. } => None,
-            Backing::Edited { of, .. } => of.version(),
-        }
+        self.backing.version()
     }
 
     /// Returns its stamp from when it was opened, which tells without reading it whether it was
     /// changed; `None` if it has none.
     pub fn stamp(&self) -> Option<Stamp> {
-        match &self.backing {
-            Backing::File { held, .. } => held.stamp().cloned(),
-            Backing::Memory { .. } => None,
-            #[cfg(feature = "object-store")]
-            Backing::Object { remote, .. } => remote.version().stamp(),
-            Backing::Edited { of, .. } => of.stamp(),
-        }
+        self.backing.stamp()
     }
 
     /// Returns whether reading waits for a network rather than for a disk.
     pub fn is_remote(&self) -> bool {
-        match self.backing {
-            Backing::File { .. } | Backing::Memory { .. } => false,
-            #[cfg(feature = "object-store")]
-            Backing::Object { .. } => true,
-            Backing::Edited { .. } => false,
-        }
+        self.edited.is_none() && self.backing.url().is_some()
     }
 
     /// Returns whether it is an unedited file.
     pub fn is_file(&self) -> bool {
-        matches!(self.backing, Backing::File { .. })
+        self.edited.is_none() && self.backing.is_file()
     }
 
     /// Returns the open file, if it is one.
@@ -261,124 +188,70 @@ impl Input {
     /// # Errors
     /// [`Error::InputChanged`] and [`Error::Io`] if it must be opened again.
     pub fn file(&self) -> Result<Option<OpenFile<'_>>> {
-        match &self.backing {
-            Backing::File { held, .. } => held.file(&self.path).map(Some),
-            Backing::Memory { .. } => Ok(None),
-            #[cfg(feature = "object-store")]
-            Backing::Object { .. } => Ok(None),
-            Backing::Edited { .. } => Ok(None),
+        match self.edited {
+            None => self.backing.file(&self.path),
+            Some(_) => Ok(None),
         }
     }
 
     /// Returns the file if it is one that stays open.
     pub fn held(&self) -> Option<&File> {
-        match &self.backing {
-            Backing::File { held, .. } => held.open(),
+        match self.file() {
+            Ok(Some(OpenFile::Held(file))) => Some(file),
             _ => None,
         }
     }
 
     /// Fills `buffer` with the bytes at `offset`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match &self.backing {
-            Backing::File { held, .. } => {
-                let file = held.file(&self.path)?;
-                read_exact_at(&file, buffer, offset).map_err(io("read", &self.path))
-            }
-            Backing::Memory { bytes, .. } | Backing::Edited { bytes, .. } => {
-                self.copy_at(bytes, buffer, offset)
-            }
-            #[cfg(feature = "object-store")]
-            Backing::Object { remote, .. } => remote.read_exact_at(buffer, offset),
+        match &self.edited {
+            None => self.backing.read_exact_at(&self.path, buffer, offset),
+            Some(bytes) => bytes
+                .copy_at(buffer, offset)
+                .map_err(io("read", &self.path)),
         }
-    }
-
-    fn copy_at(&self, bytes: &[u8], buffer: &mut [u8], offset: u64) -> Result<()> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let end = start.saturating_add(buffer.len());
-        let read = bytes
-            .get(start..end)
-            .map(|part| buffer.copy_from_slice(part));
-        read.ok_or_else(|| io("read", &self.path)(std::io::ErrorKind::UnexpectedEof.into()))
     }
 
     /// Fails if the file was written to since it was opened.
     pub fn check_unchanged(&self) -> Result<()> {
-        match &self.backing {
-            Backing::File { held, .. } => held.check_unchanged(&self.path),
-            Backing::Memory { .. } => Ok(()),
-            #[cfg(feature = "object-store")]
-            Backing::Object { remote, .. } => remote.check_unchanged(),
-            Backing::Edited { of, .. } => of.check_unchanged(),
-        }
+        self.backing.check_unchanged(&self.path)
     }
 
     /// Fails if another file has replaced this one.
     pub fn check_in_place(&self) -> Result<()> {
-        let (ours, there) = (self.metadata()?, fs::symlink_metadata(&self.path));
-        match (ours, there) {
+        match (self.metadata()?, fs::symlink_metadata(&self.path)) {
             (Some(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
-            _ => self.changed(),
+            _ => Err(Error::InputChanged {
+                path: self.path.clone(),
+            }),
         }
     }
 
     /// Locks the file against changes in place while it is open, and checks that its path still
     /// leads to it.
     pub fn lock_in_place(&self) -> Result<()> {
-        match &self.backing {
-            Backing::File { held, .. } => match held.file(&self.path)?.try_lock() {
-                Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
-                    path: self.path.clone(),
-                }),
-                // Some network file systems lack locks.
-                _ => self.check_in_place(),
-            },
-            Backing::Memory { .. } => self.check_in_place(),
-            #[cfg(feature = "object-store")]
-            Backing::Object { .. } => self.check_in_place(),
-            Backing::Edited { of, .. } => of.lock_in_place(),
+        let file = self.backing.file(&self.path)?;
+        match file.map(|file| file.try_lock()) {
+            Some(Err(fs::TryLockError::WouldBlock)) => Err(Error::Busy {
+                path: self.path.clone(),
+            }),
+            // Some network file systems lack locks.
+            _ => self.check_in_place(),
         }
     }
 
     /// Returns who may do what with files that are made of this input.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the metadata of a file cannot be read.
     pub fn permitted(&self) -> Result<Permitted> {
-        match &self.backing {
-            Backing::Memory { permitted, .. } => Ok(*permitted),
-            Backing::Edited { of, .. } => of.permitted(),
-            _ => {
-                let like = self.metadata()?;
-                Ok(like.as_ref().map_or(Permitted::OWNER, Permitted::like))
-            }
-        }
+        let like = self.metadata()?;
+        Ok(like.map_or_else(|| self.backing.permitted(), |like| Permitted::like(&like)))
     }
 
-    /// Returns the present metadata of a file.
+    /// Returns the present metadata of a file, even if it was edited.
     pub fn metadata(&self) -> Result<Option<Metadata>> {
-        match &self.backing {
-            Backing::File { held, .. } => {
-                let file = held.file(&self.path)?;
-                file.metadata().map(Some).map_err(io("read", &self.path))
-            }
-            Backing::Memory { .. } => Ok(None),
-            #[cfg(feature = "object-store")]
-            Backing::Object { .. } => Ok(None),
-            Backing::Edited { of, .. } => of.metadata(),
-        }
+        let file = self.backing.file(&self.path)?;
+        let metadata = file.map(|file| file.metadata()).transpose();
+        metadata.map_err(io("read", &self.path))
     }
-
-    fn changed(&self) -> Result<()> {
-        let path = self.path.clone();
-        Err(Error::InputChanged { path })
-    }
-}
-
-/// Makes the error for an object in a build without object stores.
-pub fn unreachable_object(location: &Location) -> Error {
-    let path = location.to_name();
-    Error::NoObjectStores { path }
 }
 
 /// Returns whether both describe one file.

@@ -32,13 +32,15 @@ mod limit;
 mod location;
 pub mod map;
 mod memory;
+mod new_file;
 pub mod no_links;
-#[cfg(feature = "object-store")]
+#[cfg_attr(not(feature = "object-store"), path = "no_object.rs")]
 mod object;
 mod object_url;
 pub mod on_demand;
 mod output;
 pub mod parallel;
+mod part;
 mod permitted;
 mod presence;
 mod progress;
@@ -58,8 +60,7 @@ mod version;
 pub use draft::{replace_whole, write_whole};
 pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
 pub use folder::sync_folder;
-pub use held::OpenFile;
-pub use input::{Input, is_same, is_same_file, read_exact_at, unreachable_object};
+pub use input::{Input, OpenFile, is_same, is_same_file, read_exact_at};
 pub use limit::{raise_file_limit, restore_file_limit};
 pub use location::{Location, folder_of, or_here};
 pub use map::SparseBytes;

@@ -1,36 +1,107 @@
-//! Tells what exists at a location, for files and objects.
+//! Reaches what lies at a location: a file, memory or an object.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Result, io};
-#[cfg(not(feature = "object-store"))]
-use crate::input::unreachable_object;
-use crate::location::Location;
-#[cfg(feature = "object-store")]
-use crate::object::remote::{self, Object};
-#[cfg(feature = "object-store")]
-use crate::object::upload;
+use crate::input::{Backing, Input};
+use crate::location::{Location, folder_of};
+use crate::memory::Bytes;
+use crate::object::remote::Object;
 use crate::object_url::ObjectUrl;
-#[cfg(feature = "object-store")]
+use crate::output::Output;
 use crate::parallel::N_REQUESTS;
+use crate::part;
+use crate::permitted::Permitted;
+use crate::regular::open_regular;
 use crate::version::Version;
+
+impl Input {
+    /// Opens the file, object or memory at `location`.
+    pub fn open(location: &Location) -> Result<Input> {
+        match location {
+            Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
+            Location::Object(url) => Object::at(url)?.open(),
+            Location::Memory(model) => {
+                let model = model.clone();
+                let (beside, permitted) = (Arc::new(model.external), model.permitted);
+                let (name, bytes) = (model.name, model.model);
+                let of = OfMemory {
+                    bytes,
+                    beside,
+                    permitted,
+                };
+                Ok(Input::new(name, of.bytes.len() as u64, Arc::new(of)))
+            }
+        }
+    }
+}
+
+impl Output {
+    /// Begins a file or an object of about `len` bytes.
+    pub fn create(location: &Location, replace: bool, len: u64) -> Result<Output> {
+        match location {
+            Location::File(path) => Output::create_file(path, replace),
+            Location::Memory(_) => Err(location.not_an_output()),
+            Location::Object(url) => Object::at(url)?.create(replace, len),
+        }
+    }
+}
+
+/// A file of a model in memory.
+#[derive(Debug)]
+struct OfMemory {
+    bytes: Bytes,
+    beside: Arc<BTreeMap<String, Bytes>>,
+    permitted: Permitted,
+}
+
+impl Backing for OfMemory {
+    fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.bytes.copy_at(buffer, offset).map_err(io("read", path))
+    }
+
+    fn open_beside(&self, path: &Path, name: &str) -> Result<Input> {
+        let path = folder_of(path).join(name);
+        let Some(bytes) = self.beside.get(name).cloned() else {
+            let text = "the model is in memory and has no folder: give this file's bytes with it, or the path of the model";
+            let absent = std::io::Error::new(ErrorKind::NotFound, text);
+            return Err(io("open", &path)(absent));
+        };
+        let (len, beside) = (bytes.len() as u64, Arc::clone(&self.beside));
+        let permitted = self.permitted;
+        Ok(Input::new(
+            path,
+            len,
+            Arc::new(OfMemory {
+                bytes,
+                beside,
+                permitted,
+            }),
+        ))
+    }
+
+    fn permitted(&self) -> Permitted {
+        self.permitted
+    }
+}
 
 impl Location {
     /// Fails if this build cannot reach it.
     pub fn check_reachable(&self) -> Result<()> {
         match self {
-            #[cfg(not(feature = "object-store"))]
-            Location::Object(_) => Err(unreachable_object(self)),
+            Location::Object(url) if cfg!(not(feature = "object-store")) => {
+                Object::at(url).map(drop)
+            }
             _ => Ok(()),
         }
     }
 
     /// Returns whether it is a folder. In an object store, that is a URL that ends in `/` or names
     /// no object.
-    ///
-    /// # Errors
-    /// `Io` if the store does not answer.
     pub fn is_folder(&self) -> Result<bool> {
         match self {
             Location::File(path) => Ok(path.is_dir()),
@@ -43,11 +114,8 @@ impl Location {
     pub fn exists(&self) -> Result<bool> {
         match self {
             Location::File(path) => Ok(fs::symlink_metadata(path).is_ok()),
-            #[cfg(feature = "object-store")]
             Location::Object(url) => Object::at(url)?.exists(),
             Location::Memory(_) => Ok(true),
-            #[cfg(not(feature = "object-store"))]
-            Location::Object(_) => Err(unreachable_object(self)),
         }
     }
 
@@ -55,11 +123,8 @@ impl Location {
     pub fn len_bytes(&self) -> Option<u64> {
         match self {
             Location::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
-            #[cfg(feature = "object-store")]
-            Location::Object(url) => Some(Object::at(url).ok()?.open().ok()?.len_bytes()),
+            Location::Object(url) => Some(Object::at(url).ok()?.open().ok()?.len),
             Location::Memory(model) => Some(model.model.len() as u64),
-            #[cfg(not(feature = "object-store"))]
-            Location::Object(_) => None,
         }
     }
 
@@ -70,21 +135,15 @@ impl Location {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", path)(error)),
                 _ => Ok(()),
             },
-            #[cfg(feature = "object-store")]
             Location::Object(url) => Object::at(url)?.delete(),
             Location::Memory(_) => Err(self.not_an_output()),
-            #[cfg(not(feature = "object-store"))]
-            Location::Object(_) => Err(unreachable_object(self)),
         }
     }
 
     /// Returns the most memory that writing one model's outputs, of `lens` bytes, holds here.
     pub fn bytes_held(&self, lens: &[u64]) -> u64 {
-        #[cfg(not(feature = "object-store"))]
-        let _ = lens;
         match self {
-            #[cfg(feature = "object-store")]
-            Location::Object(_) => upload::held_bytes(lens, N_REQUESTS as u64),
+            Location::Object(_) => part::held_bytes(lens, N_REQUESTS as u64),
             _ => 0,
         }
     }
@@ -93,14 +152,8 @@ impl Location {
 impl ObjectUrl {
     /// Lists the keys of all objects in this folder, in order. Leaves out empty objects, which
     /// stores use to represent folders.
-    ///
-    /// # Errors
-    /// `Io` if the store does not answer; [`Error::NoObjectStores`](crate::Error::NoObjectStores).
     pub fn list(&self) -> Result<Vec<String>> {
-        #[cfg(feature = "object-store")]
-        return remote::list(self);
-        #[cfg(not(feature = "object-store"))]
-        Err(unreachable_object(&self.into()))
+        Object::at(self)?.list()
     }
 
     /// Writes `bytes` in one request, in place of the object with this `version`, or without a
@@ -109,15 +162,9 @@ impl ObjectUrl {
     ///
     /// # Errors
     /// [`Error::Replaced`](crate::Error::Replaced) if another object is there by now, which stores
-    /// without conditions do not report; [`Error::NoObjectStores`](crate::Error::NoObjectStores).
+    /// without conditions do not report.
     pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<Option<Version>> {
-        #[cfg(feature = "object-store")]
-        return Object::at(self)?.put_after(bytes, version);
-        #[cfg(not(feature = "object-store"))]
-        {
-            let _ = (bytes, version);
-            Err(unreachable_object(&self.into()))
-        }
+        Object::at(self)?.put_after(bytes, version)
     }
 }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, OutputFault, Result, io as io_error};
 use crate::location::Location;
+use crate::output::{OutputOptions, Published, Sink};
+use crate::permitted::Permitted;
 use crate::regular::open_regular;
 
 /// The path that stands for standard output on every system.
@@ -99,8 +101,7 @@ fn is_stream(_metadata: &fs::Metadata) -> bool {
 }
 
 /// An open stream, and the bytes for it.
-#[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     path: PathBuf,
     to: File,
     /// The bytes: in memory on Linux, elsewhere in an unnamed file.
@@ -119,21 +120,20 @@ impl Stream {
         let held = hold().map_err(io_error("find memory for", &path))?;
         Ok(Stream { path, to, held })
     }
+}
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Returns the file that holds the bytes until they are sent.
-    pub(crate) fn held(&self) -> &File {
-        &self.held
+impl Sink for Stream {
+    fn file(&self) -> Option<(&Path, &File)> {
+        Some((&self.path, &self.held))
     }
 
     /// Sends all bytes.
-    pub(crate) fn publish(mut self) -> Result<()> {
-        let written = self.held.rewind();
-        let written = written.and_then(|()| io::copy(&mut self.held, &mut self.to));
-        written.map(drop).map_err(io_error("write", &self.path))
+    fn publish(mut self: Box<Self>, _: Permitted, _: OutputOptions) -> Result<Published> {
+        let Stream { path, to, held } = &mut *self;
+        let written = held.rewind().and_then(|()| io::copy(held, to));
+        written.map_err(io_error("write", path))?;
+        // Bytes that cannot be taken back.
+        Ok(Published::new(|| ()))
     }
 }
 
@@ -233,38 +233,5 @@ mod tests {
                 "{found:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_stream_gets_nothing_before_it_is_published() {
-        use std::io::Read as _;
-
-        use crate::output::{Output, OutputOptions};
-        use crate::permitted::Permitted;
-
-        let dir = tempfile::tempdir().unwrap();
-        let pipe = dir.path().join("pipe");
-        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        for published in [true, false] {
-            let reader = pipe.clone();
-            let reader = std::thread::spawn(move || {
-                let mut read = Vec::new();
-                File::open(reader).unwrap().read_to_end(&mut read).unwrap();
-                read
-            });
-            let output = Output::create_file(&pipe, false).unwrap();
-            output.write_all_at(b"end", 6).unwrap();
-            output.write_all_at(b"begin ", 0).unwrap();
-            if published {
-                output
-                    .publish(Permitted::OWNER, OutputOptions::default())
-                    .unwrap();
-            } else {
-                drop(output);
-            }
-            let expected: &[u8] = if published { b"begin end" } else { b"" };
-            assert_eq!(reader.join().unwrap(), expected);
-        }
-        assert_eq!(There::at(&pipe).unwrap(), There::Stream);
     }
 }

@@ -1,16 +1,16 @@
 //! Turns a store's answers into errors that are safe to show.
 
 use std::io;
-use std::path::Path;
 
 use object_store::Error as StoreError;
 
 use crate::error::Error;
 use crate::object::environment;
+use crate::object_url::ObjectUrl;
 use crate::redact::redact;
 
 /// Makes our error from a store's.
-pub(super) fn failed(action: &'static str, name: &Path, error: StoreError) -> Error {
+pub(super) fn failed(action: &'static str, url: &ObjectUrl, error: StoreError) -> Error {
     let kind = match &error {
         StoreError::NotFound { .. } => io::ErrorKind::NotFound,
         StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
@@ -20,7 +20,7 @@ pub(super) fn failed(action: &'static str, name: &Path, error: StoreError) -> Er
     };
     Error::Io {
         action,
-        path: name.to_owned(),
+        path: url.to_string().into(),
         source: io::Error::new(kind, shown(&error)),
     }
 }

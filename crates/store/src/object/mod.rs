@@ -6,7 +6,7 @@ mod client;
 mod environment;
 mod listing;
 pub mod remote;
-pub mod upload;
+mod upload;
 
 use object_store::Error as StoreError;
 

@@ -2,24 +2,26 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Mutex, mpsc};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use object_store::multipart::PartId;
 use object_store::{
-    Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload, UpdateVersion,
+    Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FileFault, Result, io as io_error};
+use crate::input::{Backing, Input};
 use crate::object::answer::failed;
 use crate::object::bucket::Store;
 use crate::object::{fault, listing};
 use crate::object_url::ObjectUrl;
 use crate::parallel::{self, lock};
+use crate::stamp::Stamp;
 use crate::version::Version;
 
 /// How long to wait for a store to abort an upload, before leaving that to the store's own rules.
@@ -28,56 +30,51 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 /// An object, existing or not, in a reachable store.
 #[derive(Clone)]
 pub struct Object {
-    /// Its URL, for messages.
-    pub name: PathBuf,
+    url: ObjectUrl,
     store: Store,
     path: object_store::path::Path,
 }
 
 /// An object that is being read, as it was when it was opened.
 #[derive(Debug)]
-pub struct Remote {
+struct Remote {
     object: Object,
     meta: ObjectMeta,
 }
 
 impl Object {
-    /// Returns the object at `url`, existing or not, in a store for which the environment has
-    /// credentials.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the store cannot use the environment's settings.
+    /// Returns the object or folder at `url`, existing or not, in a store for which the environment
+    /// has credentials.
     pub fn at(url: &ObjectUrl) -> Result<Object> {
-        let name = PathBuf::from(url.to_string());
-        let failed = |error| failed("open", &name, error);
-        let path = object_store::path::Path::parse(url.key()).map_err(|e| failed(e.into()))?;
-        let store = Store::of(url).map_err(failed)?;
-        Ok(Object { name, store, path })
+        let failed = |error| failed("open", url, error);
+        let path = object_store::path::Path::parse(url.key().trim_end_matches('/'));
+        Ok(Object {
+            url: url.clone(),
+            store: Store::of(url).map_err(failed)?,
+            path: path.map_err(|error| failed(error.into()))?,
+        })
     }
 
     /// Makes an object in a store of its own, in memory.
     #[cfg(test)]
     pub fn in_memory() -> Object {
+        let url = ObjectUrl::parse(crate::object_url::Scheme::S3, "memory/object", false);
         Object {
-            name: PathBuf::from("memory"),
-            store: Store::new(std::sync::Arc::new(object_store::memory::InMemory::new())),
+            url: url.unwrap_or_else(|_| unreachable!()),
+            store: Store::new(Arc::new(object_store::memory::InMemory::new())),
             path: "object".into(),
         }
     }
 
-    /// Returns the object with another URL in this bucket.
-    pub fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
-        let name = PathBuf::from(url.to_string());
-        let path = object_store::path::Path::parse(url.key());
-        let path = path.map_err(|error| failed("open", &name, error.into()))?;
-        let store = self.store.clone();
-        Ok(Object { name, store, path })
-    }
-
     /// Opens the object for reading.
-    pub fn open(self) -> Result<Remote> {
-        let meta = self.head().map_err(|e| failed("open", &self.name, e))?;
-        Ok(Remote { object: self, meta })
+    pub fn open(self) -> Result<Input> {
+        let meta = self.head().map_err(|error| self.failed("open", error))?;
+        let (name, len) = (self.name(), meta.size);
+        Ok(Input::new(
+            name,
+            len,
+            Arc::new(Remote { object: self, meta }),
+        ))
     }
 
     /// Returns whether the object exists. With permission only to write, the store does not tell:
@@ -86,97 +83,78 @@ impl Object {
         match self.head() {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound { .. } | StoreError::PermissionDenied { .. }) => Ok(false),
-            Err(error) => Err(failed("look for", &self.name, error)),
+            Err(error) => Err(self.failed("look for", error)),
         }
     }
 
     /// Writes the object in one request.
     pub(crate) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
-        let mode = if replace {
-            PutMode::Overwrite
-        } else {
+        if !replace {
             self.check_absent()?;
-            if self.store.creates {
-                PutMode::Create
-            } else {
-                PutMode::Overwrite
-            }
+        }
+        let mode = match !replace && self.store.creates {
+            true => PutMode::Create,
+            false => PutMode::Overwrite,
         };
-        let (objects, path) = (self.store.objects.clone(), self.path.clone());
-        let options = PutOptions::from(mode);
-        let put = wait(async move { objects.put_opts(&path, payload, options).await });
+        let put = self.put_as(payload, mode);
         put.map(drop).map_err(|error| self.not_created(error))
     }
 
+    fn put_as(&self, payload: PutPayload, mode: PutMode) -> object_store::Result<UpdateVersion> {
+        let options = PutOptions::from(mode);
+        self.on(|store, path| async move {
+            let put = store.objects.put_opts(&path, payload, options).await;
+            put.map(UpdateVersion::from)
+        })
+    }
+
     /// See [`ObjectUrl::put_after`].
-    pub(crate) fn put_after(
-        &self,
-        bytes: Vec<u8>,
-        version: Option<&Version>,
-    ) -> Result<Option<Version>> {
+    pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<Option<Version>> {
         let bytes = bytes::Bytes::from(bytes);
-        let mode = match (self.store.creates, version) {
-            (false, _) => PutMode::Overwrite,
-            (true, None) => PutMode::Create,
-            (true, Some(Version(at))) if at.e_tag.is_none() && at.version.is_none() => {
-                PutMode::Overwrite
+        let creates = self.store.creates;
+        let mode = match version {
+            None if creates => PutMode::Create,
+            Some(Version(at)) if creates && (at.e_tag.is_some() || at.version.is_some()) => {
+                PutMode::Update(at.clone())
             }
-            (true, Some(Version(version))) => PutMode::Update(version.clone()),
+            _ => PutMode::Overwrite,
         };
-        let (objects, path) = (self.store.objects.clone(), self.path.clone());
-        let (options, payload) = (PutOptions::from(mode), bytes.clone().into());
-        let put = wait(async move { objects.put_opts(&path, payload, options).await });
-        match put {
-            Ok(result) => {
-                let version = UpdateVersion::from(result);
-                Ok((self.store.creates && version.e_tag.is_some()).then_some(Version(version)))
-            }
-            Err(
-                StoreError::AlreadyExists { .. }
-                | StoreError::Precondition { .. }
-                | StoreError::NotFound { .. },
-            ) => match self.has(&bytes) {
-                // We wrote it: only the answer to the first request was lost.
-                true => Ok(None),
-                false => Err(Error::Replaced {
-                    path: self.name.clone(),
-                    by: "it has written this meanwhile".into(),
-                }),
-            },
-            Err(error) => Err(failed("write", &self.name, error)),
+        match self.put_as(bytes.clone().into(), mode) {
+            Ok(version) => Ok((creates && version.e_tag.is_some()).then_some(Version(version))),
+            // We wrote it: only the answer to the first request was lost.
+            Err(error) if is_refused(&error) && self.has(&bytes) => Ok(None),
+            Err(error) if is_refused(&error) => Err(Error::Replaced {
+                path: self.name(),
+                by: "it has written this meanwhile".into(),
+            }),
+            Err(error) => Err(self.failed("write", error)),
         }
     }
 
     /// Returns whether the object contains `bytes`.
     fn has(&self, bytes: &[u8]) -> bool {
-        let read = || -> Result<bool> {
-            let remote = self.clone().open()?;
-            let mut there = vec![0; bytes.len()];
-            let is_as_long = remote.len_bytes() == bytes.len() as u64;
-            if is_as_long {
-                remote.read_exact_at(&mut there, 0)?;
-            }
-            Ok(is_as_long && there == bytes)
-        };
-        read().unwrap_or(false)
+        let there = self.clone().open();
+        let there = there.ok().filter(|there| there.len == bytes.len() as u64);
+        there.is_some_and(|there| there.read_all().is_ok_and(|there| there == bytes))
     }
 
     /// Begins an upload in parts, which stays invisible until it is completed.
     pub(crate) fn begin_parts(&self) -> Result<MultipartId> {
-        let (parts, path) = (self.store.parts.clone(), self.path.clone());
-        let id = wait(async move { parts.create_multipart(&path).await });
-        id.map_err(|error| failed("write", &self.name, error))
+        self.on(|store, path| async move { store.parts.create_multipart(&path).await })
+            .map_err(|error| self.failed("write", error))
     }
 
     pub(crate) fn put_part(
         &self,
         id: &MultipartId,
         index: usize,
-        payload: PutPayload,
+        part: PutPayload,
     ) -> Result<PartId> {
-        let (parts, path, id) = (self.store.parts.clone(), self.path.clone(), id.clone());
-        let part = wait(async move { parts.put_part(&path, &id, index, payload).await });
-        part.map_err(|error| failed("write", &self.name, error))
+        let id = id.clone();
+        self.on(
+            move |store, path| async move { store.parts.put_part(&path, &id, index, part).await },
+        )
+        .map_err(|error| self.failed("write", error))
     }
 
     /// Puts the parts together to the object.
@@ -186,58 +164,76 @@ impl Object {
         parts: Vec<PartId>,
         replace: bool,
     ) -> Result<()> {
-        let store = match &self.store.creating {
-            Some(creating) if !replace => creating,
-            _ => &self.store.parts,
-        };
         if !replace {
             self.check_absent()?;
         }
-        let (store, path, id) = (store.clone(), self.path.clone(), id.clone());
-        let completed = wait(async move { store.complete_multipart(&path, &id, parts).await });
+        let id = id.clone();
+        let completed = self.on(move |store, path| async move {
+            let to = store.creating.filter(|_| !replace).unwrap_or(store.parts);
+            to.complete_multipart(&path, &id, parts).await
+        });
         completed.map(drop).map_err(|error| self.not_created(error))
     }
 
     /// Aborts an upload. On failure, the store's own rules remove it later.
     pub(crate) fn abort(&self, id: MultipartId) {
-        let (parts, path) = (self.store.parts.clone(), self.path.clone());
-        let _ = wait(async move {
-            let abort = parts.abort_multipart(&path, &id);
+        let _ = self.on(|store, path| async move {
+            let abort = store.parts.abort_multipart(&path, &id);
             let _ = tokio::time::timeout(ABORT_PATIENCE, abort).await;
             Ok(())
         });
     }
 
     /// Removes the object, if possible.
-    pub fn remove(&self) {
-        let _ = self.try_remove();
+    pub(crate) fn remove(&self) {
+        let _ = self.delete();
     }
 
     /// Removes the object, if it exists.
     pub fn delete(&self) -> Result<()> {
-        match self.try_remove() {
+        match self.on(|store, path| async move { store.objects.delete(&path).await }) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("remove", &self.name, error)),
+            Err(error) => Err(self.failed("remove", error)),
         }
     }
 
-    fn try_remove(&self) -> object_store::Result<()> {
-        let (objects, path) = (self.store.objects.clone(), self.path.clone());
-        wait(async move { objects.delete(&path).await })
+    /// See [`ObjectUrl::list`].
+    pub fn list(&self) -> Result<Vec<String>> {
+        let listed = self.on(|store, path| async move {
+            let prefix = Some(path.as_ref()).filter(|path| !path.is_empty());
+            let prefix = prefix.map(|path| format!("{path}/"));
+            match store.lists {
+                Some(lists) => listing::all(&*lists, prefix.as_deref(), &listing::LIMITS).await,
+                None => Err(StoreError::NotImplemented {
+                    operation: "list".into(),
+                    implementer: "this store".into(),
+                }),
+            }
+        });
+        let mut keys = listed.map_err(|error| self.failed("list", error))?;
+        keys.sort_unstable();
+        Ok(keys)
     }
 
     fn head(&self) -> object_store::Result<ObjectMeta> {
-        let (objects, path) = (self.store.objects.clone(), self.path.clone());
-        wait(async move { objects.head(&path).await })
+        self.on(|store, path| async move { store.objects.head(&path).await })
     }
 
-    fn check_absent(&self) -> Result<()> {
-        if self.exists()? {
-            Err(Error::OutputExists {
-                path: self.name.clone(),
-            })
-        } else {
-            Ok(())
+    /// Makes a request for this object, and waits for the answer.
+    fn on<T: Send + 'static, R>(
+        &self,
+        request: impl FnOnce(Store, object_store::path::Path) -> R,
+    ) -> object_store::Result<T>
+    where
+        R: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
+        wait(request(self.store.clone(), self.path.clone()))
+    }
+
+    pub(crate) fn check_absent(&self) -> Result<()> {
+        match self.exists()? {
+            true => Err(Error::OutputExists { path: self.name() }),
+            false => Ok(()),
         }
     }
 
@@ -245,60 +241,46 @@ impl Object {
     fn not_created(&self, error: StoreError) -> Error {
         match error {
             StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
-                let path = self.name.clone();
-                Error::OutputExists { path }
+                Error::OutputExists { path: self.name() }
             }
-            error => failed("create", &self.name, error),
+            error => self.failed("create", error),
         }
+    }
+
+    fn failed(&self, action: &'static str, error: StoreError) -> Error {
+        failed(action, &self.url, error)
+    }
+
+    /// Returns its URL, for messages.
+    fn name(&self) -> PathBuf {
+        self.url.to_string().into()
     }
 }
 
-/// See [`ObjectUrl::list`].
-pub(crate) fn list(folder: &ObjectUrl) -> Result<Vec<String>> {
-    let name = PathBuf::from(folder.to_string());
-    let failed = |error| failed("list", &name, error);
-    let path = folder.key().trim_end_matches('/');
-    object_store::path::Path::parse(path).map_err(|e| failed(e.into()))?;
-    let prefix = (!path.is_empty()).then(|| format!("{path}/"));
-    let lists = Store::of(folder).map_err(failed)?.lists;
-    let mut keys = wait(async move {
-        match lists {
-            Some(lists) => listing::all(&*lists, prefix.as_deref(), &listing::LIMITS).await,
-            None => Err(StoreError::NotImplemented {
-                operation: "list".into(),
-                implementer: "this store".into(),
-            }),
-        }
-    })
-    .map_err(failed)?;
-    keys.sort_unstable();
-    Ok(keys)
+/// Returns whether the condition of a request did not hold.
+fn is_refused(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::AlreadyExists { .. }
+            | StoreError::Precondition { .. }
+            | StoreError::NotFound { .. }
+    )
 }
 
-impl Remote {
-    /// Length in bytes.
-    pub fn len_bytes(&self) -> u64 {
-        self.meta.size
-    }
-
-    /// Fills `buffer` with the bytes at `offset` of the version that was opened.
-    ///
-    /// # Errors
-    /// [`Error::InputChanged`] if the object was replaced.
-    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+impl Backing for Remote {
+    /// Reads the version that was opened.
+    fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
         if buffer.is_empty() {
             return Ok(());
         }
-        let range = offset..offset.saturating_add(buffer.len() as u64);
+        let wanted = buffer.len();
         let options = GetOptions {
             if_match: self.meta.e_tag.clone(),
-            range: Some(range.into()),
+            range: Some((offset..offset.saturating_add(wanted as u64)).into()),
             ..GetOptions::default()
         };
-        let (objects, path) = (self.object.store.objects.clone(), self.object.path.clone());
-        let wanted = buffer.len();
-        let read = wait(async move {
-            let found = objects.get_opts(&path, options).await?;
+        let read = self.object.on(|store, path| async move {
+            let found = store.objects.get_opts(&path, options).await?;
             let meta = found.meta.clone();
             let mut bytes = Vec::with_capacity(wanted);
             let mut parts = found.into_stream();
@@ -311,62 +293,63 @@ impl Remote {
             Ok((meta, bytes))
         });
         let (meta, bytes) = read.map_err(|error| self.not_read(error))?;
-        if !self.is_as_opened(&meta) {
-            return Err(self.changed());
-        }
-        if bytes.len() != buffer.len() {
-            let source = io::ErrorKind::UnexpectedEof.into();
-            let (action, path) = ("read", self.object.name.clone());
-            return Err(Error::Io {
-                action,
-                path,
-                source,
-            });
+        self.check_as_opened(&meta)?;
+        if bytes.len() != wanted {
+            return Err(io_error("read", path)(io::ErrorKind::UnexpectedEof.into()));
         }
         buffer.copy_from_slice(&bytes);
         Ok(())
     }
 
-    /// Returns the version of the object, as far as the store tells.
-    pub fn version(&self) -> Version {
-        let ObjectMeta { e_tag, version, .. } = &self.meta;
-        let (e_tag, version) = (e_tag.clone(), version.clone());
-        Version(UpdateVersion { e_tag, version })
+    fn open_beside(&self, _: &Path, name: &str) -> Result<Input> {
+        let beside = self.object.url.beside(name);
+        if beside == self.object.url {
+            return Err(Error::External {
+                location: name.to_owned(),
+                fault: FileFault::Shared("the model".to_owned()),
+            });
+        }
+        Object::at(&beside)?.open()
+    }
+
+    fn url(&self) -> Option<&ObjectUrl> {
+        Some(&self.object.url)
+    }
+
+    fn version(&self) -> Option<Version> {
+        let (e_tag, version) = (self.meta.e_tag.clone(), self.meta.version.clone());
+        Some(Version(UpdateVersion { e_tag, version }))
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        self.version()?.stamp()
     }
 
     /// Fails if the object was replaced or removed.
-    pub fn check_unchanged(&self) -> Result<()> {
+    fn check_unchanged(&self, _: &Path) -> Result<()> {
         let meta = self.object.head().map_err(|error| self.not_read(error))?;
-        if self.is_as_opened(&meta) {
-            Ok(())
-        } else {
-            Err(self.changed())
-        }
+        self.check_as_opened(&meta)
     }
+}
 
-    /// Returns the object at `url` in this bucket.
-    pub fn sibling(&self, url: &ObjectUrl) -> Result<Object> {
-        self.object.sibling(url)
-    }
-
-    fn is_as_opened(&self, meta: &ObjectMeta) -> bool {
+impl Remote {
+    fn check_as_opened(&self, meta: &ObjectMeta) -> Result<()> {
         let ours = &self.meta;
-        meta.size == ours.size
-            && match (&meta.e_tag, &ours.e_tag) {
-                (Some(tag), Some(our_tag)) => tag == our_tag,
-                (tag, our_tag) => tag == our_tag && meta.last_modified == ours.last_modified,
-            }
+        let is_same = meta.size == ours.size
+            && meta.e_tag == ours.e_tag
+            && (meta.e_tag.is_some() || meta.last_modified == ours.last_modified);
+        is_same.then_some(()).ok_or_else(|| self.changed())
     }
 
     fn not_read(&self, error: StoreError) -> Error {
         match error {
             StoreError::Precondition { .. } | StoreError::NotFound { .. } => self.changed(),
-            error => failed("read", &self.object.name, error),
+            error => self.object.failed("read", error),
         }
     }
 
     fn changed(&self) -> Error {
-        let path = self.object.name.clone();
+        let path = self.object.name();
         Error::InputChanged { path }
     }
 }
@@ -374,12 +357,7 @@ impl Remote {
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Leave out the store, which contains credentials.
-        let Object {
-            name,
-            store: _,
-            path: _,
-        } = self;
-        write!(f, "Object({})", name.display())
+        write!(f, "Object({})", self.url)
     }
 }
 
@@ -455,7 +433,7 @@ mod tests {
     #[test]
     fn of_two_that_write_a_record_the_second_fails() {
         let object = Object::in_memory();
-        let version = || object.clone().open().unwrap().version();
+        let version = || object.clone().open().unwrap().version().unwrap();
         let in_use = |result| matches!(result, Err(Error::Replaced { .. }));
         let put = |text: &str, version: Option<&Version>| {
             object.put_after(text.as_bytes().to_vec(), version)

@@ -1,7 +1,7 @@
 //! An object that appears whole or not at all.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use object_store::multipart::PartId;
@@ -10,19 +10,16 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::object::remote::Object;
-
-/// The least bytes of a part. Stores require 5 MiB, except for the last part.
-const MIN_PART_BYTES: u64 = 8 << 20;
-
-/// The most parts for the known length of an object. A tail of unknown length may take 1,000 more.
-const MAX_PARTS: u64 = 9_000;
+use crate::output::{Flush, Output, OutputOptions, Published, Sink};
+use crate::parallel::lock;
+use crate::part::part_bytes;
+use crate::permitted::Permitted;
 
 /// An object that is being written in parts, invisible until they are put together.
 ///
 /// Any thread may write bytes, in any order, each byte once. The thread that completes a part sends
 /// it. An object smaller than a part is sent in one request when it is published.
-#[derive(Debug)]
-pub struct Upload {
+pub(crate) struct Upload {
     object: Object,
     part_bytes: u64,
     /// The upload's name in the store, once its first part is sent.
@@ -47,11 +44,9 @@ struct Gathering {
 }
 
 impl Upload {
-    /// Begins an object of about `len` bytes.
-    pub fn create(object: Object, replace: bool, len: u64) -> Result<Upload> {
-        if !replace && object.exists()? {
-            let path = object.name;
-            return Err(Error::OutputExists { path });
+    fn create(object: Object, replace: bool, len: u64) -> Result<Upload> {
+        if !replace {
+            object.check_absent()?;
         }
         Ok(Upload {
             object,
@@ -61,29 +56,8 @@ impl Upload {
         })
     }
 
-    /// Returns the object, which may not exist yet.
-    #[cfg(test)]
-    pub fn object(&self) -> &Object {
-        &self.object
-    }
-
-    /// Takes in `bytes` at `offset`, and sends the parts that they complete.
-    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let (mut rest, mut offset) = (bytes, offset);
-        while !rest.is_empty() {
-            let room = self.part_bytes - offset % self.part_bytes;
-            let len = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
-            let (now, later) = rest.split_at(len);
-            if let Some((index, part)) = self.gather(now, offset) {
-                self.send(index, part)?;
-            }
-            (rest, offset) = (later, offset + now.len() as u64);
-        }
-        Ok(())
-    }
-
     /// Sends the rest, if parts were sent before.
-    pub fn finish(&self) -> Result<()> {
+    fn send_rest(&self) -> Result<()> {
         if lock(&self.id).is_none() {
             return Ok(());
         }
@@ -97,33 +71,28 @@ impl Upload {
     }
 
     /// Makes the complete object visible, and replaces an existing one if `replace`.
-    pub fn publish(self, replace: bool) -> Result<Object> {
-        self.finish()?;
+    fn complete(&self, replace: bool) -> Result<()> {
+        self.send_rest()?;
         let State {
             gathering,
             sent,
             len,
         } = std::mem::take(&mut *lock(&self.state));
         let id = lock(&self.id).clone();
-        match id {
-            None => {
-                let part = gathering.into_values().next().unwrap_or_default();
-                if part.len != len {
-                    return Err(INCOMPLETE);
-                }
-                self.object.put(part.into_payload(0)?, replace)?;
+        let Some(id) = id else {
+            let part = gathering.into_values().next().unwrap_or_default();
+            if part.len != len {
+                return Err(INCOMPLETE);
             }
-            Some(id) => {
-                let n_parts = len.div_ceil(self.part_bytes);
-                if !sent.keys().copied().eq(0..n_parts) {
-                    return Err(INCOMPLETE);
-                }
-                let sent = sent.into_values().collect();
-                self.object.complete(&id, sent, replace)?;
-                lock(&self.id).take();
-            }
+            return self.object.put(part.into_payload(0)?, replace);
+        };
+        if !sent.keys().copied().eq(0..len.div_ceil(self.part_bytes)) {
+            return Err(INCOMPLETE);
         }
-        Ok(self.object.clone())
+        let sent = sent.into_values().collect();
+        self.object.complete(&id, sent, replace)?;
+        lock(&self.id).take();
+        Ok(())
     }
 
     /// Adds bytes to their part, and takes the part out if it is complete.
@@ -160,6 +129,40 @@ impl Upload {
     }
 }
 
+impl Object {
+    /// Begins an object of about `len` bytes.
+    pub fn create(self, replace: bool, len: u64) -> Result<Output> {
+        Upload::create(self, replace, len).map(Output::new)
+    }
+}
+
+impl Sink for Upload {
+    /// Takes in `bytes`, and sends the parts that they complete.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let (mut rest, mut offset) = (bytes, offset);
+        while !rest.is_empty() {
+            let room = self.part_bytes - offset % self.part_bytes;
+            let len = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(len);
+            if let Some((index, part)) = self.gather(now, offset) {
+                self.send(index, part)?;
+            }
+            (rest, offset) = (later, offset + now.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, _: Flush) -> Result<()> {
+        self.send_rest()
+    }
+
+    fn publish(self: Box<Self>, _: Permitted, options: OutputOptions) -> Result<Published> {
+        self.complete(options.replace)?;
+        let object = self.object.clone();
+        Ok(Published::new(move || object.remove()))
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         let id = lock(&self.id).take();
@@ -186,41 +189,12 @@ impl Gathering {
     }
 }
 
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (sent, gathering) = (self.sent.len(), self.gathering.len());
-        write!(f, "State({sent} parts sent, {gathering} in part)")
-    }
-}
-
-/// Returns the most memory that uploads of one model's files, of `lens` bytes, hold: a part for
-/// each request under way, and the beginning and the end of each file.
-pub(crate) fn held_bytes(lens: &[u64], n_requests: u64) -> u64 {
-    let all = lens
-        .iter()
-        .fold(0, |sum: u64, len| sum.saturating_add(*len));
-    let part = lens.iter().map(|len| part_bytes(*len)).max();
-    let n_parts = n_requests + 2 * lens.len() as u64;
-    all.min(n_parts.saturating_mul(part.unwrap_or(0)))
-}
-
-/// Returns the bytes of a part for an object of `len` bytes.
-fn part_bytes(len: u64) -> u64 {
-    const MIB: u64 = 1 << 20;
-    len.div_ceil(MAX_PARTS)
-        .next_multiple_of(MIB)
-        .max(MIN_PART_BYTES)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::part::MIN_PART_BYTES;
 
     const PART: usize = MIN_PART_BYTES as usize;
 
@@ -238,10 +212,7 @@ mod tests {
     }
 
     fn read(object: Object) -> Vec<u8> {
-        let remote = object.open().unwrap();
-        let mut bytes = vec![0; remote.len_bytes() as usize];
-        remote.read_exact_at(&mut bytes, 0).unwrap();
-        bytes
+        object.open().unwrap().read_all().unwrap()
     }
 
     #[test]
@@ -249,13 +220,13 @@ mod tests {
         for len in [0, 1, PART - 1, PART, PART + 1, 3 * PART, 3 * PART + 5] {
             for step in [1 << 20, 3 << 20, PART + 7] {
                 let upload = Upload::create(Object::in_memory(), false, len as u64).unwrap();
-                let object = upload.object().clone();
+                let object = upload.object.clone();
                 let bytes = bytes(len);
                 written(&upload, &bytes, step);
                 let began = lock(&upload.id).is_some();
                 assert_eq!(began, len >= PART, "{len}");
                 assert!(!object.exists().unwrap());
-                upload.publish(false).unwrap();
+                upload.complete(false).unwrap();
                 assert!(read(object) == bytes, "{len} {step}");
             }
         }
@@ -267,19 +238,20 @@ mod tests {
         let bytes = bytes(2 * PART + 3);
         written(&upload, &bytes[..10], 10);
         upload.write_all_at(&bytes[10..], 10).unwrap();
-        assert!(read(upload.publish(false).unwrap()) == bytes);
+        upload.complete(false).unwrap();
+        assert!(read(upload.object.clone()) == bytes);
     }
 
     #[test]
     fn what_lacks_bytes_is_not_published() {
         for (len, missing) in [(100, 50), (3 * PART, PART + 9), (3 * PART, 3 * PART - 5)] {
             let upload = Upload::create(Object::in_memory(), true, len as u64).unwrap();
-            let object = upload.object().clone();
+            let object = upload.object.clone();
             let bytes = bytes(len);
             upload.write_all_at(&bytes[..missing], 0).unwrap();
             let after = (missing + 1) as u64;
             upload.write_all_at(&bytes[missing + 1..], after).unwrap();
-            assert!(matches!(upload.publish(true), Err(Error::Internal(_))));
+            assert!(matches!(upload.complete(true), Err(Error::Internal(_))));
             assert!(!object.exists().unwrap());
         }
     }
@@ -293,34 +265,13 @@ mod tests {
             written(&early, &bytes(len), len);
             object.put(vec![1].into(), false).unwrap();
             let exists = |result| matches!(result, Err(Error::OutputExists { .. }));
-            assert!(exists(early.publish(false).map(drop)));
+            assert!(exists(early.complete(false)));
             assert!(exists(begin(false).map(drop)));
             assert_eq!(read(object.clone()), [1]);
             let late = begin(true).unwrap();
             written(&late, &bytes(len), len);
-            late.publish(true).unwrap();
+            late.complete(true).unwrap();
             assert!(read(object.clone()) == bytes(len));
         }
-    }
-    #[test]
-    fn uploads_hold_what_they_have_or_some_parts() {
-        assert_eq!(held_bytes(&[], 16), 0);
-        assert_eq!(held_bytes(&[1 << 20, 3 << 20], 16), 4 << 20);
-        assert_eq!(held_bytes(&[1 << 30], 16), 18 * MIN_PART_BYTES);
-        assert_eq!(
-            held_bytes(&[1 << 20, u64::MAX], 0),
-            4 * part_bytes(u64::MAX)
-        );
-    }
-
-    #[test]
-    fn parts_are_as_few_as_stores_allow() {
-        let tebibytes = 1 << 40;
-        assert_eq!(part_bytes(0), MIN_PART_BYTES);
-        for len in [1, 70 << 30, 100 << 30, tebibytes, 5 * tebibytes] {
-            let part = part_bytes(len);
-            assert!(len.div_ceil(part) <= MAX_PARTS && part >= MIN_PART_BYTES);
-        }
-        assert!(part_bytes(5 * tebibytes) < 600 << 20);
     }
 }

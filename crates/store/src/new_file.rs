@@ -1,0 +1,442 @@
+//! A file that appears whole or not at all.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io;
+use std::path::Path;
+
+use crate::draft;
+use crate::error::{Error, Result, io as io_error};
+use crate::folder::{MadeFolders, OutputPath, sync_folder};
+use crate::location::{Location, folder_of};
+use crate::no_links::Folder;
+use crate::output::{Flush, Output, OutputOptions, Published, Sink};
+use crate::permitted::{Permitted, Readers};
+use crate::stamp::Stamp;
+use crate::stream::{Stream, There};
+
+impl OutputOptions {
+    /// Refuses `output` if a file is in the way. Publishing checks again; this early check is for
+    /// callers whose work takes long.
+    pub fn check_free(&self, output: &Location) -> Result<()> {
+        match output {
+            Location::File(path) => check_file(path, self.replace).map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Output {
+    /// Begins the file for `path`, or the bytes for the stream there.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] unless `replace`, and [`Error::NoOutput`].
+    pub fn create_file(path: &Path, replace: bool) -> Result<Output> {
+        Output::create_below(path, 0, replace)
+    }
+
+    /// Begins a file as [`create_file`](Output::create_file) does, if a model named the last
+    /// `below` folders above it: none of them may be a link.
+    ///
+    /// # Errors
+    /// `Usage` if one is a link; [`Error::OutputExists`] unless `replace`; [`Error::NoOutput`].
+    pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
+        if check_file(path, replace)? == There::Stream {
+            return Stream::create(path, replace).map(Output::new);
+        }
+        let path = path.to_owned();
+        NewFile::create(OutputPath { path, below }).map(Output::new)
+    }
+}
+
+/// Returns what exists at the path of a new file, and refuses a file there unless `replace`.
+fn check_file(path: &Path, replace: bool) -> Result<There> {
+    match There::at(path)? {
+        There::File if !replace => Err(Error::OutputExists {
+            path: path.to_owned(),
+        }),
+        there => Ok(there),
+    }
+}
+
+/// A file that is being written and has no name yet.
+///
+/// On Linux it is an unnamed file (`O_TMPFILE`), which vanishes however the process ends. Only
+/// while it replaces another file, the complete file briefly has a hidden name before it is
+/// renamed. If the system or the file system lacks unnamed files, it is a hidden file beside the
+/// output, removed on failure or, if the process is killed, by the next process that writes there
+/// (see [`draft`]). Until it has its own name, only its owner may read it. Then it gets the permissions
+/// of its input, as far as the process's umask allows them for a new file in that folder, and never
+/// the bits setuid, setgid and sticky.
+struct NewFile {
+    place: OutputPath,
+    draft: Draft,
+    /// The permissions that it may get, as bits of the mode.
+    allowed: u32,
+    made: MadeFolders,
+}
+
+/// All permission bits, without setuid, setgid and sticky.
+const PERMISSIONS: u32 = 0o777;
+
+enum Draft {
+    #[cfg(target_os = "linux")]
+    Unnamed(File),
+    /// A named file, with its open folder, through which its hidden name is reached.
+    Named(tempfile::NamedTempFile, Folder),
+}
+
+impl NewFile {
+    fn create(place: OutputPath) -> Result<NewFile> {
+        let (folder, made) = place.make_folder()?;
+        let fault = io_error("create a file in", folder_of(&place.path));
+        let (draft, allowed) = Draft::create(folder).map_err(fault)?;
+        Ok(NewFile {
+            place,
+            draft,
+            allowed,
+            made,
+        })
+    }
+}
+
+impl Sink for NewFile {
+    fn file(&self) -> Option<(&Path, &File)> {
+        Some((&self.place.path, self.draft.file()))
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        let metadata = self.draft.file().metadata();
+        let metadata = metadata.map_err(io_error("read", &self.place.path))?;
+        Ok(Stamp::of(&metadata).map(Stamp::before_naming))
+    }
+
+    fn finish(&self, flush: Flush) -> Result<()> {
+        // Only naming it tells whether it replaces a file.
+        match flush {
+            Flush::ToDisk => self
+                .draft
+                .file()
+                .sync_all()
+                .map_err(io_error("write", &self.place.path)),
+            Flush::Replacing | Flush::Later => Ok(()),
+        }
+    }
+
+    fn publish(self: Box<Self>, permitted: Permitted, options: OutputOptions) -> Result<Published> {
+        let NewFile {
+            place,
+            draft,
+            allowed,
+            made,
+        } = *self;
+        if options.replace {
+            // The path may lead to something else by now.
+            check_file(&place.path, true)?;
+        }
+        let permitted = permissions(permitted, draft.file(), allowed);
+        // The folder was closed, since a model may have thousands of files.
+        let folder = place.folder()?;
+        let to = place.within(&folder);
+        let published = permitted
+            .and_then(|permissions| draft.publish(folder.path(), &to, permissions, options));
+        let named = published.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::OutputExists {
+                path: place.path.clone(),
+            },
+            _ => io_error("create", &place.path)(error),
+        })?;
+        let sync = waits_for(options.flush, named);
+        if sync {
+            sync_folder(folder.path());
+        }
+        made.keep(sync);
+        Ok(Published::new(move || drop(place.remove())))
+    }
+
+    fn take_place_of(&mut self, like: &Metadata) {
+        self.allowed = PERMISSIONS;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{MetadataExt, fchown};
+            let _ = fchown(self.draft.file(), Some(like.uid()), Some(like.gid()));
+        }
+        #[cfg(not(unix))]
+        let _ = like;
+    }
+}
+
+fn waits_for(flush: Flush, named: Named) -> bool {
+    flush == Flush::ToDisk || flush == Flush::Replacing && named == Named::InPlaceOfAnother
+}
+
+/// How a file got its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    /// No file had that name.
+    New,
+    /// It replaced another file.
+    InPlaceOfAnother,
+}
+
+impl Draft {
+    #[cfg(target_os = "linux")]
+    fn create(folder: Folder) -> io::Result<(Draft, u32)> {
+        use std::os::unix::fs::PermissionsExt;
+
+        use rustix::fs::{CWD, Mode, OFlags, openat};
+        use rustix::io::Errno;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        // Learn all permissions of a new file here, then restrict it to its owner before it has
+        // bytes.
+        match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
+            // Without `/proc` it could not get its name.
+            Ok(file) if fs::symlink_metadata(unnamed(&file)).is_err() => Draft::named(folder),
+            Ok(file) => {
+                let file = File::from(file);
+                let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
+                file.set_permissions(Permissions::from_mode(0o600))?;
+                draft::sweep(folder.path());
+                // Before it has even its short-lived hidden name.
+                draft::hold(&file);
+                Ok((Draft::Unnamed(file), allowed))
+            }
+            // The answers of file systems and kernels without unnamed files.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
+                Draft::named(folder)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn create(folder: Folder) -> io::Result<(Draft, u32)> {
+        Draft::named(folder)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Draft::Unnamed(file) => file,
+            Draft::Named(file, _) => file.as_file(),
+        }
+    }
+
+    /// Gives the file the name `to` in `folder`, and its permissions. As long as it has a hidden
+    /// name, with which a killed process leaves it behind, only its owner may read it.
+    fn publish(
+        self,
+        folder: &Path,
+        to: &Path,
+        permissions: Permissions,
+        options: OutputOptions,
+    ) -> io::Result<Named> {
+        // Sync before the new file replaces the old one.
+        let prepare = |file: &File| match options.flush {
+            Flush::Replacing => file.sync_all(),
+            // Synced already, or told not to wait.
+            Flush::ToDisk | Flush::Later => Ok(()),
+        };
+        // It has replaced another file by then. If that fails, its owner alone may read it.
+        let permit = |file: &File, named: Named| {
+            let permitted = file.set_permissions(permissions.clone());
+            if permitted.is_ok() && waits_for(options.flush, named) {
+                let _ = file.sync_all();
+            }
+            Ok(named)
+        };
+        match self {
+            #[cfg(target_os = "linux")]
+            Draft::Unnamed(file) => {
+                let own = file.metadata()?.permissions();
+                file.set_permissions(permissions.clone())?;
+                match link(&file, to) {
+                    Err(error)
+                        if options.replace && error.kind() == io::ErrorKind::AlreadyExists =>
+                    {
+                        file.set_permissions(own)?;
+                        prepare(&file)?;
+                        // Linking cannot replace a name; only renaming can.
+                        let between = draft::builder().make_in(folder, |to| link(&file, to))?;
+                        between.persist(to).map_err(|error| error.error)?;
+                        permit(&file, Named::InPlaceOfAnother)
+                    }
+                    linked => linked.map(|()| Named::New),
+                }
+            }
+            // Some file systems can rename over a name, but lack a rename that refuses to.
+            Draft::Named(file, _folder) if options.replace => {
+                let named = if fs::symlink_metadata(to).is_ok() {
+                    Named::InPlaceOfAnother
+                } else {
+                    Named::New
+                };
+                if named == Named::InPlaceOfAnother {
+                    prepare(file.as_file())?;
+                }
+                permit(&file.persist(to).map_err(|error| error.error)?, named)
+            }
+            Draft::Named(file, _) => {
+                let named = file.persist_noclobber(to).map_err(|error| error.error)?;
+                permit(&named, Named::New)
+            }
+        }
+    }
+
+    fn named(folder: Folder) -> io::Result<(Draft, u32)> {
+        #[cfg(unix)]
+        let allowed = {
+            // A process that opened this file while its permissions were wide could keep reading
+            // it. So ask a second file for the permissions, and restrict this one to its owner from
+            // the start.
+            use std::os::unix::fs::PermissionsExt;
+            let mut probe = draft::builder();
+            let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
+            let metadata = probe.tempfile_in(folder.path())?.as_file().metadata()?;
+            metadata.permissions().mode() & PERMISSIONS
+        };
+        #[cfg(not(unix))]
+        let allowed = PERMISSIONS;
+        let file = draft::named(folder.path(), Readers::Owner)?;
+        Ok((Draft::Named(file, folder), allowed))
+    }
+}
+
+/// Names an unnamed file.
+#[cfg(target_os = "linux")]
+fn link(file: &File, to: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    Ok(linkat(
+        CWD,
+        unnamed(file),
+        CWD,
+        to,
+        AtFlags::SYMLINK_FOLLOW,
+    )?)
+}
+
+/// Returns the path of an unnamed file, by which it is named.
+#[cfg(target_os = "linux")]
+fn unnamed(file: &impl std::os::fd::AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Returns the permissions of a file as far as they are `allowed`.
+#[cfg(unix)]
+fn permissions(permitted: Permitted, _file: &File, allowed: u32) -> io::Result<Permissions> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(Permissions::from_mode(match permitted {
+        Permitted::Mode(mode) => mode & allowed,
+        Permitted::To(Readers::Usual) => 0o666 & allowed,
+        Permitted::To(Readers::Owner) => 0o600,
+    }))
+}
+
+/// Returns the permissions of the file, made writable: here a read-only file cannot be written
+/// while it is open.
+#[cfg(not(unix))]
+fn permissions(_: Permitted, file: &File, _allowed: u32) -> io::Result<Permissions> {
+    let mut permissions = file.metadata()?.permissions();
+    #[allow(clippy::permissions_set_readonly_false)]
+    permissions.set_readonly(false);
+    Ok(permissions)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Publishes a file through a hidden name, as on systems without unnamed files.
+    fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<Named> {
+        let there = OutputPath {
+            path: folder.join(name),
+            below: 0,
+        };
+        let (draft, _) = Draft::named(there.folder().unwrap()).unwrap();
+        draft.file().write_all(b"new").unwrap();
+        let permissions = fs::metadata(folder)?.permissions();
+        draft.publish(folder, &folder.join(name), permissions, options)
+    }
+
+    #[test]
+    fn files_with_hidden_names_replace_others_only_if_asked_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = OutputOptions::default();
+        for flush in [Flush::ToDisk, Flush::Replacing, Flush::Later] {
+            fs::write(dir.path().join("old"), "old").unwrap();
+            (options.replace, options.flush) = (false, flush);
+            let error = publish(dir.path(), "old", options).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"old");
+            assert_eq!(publish(dir.path(), "a", options).unwrap(), Named::New);
+            options.replace = true;
+            assert_eq!(publish(dir.path(), "b", options).unwrap(), Named::New);
+            let named = publish(dir.path(), "old", options).unwrap();
+            assert_eq!(named, Named::InPlaceOfAnother);
+            for name in ["a", "b", "old"] {
+                assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"new");
+                fs::remove_file(dir.path().join(name)).unwrap();
+            }
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_for_whom_it_is_permitted() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let metadata = fs::metadata(dir.path().join(name)).unwrap();
+            metadata.permissions().mode() & 0o7777
+        };
+        let write = |name: &str, permitted: Permitted| {
+            let output = Output::create_file(&dir.path().join(name), false).unwrap();
+            output.publish(permitted, OutputOptions::default()).unwrap();
+            mode(name)
+        };
+        fs::write(dir.path().join("usual"), "").unwrap();
+        assert_eq!(write("new", Permitted::To(Readers::Usual)), mode("usual"));
+        assert_eq!(write("own", Permitted::OWNER), 0o600);
+        let path = dir.path().join("usual");
+        fs::set_permissions(&path, Permissions::from_mode(0o4640)).unwrap();
+        let like = fs::metadata(&path).unwrap();
+        assert_eq!(write("like", Permitted::like(&like)) & !0o640, 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_stream_gets_nothing_before_it_is_published() {
+        use std::io::Read as _;
+
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for published in [true, false] {
+            let reader = pipe.clone();
+            let reader = std::thread::spawn(move || {
+                let mut read = Vec::new();
+                File::open(reader).unwrap().read_to_end(&mut read).unwrap();
+                read
+            });
+            let output = Output::create_file(&pipe, false).unwrap();
+            output.write_all_at(b"end", 6).unwrap();
+            output.write_all_at(b"begin ", 0).unwrap();
+            if published {
+                output
+                    .publish(Permitted::OWNER, OutputOptions::default())
+                    .unwrap();
+            } else {
+                drop(output);
+            }
+            let expected: &[u8] = if published { b"begin end" } else { b"" };
+            assert_eq!(reader.join().unwrap(), expected);
+        }
+        assert_eq!(There::at(&pipe).unwrap(), There::Stream);
+    }
+}
