@@ -73,8 +73,7 @@ fn file(location: Location) -> Result<Location, StoreError> {
 }
 
 fn refused(reason: &str) -> StoreError {
-    let reason = reason.to_owned();
-    StoreError::Location { reason }
+    StoreError::Location(reason.to_owned())
 }
 
 /// Returns the path for the text of an output.

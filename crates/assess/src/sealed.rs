@@ -30,10 +30,10 @@ impl Sealed {
     /// Protects `subject` by `policy`, under a key of its own.
     pub(crate) fn new(subject: &Subject, policy: &Policy) -> Result<Sealed> {
         let files = subject.files();
-        let mut model = InMemory::new("model.onnx", Bytes::new(files.model.clone()));
+        let mut model = InMemory::new("model.onnx", Bytes::from_owner(files.model.clone()));
         let external = files.external.iter();
         model.external = external
-            .map(|(path, bytes)| (path.clone(), Bytes::new(bytes.clone())))
+            .map(|(path, bytes)| (path.clone(), Bytes::from_owner(bytes.clone())))
             .collect();
         let folder =
             tempfile::tempdir().map_err(onnxseal_core::io("create", &std::env::temp_dir()))?;

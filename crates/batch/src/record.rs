@@ -331,7 +331,7 @@ impl Target {
                 let output = self.location(&file.path);
                 if output.exists()? {
                     let path = output.to_name();
-                    return Err(StoreError::OutputExists { path }.into());
+                    return Err(StoreError::OutputExists(path).into());
                 }
             }
         }

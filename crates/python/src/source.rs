@@ -44,14 +44,14 @@ impl Source {
                 "external files are only given for a model in memory: those of a path are found through it",
             )),
             (Where::Bytes(bytes), external) => {
-                let mut model = InMemory::new(NAME, Bytes::new(bytes));
+                let mut model = InMemory::new(NAME, Bytes::from_owner(bytes));
                 // They have no permissions to take over: what is made of them is a file like others.
                 model.permitted = Permitted::To(Readers::Usual);
                 for (path, bytes) in external.unwrap_or_default() {
                     let bytes = bytes_of(&bytes)?.ok_or_else(|| {
                         PyTypeError::new_err(format!("external file {path:?} is no bytes"))
                     })?;
-                    model.external.insert(path, Bytes::new(bytes));
+                    model.external.insert(path, Bytes::from_owner(bytes));
                 }
                 Ok(model.into())
             }

@@ -8,121 +8,66 @@ use serde::Serialize;
 use crate::limit;
 use crate::redact::shown;
 
-/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of reading or writing bytes.
+/// An error of reading or writing bytes. A path is that of a file or folder, or an object's URL.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Reading or writing failed.
     #[error("cannot {action} {}", shown(path))]
     Io {
-        /// The action that failed, such as `read`.
+        /// What failed, such as `read`.
         action: &'static str,
-        /// The file or folder.
         path: PathBuf,
-        /// The system's error.
         source: io::Error,
     },
     /// The process cannot open more files.
     #[error("cannot {action} {}: {}", shown(path), too_many(*limit, *needed))]
     OpenFiles {
-        /// The action that failed, such as `read`.
         action: &'static str,
-        /// The file or folder.
         path: PathBuf,
         /// How many files the process may have open at once, if known.
         limit: Option<usize>,
         /// About how many files the call needs, if known.
         needed: Option<usize>,
-        /// The system's error.
         source: io::Error,
     },
-    /// A text is not a location, or names one that cannot be used like this.
-    #[error("{reason}")]
-    Location {
-        /// What is wrong, without parts that may be secret.
-        reason: String,
-    },
-    /// An external data file cannot be used.
+    /// A text is not a location, or names one that cannot be used like this. Says what is wrong,
+    /// without parts that may be secret.
+    #[error("{0}")]
+    Location(String),
+    /// An external data file, by its location in the model, cannot be used.
     #[error("external data file {location:?}: {fault}")]
-    External {
-        /// The file's path relative to the model's folder, as the model states it.
-        location: String,
-        /// What is wrong.
-        fault: FileFault,
-    },
-    /// A folder that a model named is a link, or not a folder.
+    External { location: String, fault: FileFault },
+    /// A folder that a model named.
     #[error(
         "{} is a link or no folder: external data is written below the model's folder, through no link",
-        shown(path)
+        shown(.0)
     )]
-    NotAFolder {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// An output exists and may not be replaced.
-    #[error("{} exists already", shown(path))]
-    OutputExists {
-        /// The output.
-        path: PathBuf,
-    },
+    NotAFolder(PathBuf),
+    #[error("{} exists already", shown(.0))]
+    OutputExists(PathBuf),
     /// The thing at the output's path is never replaced, or cannot take the output.
     #[error("{} {fault}", shown(path))]
-    NoOutput {
-        /// The output.
-        path: PathBuf,
-        /// The reason.
-        fault: OutputFault,
-    },
-    /// An object in a store cannot be changed in place.
-    #[error(
-        "{} lies in an object store, where nothing can be replaced in place",
-        shown(path)
-    )]
-    InPlaceObject {
-        /// The object's URL.
-        path: PathBuf,
-    },
+    NoOutput { path: PathBuf, fault: OutputFault },
+    #[error("{} lies in an object store, where nothing can be replaced in place", shown(.0))]
+    InPlaceObject(PathBuf),
     /// Only builds with the feature `object-store` reach object stores.
-    #[error(
-        "{} lies in an object store, and this build does not support them",
-        shown(path)
-    )]
-    NoObjectStores {
-        /// The object's URL.
-        path: PathBuf,
-    },
-    /// The input changed while it was being read.
-    #[error("{} changed while it was being read", shown(path))]
-    InputChanged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another process is changing the file in place.
-    #[error("{} is being changed by another process", shown(path))]
-    Busy {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file with the name of a journal cannot be trusted.
+    #[error("{} lies in an object store, and this build does not support them", shown(.0))]
+    NoObjectStores(PathBuf),
+    #[error("{} changed while it was being read", shown(.0))]
+    InputChanged(PathBuf),
+    #[error("{} is being changed by another process", shown(.0))]
+    Busy(PathBuf),
+    /// A file with the name of a journal.
     #[error(
         "{} is not what an interrupted rekey or signing leaves: it is no plain file, somebody else's, or others may write to it; remove it, or make it yours alone if you know it",
-        shown(path)
+        shown(.0)
     )]
-    Journal {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Another process replaced an object.
+    Journal(PathBuf),
+    /// Another process replaced an object: `by` says which, as far as known.
     #[error("{} is being written to by another process ({by})", shown(path))]
-    Replaced {
-        /// The object's URL.
-        path: PathBuf,
-        /// The other process, as far as known.
-        by: String,
-    },
+    Replaced { path: PathBuf, by: String },
     /// An internal fault; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
@@ -167,9 +112,7 @@ impl Error {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
                 ErrorKind::Internal
             }
-            Error::Io { .. } | Error::OpenFiles { .. } | Error::InputChanged { .. } => {
-                ErrorKind::Io
-            }
+            Error::Io { .. } | Error::OpenFiles { .. } | Error::InputChanged(_) => ErrorKind::Io,
             Error::External { .. } => ErrorKind::Malformed,
             Error::Internal(_) => ErrorKind::Internal,
             _ => ErrorKind::Usage,
@@ -181,7 +124,6 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileFault {
-    /// It is a folder, a device, a pipe, ...
     #[error("expected a regular file")]
     NotRegular,
     /// A symbolic link leads out of the model's folder, and of the folder that the model's own path
@@ -191,7 +133,6 @@ pub enum FileFault {
     /// It is the model file itself, or also the file of another location.
     #[error("expected a file of its own, found the file of {0}")]
     Shared(String),
-    /// The location has a part that is empty, `.` or `..`.
     #[error("expected a normalised relative path")]
     NotNormalised,
 }
@@ -200,19 +141,16 @@ pub enum FileFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputFault {
-    /// It is a symbolic link.
     #[error("is a link, which outputs neither follow nor replace")]
     Link,
-    /// It is a folder.
     #[error("is a folder, and the output is a file")]
     Folder,
     /// It is a socket, a disk, ...
     #[error("is neither a file nor a stream, and is not replaced")]
     Other,
-    /// It is a terminal, but the output is bytes.
     #[error("is a terminal, and the output is not text")]
     Terminal,
-    /// It is a stream, but there are several files to write.
+    /// It is a stream.
     #[error("takes one file alone, and this output comes with others beside it")]
     Several,
 }
@@ -248,9 +186,4 @@ fn too_many(limit: Option<usize>, needed: Option<usize>) -> String {
         Some(needed) => format!("the model needs about {needed} open files at once{limit}"),
         None => format!("too many files are open at once{limit}"),
     }
-}
-
-pub(crate) fn location_error(reason: impl Into<String>) -> Error {
-    let reason = reason.into();
-    Error::Location { reason }
 }

@@ -57,7 +57,7 @@ impl OutputPath {
                 }
             }
             folder = folder.enter(name).map_err(|error| match error.kind() {
-                io::ErrorKind::NotADirectory => Error::NotAFolder { path: path.clone() },
+                io::ErrorKind::NotADirectory => Error::NotAFolder(path.clone()),
                 _ => io_error("open", &path)(error),
             })?;
         }

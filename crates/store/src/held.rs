@@ -83,9 +83,7 @@ impl Held {
         let metadata = file.metadata().map_err(io_error("read", path))?;
         match Identity::of(&metadata) == self.first {
             true => Ok(()),
-            false => Err(Error::InputChanged {
-                path: path.to_owned(),
-            }),
+            false => Err(Error::InputChanged(path.to_owned())),
         }
     }
 }
@@ -174,7 +172,7 @@ mod tests {
         fs::rename(&path, &elsewhere).unwrap();
         fs::rename(&copy, &path).unwrap();
         let changed = |held: &Held| match held.open(&path) {
-            Err(Error::InputChanged { path: of }) => of == path,
+            Err(Error::InputChanged(of)) => of == path,
             _ => false,
         };
         assert!(changed(&held));

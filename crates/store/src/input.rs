@@ -1,22 +1,21 @@
 //! The files of a model, opened for reading.
 
-use std::fmt::Debug;
 use std::fs::{self, File, Metadata};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::beside;
 use crate::error::{Error, Result, io};
 use crate::location::Location;
-use crate::memory::Bytes;
 use crate::object_url::ObjectUrl;
 use crate::permitted::Permitted;
 use crate::stamp::Stamp;
 use crate::version::Version;
 
 /// One file of a model, open for reading.
-#[derive(Debug)]
 pub struct Input {
     /// Its path, or the URL of an object, for messages.
     pub path: PathBuf,
@@ -30,15 +29,14 @@ pub struct Input {
 }
 
 /// Where the bytes of the input at `path` lie.
-pub(crate) trait Backing: Debug + Send + Sync {
+pub(crate) trait Backing: Send + Sync {
     fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()>;
 
     /// Opens the external file that the model at `path` calls `name`, which is normalised.
     fn open_beside(&self, path: &Path, name: &str) -> Result<Input>;
 
     /// Returns the open file, or opens it again.
-    fn file(&self, path: &Path) -> Result<Option<OpenFile<'_>>> {
-        let _ = path;
+    fn file(&self, _path: &Path) -> Result<Option<OpenFile<'_>>> {
         Ok(None)
     }
 
@@ -54,8 +52,7 @@ pub(crate) trait Backing: Debug + Send + Sync {
         None
     }
 
-    fn check_unchanged(&self, path: &Path) -> Result<()> {
-        let _ = path;
+    fn check_unchanged(&self, _path: &Path) -> Result<()> {
         Ok(())
     }
 
@@ -64,7 +61,6 @@ pub(crate) trait Backing: Debug + Send + Sync {
         Permitted::OWNER
     }
 
-    /// Returns whether it is a file.
     fn is_file(&self) -> bool {
         false
     }
@@ -73,7 +69,6 @@ pub(crate) trait Backing: Debug + Send + Sync {
 /// A file that stays open while this lives.
 #[derive(Debug)]
 pub enum OpenFile<'a> {
-    /// It stays open.
     Held(&'a File),
     /// It closes on drop.
     Again(File),
@@ -88,6 +83,8 @@ impl Deref for OpenFile<'_> {
         }
     }
 }
+
+opaque!(Input);
 
 impl Input {
     pub(crate) fn new(path: PathBuf, len: u64, backing: Arc<dyn Backing>) -> Input {
@@ -118,8 +115,7 @@ impl Input {
     /// Reads all of its bytes.
     pub fn read_all(&self) -> Result<Vec<u8>> {
         let no_memory = |error| io("find memory for", &self.path)(std::io::Error::other(error));
-        let len = usize::try_from(self.len).map_err(std::io::Error::other);
-        let len = len.map_err(io("read", &self.path))?;
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).map_err(no_memory)?;
         bytes.resize(len, 0);
@@ -127,21 +123,15 @@ impl Input {
         Ok(bytes)
     }
 
-    /// Opens the external data file that the model in this file calls `name`.
-    ///
-    /// # Errors
-    /// [`Error::External`] if `name` is not normalised, leads out of the model's folder (see
-    /// [`beside::open`]) or to the model; [`Error::Io`].
+    /// Opens the external data file that the model in this file calls `name`: see
+    /// [`beside::open`].
     pub fn open_beside(&self, name: &str) -> Result<Input> {
         beside::check_normalised(name)?;
         self.backing.open_beside(&self.path, name)
     }
 
     /// Opens all external data files that the model in this file calls `names`, in their order.
-    ///
-    /// # Errors
-    /// As [`open_beside`](Input::open_beside), and [`Error::External`] if two names lead to one
-    /// file, or one to the model file itself.
+    /// Fails if two names lead to one file, or one to the model file itself.
     pub fn open_all_beside(&self, names: &[String]) -> Result<Vec<Input>> {
         let inputs = names.iter().map(|name| self.open_beside(name));
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
@@ -167,8 +157,7 @@ impl Input {
         self.backing.version()
     }
 
-    /// Returns its stamp from when it was opened, which tells without reading it whether it was
-    /// changed; `None` if it has none.
+    /// Returns its stamp from when it was opened.
     pub fn stamp(&self) -> Option<Stamp> {
         self.backing.stamp()
     }
@@ -183,10 +172,7 @@ impl Input {
         self.edited.is_none() && self.backing.is_file()
     }
 
-    /// Returns the open file, if it is one.
-    ///
-    /// # Errors
-    /// [`Error::InputChanged`] and [`Error::Io`] if it must be opened again.
+    /// Returns the file if it is one: open, or opened again.
     pub fn file(&self) -> Result<Option<OpenFile<'_>>> {
         match self.edited {
             None => self.backing.file(&self.path),
@@ -206,9 +192,7 @@ impl Input {
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match &self.edited {
             None => self.backing.read_exact_at(&self.path, buffer, offset),
-            Some(bytes) => bytes
-                .copy_at(buffer, offset)
-                .map_err(io("read", &self.path)),
+            Some(bytes) => copy_at(bytes, buffer, offset).map_err(io("read", &self.path)),
         }
     }
 
@@ -221,9 +205,7 @@ impl Input {
     pub fn check_in_place(&self) -> Result<()> {
         match (self.metadata()?, fs::symlink_metadata(&self.path)) {
             (Some(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
-            _ => Err(Error::InputChanged {
-                path: self.path.clone(),
-            }),
+            _ => Err(Error::InputChanged(self.path.clone())),
         }
     }
 
@@ -232,9 +214,7 @@ impl Input {
     pub fn lock_in_place(&self) -> Result<()> {
         let file = self.backing.file(&self.path)?;
         match file.map(|file| file.try_lock()) {
-            Some(Err(fs::TryLockError::WouldBlock)) => Err(Error::Busy {
-                path: self.path.clone(),
-            }),
+            Some(Err(fs::TryLockError::WouldBlock)) => Err(Error::Busy(self.path.clone())),
             // Some network file systems lack locks.
             _ => self.check_in_place(),
         }
@@ -252,6 +232,14 @@ impl Input {
         let metadata = file.map(|file| file.metadata()).transpose();
         metadata.map_err(io("read", &self.path))
     }
+}
+
+/// Fills `buffer` with the part of `bytes` at `offset`.
+pub(crate) fn copy_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let part = bytes.get(start..start.saturating_add(buffer.len()));
+    buffer.copy_from_slice(part.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+    Ok(())
 }
 
 /// Returns whether both describe one file.
@@ -282,9 +270,6 @@ pub fn is_same_file(one: &Path, other: &Path) -> bool {
 }
 
 /// Fills `buffer` with the bytes of a file at `offset`.
-///
-/// # Errors
-/// The system's error; `UnexpectedEof` if the file ends before.
 #[cfg(unix)]
 pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)

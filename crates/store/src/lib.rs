@@ -20,6 +20,19 @@
 //!
 //! The feature `object-store` reaches models in object stores (`docs/STORAGE.md`).
 
+#![allow(missing_docs)]
+
+/// Shows values of a type by its name alone: what they hold is secret, or too much to read.
+macro_rules! opaque {
+    ($($name:ident),+) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($name))
+            }
+        }
+    )+};
+}
+
 pub mod beside;
 pub mod draft;
 mod error;
@@ -57,6 +70,7 @@ mod stream;
 mod sync;
 mod version;
 
+pub use bytes::Bytes;
 pub use draft::{replace_whole, write_whole};
 pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
 pub use folder::sync_folder;
@@ -64,7 +78,7 @@ pub use input::{Input, OpenFile, is_same, is_same_file, read_exact_at};
 pub use limit::{raise_file_limit, restore_file_limit};
 pub use location::{Location, folder_of, or_here};
 pub use map::SparseBytes;
-pub use memory::{Bytes, InMemory};
+pub use memory::InMemory;
 pub use object_url::ObjectUrl;
 pub use output::{Flush, Output, OutputOptions, Published, write_all_at};
 pub use permitted::{Permitted, Readers};

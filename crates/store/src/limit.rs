@@ -39,8 +39,7 @@ pub fn raise_file_limit() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let found = FOUND.get_or_init(|| getrlimit(Resource::Nofile));
-        let maximum = found.maximum;
+        let maximum = FOUND.get_or_init(|| getrlimit(Resource::Nofile)).maximum;
         let current = maximum;
         // On failure the old limit stays.
         let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
@@ -51,27 +50,15 @@ pub fn raise_file_limit() {
 /// programs cannot handle high descriptors.
 pub fn restore_file_limit() {
     #[cfg(unix)]
-    {
-        use rustix::process::{Resource, setrlimit};
-        if let Some(found) = FOUND.get() {
-            let _ = setrlimit(Resource::Nofile, *found);
-        }
+    if let Some(found) = FOUND.get() {
+        let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, *found);
     }
 }
 
-/// Returns whether an error means that no more files can be open.
+/// Returns whether an error means that no more files can be open: `ENFILE` or `EMFILE`, whose
+/// numbers are the same on every Unix.
 pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let errno = error.raw_os_error();
-        errno == Some(Errno::MFILE.raw_os_error()) || errno == Some(Errno::NFILE.raw_os_error())
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = error;
-        false
-    }
+    cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 #[cfg(test)]

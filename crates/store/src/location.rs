@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Error, Result, io, location_error};
+use crate::error::{Error, Result, io};
 use crate::memory::InMemory;
 use crate::object_url::{ObjectUrl, SCHEMES};
 
@@ -14,20 +14,16 @@ use crate::object_url::{ObjectUrl, SCHEMES};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Location {
-    /// A file.
     File(PathBuf),
-    /// An object in a store, reachable only with the feature `object-store`.
+    /// Reachable only with the feature `object-store`.
     Object(ObjectUrl),
-    /// Memory, only to read.
+    /// Only to read.
     Memory(InMemory),
 }
 
 impl Location {
     /// Reads a path or a URL: `s3://`, `gs://`, `az://` name objects and `file://` a file. Anything
-    /// else is a path, even `a:b` or `C:\model.onnx`.
-    ///
-    /// # Errors
-    /// `Usage` for a malformed URL, or one of another scheme.
+    /// else is a path, even `a:b` or `C:\model.onnx`. A URL of another scheme is an error.
     pub fn parse(text: impl AsRef<OsStr>) -> Result<Location> {
         Location::read(text.as_ref(), false)
     }
@@ -40,23 +36,22 @@ impl Location {
     }
 
     fn read(text: &OsStr, of_folder: bool) -> Result<Location> {
-        let path = || Location::File(PathBuf::from(text));
-        // Known URLs are all Unicode.
-        let Some((scheme, rest)) = text.to_str().and_then(|text| text.split_once("://")) else {
-            return Ok(path());
+        let is_scheme = |text: &str| {
+            let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+            text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(of_scheme)
         };
-        let of_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(of_scheme)
-        {
-            return Ok(path());
-        }
+        // Known URLs are all Unicode.
+        let url = text.to_str().and_then(|text| text.split_once("://"));
+        let Some((scheme, rest)) = url.filter(|(scheme, _)| is_scheme(scheme)) else {
+            return Ok(Location::File(PathBuf::from(text)));
+        };
         let scheme = scheme.to_ascii_lowercase();
         if scheme == "file" {
             return Ok(Location::File(file_path(rest)?));
         }
         match SCHEMES.iter().find(|(known, _)| *known == scheme) {
             Some(&(_, scheme)) => Ok(Location::Object(ObjectUrl::parse(scheme, rest, of_folder)?)),
-            None => Err(location_error(format!(
+            None => Err(Error::Location(format!(
                 "{scheme}:// is no kind of location that is known: expected a path, or an s3://, gs://, az:// or file:// URL"
             ))),
         }
@@ -67,17 +62,12 @@ impl Location {
     pub fn in_place(self) -> Result<PathBuf> {
         match self {
             Location::File(path) => path.canonicalize().map_err(io("open", &path)),
-            Location::Object(_) => Err(Error::InPlaceObject {
-                path: self.to_name(),
-            }),
+            Location::Object(_) => Err(Error::InPlaceObject(self.to_name())),
             Location::Memory(_) => Err(self.not_an_output()),
         }
     }
 
     /// Returns the location of `relative`, a path of plain names, in this folder.
-    ///
-    /// # Errors
-    /// `Usage` if the names make no valid key.
     pub fn join(&self, relative: &Path) -> Result<Location> {
         match self {
             Location::File(folder) => Ok(Location::File(folder.join(relative))),
@@ -88,9 +78,6 @@ impl Location {
 
     /// Returns the location for writing `model` here: under its own name if this is a folder or
     /// ends in a slash.
-    ///
-    /// # Errors
-    /// `Usage` if the model has no name.
     pub fn for_output_of(&self, model: &Location) -> Result<Location> {
         let is_folder = match self {
             Location::File(path) => {
@@ -110,17 +97,14 @@ impl Location {
             Location::Memory(model) => model.name.file_name(),
         };
         let name = name.filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| location_error(format!("{model} has no name to go by")))?;
+        let unnamed = || Error::Location(format!("{model} has no name to go by"));
+        let name = name.ok_or_else(unnamed)?;
         self.join(Path::new(name))
     }
 
     /// Makes the error for writing to this location.
     pub fn not_an_output(&self) -> Error {
-        let name = self.to_name();
-        location_error(format!(
-            "{} is in memory, and no place for an output",
-            name.display()
-        ))
+        Error::Location(format!("{self} is in memory, and no place for an output"))
     }
 
     /// Returns whether it is `folder` or lies in it. For files, this follows links, even if the
@@ -147,7 +131,6 @@ impl Location {
         }
     }
 
-    /// Returns whether it is an object, which is reached over a network.
     pub fn is_object(&self) -> bool {
         matches!(self, Location::Object(_))
     }
@@ -213,9 +196,11 @@ fn file_path(rest: &str) -> Result<PathBuf> {
             let skipped = usize::from(cfg!(windows));
             Ok(PathBuf::from(path.get(skipped..).unwrap_or_default()))
         }
-        _ => Err(location_error(
-            "not a file:///path URL: expected an absolute path on this machine, in UTF-8",
-        )),
+        _ => {
+            let text =
+                "not a file:///path URL: expected an absolute path on this machine, in UTF-8";
+            Err(Error::Location(text.to_owned()))
+        }
     }
 }
 
@@ -229,40 +214,23 @@ impl fmt::Display for Location {
     }
 }
 
-impl From<PathBuf> for Location {
-    fn from(path: PathBuf) -> Location {
-        Location::File(path)
-    }
+macro_rules! from {
+    ($($of:ty, $from:expr;)+) => {$(
+        impl From<$of> for Location {
+            fn from(of: $of) -> Location {
+                $from(of)
+            }
+        }
+    )+};
 }
 
-impl From<&PathBuf> for Location {
-    fn from(path: &PathBuf) -> Location {
-        Location::File(path.clone())
-    }
-}
-
-impl From<InMemory> for Location {
-    fn from(model: InMemory) -> Location {
-        Location::Memory(model)
-    }
-}
-
-impl From<&ObjectUrl> for Location {
-    fn from(url: &ObjectUrl) -> Location {
-        Location::Object(url.clone())
-    }
-}
-
-impl From<&Path> for Location {
-    fn from(path: &Path) -> Location {
-        Location::File(path.to_owned())
-    }
-}
-
-impl From<&Location> for Location {
-    fn from(location: &Location) -> Location {
-        location.clone()
-    }
+from! {
+    PathBuf, Location::File;
+    &PathBuf, |path: &PathBuf| Location::File(path.clone());
+    &Path, |path: &Path| Location::File(path.to_owned());
+    InMemory, Location::Memory;
+    &ObjectUrl, |url: &ObjectUrl| Location::Object(url.clone());
+    &Location, Clone::clone;
 }
 
 #[cfg(test)]

@@ -51,9 +51,7 @@ impl Output {
 /// Returns what exists at the path of a new file, and refuses a file there unless `replace`.
 fn check_file(path: &Path, replace: bool) -> Result<There> {
     match There::at(path)? {
-        There::File if !replace => Err(Error::OutputExists {
-            path: path.to_owned(),
-        }),
+        There::File if !replace => Err(Error::OutputExists(path.to_owned())),
         there => Ok(there),
     }
 }
@@ -140,9 +138,7 @@ impl Sink for NewFile {
         let published = permitted
             .and_then(|permissions| draft.publish(folder.path(), &to, permissions, options));
         let named = published.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Error::OutputExists {
-                path: place.path.clone(),
-            },
+            io::ErrorKind::AlreadyExists => Error::OutputExists(place.path.clone()),
             _ => io_error("create", &place.path)(error),
         })?;
         let sync = waits_for(options.flush, named);

@@ -12,8 +12,7 @@ pub mod remote {
 
     impl Object {
         pub fn at(url: &ObjectUrl) -> Result<Object> {
-            let path = url.to_string().into();
-            Err(Error::NoObjectStores { path })
+            Err(Error::NoObjectStores(url.to_string().into()))
         }
 
         pub fn open(self) -> Result<Input> {

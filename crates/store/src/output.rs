@@ -1,6 +1,5 @@
 //! Files and objects that appear whole or not at all.
 
-use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::Path;
@@ -136,11 +135,7 @@ impl Output {
     }
 }
 
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Output")
-    }
-}
+opaque!(Output);
 
 impl Published {
     pub(crate) fn new(remove: impl FnOnce() + 'static) -> Published {

@@ -6,10 +6,11 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::error::{Result, io};
-use crate::input::{Backing, Input};
+use crate::input::{Backing, Input, copy_at};
 use crate::location::{Location, folder_of};
-use crate::memory::Bytes;
 use crate::object::remote::Object;
 use crate::object_url::ObjectUrl;
 use crate::output::Output;
@@ -52,7 +53,6 @@ impl Output {
 }
 
 /// A file of a model in memory.
-#[derive(Debug)]
 struct OfMemory {
     bytes: Bytes,
     beside: Arc<BTreeMap<String, Bytes>>,
@@ -61,7 +61,7 @@ struct OfMemory {
 
 impl Backing for OfMemory {
     fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.bytes.copy_at(buffer, offset).map_err(io("read", path))
+        copy_at(&self.bytes, buffer, offset).map_err(io("read", path))
     }
 
     fn open_beside(&self, path: &Path, name: &str) -> Result<Input> {

@@ -15,8 +15,8 @@ const KINDS: [(&str, Extent); 5] = [
     ("age-plugin-", plugin_bytes),
     ("-----begin ", pem_bytes),
     // The beginning of the base64 of an OpenSSH private key without its first line.
-    ("b3blbnnzac1rzxktdje", all_bytes),
-    ("putty-user-key-file-", all_bytes),
+    ("b3blbnnzac1rzxktdje", |rest| Some(rest.len())),
+    ("putty-user-key-file-", |rest| Some(rest.len())),
 ];
 
 /// A secret key has more than this many characters after its prefix.
@@ -25,19 +25,16 @@ const MIN_SECRET_CHARS: usize = 6;
 /// Removes secret keys from `text`: age identities, those of plugins, private keys and encrypted
 /// identity files in PEM. A key given in place of a file name thus stays out of messages and logs.
 pub fn without_keys(text: &str) -> Cow<'_, str> {
-    let Some((at, len)) = find(text) else {
-        return Cow::Borrowed(text);
-    };
     let (mut shown, mut rest) = (String::new(), text);
-    let mut found = Some((at, len));
-    while let Some((at, len)) = found {
-        shown.push_str(rest.get(..at).unwrap_or_default());
-        shown.push_str(INSTEAD);
-        rest = rest.get(at + len..).unwrap_or_default();
-        found = find(rest);
+    while let Some((at, len)) = find(rest) {
+        let (before, after) = rest.split_at(at);
+        shown.extend([before, INSTEAD]);
+        rest = after.get(len..).unwrap_or_default();
     }
-    shown.push_str(rest);
-    Cow::Owned(shown)
+    match shown.is_empty() {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(shown + rest),
+    }
 }
 
 /// Removes secret keys from `text`, and users, passwords and signatures from the URLs in it, which
@@ -73,11 +70,11 @@ pub fn redact(text: &str) -> String {
 /// Returns whether the query of a URL grants access, as in a presigned URL, or Azure's with a SAS.
 pub(crate) fn is_signed(query: &str) -> bool {
     const NAMES: [&str; 4] = ["sig", "token", "credential", "accesskey"];
-    query.split('&').any(|parameter| {
-        let name = parameter.split('=').next().unwrap_or_default();
-        let name = name.to_ascii_lowercase();
-        NAMES.iter().any(|secret| name.contains(secret))
-    })
+    let query = query.to_ascii_lowercase();
+    let mut names = query
+        .split('&')
+        .filter_map(|parameter| parameter.split('=').next());
+    names.any(|name| NAMES.iter().any(|secret| name.contains(secret)))
 }
 
 /// Returns whether `text` contains a secret key.
@@ -106,10 +103,8 @@ fn find(text: &str) -> Option<(usize, usize)> {
 
 /// Returns the length of a bech32 string's data, up to the first other character.
 fn bech32_bytes(rest: &str) -> Option<usize> {
-    let len = rest
-        .bytes()
-        .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
-        .count();
+    let other = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+    let len = rest.find(other).unwrap_or(rest.len());
     (len > MIN_SECRET_CHARS).then_some(len)
 }
 
@@ -128,14 +123,8 @@ fn pem_bytes(rest: &str) -> Option<usize> {
         return None;
     }
     let end = format!("-----end {label}-----");
-    match body.find(&end) {
-        Some(at) => Some(rest.len() - body.len() + at + end.len()),
-        None => Some(rest.len()),
-    }
-}
-
-fn all_bytes(rest: &str) -> Option<usize> {
-    Some(rest.len())
+    let after = body.split_once(&end).map_or("", |(_, after)| after);
+    Some(rest.len() - after.len())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Memory with secret parts.
 
+use std::io;
 use std::ops::{Deref, Range};
-use std::{fmt, io};
 
 use memmap2::{Mmap, MmapMut};
 
@@ -114,17 +114,4 @@ impl Drop for SecretBytes {
     }
 }
 
-impl fmt::Debug for SecretBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SecretBytes {
-            bytes: _,
-            secret,
-            is_locked,
-        } = self;
-        f.debug_struct("SecretBytes")
-            .field("len", &self.len())
-            .field("secret", &secret.iter().map(Range::len).sum::<usize>())
-            .field("is_locked", is_locked)
-            .finish()
-    }
-}
+opaque!(SecretBytes);

@@ -288,8 +288,7 @@ impl Change {
         };
         let metadata = opened.metadata().map_err(io_error("read", journal))?;
         if !is_trusted(&metadata, file) {
-            let path = journal.to_owned();
-            return Err(Error::Journal { path });
+            return Err(Error::Journal(journal.to_owned()));
         }
         let mut bytes = Vec::new();
         let read = opened.take(MAX_JOURNAL_BYTES).read_to_end(&mut bytes);

@@ -1,10 +1,7 @@
 //! Syncs many files to the disk at once.
 
 use std::collections::BTreeSet;
-#[cfg(target_os = "linux")]
-use std::collections::HashSet;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, io as io_error};
@@ -20,16 +17,15 @@ pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::fs::MetadataExt;
-        let mut synced = HashSet::new();
+        let mut synced = BTreeSet::new();
         for folder in folders {
-            let open = || -> io::Result<Option<File>> {
+            let mut open = || -> std::io::Result<Option<File>> {
                 let file = File::open(folder)?;
                 let is_new = synced.insert(file.metadata()?.dev());
                 Ok(is_new.then_some(file))
             };
-            if let Some(file) = { open }().map_err(io_error(ACTION, folder))? {
-                let result = rustix::fs::syncfs(file).map_err(io::Error::from);
-                result.map_err(io_error(ACTION, folder))?;
+            if let Some(file) = open().map_err(io_error(ACTION, folder))? {
+                rustix::fs::syncfs(file).map_err(|error| io_error(ACTION, folder)(error.into()))?;
             }
         }
         Ok(())
@@ -37,30 +33,19 @@ pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
     #[cfg(not(target_os = "linux"))]
     {
         for file in files {
-            sync_file(file).map_err(io_error(ACTION, file))?;
+            // Windows flushes only files open for writing, Unix any.
+            let open = File::options().read(true).write(cfg!(windows)).open(file);
+            open.and_then(|file| file.sync_all())
+                .map_err(io_error(ACTION, file))?;
         }
         // Sync names, if the system can.
         let above = folders.iter().flat_map(|folder| folder.ancestors());
         let below = above.filter(|above| above.starts_with(folder));
         for folder in below.collect::<BTreeSet<_>>() {
-            if cfg!(unix)
-                && let Ok(folder) = File::open(folder)
-            {
-                let _ = folder.sync_all();
-            }
+            crate::folder::sync_folder(folder);
         }
         Ok(())
     }
 }
 
 const ACTION: &str = "put on the disk";
-
-#[cfg(not(target_os = "linux"))]
-fn sync_file(path: &Path) -> io::Result<()> {
-    // Windows flushes only files open for writing, Unix any.
-    File::options()
-        .read(true)
-        .write(cfg!(windows))
-        .open(path)?
-        .sync_all()
-}

@@ -122,7 +122,7 @@ pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> 
     // Read all bytes: the map of an object holds only the structure.
     let bytes = Zeroizing::new(input.read_all()?);
     let (edited, original) = edit(&input.path, bytes, files, paths)?;
-    let source = Source::of(input.edited(Bytes::new(edited)))?;
+    let source = Source::of(input.edited(Bytes::from_owner(edited)))?;
     Ok(Renamed { source, original })
 }
 
@@ -199,7 +199,7 @@ pub(crate) fn rename_protected(
         draft.original = Some(original);
     }
     draft.files = files;
-    let model = InMemory::new(unlocked.path(), Bytes::new(bytes));
+    let model = InMemory::new(unlocked.path(), Bytes::from_owner(bytes));
     Ok(Some(Source::open(&Location::Memory(model))?))
 }
 

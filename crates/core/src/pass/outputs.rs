@@ -87,7 +87,7 @@ impl<'h> Outputs<'h> {
         for place in &places {
             let begun = outputs.add(place, replace, places.len());
             begun.map_err(|error| match error {
-                StoreError::OutputExists { path } if several => Error::ReplaceSeveral(path),
+                StoreError::OutputExists(path) if several => Error::ReplaceSeveral(path),
                 error => error.into(),
             })?;
         }

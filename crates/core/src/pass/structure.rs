@@ -80,8 +80,7 @@ impl Structure {
             let ours = self.bytes.get(start as usize..end as usize);
             let theirs = stored.get((start - window.start) as usize..(end - window.start) as usize);
             if ours.is_none() || ours != theirs {
-                let path = self.path.clone();
-                return Err(StoreError::InputChanged { path }.into());
+                return Err(StoreError::InputChanged(self.path.clone()).into());
             }
         }
         Ok(())

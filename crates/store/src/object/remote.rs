@@ -36,11 +36,13 @@ pub struct Object {
 }
 
 /// An object that is being read, as it was when it was opened.
-#[derive(Debug)]
 struct Remote {
     object: Object,
     meta: ObjectMeta,
 }
+
+// The store contains credentials.
+opaque!(Object);
 
 impl Object {
     /// Returns the object or folder at `url`, existing or not, in a store for which the environment
@@ -232,7 +234,7 @@ impl Object {
 
     pub(crate) fn check_absent(&self) -> Result<()> {
         match self.exists()? {
-            true => Err(Error::OutputExists { path: self.name() }),
+            true => Err(Error::OutputExists(self.name())),
             false => Ok(()),
         }
     }
@@ -241,7 +243,7 @@ impl Object {
     fn not_created(&self, error: StoreError) -> Error {
         match error {
             StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
-                Error::OutputExists { path: self.name() }
+                Error::OutputExists(self.name())
             }
             error => self.failed("create", error),
         }
@@ -349,15 +351,7 @@ impl Remote {
     }
 
     fn changed(&self) -> Error {
-        let path = self.object.name();
-        Error::InputChanged { path }
-    }
-}
-
-impl std::fmt::Debug for Object {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Leave out the store, which contains credentials.
-        write!(f, "Object({})", self.url)
+        Error::InputChanged(self.object.name())
     }
 }
 
