@@ -8,17 +8,17 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Once, Weak};
 use std::thread::{self, JoinHandle};
 
 use crate::faults::{self, Faults};
-use crate::parallel;
+use crate::parallel::{self, lock};
 
 mod blocks;
 mod fill;
 mod threads;
 
-use blocks::{Cause, Failure, Inner, Place, Way};
+use blocks::{Cause, Failure, Inner, Place};
 pub use blocks::{OnLoss, Unit};
 use fill::Buffer;
 pub use fill::Fill;
@@ -75,30 +75,10 @@ impl<F: Fill> OnDemand<F> {
         // Locked first, and to the end: another thread may be ending the work.
         let mut workers = self.workers();
         let mut state = self.inner().lock();
-        for block in &mut state.blocks {
-            block.unit = None;
-        }
-        for (index, unit) in units.iter().enumerate() {
-            for &block in &unit.blocks {
-                if let Some(block) = state.blocks.get_mut(block) {
-                    block.unit.get_or_insert(index);
-                }
-            }
-        }
         // The touch of its first block tells that the owner has come to a unit.
-        for unit in units.iter().filter(|unit| unit.is_kept) {
-            if let Some(first) = unit.blocks.first() {
-                self.inner().give_back(&mut state, *first);
-            }
+        for first in state.begin(units) {
+            self.inner().give_back(&mut state, first);
         }
-        let way = |unit| Way {
-            unit,
-            is_passed: false,
-        };
-        state.units = units.into_iter().map(way).collect();
-        state.recent.clear();
-        state.next = None;
-        state.is_working = true;
         drop(state);
         // The owner has a core. Without a thread, blocks are filled when they are touched.
         let wanted = (parallel::n_cores() - 1).clamp(1, MAX_WORKERS);
@@ -111,24 +91,18 @@ impl<F: Fill> OnDemand<F> {
     pub fn finish(&self, on_loss: OnLoss) -> Result<(), F::Error> {
         self.end_work();
         let inner = self.inner();
-        let todo: Vec<(usize, bool)> = {
-            let mut state = inner.lock();
-            let mut todo = Vec::new();
-            for index in 0..inner.blocks.len() {
-                let Some(&block) = state.blocks.get(index) else {
-                    continue;
-                };
-                let unit = block.unit.and_then(|unit| state.units.get(unit));
-                let is_kept = unit.is_some_and(|unit| unit.unit.is_kept);
-                let is_needed = is_kept && unit.is_some_and(|unit| !unit.is_passed);
-                if is_needed && block.place != Place::There || !block.is_proved {
-                    todo.push((index, is_needed));
-                } else if !is_needed {
-                    inner.give_back(&mut state, index);
-                }
+        let mut todo = Vec::new();
+        let mut state = inner.lock();
+        for index in 0..inner.blocks.len() {
+            let block = state.blocks[index];
+            let is_needed = state.is_needed(block);
+            if is_needed && block.place != Place::There || !block.is_proved {
+                todo.push((index, is_needed));
+            } else if !is_needed {
+                inner.give_back(&mut state, index);
             }
-            todo
-        };
+        }
+        drop(state);
         self.served.fill_these(Cause::Need, todo);
         inner.lock().on_loss = on_loss;
         self.check()
@@ -136,14 +110,13 @@ impl<F: Fill> OnDemand<F> {
 
     /// Fills the blocks that have the bytes in `ranges`, on all cores. They may be given back later.
     pub fn fill_within(&self, ranges: impl Iterator<Item = Range<usize>>) {
-        let mut todo: Vec<(usize, bool)> = Vec::new();
-        for range in ranges {
-            let blocks = &self.inner().blocks;
+        let blocks = &self.inner().blocks;
+        let within = |range: Range<usize>| {
             let first = blocks.partition_point(|block| block.end <= range.start);
-            let found = (first..).zip(blocks.iter().skip(first));
-            let found = found.take_while(|(_, block)| block.start < range.end);
-            todo.extend(found.map(|(index, _)| (index, true)));
-        }
+            let end = blocks.partition_point(|block| block.start < range.end);
+            first..end
+        };
+        let mut todo: Vec<_> = ranges.flat_map(within).map(|index| (index, true)).collect();
         todo.dedup();
         self.served.fill_these(Cause::Need, todo);
     }
@@ -170,8 +143,7 @@ impl<F: Fill> OnDemand<F> {
             None => return Ok(()),
         };
         let again = || {
-            let len = self.inner().blocks.get(block).map_or(0, Range::len);
-            let again = Buffer::default().run(fill, block, len);
+            let again = Buffer::default().run(fill, block, self.inner().blocks[block].len());
             // It is there once more, but was not when it was needed.
             again.err().unwrap_or_else(|| fill.lost(block))
         };
@@ -193,12 +165,10 @@ impl<F: Fill> OnDemand<F> {
 
     /// Returns the threads that fill ahead, locked.
     fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workers = lock(&self.workers);
         if self.inner().is_in_child() {
             // Threads do not follow to a child: nobody can wait for them.
-            std::mem::take(&mut *workers)
-                .into_iter()
-                .for_each(std::mem::forget);
+            workers.drain(..).for_each(std::mem::forget);
         }
         workers
     }
@@ -209,28 +179,17 @@ impl<F: Fill> Served<F> {
     /// get a copy of what is there.
     fn fill_missing(&self, cause: Cause) {
         let inner = &self.inner;
-        let todo = {
-            let mut state = inner.lock();
-            state.stays = true;
-            let blocks = (0..).zip(&state.blocks);
-            let todo = blocks.filter(|(_, block)| block.place != Place::There);
-            todo.map(|(index, _)| (index, true)).collect()
-        };
+        let mut state = inner.lock();
+        state.stays = true;
+        let missing = |index: &usize| state.blocks[*index].place != Place::There;
+        let todo = (0..inner.blocks.len()).filter(missing);
+        let todo = todo.map(|index| (index, true)).collect();
+        drop(state);
         self.fill_these(cause, todo);
-        let state = inner.lock();
-        let is_good = |index: &usize| {
-            let block = state.blocks.get(*index);
-            block.is_some_and(|block| block.place == Place::There && block.is_proved)
-        };
-        let mut good = (0..inner.blocks.len()).filter(is_good).peekable();
-        while let Some(first) = good.next() {
-            let mut last = first;
-            while good.next_if_eq(&(last + 1)).is_some() {
-                last += 1;
-            }
-            if let (Some(first), Some(last)) = (inner.blocks.get(first), inner.blocks.get(last)) {
+        for (range, block) in inner.blocks.iter().zip(&inner.lock().blocks) {
+            if block.place == Place::There && block.is_proved {
                 // What fails here is missing in the child.
-                let _ = inner.faults.let_children_have(first.start..last.end);
+                let _ = inner.faults.let_children_have(range.clone());
             }
         }
     }
@@ -291,17 +250,12 @@ fn remember<F: Fill>(served: &Arc<Served<F>>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| faults::before_fork(before_fork));
     let copied: Arc<dyn Copied> = Arc::clone(served) as _;
-    let mut regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut regions = lock(&REGIONS);
     regions.retain(|region| region.strong_count() > 0);
     regions.push(Arc::downgrade(&copied));
 }
 
 extern "C" fn before_fork() {
-    let regions: Vec<_> = {
-        let regions = REGIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        regions.iter().filter_map(Weak::upgrade).collect()
-    };
-    for region in &regions {
-        region.before_fork();
-    }
+    let regions: Vec<_> = lock(&REGIONS).iter().filter_map(Weak::upgrade).collect();
+    regions.iter().for_each(|region| region.before_fork());
 }

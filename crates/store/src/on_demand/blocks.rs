@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{self, Descriptor, Faults};
 use crate::on_demand::fill::{Buffer, Fill};
+use crate::parallel::lock;
 use crate::secret::SecretBytes;
 
 /// How many units stay: the one that was touched last, and those before it.
@@ -39,7 +40,7 @@ pub(super) struct Inner<F: Fill> {
     pub(super) fill: F,
     /// The bytes of each block. They begin at pages, and are in ascending order.
     pub(super) blocks: Vec<Range<usize>>,
-    pub(super) state: Mutex<State<F::Error>>,
+    state: Mutex<State<F::Error>>,
     pub(super) changed: Condvar,
     pub(super) has_failed: AtomicBool,
     /// The process that made it: threads do not follow to a child.
@@ -48,13 +49,15 @@ pub(super) struct Inner<F: Fill> {
 
 pub(super) struct State<E> {
     pub(super) blocks: Vec<Block>,
-    pub(super) units: Vec<Way>,
+    units: Vec<Unit>,
+    /// Whether the owner has come to each unit.
+    passed: Vec<bool>,
     /// The units that were touched last, the very last in front.
-    pub(super) recent: VecDeque<usize>,
+    recent: VecDeque<usize>,
     /// Blocks to fill ahead, wholly or but for their first pages.
     pub(super) ahead: VecDeque<(usize, Extent)>,
     /// The unit that was filled ahead last.
-    pub(super) next: Option<usize>,
+    next: Option<usize>,
     /// The first page of the block that lacks no other.
     first_page: SecretBytes,
     /// Whether an owner works through the memory.
@@ -76,12 +79,6 @@ pub(super) enum Failure<E> {
     System(io::ErrorKind, Option<i32>),
 }
 
-/// A unit, and whether the owner has come to it.
-pub(super) struct Way {
-    pub(super) unit: Unit,
-    pub(super) is_passed: bool,
-}
-
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     pub(super) place: Place,
@@ -89,8 +86,7 @@ pub(super) struct Block {
     pub(super) is_proved: bool,
     /// Whether somebody touched it while it was being filled.
     is_touched: bool,
-    /// Index of its unit.
-    pub(super) unit: Option<usize>,
+    unit: Option<usize>,
 }
 
 /// How much of a block is filled.
@@ -121,6 +117,80 @@ pub(super) enum Cause {
     Fork,
 }
 
+impl<E> State<E> {
+    /// Notes the order in which blocks will be touched. Returns the first of each unit that is kept.
+    pub(super) fn begin(&mut self, mut units: Vec<Unit>) -> Vec<usize> {
+        self.blocks.iter_mut().for_each(|block| block.unit = None);
+        for (index, unit) in units.iter_mut().enumerate() {
+            unit.blocks.retain(|block| *block < self.blocks.len());
+            for &block in &unit.blocks {
+                self.blocks[block].unit.get_or_insert(index);
+            }
+        }
+        let kept = units.iter().filter(|unit| unit.is_kept);
+        let firsts = kept.filter_map(|unit| unit.blocks.first().copied());
+        let firsts = firsts.collect();
+        self.passed = vec![false; units.len()];
+        self.units = units;
+        self.recent.clear();
+        self.next = None;
+        self.is_working = true;
+        firsts
+    }
+
+    /// Returns whether a block is needed after the work, though the owner did not come to its unit.
+    pub(super) fn is_needed(&self, block: Block) -> bool {
+        let is_needed = |unit: usize| self.units[unit].is_kept && !self.passed[unit];
+        block.unit.is_some_and(is_needed)
+    }
+
+    /// Begins to fill a block, unless it is there or being filled. Returns its first page if it
+    /// lacks no other.
+    fn begin_fill(&mut self, index: usize, cause: Cause) -> Option<Option<SecretBytes>> {
+        let (block, is_touch) = (&mut self.blocks[index], cause == Cause::Touch);
+        match block.place {
+            Place::There => return None,
+            Place::Filling => {
+                block.is_touched |= is_touch;
+                return None;
+            }
+            Place::Missing | Place::AllButFirstPage => {}
+        }
+        let is_rest = block.place == Place::AllButFirstPage;
+        (block.place, block.is_touched) = (Place::Filling, is_touch);
+        Some(is_rest.then(|| std::mem::take(&mut self.first_page)))
+    }
+
+    /// Notes that the owner has come to `block`, and what to fill ahead. Returns the units that it
+    /// left behind.
+    fn move_on(&mut self, block: usize) -> Option<[Option<usize>; 2]> {
+        let unit = self.blocks[block].unit.filter(|_| self.is_working)?;
+        if self.recent.front() == Some(&unit) {
+            return None;
+        }
+        self.recent.retain(|recent| *recent != unit);
+        self.recent.push_front(unit);
+        let left = self.recent.get(N_RECENT).copied();
+        self.recent.truncate(N_RECENT);
+        // The owner went another way: what was filled ahead would only lie there.
+        let astray = self.next.take();
+        let astray = astray.filter(|next| *next != unit && !self.passed[*next]);
+        self.passed[unit] = true;
+        let (now, next) = (&self.units[unit], self.units.get(unit + 1));
+        let whole = |block: &usize| (*block, Extent::Whole);
+        self.ahead = now.blocks.iter().map(whole).collect();
+        if now.is_kept
+            && let Some(next) = next.filter(|next| next.is_kept && !self.passed[unit + 1])
+            && let Some((first, others)) = next.blocks.split_first()
+        {
+            self.next = Some(unit + 1);
+            self.ahead.push_back((*first, Extent::ButFirstPage));
+            self.ahead.extend(others.iter().map(whole));
+        }
+        Some([left, astray])
+    }
+}
+
 impl<F: Fill> Inner<F> {
     pub(super) fn new(fill: F, blocks: Vec<Range<usize>>) -> io::Result<Inner<F>> {
         let len = blocks.last().map_or(0, |block| block.end);
@@ -136,6 +206,7 @@ impl<F: Fill> Inner<F> {
         let state = State {
             blocks: vec![missing; blocks.len()],
             units: Vec::new(),
+            passed: Vec::new(),
             recent: VecDeque::new(),
             ahead: VecDeque::new(),
             next: None,
@@ -158,7 +229,7 @@ impl<F: Fill> Inner<F> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<F::Error>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Returns whether this is a child of the process that made the memory.
@@ -180,30 +251,13 @@ impl<F: Fill> Inner<F> {
         descriptor: &Descriptor,
         buffer: &mut Buffer<F>,
     ) {
-        let Some(range) = self.blocks.get(index) else {
+        let range = &self.blocks[index];
+        let Some(first_page) = self.lock().begin_fill(index, cause) else {
             return;
-        };
-        let first_page = {
-            let mut guard = self.lock();
-            let state = &mut *guard;
-            match state.blocks.get_mut(index) {
-                Some(block) if block.place == Place::Filling => {
-                    block.is_touched |= cause == Cause::Touch;
-                    return;
-                }
-                Some(block) if block.place == Place::There => return,
-                Some(block) => {
-                    let place = std::mem::replace(&mut block.place, Place::Filling);
-                    block.is_touched = cause == Cause::Touch;
-                    (place == Place::AllButFirstPage).then(|| std::mem::take(&mut state.first_page))
-                }
-                None => return,
-            }
         };
         if let Some(mut page) = first_page {
             let is_proved = self.provide(range.start, page.as_mut_slice(), descriptor);
-            self.set_place(index, Place::There, is_proved);
-            return;
+            return self.end_fill(index, is_proved);
         }
         let filled = buffer.run(&self.fill, index, range.len());
         let is_good = filled.is_ok();
@@ -215,31 +269,43 @@ impl<F: Fill> Inner<F> {
         }
         let page = faults::page_bytes();
         let n_bytes = range.len().next_multiple_of(page);
-        let (first, others) = match buffer.bytes.as_mut_slice().get_mut(..n_bytes) {
-            Some(bytes) => bytes.split_at_mut(page),
+        let Some(bytes) = buffer.bytes.as_mut_slice().get_mut(..n_bytes) else {
             // Without memory for zeros, the system makes them.
-            None => return self.give_up(descriptor, &io::ErrorKind::OutOfMemory.into()),
+            return self.give_up(descriptor, &io::ErrorKind::OutOfMemory.into());
         };
+        let (first, others) = bytes.split_at_mut(page);
         let is_proved = self.provide(range.start + page, others, descriptor) && is_good;
-        if extent == Extent::ButFirstPage
-            && let Ok(mut kept) = SecretBytes::new(page as u64, std::iter::once(0..page).collect())
-        {
-            kept.as_mut_slice().copy_from_slice(first);
-            let mut guard = self.lock();
-            let state = &mut *guard;
-            // Only one block is so; whoever has touched it meanwhile is waiting for its first page.
-            if let Some(block) = state.blocks.get_mut(index)
-                && !block.is_touched
-                && state.first_page.is_empty()
-            {
-                state.first_page = kept;
-                (block.place, block.is_proved) = (Place::AllButFirstPage, is_proved);
-                self.changed.notify_all();
-                return;
-            }
+        if extent == Extent::ButFirstPage && self.keep_first_page(index, first, is_proved) {
+            return;
         }
         let is_proved = self.provide(range.start, first, descriptor) && is_proved;
-        self.set_place(index, Place::There, is_proved);
+        self.end_fill(index, is_proved);
+    }
+
+    /// Ends a fill without the first page, unless somebody has touched the block and waits for that
+    /// page, or it is another block's. Returns whether it did.
+    fn keep_first_page(&self, index: usize, page: &[u8], is_proved: bool) -> bool {
+        let secret = std::iter::once(0..page.len()).collect();
+        let Ok(mut kept) = SecretBytes::new(page.len() as u64, secret) else {
+            return false;
+        };
+        kept.as_mut_slice().copy_from_slice(page);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let block = &mut state.blocks[index];
+        let may_wait = !block.is_touched && state.first_page.is_empty();
+        if may_wait {
+            state.first_page = kept;
+            (block.place, block.is_proved) = (Place::AllButFirstPage, is_proved);
+            self.changed.notify_all();
+        }
+        may_wait
+    }
+
+    fn end_fill(&self, index: usize, is_proved: bool) {
+        let block = &mut self.lock().blocks[index];
+        (block.place, block.is_proved) = (Place::There, is_proved);
+        self.changed.notify_all();
     }
 
     /// Makes `pages` appear in memory. Returns whether that worked.
@@ -251,46 +317,29 @@ impl<F: Fill> Inner<F> {
         filled.is_ok()
     }
 
-    fn set_place(&self, index: usize, place: Place, is_proved: bool) {
-        if let Some(block) = self.lock().blocks.get_mut(index) {
-            (block.place, block.is_proved) = (place, is_proved);
-        }
-        self.changed.notify_all();
-    }
-
     /// Checks a block, and keeps no bytes of it.
     pub(super) fn prove(&self, index: usize, buffer: &mut Buffer<F>) {
-        let len = self.blocks.get(index).map_or(0, Range::len);
-        let result = buffer.run(&self.fill, index, len);
+        let result = buffer.run(&self.fill, index, self.blocks[index].len());
         let mut state = self.lock();
         match result {
-            Ok(()) => {
-                if let Some(block) = state.blocks.get_mut(index) {
-                    block.is_proved = true;
-                }
-            }
+            Ok(()) => state.blocks[index].is_proved = true,
             Err(error) => self.note(&mut state, Failure::Block(index, Some(error))),
         }
     }
 
     /// Notes that a block cannot be filled. Returns whether a thread waits for it; else it is missing.
     fn fail(&self, index: usize, cause: Cause, error: F::Error) -> bool {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let mut is_touched = false;
-        if let Some(block) = state.blocks.get_mut(index)
-            && block.place == Place::Filling
-        {
-            is_touched = block.is_touched;
-            if !is_touched {
-                block.place = Place::Missing;
-            }
+        let mut state = self.lock();
+        let block = &mut state.blocks[index];
+        let is_touched = block.place == Place::Filling && block.is_touched;
+        if block.place == Place::Filling && !is_touched {
+            block.place = Place::Missing;
         }
         if is_touched && state.on_loss == OnLoss::Abort {
             abort(&error);
         }
         if is_touched || cause != Cause::Fork {
-            self.note(state, Failure::Block(index, Some(error)));
+            self.note(&mut state, Failure::Block(index, Some(error)));
         }
         self.changed.notify_all();
         is_touched
@@ -303,7 +352,7 @@ impl<F: Fill> Inner<F> {
 
     /// Gives up, because the system refused a call: missing pages become zeros, for ever, and
     /// nothing that is computed from here on is of use.
-    pub(super) fn give_up(&self, descriptor: &Descriptor, why: &io::Error) {
+    fn give_up(&self, descriptor: &Descriptor, why: &io::Error) {
         self.lose(why);
         // If the system refuses this too, the handler sees that all is lost, and ends.
         let _ = descriptor.give_up(&self.faults);
@@ -328,71 +377,38 @@ impl<F: Fill> Inner<F> {
 
     /// Notes that the owner has come to `block`: gives back what it left behind, and fills ahead.
     pub(super) fn move_on(&self, block: usize) {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let unit = state.blocks.get(block).and_then(|block| block.unit);
-        let Some(unit) = unit.filter(|_| state.is_working) else {
-            return;
-        };
-        if state.recent.front() == Some(&unit) {
-            return;
-        }
-        state.recent.retain(|recent| *recent != unit);
-        state.recent.push_front(unit);
-        if state.recent.len() > N_RECENT
-            && let Some(left) = state.recent.pop_back()
-        {
-            self.give_back_unit(state, left);
-        }
-        let way = |unit: usize| state.units.get(unit);
-        // The owner went another way: what was filled ahead would only lie there.
-        if let Some(next) = state.next.take()
-            && next != unit
-            && way(next).is_some_and(|way| !way.is_passed)
-        {
-            self.give_back_unit(state, next);
-        }
-        if let Some(way) = state.units.get_mut(unit) {
-            way.is_passed = true;
-        }
-        let way = |unit: usize| state.units.get(unit);
-        let blocks = way(unit).map_or(&[][..], |way| &way.unit.blocks);
-        state.ahead = blocks.iter().map(|block| (*block, Extent::Whole)).collect();
-        if way(unit).is_some_and(|way| way.unit.is_kept)
-            && let Some(next) = way(unit + 1).filter(|way| way.unit.is_kept && !way.is_passed)
-            && let Some((first, others)) = next.unit.blocks.split_first()
-        {
-            state.next = Some(unit + 1);
-            state.ahead.push_back((*first, Extent::ButFirstPage));
-            state
-                .ahead
-                .extend(others.iter().map(|block| (*block, Extent::Whole)));
-        }
-        self.changed.notify_all();
-    }
-
-    /// Gives back the blocks of a unit that are there.
-    fn give_back_unit(&self, state: &mut State<F::Error>, unit: usize) {
-        let blocks = state.units.get(unit).map(|way| way.unit.blocks.clone());
-        for block in blocks.unwrap_or_default() {
-            self.give_back(state, block);
+        let mut state = self.lock();
+        if let Some(left) = state.move_on(block) {
+            for unit in left.into_iter().flatten() {
+                for block in state.units[unit].blocks.clone() {
+                    self.give_back(&mut state, block);
+                }
+            }
+            self.changed.notify_all();
         }
     }
 
     /// Gives a block back if it is there. One that failed stays, to be zeros for ever.
     pub(super) fn give_back(&self, state: &mut State<F::Error>, index: usize) {
+        let block = &mut state.blocks[index];
         if !state.stays
-            && let (Some(block), Some(range)) =
-                (state.blocks.get_mut(index), self.blocks.get(index))
             && matches!(block.place, Place::There | Place::AllButFirstPage)
             && block.is_proved
-            && self.faults.give_back(range.clone()).is_ok()
+            && self.faults.give_back(self.blocks[index].clone()).is_ok()
         {
             if block.place == Place::AllButFirstPage {
                 state.first_page = SecretBytes::default();
             }
             block.place = Place::Missing;
         }
+    }
+
+    pub(super) fn wait_until_filled(&self) {
+        let is_filling = |state: &mut State<F::Error>| {
+            let mut blocks = state.blocks.iter();
+            blocks.any(|block| block.place == Place::Filling)
+        };
+        drop(self.changed.wait_while(self.lock(), is_filling));
     }
 }
 

@@ -3,17 +3,16 @@
 //! They share a table of descriptors that the rest of the process does not have. Callers leave a
 //! request for them and ring.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::faults::{self, Descriptor};
-use crate::on_demand::blocks::{Cause, Extent, Failure, Inner, Place};
+use crate::on_demand::blocks::{Cause, Extent, Failure, Inner};
 use crate::on_demand::fill::{Buffer, Fill};
-use crate::parallel;
+use crate::parallel::{self, lock};
 
 /// The stack of a thread that fills, in bytes.
 const STACK_BYTES: usize = 512 << 10;
@@ -21,26 +20,18 @@ const STACK_BYTES: usize = 512 << 10;
 /// The memory, and the thread that answers touches.
 pub(super) struct Served<F: Fill> {
     pub(super) inner: Inner<F>,
-    requests: Mutex<Requests>,
+    requests: Mutex<Requests<F>>,
 }
 
-#[derive(Default)]
-struct Requests {
-    waiting: VecDeque<Request>,
+/// What the thread does between touches. Without one to do, it only keeps no plaintext.
+type Request<F> = Box<dyn FnOnce(&Arc<Served<F>>, &Arc<Descriptor>) + Send>;
+
+struct Requests<F: Fill> {
+    waiting: Vec<Request<F>>,
+    /// Whether the thread is to end.
+    is_stopped: bool,
     /// Whether nobody takes requests any more.
     is_closed: bool,
-}
-
-enum Request {
-    /// End the thread.
-    Stop,
-    /// Keep no plaintext.
-    Rest,
-    /// Start this many threads that fill ahead.
-    Work(usize, Sender<Vec<JoinHandle<()>>>),
-    /// Fill blocks, or check those with false. The answer is the thread that does it, or nothing
-    /// once it is done.
-    Fill(Cause, Vec<(usize, bool)>, Sender<Option<JoinHandle<()>>>),
 }
 
 impl<F: Fill> Served<F> {
@@ -48,7 +39,11 @@ impl<F: Fill> Served<F> {
     pub(super) fn start(inner: Inner<F>) -> io::Result<(Arc<Served<F>>, JoinHandle<()>)> {
         let served = Arc::new(Served {
             inner,
-            requests: Mutex::default(),
+            requests: Mutex::new(Requests {
+                waiting: Vec::new(),
+                is_stopped: false,
+                is_closed: false,
+            }),
         });
         let (told, heard) = mpsc::channel();
         let of_thread = Arc::clone(&served);
@@ -73,75 +68,97 @@ impl<F: Fill> Served<F> {
                 }
             })
         })?;
-        match heard.recv() {
-            Ok(Ok(())) => Ok((served, handler)),
-            failed => {
+        let ended = |_| Err(io::Error::other("a thread of onnxseal ended"));
+        match heard.recv().unwrap_or_else(ended) {
+            Ok(()) => Ok((served, handler)),
+            Err(error) => {
                 let _ = handler.join();
-                let ended = || Err(io::Error::other("a thread of onnxseal ended"));
-                Err(failed
-                    .unwrap_or_else(|_| ended())
-                    .err()
-                    .unwrap_or_else(|| io::ErrorKind::Other.into()))
+                Err(error)
             }
         }
     }
 
     /// Starts up to `n` threads that fill ahead until the work ends.
     pub(super) fn start_workers(&self, n: usize) -> Vec<JoinHandle<()>> {
-        let (told, heard) = mpsc::channel();
-        self.ask(Request::Work(n, told));
-        heard.recv().unwrap_or_default()
+        let workers = self.ask(move |served, descriptor| {
+            let workers = (0..n).map_while(|_| start(served, descriptor, work).ok());
+            workers.collect()
+        });
+        workers.unwrap_or_default()
     }
 
     /// Fills or only checks blocks, on all cores; `true` fills. The check at the end tells of failures.
     pub(super) fn fill_these(&self, cause: Cause, todo: Vec<(usize, bool)>) {
-        if todo.is_empty() {
+        let Some(&(first, _)) = todo.first() else {
             // Before a fork, the thread must not begin anything.
             if cause != Cause::Fork {
-                self.ask(Request::Rest);
+                self.ring(|_| ());
             }
             return self.inner.wait_until_filled();
-        }
-        let first = todo.first().map_or(0, |(index, _)| *index);
-        let (told, heard) = mpsc::channel();
-        self.ask(Request::Fill(cause, todo, told));
-        match heard.recv() {
-            Ok(runner) => drop(runner.map(JoinHandle::join)),
-            Err(_) if cause == Cause::Fork => {}
+        };
+        let runner = self.ask(move |served, descriptor| {
+            let todo = Mutex::new(todo);
+            let run = Arc::new(move |served: &Served<F>, descriptor: &Descriptor| {
+                fill_all(
+                    &served.inner,
+                    cause,
+                    std::mem::take(&mut *lock(&todo)),
+                    descriptor,
+                );
+            });
+            let of_runner = Arc::clone(&run);
+            let runner = start(served, descriptor, move |served, descriptor| {
+                of_runner(served, descriptor);
+            });
+            runner.map_err(|_| run(served, descriptor)).ok()
+        });
+        match runner {
+            Some(runner) => drop(runner.map(JoinHandle::join)),
+            None if cause == Cause::Fork => {}
             // In a child, or after the thread gave up.
-            Err(_) => self
-                .inner
-                .note(&mut self.inner.lock(), Failure::Block(first, None)),
+            None => {
+                let failure = Failure::Block(first, None);
+                self.inner.note(&mut self.inner.lock(), failure);
+            }
         }
     }
 
     /// Ends the thread. Returns false if that is not possible.
     pub(super) fn stop(&self) -> bool {
-        self.ask(Request::Stop)
+        self.ring(|requests| requests.is_stopped = true)
     }
 
-    /// Leaves a request. If nobody takes it, drops it, with the sender of the answer. Returns whether
-    /// the thread was woken or has ended.
-    fn ask(&self, request: Request) -> bool {
+    /// Has the thread do something. Returns `None` if nobody does it.
+    fn ask<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Arc<Served<F>>, &Arc<Descriptor>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (told, heard) = mpsc::channel();
+        let request: Request<F> = Box::new(move |served, descriptor| {
+            let _ = told.send(what(served, descriptor));
+        });
+        // If nobody takes the request, it is dropped, with the sender of the answer.
+        self.ring(|requests| requests.waiting.push(request));
+        heard.recv().ok()
+    }
+
+    /// Leaves a request. Returns whether the thread was woken or has ended.
+    fn ring(&self, leave: impl FnOnce(&mut Requests<F>)) -> bool {
         if self.inner.is_in_child() {
             return false;
         }
         {
-            let mut requests = self.requests();
+            let mut requests = lock(&self.requests);
             if requests.is_closed {
                 return true;
             }
-            requests.waiting.push_back(request);
+            leave(&mut requests);
         }
         let is_rung = self.inner.faults.ring().is_ok();
         if !is_rung {
-            self.requests().waiting.clear();
+            lock(&self.requests).waiting.clear();
         }
         is_rung
-    }
-
-    fn requests(&self) -> std::sync::MutexGuard<'_, Requests> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,7 +176,7 @@ impl<F: Fill> Drop for Closing<'_, F> {
                 .inner
                 .lose(&io::Error::other("the thread that fills memory ended"));
         }
-        let mut requests = self.served.requests();
+        let mut requests = lock(&self.served.requests);
         requests.is_closed = true;
         requests.waiting.clear();
     }
@@ -192,33 +209,13 @@ fn answer<F: Fill>(served: &Arc<Served<F>>, descriptor: &Arc<Descriptor>, buffer
             if let Err(error) = descriptor.answer_ring(&inner.faults, &blank_page) {
                 return inner.lose(&error);
             }
-            let waiting = std::mem::take(&mut served.requests().waiting);
-            for request in waiting {
-                match request {
-                    Request::Stop => {
-                        closing.was_asked = true;
-                        return;
-                    }
-                    Request::Rest => {}
-                    Request::Work(n, told) => {
-                        let workers = (0..n).map_while(|_| start(served, descriptor, work).ok());
-                        let _ = told.send(workers.collect());
-                    }
-                    Request::Fill(cause, todo, told) => {
-                        let todo = Arc::new(Mutex::new(todo));
-                        let of_runner = Arc::clone(&todo);
-                        let run = move |served: &Served<F>, descriptor: &Descriptor| {
-                            let todo = std::mem::take(&mut *parallel::lock(&of_runner));
-                            fill_all(&served.inner, cause, todo, descriptor);
-                        };
-                        let runner = start(served, descriptor, run);
-                        if runner.is_err() {
-                            let todo = std::mem::take(&mut *parallel::lock(&todo));
-                            fill_all(inner, cause, todo, descriptor);
-                        }
-                        let _ = told.send(runner.ok());
-                    }
-                }
+            let waiting = std::mem::take(&mut lock(&served.requests).waiting);
+            waiting
+                .into_iter()
+                .for_each(|request| request(served, descriptor));
+            if lock(&served.requests).is_stopped {
+                closing.was_asked = true;
+                return;
             }
         }
         let state = inner.lock();
@@ -275,17 +272,6 @@ fn fill_all<F: Fill>(
     let _ = parallel::for_each(false, n, todo.into_iter(), Buffer::default, work);
     // Another thread may be filling some.
     inner.wait_until_filled();
-}
-
-impl<F: Fill> Inner<F> {
-    fn wait_until_filled(&self) {
-        let mut state = self.lock();
-        let is_filling = |block: &super::blocks::Block| block.place == Place::Filling;
-        while state.blocks.iter().any(is_filling) {
-            let waited = self.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
 }
 
 /// Starts a thread that has the table of the calling one.
