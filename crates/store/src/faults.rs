@@ -12,16 +12,18 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use memmap2::{Advice, Mmap, MmapMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 use rustix::mm::{Advice as Madvise, UserfaultfdFlags, madvise, munlock, userfaultfd};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use crate::map;
+use crate::parallel::lock;
 
 /// `UFFD_USER_MODE_ONLY`: only accesses by the program itself fault, so no privilege is needed.
 const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
@@ -38,40 +40,6 @@ const PAGEFAULT: u8 = 0x12;
 /// `struct uffd_msg`, as eight words: the kind of event in the first byte, the address of a fault
 /// in the third word.
 const MESSAGE_BYTES: usize = 32;
-
-/// `struct uffdio_api`.
-#[repr(C)]
-struct ApiRequest {
-    api: u64,
-    features: u64,
-    ioctls: u64,
-}
-
-/// `struct uffdio_range`.
-#[repr(C)]
-struct Span {
-    start: u64,
-    len: u64,
-}
-
-/// `struct uffdio_register`.
-#[repr(C)]
-struct Register {
-    range: Span,
-    mode: u64,
-    ioctls: u64,
-}
-
-/// `struct uffdio_copy`.
-#[repr(C)]
-struct Copy {
-    dst: u64,
-    src: u64,
-    len: u64,
-    mode: u64,
-    /// The number of bytes copied, or an error as a negative number.
-    copied: i64,
-}
 
 /// Read-only anonymous memory. Once it is [registered](Faults::register), a thread that touches a
 /// page that is not there waits until [`fill`](Descriptor::fill) provides it.
@@ -131,24 +99,19 @@ impl Faults {
         let flags = UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY;
         // SAFETY: the call makes a descriptor, and registers no memory.
         let descriptor = Descriptor(unsafe { userfaultfd(flags) }?);
-        let mut request = ApiRequest {
-            api: API,
-            features: 0,
-            ioctls: 0,
-        };
+        // `struct uffdio_api`: the version, features, and what the kernel can do.
+        let mut request = [API, 0, 0];
         // SAFETY: `UFFDIO_API` reads and writes a `struct uffdio_api`.
         unsafe {
-            descriptor.ask::<{ opcode::read_write::<ApiRequest>(0xAA, 0x3F) }, _>(&mut request)
+            descriptor.ask::<{ opcode::read_write::<[u64; 3]>(0xAA, 0x3F) }, 3>(&mut request)
         }?;
-        let mut request = Register {
-            range: span(self.memory()),
-            mode: MODE_MISSING,
-            ioctls: 0,
-        };
+        // `struct uffdio_register`: a range, the mode, and what the kernel can do.
+        let [start, len] = span(self.memory());
+        let mut request = [start, len, MODE_MISSING, 0];
         // SAFETY: `UFFDIO_REGISTER` reads and writes a `struct uffdio_register`. The range is memory
         // of this value, which nobody has touched yet.
         unsafe {
-            descriptor.ask::<{ opcode::read_write::<Register>(0xAA, 0x00) }, _>(&mut request)
+            descriptor.ask::<{ opcode::read_write::<[u64; 4]>(0xAA, 0x00) }, 4>(&mut request)
         }?;
         Ok(descriptor)
     }
@@ -177,7 +140,7 @@ impl Faults {
     /// [`answer_ring`](Descriptor::answer_ring) is called. Returns at once if nobody waits for
     /// faults any more.
     pub(crate) fn ring(&self) -> io::Result<()> {
-        let _ringing = self.ringing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ringing = lock(&self.ringing);
         let bell = self.bell();
         self.advise(bell, self.giving_back())?;
         // SAFETY: a byte of memory of this value.
@@ -246,7 +209,7 @@ impl Descriptor {
         let n_bytes = loop {
             match rustix::io::read(&self.0, &mut messages) {
                 Ok(n_bytes) => break n_bytes,
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         };
@@ -289,22 +252,19 @@ impl Descriptor {
         }
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let mut request = Copy {
-                dst: (place.as_ptr().addr() + done) as u64,
-                src: rest.as_ptr().addr() as u64,
-                len: rest.len() as u64,
-                mode: 0,
-                copied: 0,
-            };
+            // `struct uffdio_copy`: to, from, length, mode, and the number of bytes copied, or an
+            // error as a negative number.
+            let (to, from) = (place.as_ptr().addr() + done, rest.as_ptr().addr());
+            let mut request = [to as u64, from as u64, rest.len() as u64, 0, 0];
             // SAFETY: `UFFDIO_COPY` reads and writes a `struct uffdio_copy`. The source is a slice;
             // the destination is as long, as checked above.
-            let result =
-                unsafe { self.ask::<{ opcode::read_write::<Copy>(0xAA, 0x03) }, _>(&mut request) };
-            done += usize::try_from(request.copied).unwrap_or_default();
+            let result = unsafe {
+                self.ask::<{ opcode::read_write::<[u64; 5]>(0xAA, 0x03) }, 5>(&mut request)
+            };
+            done += usize::try_from(request[4].cast_signed()).unwrap_or_default();
             match result {
-                Ok(()) => {}
                 // Interrupted: go on where it stopped.
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -316,24 +276,26 @@ impl Descriptor {
     pub(crate) fn give_up(&self, memory: &Faults) -> io::Result<()> {
         let mut request = span(memory.bytes());
         // SAFETY: `UFFDIO_UNREGISTER` reads a `struct uffdio_range`: memory that was registered.
-        unsafe { self.ask::<{ opcode::read::<Span>(0xAA, 0x01) }, _>(&mut request) }?;
+        unsafe { self.ask::<{ opcode::read::<[u64; 2]>(0xAA, 0x01) }, 2>(&mut request) }?;
         Ok(())
     }
 
     /// # Safety
-    /// The request of this code reads and writes a `T`, and does to memory what its caller says.
-    unsafe fn ask<const CODE: Opcode, T>(&self, request: &mut T) -> rustix::io::Result<()> {
+    /// The request of this code reads and writes a structure of `N` words, and does to memory what
+    /// its caller says.
+    unsafe fn ask<const CODE: Opcode, const N: usize>(
+        &self,
+        request: &mut [u64; N],
+    ) -> rustix::io::Result<()> {
         // SAFETY: the caller's promise.
-        unsafe { ioctl(&self.0, Updater::<CODE, T>::new(request)) }
+        unsafe { ioctl(&self.0, Updater::<CODE, _>::new(request)) }
     }
 }
 
-/// The pages of `memory`.
-fn span(memory: &[u8]) -> Span {
-    Span {
-        start: memory.as_ptr().addr() as u64,
-        len: memory.len().next_multiple_of(page_bytes()) as u64,
-    }
+/// The pages of `memory`, as a `struct uffdio_range`: start and length.
+fn span(memory: &[u8]) -> [u64; 2] {
+    let len = memory.len().next_multiple_of(page_bytes());
+    [memory.as_ptr().addr() as u64, len as u64]
 }
 
 /// Gives the calling thread a table of descriptors of its own, which has `files` alone.
@@ -341,16 +303,14 @@ fn keep_only(files: &[&File]) -> io::Result<()> {
     const UNSHARE: libc::c_uint = 2;
     let close = |first: u32, last: u32, flags: libc::c_uint| {
         // SAFETY: the first call has the flag, so numbers are closed in the thread's own table.
-        match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
-            0 => Ok(()),
-            _ => {
-                let error = io::Error::last_os_error();
-                Err(io::Error::new(
-                    error.kind(),
-                    format!("close_range: {error}"),
-                ))
-            }
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } == 0 {
+            return Ok(());
         }
+        let error = io::Error::last_os_error();
+        Err(io::Error::new(
+            error.kind(),
+            format!("close_range: {error}"),
+        ))
     };
     let mut kept: Vec<u32> = files.iter().map(|file| file.as_raw_fd() as u32).collect();
     kept.sort_unstable();
@@ -373,15 +333,8 @@ pub(crate) fn without_signals<T>(spawn: impl FnOnce() -> T) -> T {
     // causes itself stays unblocked.
     unsafe {
         libc::sigfillset(blocked.as_mut_ptr());
-        for own in [
-            libc::SIGSEGV,
-            libc::SIGBUS,
-            libc::SIGFPE,
-            libc::SIGILL,
-            libc::SIGABRT,
-            libc::SIGTRAP,
-            libc::SIGSYS,
-        ] {
+        use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+        for own in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS] {
             libc::sigdelset(blocked.as_mut_ptr(), own);
         }
         libc::pthread_sigmask(libc::SIG_BLOCK, blocked.as_ptr(), before.as_mut_ptr());
@@ -402,10 +355,8 @@ pub(crate) fn say(line: &str) {
     let Ok(stderr) = of_process.or_else(|_| open("/proc/self/fd/2", flags, Mode::empty())) else {
         return;
     };
-    let second = Timespec {
-        tv_sec: 1,
-        tv_nsec: 0,
-    };
+    let (tv_sec, tv_nsec) = (1, 0);
+    let second = Timespec { tv_sec, tv_nsec };
     if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&second)).is_ok_and(|n| n > 0) {
         let _ = rustix::io::write(stderr, line.as_bytes());
     }

@@ -12,8 +12,16 @@ pub(crate) enum Faults {}
 #[derive(Debug)]
 pub(crate) enum Descriptor {}
 
+/// Methods of what cannot be made.
+macro_rules! never {
+    ($($name:ident($($argument:ty),*) -> $result:ty;)+) => {$(
+        pub(crate) fn $name(&self $(, _: $argument)*) -> $result {
+            match *self {}
+        }
+    )+};
+}
+
 impl Faults {
-    /// Fails.
     pub(crate) fn new(_len: usize) -> io::Result<Faults> {
         Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -21,67 +29,39 @@ impl Faults {
         ))
     }
 
-    pub(crate) fn register(&self, _files: &[&File]) -> io::Result<Descriptor> {
-        match *self {}
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match *self {}
-    }
-
-    pub(crate) fn is_locked(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn ring(&self) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn give_back(&self, _range: Range<usize>) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn let_children_have(&self, _range: Range<usize>) -> io::Result<()> {
-        match *self {}
-    }
-
     pub(crate) fn erase(&mut self, _ranges: impl Iterator<Item = Range<usize>>) {
         match *self {}
+    }
+
+    never! {
+        register(&[&File]) -> io::Result<Descriptor>;
+        bytes() -> &[u8];
+        is_locked() -> bool;
+        ring() -> io::Result<()>;
+        give_back(Range<usize>) -> io::Result<()>;
+        let_children_have(Range<usize>) -> io::Result<()>;
     }
 }
 
 impl Descriptor {
-    pub(crate) fn wait(&self, _memory: &Faults, _offsets: &mut Vec<usize>) -> io::Result<bool> {
-        match *self {}
-    }
-
-    pub(crate) fn answer_ring(&self, _memory: &Faults, _blank_page: &[u8]) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn fill(&self, _memory: &Faults, _start: usize, _bytes: &[u8]) -> io::Result<()> {
-        match *self {}
-    }
-
-    pub(crate) fn give_up(&self, _memory: &Faults) -> io::Result<()> {
-        match *self {}
+    never! {
+        wait(&Faults, &mut Vec<usize>) -> io::Result<bool>;
+        answer_ring(&Faults, &[u8]) -> io::Result<()>;
+        fill(&Faults, usize, &[u8]) -> io::Result<()>;
+        give_up(&Faults) -> io::Result<()>;
     }
 }
 
-/// Calls `spawn`.
 pub(crate) fn without_signals<T>(spawn: impl FnOnce() -> T) -> T {
     spawn()
 }
 
-/// Writes to standard error.
 pub(crate) fn say(line: &str) {
     eprint!("{line}");
 }
 
-/// Does nothing: there is no memory to fill.
 pub(crate) fn before_fork(_prepare: extern "C" fn()) {}
 
-/// The size of a page in bytes.
 pub(crate) fn page_bytes() -> usize {
     1 << 12
 }

@@ -15,7 +15,7 @@ use object_store::client::{
 use object_store::{ClientConfigKey, ClientOptions, Error as StoreError};
 use reqwest::redirect::Policy;
 use reqwest::tls::Certificate;
-use reqwest::{NoProxy, Proxy};
+use reqwest::{ClientBuilder as Make, NoProxy, Proxy};
 
 /// The most bytes of an answer other than a part of an object, such as a page of a listing with up
 /// to a thousand names.
@@ -96,7 +96,6 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
     use ClientConfigKey as Key;
     let text = |key: Key| options.get_config_value(&key);
     let is = |key: Key| text(key).map_or(Ok(false), |value| flag(key, &value));
-    let time = |key: Key| text(key).map(|value| duration(key, &value)).transpose();
     let number = |key: Key| {
         let parse = |value: String| value.parse().map_err(|_| misread(key, "a number"));
         text(key).map(parse).transpose()
@@ -136,26 +135,21 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
     if is(Key::Http2Only)? {
         builder = builder.http2_prior_knowledge();
     }
-    if let Some(time) = time(Key::Timeout)? {
-        builder = builder.timeout(time);
-    }
-    if let Some(time) = time(Key::ConnectTimeout)? {
-        builder = builder.connect_timeout(time);
-    }
-    if let Some(time) = time(Key::ReadTimeout)? {
-        builder = builder.read_timeout(time);
-    }
-    if let Some(time) = time(Key::PoolIdleTimeout)? {
-        builder = builder.pool_idle_timeout(time);
+    let times: [(Key, fn(Make, Duration) -> Make); 6] = [
+        (Key::Timeout, Make::timeout),
+        (Key::ConnectTimeout, Make::connect_timeout),
+        (Key::ReadTimeout, Make::read_timeout),
+        (Key::PoolIdleTimeout, Make::pool_idle_timeout),
+        (Key::Http2KeepAliveInterval, Make::http2_keep_alive_interval),
+        (Key::Http2KeepAliveTimeout, Make::http2_keep_alive_timeout),
+    ];
+    for (key, set) in times {
+        if let Some(time) = text(key) {
+            builder = set(builder, duration(key, &time)?);
+        }
     }
     if let Some(n) = number(Key::PoolMaxIdlePerHost)? {
         builder = builder.pool_max_idle_per_host(n as usize);
-    }
-    if let Some(time) = time(Key::Http2KeepAliveInterval)? {
-        builder = builder.http2_keep_alive_interval(time);
-    }
-    if let Some(time) = time(Key::Http2KeepAliveTimeout)? {
-        builder = builder.http2_keep_alive_timeout(time);
     }
     if let Some(n) = number(Key::Http2MaxFrameSize)? {
         builder = builder.http2_max_frame_size(Some(n));

@@ -1,14 +1,13 @@
 //! Checks the environment's settings of stores before a client uses them: some make the client
 //! panic, and its errors repeat some.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
-use object_store::ClientConfigKey as Client;
 use object_store::aws::AmazonS3ConfigKey as S3;
 use object_store::azure::AzureConfigKey as Azure;
 use object_store::gcp::GoogleConfigKey as Google;
 
-use crate::object_url::Scheme;
+use crate::object_url::{SCHEMES, Scheme};
 
 /// The kind of value in a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +22,51 @@ enum Holds {
     Plain,
 }
 
+/// What a variable holds, by the first of these that its name contains.
+const NAMES: [(&str, Holds); 17] = [
+    ("_file", Holds::Text),
+    ("certificate", Holds::Text),
+    ("service_account", Holds::Text),
+    ("application_credentials", Holds::Text),
+    ("use_fabric_endpoint", Holds::Plain),
+    ("endpoint", Holds::Endpoint),
+    ("base_url", Holds::Endpoint),
+    ("service_url", Holds::Endpoint),
+    ("secret", Holds::Secret),
+    ("token", Holds::Secret),
+    ("access_key", Holds::Secret),
+    ("account_key", Holds::Secret),
+    ("master_key", Holds::Secret),
+    ("encryption_key", Holds::Secret),
+    ("customer_key", Holds::Secret),
+    ("sas_key", Holds::Secret),
+    // It may contain a password.
+    ("proxy_url", Holds::Secret),
+];
+
+/// Returns the kind of value in the variable `name`, or `None` if this kind of store does not read
+/// it.
+fn what(scheme: Scheme, name: &str) -> Option<Holds> {
+    let key = name.to_ascii_lowercase();
+    let is_read = match scheme {
+        Scheme::S3 => name.starts_with("AWS_") && key.parse::<S3>().is_ok(),
+        Scheme::Gs if name == "SERVICE_ACCOUNT" => true,
+        Scheme::Gs => name.starts_with("GOOGLE_") && key.parse::<Google>().is_ok(),
+        Scheme::Az if name == "IDENTITY_ENDPOINT" => true,
+        Scheme::Az => name.starts_with("AZURE_") && key.parse::<Azure>().is_ok(),
+    };
+    let known = NAMES.iter().find(|(part, _)| key.contains(part));
+    is_read.then(|| known.map_or(Holds::Plain, |(_, holds)| *holds))
+}
+
 /// Checks all variables that a store of this kind reads.
 pub(super) fn check(scheme: Scheme) -> Result<(), String> {
     std::env::vars_os().try_for_each(|(name, value)| check_one(scheme, &name, &value))
 }
 
-fn check_one(scheme: Scheme, name: &OsString, value: &OsString) -> Result<(), String> {
-    let Some(name) = name.to_str() else {
-        return Ok(());
-    };
-    let Some(holds) = what(scheme, name) else {
+fn check_one(scheme: Scheme, name: &OsStr, value: &OsStr) -> Result<(), String> {
+    let holds = |name| Some((name, what(scheme, name)?));
+    let Some((name, holds)) = name.to_str().and_then(holds) else {
         return Ok(());
     };
     let Some(value) = value.to_str() else {
@@ -43,12 +77,14 @@ fn check_one(scheme: Scheme, name: &OsString, value: &OsString) -> Result<(), St
             "the variable {name} has a line break, or another character that is not printable ASCII"
         ));
     }
-    match holds {
-        Holds::Endpoint => check_endpoint(value).map_err(|fault| {
-            format!("the variable {name} {fault}; credentials have variables of their own")
-        }),
-        _ => Ok(()),
-    }
+    let checked = if holds == Holds::Endpoint {
+        check_endpoint(value)
+    } else {
+        Ok(())
+    };
+    checked.map_err(|fault| {
+        format!("the variable {name} {fault}; credentials have variables of their own")
+    })
 }
 
 fn check_endpoint(value: &str) -> Result<(), &'static str> {
@@ -64,57 +100,6 @@ fn check_endpoint(value: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Returns the kind of value in the variable `name`, or `None` if this kind of store does not read
-/// it.
-fn what(scheme: Scheme, name: &str) -> Option<Holds> {
-    let key = name.to_ascii_lowercase();
-    Some(match scheme {
-        Scheme::S3 if name.starts_with("AWS_") => match key.parse().ok()? {
-            S3::AccessKeyId | S3::SecretAccessKey | S3::Token => Holds::Secret,
-            S3::Encryption(_) if key.contains("customer_key") => Holds::Secret,
-            S3::Endpoint | S3::S3Endpoint | S3::StsEndpoint | S3::MetadataEndpoint => {
-                Holds::Endpoint
-            }
-            S3::ContainerAuthorizationTokenFile | S3::WebIdentityTokenFile => Holds::Text,
-            S3::Client(key) => of_client(key),
-            _ => Holds::Plain,
-        },
-        Scheme::Gs if name == "SERVICE_ACCOUNT" => Holds::Text,
-        Scheme::Gs if name.starts_with("GOOGLE_") => match key.parse().ok()? {
-            Google::BearerToken => Holds::Secret,
-            Google::BaseUrl => Holds::Endpoint,
-            Google::ServiceAccount | Google::ServiceAccountKey | Google::ApplicationCredentials => {
-                Holds::Text
-            }
-            Google::Client(key) => of_client(key),
-            _ => Holds::Plain,
-        },
-        Scheme::Az if name == "IDENTITY_ENDPOINT" => Holds::Endpoint,
-        Scheme::Az if name.starts_with("AZURE_") => match key.parse().ok()? {
-            Azure::AccessKey
-            | Azure::ClientSecret
-            | Azure::SasKey
-            | Azure::Token
-            | Azure::EncryptionKey
-            | Azure::FabricSessionToken => Holds::Secret,
-            Azure::Endpoint | Azure::MsiEndpoint | Azure::FabricTokenServiceUrl => Holds::Endpoint,
-            Azure::FederatedTokenFile => Holds::Text,
-            Azure::Client(key) => of_client(key),
-            _ => Holds::Plain,
-        },
-        _ => return None,
-    })
-}
-
-fn of_client(key: Client) -> Holds {
-    match key {
-        // It may contain a password.
-        Client::ProxyUrl => Holds::Secret,
-        Client::ProxyCaCertificate => Holds::Text,
-        _ => Holds::Plain,
-    }
-}
-
 /// Masks the secrets of all kinds of stores in `text`, since a store may repeat them.
 pub(super) fn mask(text: &str) -> String {
     let mut masked = text.to_owned();
@@ -122,9 +107,9 @@ pub(super) fn mask(text: &str) -> String {
         let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
             continue;
         };
-        let of = |scheme| what(scheme, name) == Some(Holds::Secret);
+        let is_secret = |(_, scheme)| what(scheme, name) == Some(Holds::Secret);
         // Shorter values are not secrets, and may be parts of words.
-        if value.len() >= 8 && [Scheme::S3, Scheme::Gs, Scheme::Az].into_iter().any(of) {
+        if value.len() >= 8 && SCHEMES.into_iter().any(is_secret) {
             masked = masked.replace(value, "***");
         }
     }
@@ -140,7 +125,7 @@ mod tests {
     #[test]
     fn what_the_client_cannot_take_is_refused_by_name() {
         let check =
-            |scheme, name: &str, value: &str| check_one(scheme, &name.into(), &value.into());
+            |scheme, name: &str, value: &str| check_one(scheme, name.as_ref(), value.as_ref());
         for (scheme, name, value) in [
             (Scheme::S3, "AWS_SESSION_TOKEN", "secret\nsecret"),
             (Scheme::S3, "AWS_ACCESS_KEY_ID", "secret\n"),

@@ -6,7 +6,6 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 
 use crate::object::fault;
 
-/// The limits of a listing.
 pub(super) struct Limits {
     pub(super) objects: usize,
     /// Bytes of all keys together.
@@ -32,14 +31,9 @@ pub(super) async fn all(
     prefix: Option<&str>,
     limits: &Limits,
 ) -> object_store::Result<Vec<String>> {
-    let listed = pages(store, prefix, limits);
-    match tokio::time::timeout(limits.time, listed).await {
-        Ok(listed) => listed,
-        Err(_) => {
-            let seconds = limits.time.as_secs_f64();
-            Err(exceeded("takes longer than", seconds, "seconds"))
-        }
-    }
+    let seconds = limits.time.as_secs_f64();
+    let listed = tokio::time::timeout(limits.time, pages(store, prefix, limits)).await;
+    listed.unwrap_or_else(|_| Err(exceeded("takes longer than", seconds, "seconds")))
 }
 
 async fn pages(
@@ -50,21 +44,18 @@ async fn pages(
     let (mut keys, mut n_objects, mut key_bytes, mut n_empty) = (Vec::new(), 0, 0, 0);
     let mut token = None;
     for _ in 0..limits.pages {
-        let options = PaginatedListOptions {
-            page_token: token.clone(),
-            ..PaginatedListOptions::default()
-        };
+        let mut options = PaginatedListOptions::default();
+        options.page_token.clone_from(&token);
         let page = store.list_paginated(prefix, options).await?;
         let objects = page.result.objects;
         n_empty = if objects.is_empty() { n_empty + 1 } else { 0 };
         n_objects += objects.len();
-        for object in objects {
-            let key = String::from(object.location);
-            key_bytes += key.len();
-            if object.size > 0 {
-                keys.push(key);
-            }
-        }
+        key_bytes += objects
+            .iter()
+            .map(|object| object.location.as_ref().len())
+            .sum::<usize>();
+        let objects = objects.into_iter().filter(|object| object.size > 0);
+        keys.extend(objects.map(|object| String::from(object.location)));
         if n_objects > limits.objects {
             return Err(exceeded("has more than", limits.objects, "objects"));
         }
