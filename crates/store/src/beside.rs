@@ -24,11 +24,6 @@ const MAX_SHOWN_CHARS: usize = 100;
 /// The open file is the one at that path even if folders and links change meanwhile: on Unix every
 /// part of the path is opened in the folder before it, and none may have become a link. Does not
 /// block on a pipe.
-///
-/// # Errors
-///
-/// [`Error::Io`] if the file or the folder cannot be found; [`Error::External`] if the location is
-/// not normalised, leads out of both folders, or does not lead to a regular file.
 pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
     let (folder, inner) = find(model, location)?;
     let path = folder.join(&inner);
@@ -58,7 +53,6 @@ pub fn check_normalised(location: &str) -> Result<(), Error> {
     }
 }
 
-/// Shortens a location for a message.
 fn shown_location(location: &str) -> String {
     location.chars().take(MAX_SHOWN_CHARS).collect()
 }

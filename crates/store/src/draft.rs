@@ -17,10 +17,8 @@ use crate::input::is_same;
 use crate::permitted::Readers;
 use crate::stream::{self, There};
 
-/// The beginning of the names.
 const PREFIX: &str = ".onnxseal-";
 
-/// The number of letters and digits that follow.
 const N_RANDOM: usize = 6;
 
 /// How often to try again if another process takes a new file for an abandoned one.
@@ -36,10 +34,6 @@ pub fn is_unfinished(name: &OsStr) -> bool {
 
 /// Writes `bytes` to `path`, whole or not at all, and waits until they are on the disk. Without
 /// `replace`, no file may exist there. An existing stream gets the bytes.
-///
-/// # Errors
-/// [`AlreadyExists`](io::ErrorKind::AlreadyExists); an error that names a link, a folder or another
-/// thing that is never replaced; and the system's errors.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
     if There::at(path).map_err(io::Error::other)? == There::Stream {
         return stream::write(path, bytes, replace);
@@ -87,7 +81,6 @@ pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
     Err(io::Error::other("somebody removes new files"))
 }
 
-/// Returns a maker of hidden files.
 pub fn builder() -> Builder<'static, 'static> {
     let mut builder = Builder::new();
     builder.prefix(PREFIX).rand_bytes(N_RANDOM);

@@ -13,10 +13,8 @@ use crate::error::{Error, Result, io as io_error};
 use crate::location::folder_of;
 use crate::no_links::Folder;
 
-/// The path of an output file.
 #[derive(Clone, Debug)]
 pub struct OutputPath {
-    /// The file.
     pub path: PathBuf,
     /// How many of the folders above it the model named, rather than the user.
     pub below: usize,
@@ -27,13 +25,11 @@ pub struct OutputPath {
 pub struct MadeFolders(Vec<OutputPath>);
 
 impl OutputPath {
-    /// Opens the folder, and makes it if it is missing.
     pub fn make_folder(&self) -> Result<(Folder, MadeFolders)> {
         let mut made = MadeFolders::default();
         Ok((self.enter(Some(&mut made))?, made))
     }
 
-    /// Opens the existing folder.
     pub fn folder(&self) -> Result<Folder> {
         self.enter(None)
     }
@@ -71,7 +67,6 @@ impl OutputPath {
             .join(self.path.file_name().unwrap_or_default())
     }
 
-    /// Removes the file.
     pub fn remove(&self) -> Result<()> {
         let folder = self.folder()?;
         fs::remove_file(self.within(&folder)).map_err(io_error("remove", &self.path))
@@ -101,7 +96,6 @@ pub fn sync_folder(folder: &Path) {
 }
 
 impl MadeFolders {
-    /// Makes the folder at `path`, and those above it.
     fn make(&mut self, path: &Path) -> io::Result<()> {
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
         let made = path.ancestors().take_while(missing).map(|path| OutputPath {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
 use crate::error::{Error, Result, io as io_error};
-use crate::input::{Backing, Input, OpenFile, read_exact_at};
+use crate::input::{Backing, Input, OpenFile, file_of, read_exact_at};
 use crate::limit;
 use crate::regular::check_regular;
 use crate::stamp::Stamp;
@@ -21,18 +21,14 @@ use crate::stamp::Stamp;
 pub(crate) struct Held {
     open: Option<File>,
     first: Identity,
-    /// The number of files opened beside it.
     n_beside: AtomicUsize,
 }
 
-/// Properties that change when a file is written to or replaced.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     len: u64,
     stamp: Option<Stamp>,
-    /// The device of the file system, and the file's number there; 0 if unknown.
-    device: u64,
-    number: u64,
+    file: (u64, u64),
 }
 
 impl Drop for Held {
@@ -121,25 +117,17 @@ impl Backing for Held {
 
 impl Identity {
     fn of(metadata: &Metadata) -> Identity {
-        #[cfg(unix)]
-        let (device, number) = {
-            use std::os::unix::fs::MetadataExt as _;
-            (metadata.dev(), metadata.ino())
-        };
-        #[cfg(not(unix))]
-        let (device, number) = (0, 0);
         Identity {
             len: metadata.len(),
             stamp: Stamp::of(metadata),
-            device,
-            number,
+            file: file_of(metadata),
         }
     }
 
     /// Returns whether `file` is the file that has this identity, however it has changed.
     fn is_of(&self, file: &File) -> bool {
-        let found = file.metadata().map(|found| Identity::of(&found));
-        found.is_ok_and(|found| (found.device, found.number) == (self.device, self.number))
+        file.metadata()
+            .is_ok_and(|found| file_of(&found) == self.file)
     }
 }
 

@@ -15,7 +15,6 @@ use crate::permitted::Permitted;
 use crate::stamp::Stamp;
 use crate::version::Version;
 
-/// One file of a model, open for reading.
 pub struct Input {
     /// Its path, or the URL of an object, for messages.
     pub path: PathBuf,
@@ -70,7 +69,6 @@ pub(crate) trait Backing: Send + Sync {
 #[derive(Debug)]
 pub enum OpenFile<'a> {
     Held(&'a File),
-    /// It closes on drop.
     Again(File),
 }
 
@@ -112,7 +110,6 @@ impl Input {
         self.edited.as_ref().map(|_| of())
     }
 
-    /// Reads all of its bytes.
     pub fn read_all(&self) -> Result<Vec<u8>> {
         let no_memory = |error| io("find memory for", &self.path)(std::io::Error::other(error));
         let len = usize::try_from(self.len).unwrap_or(usize::MAX);
@@ -152,12 +149,10 @@ impl Input {
         }
     }
 
-    /// Returns the version of the object; `None` for a file.
     pub fn version(&self) -> Option<Version> {
         self.backing.version()
     }
 
-    /// Returns its stamp from when it was opened.
     pub fn stamp(&self) -> Option<Stamp> {
         self.backing.stamp()
     }
@@ -167,7 +162,6 @@ impl Input {
         self.edited.is_none() && self.backing.url().is_some()
     }
 
-    /// Returns whether it is an unedited file.
     pub fn is_file(&self) -> bool {
         self.edited.is_none() && self.backing.is_file()
     }
@@ -188,7 +182,6 @@ impl Input {
         }
     }
 
-    /// Fills `buffer` with the bytes at `offset`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match &self.edited {
             None => self.backing.read_exact_at(&self.path, buffer, offset),
@@ -201,7 +194,6 @@ impl Input {
         self.backing.check_unchanged(&self.path)
     }
 
-    /// Fails if another file has replaced this one.
     pub fn check_in_place(&self) -> Result<()> {
         match (self.metadata()?, fs::symlink_metadata(&self.path)) {
             (Some(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
@@ -220,7 +212,6 @@ impl Input {
         }
     }
 
-    /// Returns who may do what with files that are made of this input.
     pub fn permitted(&self) -> Result<Permitted> {
         let like = self.metadata()?;
         Ok(like.map_or_else(|| self.backing.permitted(), |like| Permitted::like(&like)))
@@ -234,7 +225,6 @@ impl Input {
     }
 }
 
-/// Fills `buffer` with the part of `bytes` at `offset`.
 pub(crate) fn copy_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let part = bytes.get(start..start.saturating_add(buffer.len()));
@@ -242,40 +232,40 @@ pub(crate) fn copy_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::
     Ok(())
 }
 
-/// Returns whether both describe one file.
-#[cfg(unix)]
+/// Returns whether both describe one file. On other systems than Unix an open file cannot be
+/// replaced, and this returns `true`.
 pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
+    file_of(a) == file_of(b)
 }
 
-/// Returns `true`: on other systems, an open file cannot be replaced.
-#[cfg(not(unix))]
-pub fn is_same(_a: &Metadata, _b: &Metadata) -> bool {
-    true
+/// Returns the device of a file system, and the file's number there; 0 if unknown.
+pub(crate) fn file_of(metadata: &Metadata) -> (u64, u64) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        (metadata.dev(), metadata.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        (0, 0)
+    }
 }
 
 /// Returns whether two paths lead to one regular file.
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (fs::metadata(one), fs::metadata(other)) {
-        (Ok(a), Ok(b)) if a.is_file() && b.is_file() => {
-            if cfg!(unix) {
-                is_same(&a, &b)
-            } else {
-                matches!((one.canonicalize(), other.canonicalize()), (Ok(a), Ok(b)) if a == b)
-            }
-        }
-        _ => false,
-    }
+    let (Ok(a), Ok(b)) = (fs::metadata(one), fs::metadata(other)) else {
+        return false;
+    };
+    let is_one_path = || one.canonicalize().ok() == other.canonicalize().ok();
+    a.is_file() && b.is_file() && is_same(&a, &b) && (cfg!(unix) || is_one_path())
 }
 
-/// Fills `buffer` with the bytes of a file at `offset`.
 #[cfg(unix)]
 pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
-/// Fills `buffer` with the bytes of a file at `offset`.
 #[cfg(windows)]
 pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
     use std::os::windows::fs::FileExt;

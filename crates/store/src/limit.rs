@@ -29,7 +29,6 @@ pub(crate) fn limit() -> Option<usize> {
     None
 }
 
-/// What [`raise_file_limit`] found.
 #[cfg(unix)]
 static FOUND: std::sync::OnceLock<rustix::process::Rlimit> = std::sync::OnceLock::new();
 

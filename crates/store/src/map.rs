@@ -14,7 +14,6 @@ pub struct SparseBytes(
 );
 
 impl SparseBytes {
-    /// Allocates `len` zero bytes.
     pub fn new(len: u64) -> io::Result<SparseBytes> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len == 0 {

@@ -4,6 +4,8 @@ use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::path::Path;
 
+use tempfile::TempPath;
+
 use crate::draft;
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::{MadeFolders, OutputPath, sync_folder};
@@ -26,19 +28,12 @@ impl OutputOptions {
 }
 
 impl Output {
-    /// Begins the file for `path`, or the bytes for the stream there.
-    ///
-    /// # Errors
-    /// [`Error::OutputExists`] unless `replace`, and [`Error::NoOutput`].
     pub fn create_file(path: &Path, replace: bool) -> Result<Output> {
         Output::create_below(path, 0, replace)
     }
 
     /// Begins a file as [`create_file`](Output::create_file) does, if a model named the last
     /// `below` folders above it: none of them may be a link.
-    ///
-    /// # Errors
-    /// `Usage` if one is a link; [`Error::OutputExists`] unless `replace`; [`Error::NoOutput`].
     pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
         if check_file(path, replace)? == There::Stream {
             return Stream::create(path, replace).map(Output::new);
@@ -48,7 +43,6 @@ impl Output {
     }
 }
 
-/// Returns what exists at the path of a new file, and refuses a file there unless `replace`.
 fn check_file(path: &Path, replace: bool) -> Result<There> {
     match There::at(path)? {
         There::File if !replace => Err(Error::OutputExists(path.to_owned())),
@@ -73,14 +67,12 @@ struct NewFile {
     made: MadeFolders,
 }
 
-/// All permission bits, without setuid, setgid and sticky.
 const PERMISSIONS: u32 = 0o777;
 
-enum Draft {
-    #[cfg(target_os = "linux")]
-    Unnamed(File),
-    /// A named file, with its open folder, through which its hidden name is reached.
-    Named(tempfile::NamedTempFile, Folder),
+struct Draft {
+    file: File,
+    /// Its hidden name, if it has one, and the open folder through which that is reached.
+    hidden: Option<(TempPath, Folder)>,
 }
 
 impl NewFile {
@@ -99,11 +91,11 @@ impl NewFile {
 
 impl Sink for NewFile {
     fn file(&self) -> Option<(&Path, &File)> {
-        Some((&self.place.path, self.draft.file()))
+        Some((&self.place.path, &self.draft.file))
     }
 
     fn stamp(&self) -> Result<Option<Stamp>> {
-        let metadata = self.draft.file().metadata();
+        let metadata = self.draft.file.metadata();
         let metadata = metadata.map_err(io_error("read", &self.place.path))?;
         Ok(Stamp::of(&metadata).map(Stamp::before_naming))
     }
@@ -111,13 +103,10 @@ impl Sink for NewFile {
     fn finish(&self, flush: Flush) -> Result<()> {
         // Only naming it tells whether it replaces a file.
         match flush {
-            Flush::ToDisk => self
-                .draft
-                .file()
-                .sync_all()
-                .map_err(io_error("write", &self.place.path)),
+            Flush::ToDisk => self.draft.file.sync_all(),
             Flush::Replacing | Flush::Later => Ok(()),
         }
+        .map_err(io_error("write", &self.place.path))
     }
 
     fn publish(self: Box<Self>, permitted: Permitted, options: OutputOptions) -> Result<Published> {
@@ -131,17 +120,17 @@ impl Sink for NewFile {
             // The path may lead to something else by now.
             check_file(&place.path, true)?;
         }
-        let permitted = permissions(permitted, draft.file(), allowed);
+        let permitted = permissions(permitted, &draft.file, allowed);
         // The folder was closed, since a model may have thousands of files.
         let folder = place.folder()?;
         let to = place.within(&folder);
         let published = permitted
             .and_then(|permissions| draft.publish(folder.path(), &to, permissions, options));
-        let named = published.map_err(|error| match error.kind() {
+        let replaced = published.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::OutputExists(place.path.clone()),
             _ => io_error("create", &place.path)(error),
         })?;
-        let sync = waits_for(options.flush, named);
+        let sync = waits_for(options.flush, replaced);
         if sync {
             sync_folder(folder.path());
         }
@@ -154,128 +143,52 @@ impl Sink for NewFile {
         #[cfg(unix)]
         {
             use std::os::unix::fs::{MetadataExt, fchown};
-            let _ = fchown(self.draft.file(), Some(like.uid()), Some(like.gid()));
+            let _ = fchown(&self.draft.file, Some(like.uid()), Some(like.gid()));
         }
         #[cfg(not(unix))]
         let _ = like;
     }
 }
 
-fn waits_for(flush: Flush, named: Named) -> bool {
-    flush == Flush::ToDisk || flush == Flush::Replacing && named == Named::InPlaceOfAnother
-}
-
-/// How a file got its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
-    /// No file had that name.
-    New,
-    /// It replaced another file.
-    InPlaceOfAnother,
+fn waits_for(flush: Flush, replaced: bool) -> bool {
+    flush == Flush::ToDisk || flush == Flush::Replacing && replaced
 }
 
 impl Draft {
-    #[cfg(target_os = "linux")]
+    /// Makes a file for its owner alone. Returns the permissions that a new file there may have too.
     fn create(folder: Folder) -> io::Result<(Draft, u32)> {
+        #[cfg(target_os = "linux")]
+        if let Some(unnamed) = Draft::unnamed(&folder)? {
+            return Ok(unnamed);
+        }
+        Draft::named(folder)
+    }
+
+    /// Makes a file without a name, if kernel and file system have them.
+    #[cfg(target_os = "linux")]
+    fn unnamed(folder: &Folder) -> io::Result<Option<(Draft, u32)>> {
         use std::os::unix::fs::PermissionsExt;
 
         use rustix::fs::{CWD, Mode, OFlags, openat};
         use rustix::io::Errno;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
+            Ok(file) => File::from(file),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if fs::symlink_metadata(path_of(&file)).is_err() {
+            // Without `/proc` it could not get its name.
+            return Ok(None);
+        }
         // Learn all permissions of a new file here, then restrict it to its owner before it has
         // bytes.
-        match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
-            // Without `/proc` it could not get its name.
-            Ok(file) if fs::symlink_metadata(unnamed(&file)).is_err() => Draft::named(folder),
-            Ok(file) => {
-                let file = File::from(file);
-                let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
-                file.set_permissions(Permissions::from_mode(0o600))?;
-                draft::sweep(folder.path());
-                // Before it has even its short-lived hidden name.
-                draft::hold(&file);
-                Ok((Draft::Unnamed(file), allowed))
-            }
-            // The answers of file systems and kernels without unnamed files.
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-                Draft::named(folder)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn create(folder: Folder) -> io::Result<(Draft, u32)> {
-        Draft::named(folder)
-    }
-
-    fn file(&self) -> &File {
-        match self {
-            #[cfg(target_os = "linux")]
-            Draft::Unnamed(file) => file,
-            Draft::Named(file, _) => file.as_file(),
-        }
-    }
-
-    /// Gives the file the name `to` in `folder`, and its permissions. As long as it has a hidden
-    /// name, with which a killed process leaves it behind, only its owner may read it.
-    fn publish(
-        self,
-        folder: &Path,
-        to: &Path,
-        permissions: Permissions,
-        options: OutputOptions,
-    ) -> io::Result<Named> {
-        // Sync before the new file replaces the old one.
-        let prepare = |file: &File| match options.flush {
-            Flush::Replacing => file.sync_all(),
-            // Synced already, or told not to wait.
-            Flush::ToDisk | Flush::Later => Ok(()),
-        };
-        // It has replaced another file by then. If that fails, its owner alone may read it.
-        let permit = |file: &File, named: Named| {
-            let permitted = file.set_permissions(permissions.clone());
-            if permitted.is_ok() && waits_for(options.flush, named) {
-                let _ = file.sync_all();
-            }
-            Ok(named)
-        };
-        match self {
-            #[cfg(target_os = "linux")]
-            Draft::Unnamed(file) => {
-                let own = file.metadata()?.permissions();
-                file.set_permissions(permissions.clone())?;
-                match link(&file, to) {
-                    Err(error)
-                        if options.replace && error.kind() == io::ErrorKind::AlreadyExists =>
-                    {
-                        file.set_permissions(own)?;
-                        prepare(&file)?;
-                        // Linking cannot replace a name; only renaming can.
-                        let between = draft::builder().make_in(folder, |to| link(&file, to))?;
-                        between.persist(to).map_err(|error| error.error)?;
-                        permit(&file, Named::InPlaceOfAnother)
-                    }
-                    linked => linked.map(|()| Named::New),
-                }
-            }
-            // Some file systems can rename over a name, but lack a rename that refuses to.
-            Draft::Named(file, _folder) if options.replace => {
-                let named = if fs::symlink_metadata(to).is_ok() {
-                    Named::InPlaceOfAnother
-                } else {
-                    Named::New
-                };
-                if named == Named::InPlaceOfAnother {
-                    prepare(file.as_file())?;
-                }
-                permit(&file.persist(to).map_err(|error| error.error)?, named)
-            }
-            Draft::Named(file, _) => {
-                let named = file.persist_noclobber(to).map_err(|error| error.error)?;
-                permit(&named, Named::New)
-            }
-        }
+        let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        draft::sweep(folder.path());
+        // Before it has even its short-lived hidden name.
+        draft::hold(&file);
+        Ok(Some((Draft { file, hidden: None }, allowed)))
     }
 
     fn named(folder: Folder) -> io::Result<(Draft, u32)> {
@@ -292,28 +205,81 @@ impl Draft {
         };
         #[cfg(not(unix))]
         let allowed = PERMISSIONS;
-        let file = draft::named(folder.path(), Readers::Owner)?;
-        Ok((Draft::Named(file, folder), allowed))
+        let (file, path) = draft::named(folder.path(), Readers::Owner)?.into_parts();
+        let hidden = Some((path, folder));
+        Ok((Draft { file, hidden }, allowed))
+    }
+
+    /// Gives the file the name `to` in `folder`, and its permissions. As long as it has a hidden
+    /// name, with which a killed process leaves it behind, only its owner may read it. Returns
+    /// whether it replaced a file.
+    fn publish(
+        self,
+        folder: &Path,
+        to: &Path,
+        permissions: Permissions,
+        options: OutputOptions,
+    ) -> io::Result<bool> {
+        let Draft { file, hidden } = self;
+        if hidden.is_none() {
+            let own = file.metadata()?.permissions();
+            file.set_permissions(permissions.clone())?;
+            match link(&file, to) {
+                Err(error) if options.replace && error.kind() == io::ErrorKind::AlreadyExists => {
+                    file.set_permissions(own)?;
+                }
+                linked => return linked.map(|()| false),
+            }
+        }
+        let replaces = hidden.is_none() || options.replace && fs::symlink_metadata(to).is_ok();
+        if replaces && options.flush == Flush::Replacing {
+            // Before it replaces the old one. Otherwise it is synced already, or nobody waits.
+            file.sync_all()?;
+        }
+        let named = match hidden {
+            Some((path, _folder)) if !options.replace => path.persist_noclobber(to),
+            // Some file systems can rename over a name, but lack a rename that refuses to.
+            Some((path, _folder)) => path.persist(to),
+            // Linking cannot replace a name; only renaming can.
+            None => {
+                let between = draft::builder().make_in(folder, |to| link(&file, to))?;
+                between.into_temp_path().persist(to)
+            }
+        };
+        named.map_err(|error| error.error)?;
+        // If this fails, its owner alone may read it.
+        let permitted = file.set_permissions(permissions);
+        if permitted.is_ok() && waits_for(options.flush, replaces) {
+            let _ = file.sync_all();
+        }
+        Ok(replaces)
     }
 }
 
 /// Names an unnamed file.
-#[cfg(target_os = "linux")]
 fn link(file: &File, to: &Path) -> io::Result<()> {
-    use rustix::fs::{AtFlags, CWD, linkat};
-    Ok(linkat(
-        CWD,
-        unnamed(file),
-        CWD,
-        to,
-        AtFlags::SYMLINK_FOLLOW,
-    )?)
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{AtFlags, CWD, linkat};
+        Ok(linkat(
+            CWD,
+            path_of(file),
+            CWD,
+            to,
+            AtFlags::SYMLINK_FOLLOW,
+        )?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
-/// Returns the path of an unnamed file, by which it is named.
+/// Returns the path by which an unnamed file is named.
 #[cfg(target_os = "linux")]
-fn unnamed(file: &impl std::os::fd::AsRawFd) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
+fn path_of(file: &File) -> String {
+    format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))
 }
 
 /// Returns the permissions of a file as far as they are `allowed`.
@@ -346,13 +312,13 @@ mod tests {
     use super::*;
 
     /// Publishes a file through a hidden name, as on systems without unnamed files.
-    fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<Named> {
+    fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<bool> {
         let there = OutputPath {
             path: folder.join(name),
             below: 0,
         };
         let (draft, _) = Draft::named(there.folder().unwrap()).unwrap();
-        draft.file().write_all(b"new").unwrap();
+        (&draft.file).write_all(b"new").unwrap();
         let permissions = fs::metadata(folder)?.permissions();
         draft.publish(folder, &folder.join(name), permissions, options)
     }
@@ -367,11 +333,10 @@ mod tests {
             let error = publish(dir.path(), "old", options).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
             assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"old");
-            assert_eq!(publish(dir.path(), "a", options).unwrap(), Named::New);
+            assert!(!publish(dir.path(), "a", options).unwrap());
             options.replace = true;
-            assert_eq!(publish(dir.path(), "b", options).unwrap(), Named::New);
-            let named = publish(dir.path(), "old", options).unwrap();
-            assert_eq!(named, Named::InPlaceOfAnother);
+            assert!(!publish(dir.path(), "b", options).unwrap());
+            assert!(publish(dir.path(), "old", options).unwrap());
             for name in ["a", "b", "old"] {
                 assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"new");
                 fs::remove_file(dir.path().join(name)).unwrap();

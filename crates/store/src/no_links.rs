@@ -50,7 +50,6 @@ pub fn open_or_create(folder: &Path, relative: &Path) -> io::Result<File> {
     folder.open(name, true)
 }
 
-/// Removes the file, if it exists.
 pub fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
     let removed = walk(folder, relative).and_then(|(folder, name)| folder.remove(name));
     there(removed).map(drop)
@@ -69,7 +68,6 @@ pub(crate) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Returns the folder of `relative`, and the last name.
 fn walk<'p>(folder: &Path, relative: &'p Path) -> io::Result<(Folder, &'p OsStr)> {
     let is_plain = |part| matches!(part, Component::Normal(_));
     match (relative.parent(), relative.file_name()) {
@@ -110,10 +108,6 @@ impl Folder {
 
 #[cfg(unix)]
 impl Folder {
-    /// Enters a folder in this one.
-    ///
-    /// # Errors
-    /// `NotADirectory` for a link too; the system's error.
     pub(crate) fn enter(self, name: &OsStr) -> io::Result<Folder> {
         // Passing through a folder needs no right to list it on Linux.
         #[cfg(any(target_os = "linux", target_os = "android"))]

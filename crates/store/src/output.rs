@@ -8,8 +8,7 @@ use crate::error::{Result, io as io_error};
 use crate::permitted::Permitted;
 use crate::stamp::Stamp;
 
-/// How outputs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputOptions {
     /// Whether an existing file may be replaced; never several at once.
@@ -21,7 +20,6 @@ pub struct OutputOptions {
 /// Whether a call waits until its result is on the disk. Object stores ignore this.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flush {
-    /// Waits. A power loss after the call loses nothing.
     ToDisk,
     /// Waits if it replaces a file or changes one in place: after a power loss, either the old file
     /// or the new one exists, whole. Does not wait for a new file, which takes about half the time.
@@ -32,23 +30,6 @@ pub enum Flush {
     /// Does not wait. A power loss soon after may leave a new file incomplete, and lose both the
     /// old file and the new one that replaced it.
     Later,
-}
-
-impl Flush {
-    /// Returns whether to wait for a file that replaces another.
-    pub fn waits_to_replace(self) -> bool {
-        self != Flush::Later
-    }
-}
-
-impl Default for OutputOptions {
-    /// Returns options that replace nothing and do not wait for the disk.
-    fn default() -> OutputOptions {
-        OutputOptions {
-            replace: false,
-            flush: Flush::default(),
-        }
-    }
 }
 
 /// A file or an object that is being written and is still invisible.
@@ -62,9 +43,10 @@ pub(crate) trait Sink: Send + Sync {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file().map_or(Ok(()), |(path, file)| {
-            write_all_at(file, bytes, offset).map_err(io_error("write", path))
-        })
+        let Some((path, file)) = self.file() else {
+            return Ok(());
+        };
+        write_all_at(file, bytes, offset).map_err(io_error("write", path))
     }
 
     fn stamp(&self) -> Result<Option<Stamp>> {
@@ -80,7 +62,6 @@ pub(crate) trait Sink: Send + Sync {
     fn take_place_of(&mut self, _like: &Metadata) {}
 }
 
-/// A published [`Output`].
 pub struct Published(Box<dyn FnOnce()>);
 
 impl Output {
@@ -88,7 +69,6 @@ impl Output {
         Output(Box::new(sink))
     }
 
-    /// Returns the file, or `None` for an object.
     pub fn file(&self) -> Option<&File> {
         self.0.file().map(|(_, file)| file)
     }
@@ -110,8 +90,7 @@ impl Output {
         })
     }
 
-    /// Returns a stamp of the complete file, which later tells without reading it whether it was
-    /// changed. Returns `None` for a stream or an object, and if the system has no such mark.
+    /// Returns a stamp of the complete file; `None` for a stream or an object.
     pub fn stamp(&self) -> Result<Option<Stamp>> {
         self.0.stamp()
     }
@@ -142,7 +121,6 @@ impl Published {
         Published(Box::new(remove))
     }
 
-    /// Removes it again, if possible.
     pub fn remove(self) {
         (self.0)();
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
-/// The cores of this machine.
 static CORES: Cores = Cores::new(0);
 
 /// Concurrent requests to a network, which wait rather than compute.
@@ -39,10 +38,6 @@ pub fn for_each<J: Send, S, E: Send>(
 }
 
 /// Starts a thread for which `scope` waits. `Scope::spawn` would panic where this fails.
-///
-/// # Errors
-/// The system gives the process no more threads. The caller does the work itself, does without it,
-/// or fails with this error.
 pub fn start<'s, T: Send + 's>(
     scope: &'s Scope<'s, '_>,
     work: impl FnOnce() -> T + Send + 's,
@@ -95,7 +90,6 @@ pub fn n_cores() -> usize {
     *N.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Counts the working threads.
 struct Cores {
     busy: AtomicUsize,
     /// The number of cores; 0 for [`n_cores`].
@@ -150,7 +144,6 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// A thread added to a call.
 struct Added<'c>(&'c Cores);
 
 impl Drop for Added<'_> {
@@ -186,7 +179,6 @@ fn for_each_on<J: Send, S, E: Send>(
     }
 }
 
-/// The shared state of a call's threads.
 struct Call<'c, I, N, W, E> {
     cores: &'c Cores,
     n_jobs: u64,

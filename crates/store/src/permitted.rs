@@ -2,7 +2,6 @@
 
 use std::fs::Metadata;
 
-/// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Readers {
     /// Its owner alone.
@@ -21,10 +20,8 @@ pub enum Permitted {
 }
 
 impl Permitted {
-    /// Its owner alone may read and write it.
     pub const OWNER: Permitted = Permitted::To(Readers::Owner);
 
-    /// All that a file permits.
     pub fn like(metadata: &Metadata) -> Permitted {
         #[cfg(unix)]
         {

@@ -21,7 +21,6 @@ use crate::regular::open_regular;
 use crate::version::Version;
 
 impl Input {
-    /// Opens the file, object or memory at `location`.
     pub fn open(location: &Location) -> Result<Input> {
         match location {
             Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
@@ -52,7 +51,6 @@ impl Output {
     }
 }
 
-/// A file of a model in memory.
 struct OfMemory {
     bytes: Bytes,
     beside: Arc<BTreeMap<String, Bytes>>,
@@ -119,7 +117,6 @@ impl Location {
         }
     }
 
-    /// Returns the length in bytes, if it exists.
     pub fn len_bytes(&self) -> Option<u64> {
         match self {
             Location::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
@@ -128,7 +125,6 @@ impl Location {
         }
     }
 
-    /// Removes the file or object, if it exists.
     pub fn remove(&self) -> Result<()> {
         match self {
             Location::File(path) => match fs::remove_file(path) {

@@ -3,14 +3,10 @@
 /// Receives the progress of a call. Several threads call it.
 pub trait Progress: Sync {
     /// The call begins, and will read `bytes` bytes in total.
-    fn begin(&self, bytes: u64) {
-        let _ = bytes;
-    }
+    fn begin(&self, _bytes: u64) {}
 
     /// The call has processed `bytes` more bytes.
-    fn advance(&self, bytes: u64) {
-        let _ = bytes;
-    }
+    fn advance(&self, _bytes: u64) {}
 
     /// Returns whether to cancel. The call asks after each [`advance`](Progress::advance), and then
     /// fails as cancelled, without leaving incomplete outputs.
@@ -19,7 +15,6 @@ pub trait Progress: Sync {
     }
 }
 
-/// Receives progress and drops it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

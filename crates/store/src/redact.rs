@@ -77,7 +77,6 @@ pub(crate) fn is_signed(query: &str) -> bool {
     names.any(|name| NAMES.iter().any(|secret| name.contains(secret)))
 }
 
-/// Returns whether `text` contains a secret key.
 pub fn holds_secret(text: &str) -> bool {
     find(text).is_some()
 }

@@ -1,14 +1,11 @@
 //! Opens regular files only.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, FileType, Metadata};
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 
 /// Opens the regular file at `path`, also through links, for reading. It never blocks, as opening a
 /// pipe would.
-///
-/// # Errors
-/// The system's error; or one that names a folder, pipe, socket or device.
 pub fn open_regular(path: &Path) -> Result<File> {
     // Check before opening too: opening a device may have effects, and a socket cannot be opened.
     check_regular(&fs::metadata(path)?)?;
@@ -22,52 +19,41 @@ pub(crate) fn check_regular(metadata: &Metadata) -> Result<()> {
     if metadata.is_file() {
         return Ok(());
     }
-    let what = what(metadata);
-    let kind = if metadata.is_dir() {
-        ErrorKind::IsADirectory
-    } else {
-        ErrorKind::Other
+    let kind = match metadata.is_dir() {
+        true => ErrorKind::IsADirectory,
+        false => ErrorKind::Other,
     };
+    let what = what(metadata.file_type());
     Err(Error::new(
         kind,
         format!("it is {what}, not a regular file"),
     ))
 }
 
-#[cfg(unix)]
 fn open(path: &Path) -> Result<File> {
-    use rustix::fs::{Mode, OFlags};
-
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> Result<File> {
-    File::open(path)
-}
-
-#[cfg(unix)]
-fn what(metadata: &Metadata) -> &'static str {
-    use std::os::unix::fs::FileTypeExt;
-
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        "a folder"
-    } else if kind.is_fifo() {
-        "a pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_char_device() || kind.is_block_device() {
-        "a device"
-    } else {
-        "something else"
+    let mut options = File::options();
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32);
     }
+    options.read(true).open(path)
 }
 
-#[cfg(not(unix))]
-fn what(metadata: &Metadata) -> &'static str {
-    if metadata.is_dir() {
+fn what(kind: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if kind.is_fifo() {
+            return "a pipe";
+        } else if kind.is_socket() {
+            return "a socket";
+        } else if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if kind.is_dir() {
         "a folder"
     } else {
         "something else"

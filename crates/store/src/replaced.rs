@@ -22,9 +22,6 @@ pub struct Replaced {
 
 impl Replaced {
     /// Replaces the file at `path` by `bytes`, whole or not at all. A link to the file stays.
-    ///
-    /// # Errors
-    /// As [`write_whole`]; the system's error if the file cannot be read.
     pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Replaced> {
         let path = path.canonicalize()?;
         let old = fs::read(&path)?.into();
@@ -37,7 +34,6 @@ impl Replaced {
         })
     }
 
-    /// Keeps the new bytes.
     pub fn keep(mut self) {
         self.is_kept = true;
     }

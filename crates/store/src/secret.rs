@@ -71,7 +71,6 @@ impl SecretBytes {
         }
     }
 
-    /// Makes the memory read-only.
     pub fn finish(&mut self) -> io::Result<()> {
         self.bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
             Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),

@@ -45,36 +45,20 @@ pub struct Change {
     pub context: u64,
     /// Offset of the end.
     pub start: u64,
-    /// The end before the change.
     pub old: Vec<u8>,
-    /// The end after it.
     pub new: Vec<u8>,
 }
 
 /// A file whose change was interrupted, from the offset [`Change::context`].
 #[derive(Debug)]
 pub struct Torn<'a> {
-    /// The offset.
     pub context: u64,
     /// The bytes before the end, which no change touches.
     pub before: &'a [u8],
     /// The present end.
     pub found: &'a [u8],
-    /// The end before the change.
     pub old: &'a [u8],
-    /// The end after it.
     pub new: &'a [u8],
-}
-
-/// Which end a torn file gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The present end.
-    Found,
-    /// The end before the change.
-    Old,
-    /// The end after the change.
-    New,
 }
 
 /// A file whose end is being replaced, locked against other processes that do the same.
@@ -89,18 +73,14 @@ pub struct Splice {
 
 impl Splice {
     /// Opens the file at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Busy`] if another process is replacing its end; [`Error::Io`].
     pub fn open(path: &Path, flush: Flush) -> Result<Splice> {
         let file = File::options().read(true).write(true).open(path);
         let file = file.map_err(io_error("open", path))?;
         let held = Input::of(path, duplicate(&file, path)?)?;
         held.lock_in_place()?;
-        let flush = if flush.waits_to_replace() {
-            Flush::ToDisk
-        } else {
-            Flush::Later
+        let flush = match flush {
+            Flush::Later => Flush::Later,
+            Flush::ToDisk | Flush::Replacing => Flush::ToDisk,
         };
         Ok(Splice { file, held, flush })
     }
@@ -111,14 +91,11 @@ impl Splice {
         Input::of(path, duplicate(&self.file, path)?)
     }
 
-    /// Completes an interrupted change, if there is one: `judge` says which end the file gets.
-    ///
-    /// # Errors
-    /// [`Error::Journal`] for an untrusted journal, [`Error::Io`], and the errors of `judge`. The
-    /// file and the journal then stay as they are.
+    /// Completes an interrupted change, if there is one: `judge` says which of its ends the file
+    /// gets. If `judge` or the journal fails, file and journal stay as they are.
     pub fn complete<E: From<Error>>(
         &self,
-        judge: impl FnOnce(&Torn<'_>) -> std::result::Result<Ending, E>,
+        judge: impl for<'t> FnOnce(&Torn<'t>) -> std::result::Result<&'t [u8], E>,
     ) -> std::result::Result<(), E> {
         let journal = journal_of(&self.held.path);
         let Some(change) = Change::read(&journal, self.held.metadata()?.as_ref())? else {
@@ -133,12 +110,8 @@ impl Splice {
                 old: &change.old,
                 new: &change.new,
             };
-            let end = match judge(&torn)? {
-                Ending::Found => None,
-                Ending::Old => Some(&change.old),
-                Ending::New => Some(&change.new),
-            };
-            if let Some(end) = end {
+            let end = judge(&torn)?;
+            if end != found {
                 // Sync whatever the caller asked for, since a power loss has probably torn the
                 // file.
                 self.write_end(change.start, end, Flush::ToDisk)?;
@@ -164,10 +137,8 @@ impl Splice {
     fn read_torn(&self, change: &Change) -> Result<Option<Vec<u8>>> {
         let path = &self.held.path;
         let len = (self.file.metadata().map_err(io_error("read", path))?).len();
-        let (Some(n_before), Some(n_found)) = (
-            change.start.checked_sub(change.context),
-            len.checked_sub(change.start),
-        ) else {
+        let n_before = change.start.checked_sub(change.context);
+        let (Some(n_before), Some(n_found)) = (n_before, len.checked_sub(change.start)) else {
             return Ok(None);
         };
         let longest = change.old.len().max(change.new.len()) as u64;
@@ -232,14 +203,8 @@ fn duplicate(file: &File, path: &Path) -> Result<File> {
 
 impl Change {
     fn encode(&self) -> Vec<u8> {
-        let Change {
-            context,
-            start,
-            old,
-            new,
-        } = self;
-        let numbers = [*context, *start, old.len() as u64].map(u64::to_be_bytes);
-        let mut bytes = [MAGIC, numbers.as_flattened(), old, new].concat();
+        let numbers = [self.context, self.start, self.old.len() as u64].map(u64::to_be_bytes);
+        let mut bytes = [MAGIC, numbers.as_flattened(), &self.old, &self.new].concat();
         let all = blake3::hash(&bytes);
         bytes.extend_from_slice(all.as_bytes());
         bytes
@@ -264,14 +229,11 @@ impl Change {
         })
     }
 
-    /// Publishes the journal, readable only by its owner.
     fn publish(&self, journal: &Path, flush: Flush) -> Result<()> {
         // An incomplete journal may exist.
-        let options = OutputOptions {
-            replace: true,
-            flush,
-        };
-        let draft = Output::create_file(journal, options.replace)?;
+        let replace = true;
+        let options = OutputOptions { replace, flush };
+        let draft = Output::create_file(journal, replace)?;
         draft.write_all_at(&self.encode(), 0)?;
         draft.finish(flush)?;
         draft.publish(Permitted::OWNER, options)?;

@@ -21,7 +21,6 @@ pub enum Stamp {
         #[serde(skip_serializing_if = "Option::is_none")]
         inode: Option<u64>,
     },
-    /// An object.
     Object {
         /// Its entity tag (RFC 9110, 8.8.3).
         e_tag: String,
@@ -37,9 +36,11 @@ impl Stamp {
         #[cfg(unix)]
         let (changed_ns, inode) = {
             use std::os::unix::fs::MetadataExt;
-            let changed = metadata.ctime().saturating_mul(1_000_000_000);
-            let changed = changed.saturating_add(metadata.ctime_nsec());
-            (Some(changed), Some(metadata.ino()))
+            let seconds = metadata.ctime().saturating_mul(1_000_000_000);
+            (
+                Some(seconds.saturating_add(metadata.ctime_nsec())),
+                Some(metadata.ino()),
+            )
         };
         #[cfg(not(unix))]
         let (changed_ns, inode) = (None, None);
@@ -60,12 +61,14 @@ impl Stamp {
 
     /// Returns whether the present stamp `there` shows no change since this one.
     pub fn fits(&self, there: &Stamp) -> bool {
-        match self {
+        let is_named = !matches!(
+            self,
             Stamp::File {
-                changed_ns: None, ..
-            } => *self == there.clone().before_naming(),
-            _ => self == there,
-        }
+                changed_ns: None,
+                ..
+            }
+        );
+        self == there || !is_named && *self == there.clone().before_naming()
     }
 
     /// Returns whether any later write will change this stamp. Times advance in steps, on some file
@@ -83,11 +86,9 @@ impl Stamp {
 
 /// Returns the nanoseconds since 1970, clamped to the years 1677 to 2262.
 fn nanoseconds(time: SystemTime) -> i64 {
-    let most = |nanoseconds: u128| i64::try_from(nanoseconds).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => most(since.as_nanos()),
-        Err(before) => -most(before.duration().as_nanos()),
-    }
+    let most = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    let since = time.duration_since(UNIX_EPOCH);
+    since.map_or_else(|before| -most(before.duration()), most)
 }
 
 #[cfg(all(test, unix))]

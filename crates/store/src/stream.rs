@@ -16,10 +16,8 @@ use crate::regular::open_regular;
 /// The path that stands for standard output on every system.
 pub const STANDARD_OUTPUT: &str = "/dev/stdout";
 
-/// The thing at an output's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum There {
-    /// Nothing.
     Nothing,
     /// A regular file, which the output may replace.
     File,
@@ -28,32 +26,24 @@ pub enum There {
 }
 
 impl There {
-    /// Returns what exists at `path`.
-    ///
-    /// # Errors
-    /// [`Error::NoOutput`] for a link to a file or to nowhere, a folder, a socket and a disk, which
-    /// outputs neither replace nor write to.
     pub fn at(path: &Path) -> Result<There> {
-        if is_standard_output(path) {
-            return Ok(There::Stream);
-        }
-        if fs::metadata(path).is_ok_and(|metadata| is_stream(&metadata)) {
+        let is_stream = || fs::metadata(path).is_ok_and(|metadata| is_stream(&metadata));
+        if is_standard_output(path) || is_stream() {
             return Ok(There::Stream);
         }
         match fs::symlink_metadata(path) {
             // If this fails, writing will fail and say why.
             Err(_) => Ok(There::Nothing),
             Ok(metadata) if metadata.is_file() => Ok(There::File),
-            Ok(metadata) => Err(Error::NoOutput {
-                path: path.to_owned(),
-                fault: if metadata.is_symlink() {
-                    OutputFault::Link
-                } else if metadata.is_dir() {
-                    OutputFault::Folder
-                } else {
-                    OutputFault::Other
-                },
-            }),
+            Ok(metadata) => {
+                let fault = match (metadata.is_symlink(), metadata.is_dir()) {
+                    (true, _) => OutputFault::Link,
+                    (_, true) => OutputFault::Folder,
+                    _ => OutputFault::Other,
+                };
+                let path = path.to_owned();
+                Err(Error::NoOutput { path, fault })
+            }
         }
     }
 }
@@ -72,9 +62,6 @@ pub fn check_no_stream(location: &Location) -> Result<()> {
 
 /// Opens the file or stream `path` that a user hands over. It waits for a pipe, such as the shell's
 /// `<(...)`. Callers must limit how much they read.
-///
-/// # Errors
-/// The system's error; or one that names a folder, a socket or a disk.
 pub fn open_handed_over(path: &Path) -> io::Result<File> {
     if is_stream(&fs::metadata(path)?) {
         File::open(path)
@@ -83,24 +70,24 @@ pub fn open_handed_over(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Returns whether `path` names standard output.
 pub fn is_standard_output(path: &Path) -> bool {
     let names = [STANDARD_OUTPUT, "/dev/fd/1", "/proc/self/fd/1"];
-    names.iter().any(|name| path == Path::new(name))
+    names.into_iter().any(|name| path == Path::new(name))
 }
 
-#[cfg(unix)]
 fn is_stream(metadata: &fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt as _;
-    metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        metadata.file_type().is_fifo() || metadata.file_type().is_char_device()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        false
+    }
 }
 
-#[cfg(not(unix))]
-fn is_stream(_metadata: &fs::Metadata) -> bool {
-    false
-}
-
-/// An open stream, and the bytes for it.
 pub(crate) struct Stream {
     path: PathBuf,
     to: File,
@@ -127,7 +114,6 @@ impl Sink for Stream {
         Some((&self.path, &self.held))
     }
 
-    /// Sends all bytes.
     fn publish(mut self: Box<Self>, _: Permitted, _: OutputOptions) -> Result<Published> {
         let Stream { path, to, held } = &mut *self;
         let written = held.rewind().and_then(|()| io::copy(held, to));
@@ -137,7 +123,6 @@ impl Sink for Stream {
     }
 }
 
-/// Writes the complete `bytes` to the stream at `path`.
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> io::Result<()> {
     let mut to = open(path)?;
     if !force && to.is_terminal() && std::str::from_utf8(bytes).is_err() {
@@ -160,29 +145,22 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-#[cfg(unix)]
 fn standard_output() -> io::Result<File> {
-    use std::os::fd::AsFd as _;
-    Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+    #[cfg(unix)]
+    let owned = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned();
+    #[cfg(windows)]
+    let owned = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
+    owned.map(File::from)
 }
 
-#[cfg(windows)]
-fn standard_output() -> io::Result<File> {
-    use std::os::windows::io::AsHandle as _;
-    Ok(File::from(io::stdout().as_handle().try_clone_to_owned()?))
-}
-
-#[cfg(target_os = "linux")]
 fn hold() -> io::Result<File> {
-    use rustix::fs::{MemfdFlags, memfd_create};
-    Ok(File::from(memfd_create(
-        "onnxseal-output",
-        MemfdFlags::CLOEXEC,
-    )?))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn hold() -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{MemfdFlags, memfd_create};
+        let held = memfd_create("onnxseal-output", MemfdFlags::CLOEXEC);
+        Ok(held.map(File::from)?)
+    }
+    #[cfg(not(target_os = "linux"))]
     tempfile::tempfile()
 }
 

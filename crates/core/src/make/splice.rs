@@ -9,7 +9,7 @@ use std::path::Path;
 
 use onnxseal_crypto::DataKey;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_store::splice::{Change, Ending, Splice, Torn};
+use onnxseal_store::splice::{Change, Splice, Torn};
 use onnxseal_store::{Flush, Location};
 
 use crate::error::{Error, Result};
@@ -51,18 +51,14 @@ pub(crate) fn splice<T>(
 }
 
 /// Decides which end the torn model at `path` gets.
-fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Result<Ending> {
+fn judge<'t>(path: &Path, torn: &Torn<'t>, identities: Option<&Identities>) -> Result<&'t [u8]> {
     let artifact = |end: &[u8]| {
         let tail = [torn.before, end].concat();
         let artifact = Artifact::of_tail(path, tail, torn.context).ok()?;
         // A planted journal could claim more of the tail than may be replaced.
         (artifact.split_end().1 == end).then_some(artifact)
     };
-    let ends = [
-        (Ending::Found, artifact(torn.found)),
-        (Ending::New, artifact(torn.new)),
-        (Ending::Old, artifact(torn.old)),
-    ];
+    let ends = [torn.found, torn.new, torn.old].map(|end| (end, artifact(end)));
     let ending = match identities {
         Some(identities) => ends.iter().find_map(|(ending, artifact)| {
             let opens = opens(artifact.as_ref()?, identities);
@@ -74,7 +70,7 @@ fn judge(path: &Path, torn: &Torn<'_>, identities: Option<&Identities>) -> Resul
             let [found, new, old] =
                 ends.map(|(_, artifact)| artifact.map(|artifact| artifact.keys));
             let keeps_key = new.is_some() && new == old && (found.is_none() || found == new);
-            keeps_key.then_some(Ending::New)
+            keeps_key.then_some(torn.new)
         }
     };
     ending.ok_or_else(|| Error::Interrupted(path.to_owned()))

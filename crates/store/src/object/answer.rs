@@ -61,9 +61,8 @@ fn brief(text: &str) -> String {
     };
     let parts = [element("Code"), element("Message")];
     let parts: Vec<&str> = parts.into_iter().flatten().collect();
-    format!("{} {}", before.trim(), parts.join(": "))
-        .trim()
-        .to_owned()
+    let shown = format!("{} {}", before.trim(), parts.join(": "));
+    shown.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -51,7 +51,6 @@ impl<F: Fill> Default for Buffer<F> {
 }
 
 impl<F: Fill> Buffer<F> {
-    /// Takes memory for a block of `len` bytes.
     pub(super) fn reserve(&mut self, len: usize) -> io::Result<()> {
         let n_bytes = len.next_multiple_of(faults::page_bytes());
         if self.bytes.len() < n_bytes {

@@ -22,20 +22,26 @@ fn file(end: &[u8], change: &Change) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
+/// Which end a torn file gets.
+type Pick = for<'t> fn(&Torn<'t>) -> &'t [u8];
+const FOUND: Pick = |torn| torn.found;
+const OLD: Pick = |torn| torn.old;
+const NEW: Pick = |torn| torn.new;
+
 /// Completes a file that ends with `end`, and returns its new end, or `None` if `judge` was not
 /// called.
-fn completed(end: &[u8], change: &Change, ending: Ending) -> Option<Vec<u8>> {
+fn completed(end: &[u8], change: &Change, pick: Pick) -> Option<Vec<u8>> {
     let (_dir, path) = file(end, change);
     assert!(is_interrupted(&path));
     let mut is_asked = false;
-    let judge = |torn: &Torn<'_>| {
+    let splice = Splice::open(&path, Flush::Later).unwrap();
+    let completed = splice.complete(|torn| {
         is_asked = true;
         assert_eq!((torn.context, torn.before), (5, &BEFORE[5..]));
         assert_eq!((torn.found, torn.old), (end, &change.old[..]));
-        Result::Ok(ending)
-    };
-    let splice = Splice::open(&path, Flush::Later).unwrap();
-    splice.complete(judge).unwrap();
+        Result::Ok(pick(torn))
+    });
+    completed.unwrap();
     assert!(!is_interrupted(&path));
     let found = fs::read(&path).unwrap();
     is_asked.then(|| found[BEFORE.len()..].to_vec())
@@ -49,23 +55,18 @@ fn a_torn_end_becomes_what_is_said_of_it() {
         for written in 1..new.len() {
             let rest = old.get(written..).unwrap_or_default();
             let torn = [&new[..written], rest].concat();
-            let expected = [
-                (Ending::Found, &torn[..]),
-                (Ending::Old, old),
-                (Ending::New, new),
-            ];
-            for (ending, expected) in expected {
-                assert_eq!(completed(&torn, &change, ending).unwrap(), expected);
+            for (pick, expected) in [(FOUND, &torn[..]), (OLD, old), (NEW, new)] {
+                assert_eq!(completed(&torn, &change, pick).unwrap(), expected);
             }
         }
-        assert_eq!(completed(old, &change, Ending::New), None, "not begun");
-        assert_eq!(completed(new, &change, Ending::Old), None, "done");
-        assert_eq!(completed(b"some end", &change, Ending::New), None);
-        assert_eq!(completed(b"", &change, Ending::New), None);
+        assert_eq!(completed(old, &change, NEW), None, "not begun");
+        assert_eq!(completed(new, &change, OLD), None, "done");
+        assert_eq!(completed(b"some end", &change, NEW), None);
+        assert_eq!(completed(b"", &change, NEW), None);
     }
     // The file grew before its bytes came.
     let grown = change(old, new);
-    let found = completed(b"old end\0\0\0\0", &grown, Ending::New);
+    let found = completed(b"old end\0\0\0\0", &grown, NEW);
     assert_eq!(found.unwrap(), new);
 }
 
@@ -74,7 +75,7 @@ fn places_outside_of_the_file_are_not_read() {
     for (context, start) in [(0, u64::MAX), (14, 13), (u64::MAX, 0), (0, 1 << 40)] {
         let mut change = change(b"old", b"new");
         (change.context, change.start) = (context, start);
-        assert_eq!(completed(b"odd", &change, Ending::New), None);
+        assert_eq!(completed(b"odd", &change, NEW), None);
     }
 }
 
@@ -83,8 +84,8 @@ fn a_refusal_leaves_file_and_journal() {
     let change = change(b"old", b"new");
     let (_dir, path) = file(b"nld", &change);
     let splice = Splice::open(&path, Flush::Later).unwrap();
-    let refuse = |_: &Torn<'_>| Err(Error::Internal("refused"));
-    assert!(matches!(splice.complete(refuse), Err(Error::Internal(_))));
+    let refused = splice.complete(|_| Err(Error::Internal("refused")));
+    assert!(matches!(refused, Err(Error::Internal(_))));
     assert!(fs::read(&path).unwrap().ends_with(b"nld") && is_interrupted(&path));
 }
 
