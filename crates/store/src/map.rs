@@ -7,18 +7,12 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{MmapMut, MmapOptions};
 
 /// As many zero bytes as a file has, private to this process. Untouched pages take no memory.
-#[derive(Debug, Default)]
-pub struct SparseBytes(
-    /// `None` for no bytes, because an empty map is an error on some systems.
-    Option<MmapMut>,
-);
+#[derive(Debug)]
+pub struct SparseBytes(MmapMut);
 
 impl SparseBytes {
     pub fn new(len: u64) -> io::Result<SparseBytes> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        if len == 0 {
-            return Ok(SparseBytes(None));
-        }
         // This may exceed the memory: most of it stays untouched.
         let map = MmapOptions::new().len(len).no_reserve_swap().map_anon()?;
         #[cfg(target_os = "linux")]
@@ -26,20 +20,20 @@ impl SparseBytes {
             // Touching a few places must not take a huge page each.
             let _ = map.advise(memmap2::Advice::NoHugePage);
         }
-        Ok(SparseBytes(Some(map)))
+        Ok(SparseBytes(map))
     }
 }
 
 impl Deref for SparseBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        self.0.as_deref().unwrap_or_default()
+        &self.0
     }
 }
 
 impl DerefMut for SparseBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.0.as_deref_mut().unwrap_or_default()
+        &mut self.0
     }
 }
 

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, Once, Weak};
 use std::thread::{self, JoinHandle};
 
@@ -130,11 +129,8 @@ impl<F: Fill> OnDemand<F> {
 
     /// Fails if a block could not be filled, ever.
     pub fn check(&self) -> Result<(), F::Error> {
-        if !self.inner().has_failed.load(Ordering::Acquire) {
-            return Ok(());
-        }
         let fill = &self.inner().fill;
-        let (block, error) = match &mut self.inner().lock().failure {
+        let (block, error) = match &mut *lock(&self.inner().failure) {
             Some(Failure::Block(block, error)) => (*block, error.take()),
             Some(Failure::System(kind, code)) => {
                 let code = code.map(io::Error::from_raw_os_error);

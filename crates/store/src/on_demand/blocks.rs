@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{self, Descriptor, Faults};
@@ -26,11 +25,12 @@ pub struct Unit {
 }
 
 /// The reaction to a block that is touched after the work and cannot be filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnLoss {
     /// End the process, with a message on standard error.
     Abort,
     /// Fill it with zeros, and let [`OnDemand::check`](super::OnDemand::check) fail from then on.
+    #[default]
     Tell,
 }
 
@@ -40,14 +40,16 @@ pub(super) struct Inner<F: Fill> {
     pub(super) fill: F,
     /// The bytes of each block. They begin at pages, and are in ascending order.
     pub(super) blocks: Vec<Range<usize>>,
-    state: Mutex<State<F::Error>>,
+    state: Mutex<State>,
     pub(super) changed: Condvar,
-    pub(super) has_failed: AtomicBool,
+    /// The first failure.
+    pub(super) failure: Mutex<Option<Failure<F::Error>>>,
     /// The process that made it: threads do not follow to a child.
     process: u32,
 }
 
-pub(super) struct State<E> {
+#[derive(Default)]
+pub(super) struct State {
     pub(super) blocks: Vec<Block>,
     units: Vec<Unit>,
     /// Whether the owner has come to each unit.
@@ -65,8 +67,6 @@ pub(super) struct State<E> {
     /// Whether nothing is given back any more: others hold references to all of it.
     pub(super) stays: bool,
     pub(super) on_loss: OnLoss,
-    /// The first failure.
-    pub(super) failure: Option<Failure<E>>,
     /// Whether missing pages become zeros, because no thread fills them any more.
     pub(super) is_lost: bool,
 }
@@ -79,7 +79,7 @@ pub(super) enum Failure<E> {
     System(io::ErrorKind, Option<i32>),
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Block {
     pub(super) place: Place,
     /// Whether it was filled once: its bytes are known to be good.
@@ -97,8 +97,9 @@ pub(super) enum Extent {
     ButFirstPage,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub(super) enum Place {
+    #[default]
     Missing,
     Filling,
     /// All but its first page, which lies in [`State::first_page`].
@@ -117,7 +118,7 @@ pub(super) enum Cause {
     Fork,
 }
 
-impl<E> State<E> {
+impl State {
     /// Notes the order in which blocks will be touched. Returns the first of each unit that is kept.
     pub(super) fn begin(&mut self, mut units: Vec<Unit>) -> Vec<usize> {
         self.blocks.iter_mut().for_each(|block| block.unit = None);
@@ -197,25 +198,9 @@ impl<F: Fill> Inner<F> {
         if len == 0 {
             return Err(io::Error::other("there are no bytes to fill in"));
         }
-        let missing = Block {
-            place: Place::Missing,
-            is_proved: false,
-            is_touched: false,
-            unit: None,
-        };
         let state = State {
-            blocks: vec![missing; blocks.len()],
-            units: Vec::new(),
-            passed: Vec::new(),
-            recent: VecDeque::new(),
-            ahead: VecDeque::new(),
-            next: None,
-            first_page: SecretBytes::default(),
-            is_working: false,
-            stays: false,
-            on_loss: OnLoss::Tell,
-            failure: None,
-            is_lost: false,
+            blocks: vec![Block::default(); blocks.len()],
+            ..State::default()
         };
         Ok(Inner {
             faults: Faults::new(len)?,
@@ -223,12 +208,12 @@ impl<F: Fill> Inner<F> {
             blocks,
             state: Mutex::new(state),
             changed: Condvar::new(),
-            has_failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
             process: std::process::id(),
         })
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<F::Error>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
@@ -319,11 +304,9 @@ impl<F: Fill> Inner<F> {
 
     /// Checks a block, and keeps no bytes of it.
     pub(super) fn prove(&self, index: usize, buffer: &mut Buffer<F>) {
-        let result = buffer.run(&self.fill, index, self.blocks[index].len());
-        let mut state = self.lock();
-        match result {
-            Ok(()) => state.blocks[index].is_proved = true,
-            Err(error) => self.note(&mut state, Failure::Block(index, Some(error))),
+        match buffer.run(&self.fill, index, self.blocks[index].len()) {
+            Ok(()) => self.lock().blocks[index].is_proved = true,
+            Err(error) => self.note(Failure::Block(index, Some(error))),
         }
     }
 
@@ -339,15 +322,18 @@ impl<F: Fill> Inner<F> {
             abort(&error);
         }
         if is_touched || cause != Cause::Fork {
-            self.note(&mut state, Failure::Block(index, Some(error)));
+            self.note(Failure::Block(index, Some(error)));
         }
         self.changed.notify_all();
         is_touched
     }
 
-    pub(super) fn note(&self, state: &mut State<F::Error>, failure: Failure<F::Error>) {
-        state.failure.get_or_insert(failure);
-        self.has_failed.store(true, Ordering::Release);
+    pub(super) fn note(&self, failure: Failure<F::Error>) {
+        lock(&self.failure).get_or_insert(failure);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        lock(&self.failure).is_some()
     }
 
     /// Gives up, because the system refused a call: missing pages become zeros, for ever, and
@@ -365,7 +351,7 @@ impl<F: Fill> Inner<F> {
             abort(why);
         }
         state.is_lost = true;
-        self.note(&mut state, Failure::System(why.kind(), why.raw_os_error()));
+        self.note(Failure::System(why.kind(), why.raw_os_error()));
         // Nobody waits for a block any more.
         for block in &mut state.blocks {
             if block.place == Place::Filling {
@@ -389,7 +375,7 @@ impl<F: Fill> Inner<F> {
     }
 
     /// Gives a block back if it is there. One that failed stays, to be zeros for ever.
-    pub(super) fn give_back(&self, state: &mut State<F::Error>, index: usize) {
+    pub(super) fn give_back(&self, state: &mut State, index: usize) {
         let block = &mut state.blocks[index];
         if !state.stays
             && matches!(block.place, Place::There | Place::AllButFirstPage)
@@ -404,7 +390,7 @@ impl<F: Fill> Inner<F> {
     }
 
     pub(super) fn wait_until_filled(&self) {
-        let is_filling = |state: &mut State<F::Error>| {
+        let is_filling = |state: &mut State| {
             let mut blocks = state.blocks.iter();
             blocks.any(|block| block.place == Place::Filling)
         };

@@ -4,7 +4,6 @@
 //! request for them and ring.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -49,20 +48,17 @@ impl<F: Fill> Served<F> {
         let of_thread = Arc::clone(&served);
         let handler = faults::without_signals(|| {
             spawn(move || {
-                let inner = &of_thread.inner;
-                let begun = inner
-                    .faults
-                    .register(&inner.fill.files())
-                    .and_then(|descriptor| {
-                        // What memory the thread needs it has before anybody waits for it.
-                        let mut buffer = Buffer::default();
-                        buffer.reserve(inner.longest())?;
-                        Ok((descriptor, buffer))
-                    });
-                match begun {
-                    Ok((descriptor, buffer)) => {
+                let (inner, mut buffer) = (&of_thread.inner, Buffer::default());
+                let registered = inner.faults.register(&inner.fill.files());
+                // What memory the thread needs it has before anybody waits for it.
+                match registered.and_then(|of| buffer.reserve(inner.longest()).map(|()| of)) {
+                    Ok(descriptor) => {
                         let _ = told.send(Ok(()));
-                        answer(&of_thread, &Arc::new(descriptor), buffer);
+                        // Ends after what is closed, whatever happens.
+                        let descriptor = Arc::new(descriptor);
+                        let _closing = Closing(&of_thread);
+                        let ended = answer(&of_thread, &descriptor, &mut buffer);
+                        ended.unwrap_or_else(|error| inner.lose(&error));
                     }
                     Err(error) => drop(told.send(Err(error))),
                 }
@@ -80,11 +76,11 @@ impl<F: Fill> Served<F> {
 
     /// Starts up to `n` threads that fill ahead until the work ends.
     pub(super) fn start_workers(&self, n: usize) -> Vec<JoinHandle<()>> {
-        let workers = self.ask(move |served, descriptor| {
+        let start = move |served: &Arc<_>, descriptor: &Arc<_>| {
             let workers = (0..n).map_while(|_| start(served, descriptor, work).ok());
             workers.collect()
-        });
-        workers.unwrap_or_default()
+        };
+        self.ask(start).unwrap_or_default()
     }
 
     /// Fills or only checks blocks, on all cores; `true` fills. The check at the end tells of failures.
@@ -99,27 +95,18 @@ impl<F: Fill> Served<F> {
         let runner = self.ask(move |served, descriptor| {
             let todo = Mutex::new(todo);
             let run = Arc::new(move |served: &Served<F>, descriptor: &Descriptor| {
-                fill_all(
-                    &served.inner,
-                    cause,
-                    std::mem::take(&mut *lock(&todo)),
-                    descriptor,
-                );
+                let todo = std::mem::take(&mut *lock(&todo));
+                fill_all(&served.inner, cause, todo, descriptor);
             });
             let of_runner = Arc::clone(&run);
-            let runner = start(served, descriptor, move |served, descriptor| {
-                of_runner(served, descriptor);
-            });
+            let runner = start(served, descriptor, move |of, at| of_runner(of, at));
             runner.map_err(|_| run(served, descriptor)).ok()
         });
         match runner {
             Some(runner) => drop(runner.map(JoinHandle::join)),
             None if cause == Cause::Fork => {}
             // In a child, or after the thread gave up.
-            None => {
-                let failure = Failure::Block(first, None);
-                self.inner.note(&mut self.inner.lock(), failure);
-            }
+            None => self.inner.note(Failure::Block(first, None)),
         }
     }
 
@@ -163,64 +150,52 @@ impl<F: Fill> Served<F> {
 }
 
 /// Closes the requests at the end of the thread that takes them.
-struct Closing<'s, F: Fill> {
-    served: &'s Served<F>,
-    was_asked: bool,
-}
+struct Closing<'s, F: Fill>(&'s Served<F>);
 
 impl<F: Fill> Drop for Closing<'_, F> {
     fn drop(&mut self) {
-        if !self.was_asked {
+        if !lock(&self.0.requests).is_stopped {
             // Before the descriptor ends, and with it the wait of who touched a page.
-            self.served
-                .inner
-                .lose(&io::Error::other("the thread that fills memory ended"));
+            let ended = io::Error::other("the thread that fills memory ended");
+            self.0.inner.lose(&ended);
         }
-        let mut requests = lock(&self.served.requests);
+        let mut requests = lock(&self.0.requests);
         requests.is_closed = true;
         requests.waiting.clear();
     }
 }
 
 /// Answers touches until it is asked to stop, or nothing can be filled any more.
-fn answer<F: Fill>(served: &Arc<Served<F>>, descriptor: &Arc<Descriptor>, buffer: Buffer<F>) {
+fn answer<F: Fill>(
+    served: &Arc<Served<F>>,
+    descriptor: &Arc<Descriptor>,
+    buffer: &mut Buffer<F>,
+) -> io::Result<()> {
     let inner = &served.inner;
-    let mut closing = Closing {
-        served,
-        was_asked: false,
-    };
-    let mut buffer = buffer;
     let mut offsets = Vec::with_capacity(16);
     let blank_page = vec![0; faults::page_bytes()];
     loop {
-        let is_rung = match descriptor.wait(&inner.faults, &mut offsets) {
-            Ok(is_rung) => is_rung,
-            Err(error) => return inner.lose(&error),
-        };
+        let is_rung = descriptor.wait(&inner.faults, &mut offsets)?;
         for offset in &offsets {
             let block = inner.blocks.partition_point(|block| block.end <= *offset);
             if block < inner.blocks.len() {
                 let whole = (Cause::Touch, Extent::Whole);
-                inner.fill(block, whole, descriptor, &mut buffer);
+                inner.fill(block, whole, descriptor, buffer);
                 inner.move_on(block);
             }
         }
         if is_rung {
-            if let Err(error) = descriptor.answer_ring(&inner.faults, &blank_page) {
-                return inner.lose(&error);
+            descriptor.answer_ring(&inner.faults, &blank_page)?;
+            for request in std::mem::take(&mut lock(&served.requests).waiting) {
+                request(served, descriptor);
             }
-            let waiting = std::mem::take(&mut lock(&served.requests).waiting);
-            waiting
-                .into_iter()
-                .for_each(|request| request(served, descriptor));
             if lock(&served.requests).is_stopped {
-                closing.was_asked = true;
-                return;
+                return Ok(());
             }
         }
         let state = inner.lock();
         if state.is_lost {
-            return;
+            return Ok(());
         }
         if !state.is_working {
             drop(state);
@@ -263,10 +238,8 @@ fn fill_all<F: Fill>(
             true => inner.fill(index, (cause, Extent::Whole), descriptor, buffer),
             false => inner.prove(index, buffer),
         }
-        match cause != Cause::Fork && inner.has_failed.load(Ordering::Acquire) {
-            true => Err(()),
-            false => Ok(()),
-        }
+        let goes_on = cause == Cause::Fork || !inner.has_failed();
+        goes_on.then_some(()).ok_or(())
     };
     let n = todo.len() as u64;
     let _ = parallel::for_each(false, n, todo.into_iter(), Buffer::default, work);
