@@ -29,13 +29,10 @@ pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
     let path = folder.join(&inner);
     let file = open_any(&folder, &inner).map_err(io("read", &path))?;
     let metadata = file.metadata().map_err(io("read", &path))?;
-    if !metadata.is_file() {
-        return Err(Error::External {
-            location: shown_location(location),
-            fault: FileFault::NotRegular,
-        });
+    match metadata.is_file() {
+        true => Ok((path, file)),
+        false => Err(fault(location, FileFault::NotRegular)),
     }
-    Ok((path, file))
 }
 
 /// Fails unless a location is a relative path without empty parts, `.` and `..`, separated by `/`.
@@ -43,27 +40,20 @@ pub fn check_normalised(location: &str) -> Result<(), Error> {
     let is_name = |part: &str| !matches!(part, "" | "." | "..");
     let has_drive = matches!(location.as_bytes(), [drive, b':', ..] if drive.is_ascii_alphabetic());
     let strange = has_drive || location.contains(['\\', '\0']);
-    if location.split('/').all(is_name) && !strange {
-        Ok(())
-    } else {
-        Err(Error::External {
-            location: shown_location(location),
-            fault: FileFault::NotNormalised,
-        })
+    match location.split('/').all(is_name) && !strange {
+        true => Ok(()),
+        false => Err(fault(location, FileFault::NotNormalised)),
     }
 }
 
-fn shown_location(location: &str) -> String {
-    location.chars().take(MAX_SHOWN_CHARS).collect()
+fn fault(location: &str, fault: FileFault) -> Error {
+    let location = location.chars().take(MAX_SHOWN_CHARS).collect();
+    Error::External { location, fault }
 }
 
 /// Returns the canonical path of the folder that the file at a location may lie in, and its path
 /// below that folder.
 fn find(model: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
-    let fault = |fault| Error::External {
-        location: shown_location(location),
-        fault,
-    };
     check_normalised(location)?;
     let folder = canonical(folder_of(model))?;
     let path = canonical(&folder.join(location))?;
@@ -73,11 +63,11 @@ fn find(model: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
     };
     let found = below(&folder).or_else(|| below(folder_of(&fs::canonicalize(model).ok()?)));
     let Some(found) = found else {
-        return Err(fault(FileFault::Outside(path)));
+        return Err(fault(location, FileFault::Outside(path)));
     };
     let metadata = fs::metadata(&path).map_err(io("read", &path))?;
     if !metadata.is_file() {
-        return Err(fault(FileFault::NotRegular));
+        return Err(fault(location, FileFault::NotRegular));
     }
     Ok(found)
 }

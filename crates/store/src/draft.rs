@@ -9,11 +9,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tempfile::{Builder, NamedTempFile};
 
 use crate::input::is_same;
+use crate::parallel::lock;
 use crate::permitted::Readers;
 use crate::stream::{self, There};
 
@@ -52,11 +53,12 @@ fn write_file(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io:
     let mut file = named(folder, readers)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    if replace {
-        file.persist(path).map_err(|error| error.error)?
+    let named = if replace {
+        file.persist(path)
     } else {
-        file.persist_noclobber(path).map_err(|error| error.error)?
+        file.persist_noclobber(path)
     };
+    named.map_err(|error| error.error)?;
     crate::folder::sync_folder(folder);
     Ok(())
 }
@@ -101,10 +103,7 @@ pub fn sweep(folder: &Path) {
     let Ok(folder) = folder.canonicalize() else {
         return;
     };
-    let mut swept = SWEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_new = swept.get_or_insert_default().insert(folder.clone());
-    drop(swept);
-    if !is_new {
+    if !lock(&SWEPT).get_or_insert_default().insert(folder.clone()) {
         return;
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -129,10 +128,8 @@ fn remove_unheld(path: &Path) {
 
 /// Returns whether the open `file` is still the one at `path`.
 pub fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(ours), Ok(there)) => is_same(&ours, &there),
-        _ => false,
-    }
+    let ours = file.metadata();
+    ours.is_ok_and(|ours| fs::symlink_metadata(path).is_ok_and(|there| is_same(&ours, &there)))
 }
 
 #[cfg(test)]

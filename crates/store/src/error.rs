@@ -39,7 +39,6 @@ pub enum Error {
     /// An external data file, by its location in the model, cannot be used.
     #[error("external data file {location:?}: {fault}")]
     External { location: String, fault: FileFault },
-    /// A folder that a model named.
     #[error(
         "{} is a link or no folder: external data is written below the model's folder, through no link",
         shown(.0)
@@ -59,7 +58,6 @@ pub enum Error {
     InputChanged(PathBuf),
     #[error("{} is being changed by another process", shown(.0))]
     Busy(PathBuf),
-    /// A file with the name of a journal.
     #[error(
         "{} is not what an interrupted rekey or signing leaves: it is no plain file, somebody else's, or others may write to it; remove it, or make it yours alone if you know it",
         shown(.0)
@@ -68,7 +66,6 @@ pub enum Error {
     /// Another process replaced an object: `by` says which, as far as known.
     #[error("{} is being written to by another process ({by})", shown(path))]
     Replaced { path: PathBuf, by: String },
-    /// An internal fault; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
 }
@@ -106,7 +103,6 @@ impl Error {
         self
     }
 
-    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
@@ -150,7 +146,6 @@ pub enum OutputFault {
     Other,
     #[error("is a terminal, and the output is not text")]
     Terminal,
-    /// It is a stream.
     #[error("takes one file alone, and this output comes with others beside it")]
     Several,
 }
@@ -177,7 +172,6 @@ pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     }
 }
 
-/// Says how many files may be open, and how many are needed.
 fn too_many(limit: Option<usize>, needed: Option<usize>) -> String {
     let limit = limit.map_or_else(String::new, |limit| {
         format!(", and this process may have {limit} (`ulimit -n`)")

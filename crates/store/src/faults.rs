@@ -121,7 +121,6 @@ impl Faults {
         self.memory().get(..self.len).unwrap_or_default()
     }
 
-    /// The memory with the bell.
     fn memory(&self) -> &[u8] {
         self.memory.as_deref().unwrap_or_default()
     }
@@ -177,7 +176,6 @@ impl Faults {
         Ok(unsafe { madvise(start, place.len(), advice) }?)
     }
 
-    /// Allows that pages are swapped out.
     fn unlock(&mut self) {
         let memory = self.memory();
         // SAFETY: the range is memory of this value, whose bytes stay as they are.

@@ -17,7 +17,6 @@ pub(crate) fn needed(n_files: usize) -> usize {
     (n_files + OTHERS).div_ceil(3).saturating_mul(4)
 }
 
-/// Returns how many files the process may have open at once, if the system limits that.
 pub(crate) fn limit() -> Option<usize> {
     #[cfg(unix)]
     {

@@ -81,9 +81,12 @@ impl Location {
     pub fn for_output_of(&self, model: &Location) -> Result<Location> {
         let is_folder = match self {
             Location::File(path) => {
-                let last = path.as_os_str().as_encoded_bytes().last();
-                let slash = last.is_some_and(|byte| std::path::is_separator(char::from(*byte)));
-                slash || path.is_dir()
+                let separates = |byte: &u8| std::path::is_separator(char::from(*byte));
+                path.as_os_str()
+                    .as_encoded_bytes()
+                    .last()
+                    .is_some_and(separates)
+                    || path.is_dir()
             }
             Location::Object(url) => url.names_folder(),
             Location::Memory(_) => false,
@@ -91,15 +94,10 @@ impl Location {
         if !is_folder {
             return Ok(self.clone());
         }
-        let name = match model {
-            Location::Object(url) => url.key().rsplit('/').next().map(OsStr::new),
-            Location::File(path) => path.file_name(),
-            Location::Memory(model) => model.name.file_name(),
-        };
-        let name = name.filter(|name| !name.is_empty());
-        let unnamed = || Error::Location(format!("{model} has no name to go by"));
-        let name = name.ok_or_else(unnamed)?;
-        self.join(Path::new(name))
+        match model.to_name().file_name() {
+            Some(name) => self.join(Path::new(name)),
+            None => Err(Error::Location(format!("{model} has no name to go by"))),
+        }
     }
 
     /// Makes the error for writing to this location.
@@ -154,17 +152,15 @@ impl Location {
     }
 }
 
-/// Returns the folder that contains `path`.
 pub fn folder_of(path: &Path) -> &Path {
     or_here(path.parent().unwrap_or(Path::new("")))
 }
 
 /// Returns `folder`, or `.` for the empty path, which is the folder of a bare name.
 pub fn or_here(folder: &Path) -> &Path {
-    if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
+    match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
     }
 }
 
@@ -189,8 +185,7 @@ fn resolve(path: &Path) -> PathBuf {
 /// Returns the path of a `file://` URL (RFC 8089), given without `file://`.
 fn file_path(rest: &str) -> Result<PathBuf> {
     let path = rest.strip_prefix("localhost").unwrap_or(rest);
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
-    match decoded {
+    match percent_encoding::percent_decode_str(path).decode_utf8() {
         Ok(path) if path.starts_with('/') && !path.contains('\0') => {
             // On Windows the drive comes after the slash.
             let skipped = usize::from(cfg!(windows));

@@ -7,8 +7,8 @@ use std::ops::{Deref, DerefMut};
 use memmap2::{MmapMut, MmapOptions};
 
 /// As many zero bytes as a file has, private to this process. Untouched pages take no memory.
-#[derive(Debug)]
-pub struct SparseBytes(MmapMut);
+#[derive(Debug, Default)]
+pub struct SparseBytes(Option<MmapMut>);
 
 impl SparseBytes {
     pub fn new(len: u64) -> io::Result<SparseBytes> {
@@ -20,20 +20,20 @@ impl SparseBytes {
             // Touching a few places must not take a huge page each.
             let _ = map.advise(memmap2::Advice::NoHugePage);
         }
-        Ok(SparseBytes(map))
+        Ok(SparseBytes(Some(map)))
     }
 }
 
 impl Deref for SparseBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
 impl DerefMut for SparseBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        self.0.as_deref_mut().unwrap_or_default()
     }
 }
 

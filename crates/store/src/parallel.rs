@@ -67,13 +67,11 @@ pub(crate) fn begin<'s, T: 's, H>(
     // Compilers leave out memory that nobody uses.
     drop(black_box(room));
     let (told, heard) = mpsc::channel();
-    let started = spawn(
-        thread.stack_size(stack_bytes),
-        Box::new(move || {
-            let _ = told.send(());
-            work()
-        }),
-    )?;
+    let run = move || {
+        let _ = told.send(());
+        work()
+    };
+    let started = spawn(thread.stack_size(stack_bytes), Box::new(run))?;
     let _ = heard.recv();
     Ok(started)
 }
@@ -169,14 +167,11 @@ fn for_each_on<J: Send, S, E: Send>(
     };
     let _at_work = cores.enter();
     thread::scope(|scope| call.run(scope, None));
-    match call
+    let failed = call
         .failed
         .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        None => Ok(()),
-        Some((_, error)) => Err(error),
-    }
+        .unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
 }
 
 struct Call<'c, I, N, W, E> {

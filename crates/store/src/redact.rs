@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-/// The text that replaces a secret key in a message.
 const INSTEAD: &str = "[a secret key]";
 
 /// Returns the bytes of a key in the text after its prefix, or `None` if it is not a key.
@@ -86,7 +85,6 @@ pub fn shown(path: &Path) -> String {
     without_keys(&path.to_string_lossy()).into_owned()
 }
 
-/// Finds the first secret key: its start, and its length in bytes.
 fn find(text: &str) -> Option<(usize, usize)> {
     let lower = text.to_ascii_lowercase();
     let first = |(begins, bytes): &(&str, Extent)| {

@@ -72,7 +72,7 @@ impl SecretBytes {
     }
 
     pub fn finish(&mut self) -> io::Result<()> {
-        self.bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
+        self.bytes = match std::mem::take(&mut self.bytes) {
             Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),
             bytes => bytes,
         };
@@ -93,14 +93,14 @@ impl Deref for SecretBytes {
 
 impl Drop for SecretBytes {
     fn drop(&mut self) {
-        let mut bytes = match std::mem::replace(&mut self.bytes, Bytes::Empty) {
-            Bytes::Unfinished(bytes) => bytes,
-            Bytes::Finished(bytes) => match bytes.make_mut() {
-                Ok(bytes) => bytes,
-                // Dropping unmaps the memory, and the system zeroes it before reuse.
-                Err(_) => return,
-            },
+        let bytes = match std::mem::take(&mut self.bytes) {
             Bytes::Empty => return,
+            Bytes::Unfinished(bytes) => Ok(bytes),
+            Bytes::Finished(bytes) => bytes.make_mut(),
+        };
+        let Ok(mut bytes) = bytes else {
+            // Dropping unmapped the memory, and the system zeroes it before reuse.
+            return;
         };
         for secret in &self.secret {
             if let Some(part) = bytes.get_mut(secret.clone()) {

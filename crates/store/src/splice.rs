@@ -43,7 +43,6 @@ const MAX_CONTEXT_BYTES: u64 = 256 << 20;
 pub struct Change {
     /// Offset from which the file is read to judge an end.
     pub context: u64,
-    /// Offset of the end.
     pub start: u64,
     pub old: Vec<u8>,
     pub new: Vec<u8>,
@@ -65,14 +64,12 @@ pub struct Torn<'a> {
 #[derive(Debug)]
 pub struct Splice {
     file: File,
-    /// The locked file.
     held: Input,
     /// `ToDisk` or `Later`: a change in place always has something to lose.
     flush: Flush,
 }
 
 impl Splice {
-    /// Opens the file at `path`.
     pub fn open(path: &Path, flush: Flush) -> Result<Splice> {
         let file = File::options().read(true).write(true).open(path);
         let file = file.map_err(io_error("open", path))?;
@@ -85,7 +82,6 @@ impl Splice {
         Ok(Splice { file, held, flush })
     }
 
-    /// Opens the file as it is now.
     pub fn input(&self) -> Result<Input> {
         let path = &self.held.path;
         Input::of(path, duplicate(&self.file, path)?)
@@ -171,7 +167,6 @@ impl Splice {
     }
 }
 
-/// The end of a journal's name.
 const END: &str = ".onnxseal-journal";
 
 /// Returns whether a change of the file at `path` was interrupted: the file may be torn until the
@@ -210,7 +205,6 @@ impl Change {
         bytes
     }
 
-    /// Parses the change in a journal. Returns `None` for an incomplete journal.
     fn parse(bytes: &[u8]) -> Option<Change> {
         let (bytes, all) = bytes.split_last_chunk::<HASH_BYTES>()?;
         if blake3::hash(bytes) != *all {

@@ -1,7 +1,7 @@
 //! Buckets and containers, with credentials and endpoint from the environment.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
@@ -13,8 +13,8 @@ use object_store::{ClientOptions, HeaderMap, HeaderValue, ObjectStore};
 use crate::object::client::Connector;
 use crate::object::{environment, fault};
 use crate::object_url::{ObjectUrl, Scheme};
+use crate::parallel::lock;
 
-/// A bucket, with credentials and endpoint from the environment.
 #[derive(Clone)]
 pub(super) struct Store {
     pub(super) objects: Arc<dyn ObjectStore>,
@@ -31,7 +31,7 @@ impl Store {
     /// the environment once.
     pub(super) fn of(url: &ObjectUrl) -> object_store::Result<Store> {
         static STORES: Mutex<Option<HashMap<(Scheme, String), Store>>> = Mutex::new(None);
-        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = lock(&STORES);
         let stores = stores.get_or_insert_default();
         let bucket = (url.scheme(), url.bucket().to_owned());
         if let Some(store) = stores.get(&bucket) {

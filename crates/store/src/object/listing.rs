@@ -8,7 +8,6 @@ use crate::object::fault;
 
 pub(super) struct Limits {
     pub(super) objects: usize,
-    /// Bytes of all keys together.
     pub(super) key_bytes: usize,
     /// Answers of the store, of up to a thousand objects each.
     pub(super) pages: usize,

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use object_store::multipart::PartId;
 use object_store::{
-    Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStoreExt, PutMode, PutOptions,
-    PutPayload, UpdateVersion,
+    Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStoreExt, PutMode, PutPayload,
+    UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -68,15 +68,10 @@ impl Object {
         }
     }
 
-    /// Opens the object for reading.
     pub fn open(self) -> Result<Input> {
         let meta = self.head().map_err(|error| self.failed("open", error))?;
-        let (name, len) = (self.name(), meta.size);
-        Ok(Input::new(
-            name,
-            len,
-            Arc::new(Remote { object: self, meta }),
-        ))
+        let (name, len, object) = (self.name(), meta.size, self);
+        Ok(Input::new(name, len, Arc::new(Remote { object, meta })))
     }
 
     /// Returns whether the object exists. With permission only to write, the store does not tell:
@@ -89,23 +84,23 @@ impl Object {
         }
     }
 
-    /// Writes the object in one request.
     pub(crate) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
         if !replace {
             self.check_absent()?;
         }
-        let mode = match !replace && self.store.creates {
-            true => PutMode::Create,
-            false => PutMode::Overwrite,
+        let create = !replace && self.store.creates;
+        let mode = if create {
+            PutMode::Create
+        } else {
+            PutMode::Overwrite
         };
         let put = self.put_as(payload, mode);
         put.map(drop).map_err(|error| self.not_created(error))
     }
 
     fn put_as(&self, payload: PutPayload, mode: PutMode) -> object_store::Result<UpdateVersion> {
-        let options = PutOptions::from(mode);
         self.on(|store, path| async move {
-            let put = store.objects.put_opts(&path, payload, options).await;
+            let put = store.objects.put_opts(&path, payload, mode.into()).await;
             put.map(UpdateVersion::from)
         })
     }
@@ -191,7 +186,6 @@ impl Object {
         let _ = self.delete();
     }
 
-    /// Removes the object, if it exists.
     pub fn delete(&self) -> Result<()> {
         match self.on(|store, path| async move { store.objects.delete(&path).await }) {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),

@@ -36,7 +36,6 @@ struct State {
     len: u64,
 }
 
-/// The bytes of a part, by their offset in the object.
 #[derive(Default)]
 struct Gathering {
     pieces: BTreeMap<u64, Zeroizing<Vec<u8>>>,
@@ -70,7 +69,6 @@ impl Upload {
         }
     }
 
-    /// Makes the complete object visible, and replaces an existing one if `replace`.
     fn complete(&self, replace: bool) -> Result<()> {
         self.send_rest()?;
         let State {
@@ -130,7 +128,6 @@ impl Upload {
 }
 
 impl Object {
-    /// Begins an object of about `len` bytes.
     pub fn create(self, replace: bool, len: u64) -> Result<Output> {
         Upload::create(self, replace, len).map(Output::new)
     }
