@@ -3,8 +3,8 @@
 //! A module is a file. It imports the module that defines what one of its paths names, in a `use` or
 //! in code, wherever a re-export stands on the way. A re-export of what a module's own children
 //! define is a list of them and no import, unless the module's code uses the name. Tests, and modules
-//! that are declared for tests alone, do not count. Methods and fields are not looked at: their
-//! types' names are.
+//! that are declared for tests alone, count only if that is asked for. Methods and fields are not
+//! looked at: their types' names are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,11 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 pub type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// Reads a package: the texts of its files, by their paths below `src`.
-pub fn imports(files: &BTreeMap<String, String>) -> Imports {
-    let mut package = Package::default();
+pub fn imports(files: &BTreeMap<String, String>, with_tests: bool) -> Imports {
+    let mut package = Package {
+        with_tests,
+        modules: Vec::new(),
+    };
     let root = ["lib.rs", "main.rs"];
     let root = root.iter().find(|name| files.contains_key(**name)).unwrap();
     package.read(files, root, "", None);
@@ -52,8 +55,8 @@ fn reached<'a>(imports: &'a Imports, from: &'a str) -> BTreeSet<&'a str> {
 type Path = Vec<String>;
 
 /// All modules, those inside of files too; the first is the root.
-#[derive(Default)]
 struct Package {
+    with_tests: bool,
     modules: Vec<Module>,
 }
 
@@ -106,7 +109,7 @@ impl Package {
             parent: parent.unwrap_or(at),
             ..Module::default()
         });
-        let mut tokens = without_tests(code);
+        let mut tokens = tokens_of(code, self.with_tests);
         let mut i = 0;
         while i < tokens.len() {
             let names = word(&tokens[i]).zip(tokens.get(i + 1).and_then(word));
@@ -136,7 +139,7 @@ impl Package {
                 _ => {}
             }
         }
-        self.modules[at].scan(&tokens);
+        self.modules[at].scan(&tokens, self.with_tests);
         at
     }
 
@@ -257,7 +260,7 @@ impl Package {
 
 impl Module {
     /// Notes all paths and uses in some code.
-    fn scan(&mut self, tokens: &[TokenTree]) {
+    fn scan(&mut self, tokens: &[TokenTree], with_tests: bool) {
         let mut i = 0;
         let mut is_public = false;
         while i < tokens.len() {
@@ -265,7 +268,7 @@ impl Module {
                 TokenTree::Group(group) => {
                     // `pub(in a)` is no path.
                     if !(i > 0 && is_word(&tokens[i - 1], "pub")) {
-                        self.scan(&without_tests(group.stream()));
+                        self.scan(&tokens_of(group.stream(), with_tests), with_tests);
                         is_public = false;
                     }
                     i += 1;
@@ -374,9 +377,12 @@ fn path(tokens: &[TokenTree], start: usize) -> (Path, usize) {
     (path, end)
 }
 
-/// The tokens of some code, but for what has the attribute `cfg(test)`.
-fn without_tests(code: TokenStream) -> Vec<TokenTree> {
+/// The tokens of some code, unless `with_tests` but for what has the attribute `cfg(test)`.
+fn tokens_of(code: TokenStream, with_tests: bool) -> Vec<TokenTree> {
     let tokens: Vec<TokenTree> = code.into_iter().collect();
+    if with_tests {
+        return tokens;
+    }
     let mut found = Vec::with_capacity(tokens.len());
     let mut i = 0;
     while i < tokens.len() {

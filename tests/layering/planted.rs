@@ -9,7 +9,7 @@ fn read(files: &[(&str, &str)]) -> (Vec<String>, usize) {
     let files: BTreeMap<String, String> = (files.iter())
         .map(|(name, code)| ((*name).to_owned(), (*code).to_owned()))
         .collect();
-    let imports = imports(&files);
+    let imports = imports(&files, false);
     let n_circles = circles(&imports).len();
     let found = imports.iter().filter(|(_, to)| !to.is_empty());
     let line = |from: &str, to: Vec<&str>| format!("{from} -> {}", to.join(" "));
@@ -154,4 +154,21 @@ fn lists_are_seen_through() {
         ("b.rs", "pub fn b() -> usize { crate::N }"),
     ];
     check(&files, &["a -> lib", "b -> lib", "lib -> b"], 1);
+}
+
+#[test]
+fn tests_count_if_that_is_asked_for() {
+    let files = [
+        ("lib.rs", "mod a; mod b;"),
+        (
+            "a.rs",
+            "pub struct A; #[cfg(test)] mod tests { use crate::b::B; }",
+        ),
+        ("b.rs", "use crate::a::A; pub struct B;"),
+    ];
+    let files = files.map(|(name, code)| (name.to_owned(), code.to_owned()));
+    for with_tests in [false, true] {
+        let imports = imports(&BTreeMap::from(files.clone()), with_tests);
+        assert_eq!(circles(&imports).len(), usize::from(with_tests));
+    }
 }
