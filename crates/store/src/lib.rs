@@ -33,6 +33,16 @@ macro_rules! opaque {
     )+};
 }
 
+/// Methods of what cannot be made.
+#[allow(unused_macros)]
+macro_rules! never {
+    ($($name:ident($($argument:ty),*) -> $result:ty;)+) => {$(
+        pub(crate) fn $name(&self $(, _: $argument)*) -> $result {
+            match *self {}
+        }
+    )+};
+}
+
 pub mod beside;
 pub mod draft;
 mod error;

@@ -12,15 +12,6 @@ pub(crate) enum Faults {}
 #[derive(Debug)]
 pub(crate) enum Descriptor {}
 
-/// Methods of what cannot be made.
-macro_rules! never {
-    ($($name:ident($($argument:ty),*) -> $result:ty;)+) => {$(
-        pub(crate) fn $name(&self $(, _: $argument)*) -> $result {
-            match *self {}
-        }
-    )+};
-}
-
 impl Faults {
     pub(crate) fn new(_len: usize) -> io::Result<Faults> {
         Err(io::Error::new(

@@ -15,28 +15,13 @@ pub mod remote {
             Err(Error::NoObjectStores(url.to_string().into()))
         }
 
-        pub fn open(self) -> Result<Input> {
-            match self {}
-        }
-
-        pub fn create(self, _replace: bool, _len: u64) -> Result<Output> {
-            match self {}
-        }
-
-        pub fn exists(&self) -> Result<bool> {
-            match *self {}
-        }
-
-        pub fn delete(&self) -> Result<()> {
-            match *self {}
-        }
-
-        pub fn list(&self) -> Result<Vec<String>> {
-            match *self {}
-        }
-
-        pub fn put_after(&self, _: Vec<u8>, _: Option<&Version>) -> Result<Option<Version>> {
-            match *self {}
+        never! {
+            open() -> Result<Input>;
+            create(bool, u64) -> Result<Output>;
+            exists() -> Result<bool>;
+            delete() -> Result<()>;
+            list() -> Result<Vec<String>>;
+            put_after(Vec<u8>, Option<&Version>) -> Result<Option<Version>>;
         }
     }
 }

@@ -109,11 +109,11 @@ impl Cores {
 
     /// Counts the calling thread, whatever the limit, unless it counts already.
     fn enter(&self) -> AtWork<'_> {
-        let counted = COUNTS.replace(true);
-        if !counted {
+        let added = (!COUNTS.replace(true)).then(|| {
             self.busy.fetch_add(1, Ordering::Relaxed);
-        }
-        AtWork(Some(self).filter(|_| !counted))
+            Added(self)
+        });
+        AtWork(added)
     }
 
     /// Counts one more thread, if a core is free.
@@ -130,18 +130,18 @@ impl Cores {
     }
 }
 
-/// A thread that counts as working while this lives.
-pub struct AtWork<'c>(Option<&'c Cores>);
+/// The calling thread, which counts as working while this lives.
+pub struct AtWork<'c>(Option<Added<'c>>);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        if let Some(cores) = self.0 {
-            cores.busy.fetch_sub(1, Ordering::Relaxed);
+        if self.0.is_some() {
             COUNTS.set(false);
         }
     }
 }
 
+/// A thread that counts as working while this lives.
 struct Added<'c>(&'c Cores);
 
 impl Drop for Added<'_> {

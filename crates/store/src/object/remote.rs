@@ -68,9 +68,9 @@ impl Object {
         }
     }
 
-    pub fn open(self) -> Result<Input> {
+    pub fn open(&self) -> Result<Input> {
         let meta = self.head().map_err(|error| self.failed("open", error))?;
-        let (name, len, object) = (self.name(), meta.size, self);
+        let (name, len, object) = (self.name(), meta.size, self.clone());
         Ok(Input::new(name, len, Arc::new(Remote { object, meta })))
     }
 
@@ -130,8 +130,10 @@ impl Object {
 
     /// Returns whether the object contains `bytes`.
     fn has(&self, bytes: &[u8]) -> bool {
-        let there = self.clone().open();
-        let there = there.ok().filter(|there| there.len == bytes.len() as u64);
+        let there = self
+            .open()
+            .ok()
+            .filter(|there| there.len == bytes.len() as u64);
         there.is_some_and(|there| there.read_all().is_ok_and(|there| there == bytes))
     }
 
@@ -403,7 +405,7 @@ mod tests {
         let object = Object::in_memory();
         let put = |bytes: &[u8]| object.put(bytes.to_vec().into(), true).unwrap();
         put(b"before");
-        let remote = object.clone().open().unwrap();
+        let remote = object.open().unwrap();
         let mut read = [0; 3];
         remote.read_exact_at(&mut read, 2).unwrap();
         remote.check_unchanged().unwrap();
@@ -421,7 +423,7 @@ mod tests {
     #[test]
     fn of_two_that_write_a_record_the_second_fails() {
         let object = Object::in_memory();
-        let version = || object.clone().open().unwrap().version().unwrap();
+        let version = || object.open().unwrap().version().unwrap();
         let in_use = |result| matches!(result, Err(Error::Replaced { .. }));
         let put = |text: &str, version: Option<&Version>| {
             object.put_after(text.as_bytes().to_vec(), version)

@@ -128,8 +128,8 @@ impl Upload {
 }
 
 impl Object {
-    pub fn create(self, replace: bool, len: u64) -> Result<Output> {
-        Upload::create(self, replace, len).map(Output::new)
+    pub fn create(&self, replace: bool, len: u64) -> Result<Output> {
+        Upload::create(self.clone(), replace, len).map(Output::new)
     }
 }
 
