@@ -65,6 +65,7 @@ fn write_file(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io:
 
 /// Makes a new hidden file in `folder`, and locks it.
 pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
+    #[cfg_attr(not(unix), allow(unused_mut))]
     let mut builder = builder();
     #[cfg(unix)]
     if readers == Readers::Usual {

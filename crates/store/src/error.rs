@@ -16,7 +16,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error("cannot {action} {}", shown(path))]
     Io {
-        /// What failed, such as `read`.
+        /// The action that failed, such as `read`.
         action: &'static str,
         path: PathBuf,
         source: io::Error,

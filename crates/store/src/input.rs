@@ -20,7 +20,7 @@ pub struct Input {
     pub path: PathBuf,
     /// Length in bytes when it was opened.
     pub len: u64,
-    /// What takes the place of its bytes.
+    /// The bytes that take the place of its own.
     edited: Option<Bytes>,
     /// Length in bytes without edits.
     len_before: u64,

@@ -67,8 +67,13 @@ pub(crate) fn lock(memory: &MmapMut) -> bool {
         // SAFETY: the range belongs to a live map; unmapping unlocks it.
         unsafe { mlock_with(start, memory.len(), MlockFlags::ONFAULT) }.is_ok()
     }
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(all(unix, not(target_os = "linux")))]
     {
         memory.lock().is_ok()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = memory;
+        false
     }
 }

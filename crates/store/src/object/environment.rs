@@ -22,7 +22,7 @@ enum Holds {
     Plain,
 }
 
-/// What a variable holds, by the first of these that its name contains.
+/// The first of these parts that the name of a variable contains says what it holds.
 const NAMES: [(&str, Holds); 17] = [
     ("_file", Holds::Text),
     ("certificate", Holds::Text),

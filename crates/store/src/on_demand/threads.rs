@@ -22,7 +22,7 @@ pub(super) struct Served<F: Fill> {
     requests: Mutex<Requests<F>>,
 }
 
-/// What the thread does between touches. Without one to do, it only keeps no plaintext.
+/// Work for the thread between touches. A ring without any makes it drop its plaintext.
 type Request<F> = Box<dyn FnOnce(&Arc<Served<F>>, &Arc<Descriptor>) + Send>;
 
 struct Requests<F: Fill> {
