@@ -26,6 +26,9 @@ const MAX_REFUSAL_BYTES: usize = 16 << 10;
 
 type Fault = Box<dyn StdError + Send + Sync>;
 
+/// Sets a time of a client.
+type Set = fn(Make, Duration) -> Make;
+
 /// Makes the clients of this module from [`ClientOptions`].
 #[derive(Debug)]
 pub(super) struct Connector;
@@ -135,7 +138,7 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
     if is(Key::Http2Only)? {
         builder = builder.http2_prior_knowledge();
     }
-    let times: [(Key, fn(Make, Duration) -> Make); 6] = [
+    let times: [(Key, Set); 6] = [
         (Key::Timeout, Make::timeout),
         (Key::ConnectTimeout, Make::connect_timeout),
         (Key::ReadTimeout, Make::read_timeout),
