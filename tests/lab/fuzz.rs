@@ -188,7 +188,7 @@ pub fn forged(bytes: &[u8]) {
     let data_key = lab.identities.unwrap(WRAPPED_KEY).unwrap();
     let parsed = Manifest::parse(&manifest).ok();
     let tiers = parsed.as_ref().map_or(1, Manifest::n_tiers);
-    let keys = data_key.seal_tiers(&manifest, tiers).unwrap();
+    let keys = data_key.seal_keys(&manifest, tiers).unwrap();
     let chunk = parsed
         .as_ref()
         .map_or(1 << 20, |parsed| parsed.chunk_bytes() as usize);
@@ -198,7 +198,7 @@ pub fn forged(bytes: &[u8]) {
         for (at, bytes) in (0..).zip(content.chunks(chunk)) {
             let id = ChunkId { file, chunk: at };
             let mut bytes = bytes.to_vec();
-            let tag = (keys.first).seal_chunk(id, &mut bytes, &[], &mut Scratch::default());
+            let tag = keys.seal_chunk(id, &mut bytes, &[], &mut Scratch::default());
             tags[0].extend(tag.unwrap().0);
             for (key, tags) in keys.upper.iter().zip(&mut tags[1..]) {
                 tags.extend(key.tag(id, &bytes).unwrap().0);

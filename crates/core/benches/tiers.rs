@@ -135,7 +135,7 @@ fn compare(sealed: &PathBuf, model: &PathBuf, preset: &str, mode: &str) {
 
 /// GB/s of one core, of chunks of 1 MiB, whole and in pieces.
 fn speeds() {
-    let key = DataKey::generate().unwrap().seal_tiers(b"{}", 2).unwrap();
+    let key = DataKey::generate().unwrap().seal_keys(b"{}", 2).unwrap();
     let key = key.upper.first().unwrap();
     let mut scratch = Scratch::new();
     let mut bytes = vec![1; CHUNK];

@@ -15,8 +15,8 @@ fn main() -> Result<(), Error> {
         "RustCrypto"
     };
     let key = DataKey::generate()?;
-    let seal = key.seal_keys(b"{}")?;
-    let open = key.open_keys(b"{}", &[], &seal.mac(&[]))?;
+    let seal = key.seal_keys(b"{}", 1)?;
+    let open = key.open_keys((1, 1), b"{}", &[], &seal.macs(&[]))?;
     let at = ChunkId { file: 0, chunk: 0 };
     let mut scratch = Scratch::new();
 

@@ -15,7 +15,7 @@ use std::fmt;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::backend::{Aead as _, Chosen, TAG_BYTES, Tag};
+use crate::backend::{Gcm, TAG_BYTES, Tag};
 use crate::derive;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -92,7 +92,7 @@ impl BlobKey {
     }
 
     fn seal_with(&self, salt: &[u8; 32], name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
-        let aead = self.aead(salt, name)?;
+        let gcm = self.gcm(salt, name)?;
         let n_chunks = plaintext.len().div_ceil(CHUNK_BYTES).max(1);
         let len = HEADER_BYTES + plaintext.len() + n_chunks * TAG_BYTES;
         // Zeroized on failure, when it may contain plaintext. Never reallocated.
@@ -105,7 +105,7 @@ impl BlobKey {
             let nonce = derive::blob_nonce(chunk as u64, chunk + 1 == n_chunks);
             let at = blob.len();
             blob.extend_from_slice(&plaintext[start..end]);
-            let Tag(tag) = aead.seal(nonce, &[], &mut blob[at..])?;
+            let Tag(tag) = gcm.seal(nonce, &[], &mut blob[at..])?;
             blob.extend_from_slice(&tag);
         }
         Ok(std::mem::take(&mut *blob))
@@ -118,7 +118,7 @@ impl BlobKey {
         sealed: &[u8],
         plaintext: &mut [u8],
     ) -> Result<(), Error> {
-        let aead = self.aead(salt, name)?;
+        let gcm = self.gcm(salt, name)?;
         let mut rest = plaintext;
         let mut chunks = sealed
             .chunks(CHUNK_BYTES + TAG_BYTES)
@@ -130,15 +130,14 @@ impl BlobKey {
                 .split_at_mut_checked(ciphertext.len())
                 .ok_or(Error::Unauthentic)?;
             let nonce = derive::blob_nonce(chunk as u64, chunks.peek().is_none());
-            aead.open_into(nonce, &[], ciphertext, &Tag(*tag), text)?;
+            gcm.open_into(nonce, &[], ciphertext, &Tag(*tag), text)?;
             rest = behind;
         }
         Ok(())
     }
 
-    fn aead(&self, salt: &[u8; 32], name: &str) -> Result<Chosen, Error> {
-        let BlobKey(blobs_key) = self;
-        Chosen::new(&derive::blob_key(blobs_key, salt, name)?)
+    fn gcm(&self, salt: &[u8; 32], name: &str) -> Result<Gcm, Error> {
+        Gcm::new(&derive::blob_key(&self.0, salt, name)?)
     }
 }
 

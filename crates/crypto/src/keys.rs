@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::backend::{Aead as _, Chosen, ChosenCtr, Ctr as _, Tag};
+use crate::backend::{Ctr, Gcm, Tag};
 use crate::blob::BlobKey;
 use crate::chunk;
 use crate::derive::{self, ChunkId, ManifestMac, TierSecrets};
@@ -14,7 +14,8 @@ use crate::tier::{self, TierKey};
 
 const MAC_BYTES: usize = 32;
 
-/// The random key of one artifact (DEK), 32 bytes, zeroized on drop.
+/// The random key of one artifact (DEK), 32 bytes, zeroized on drop. Of an artifact with tiers it is
+/// the highest tier's, and the keys of the lower tiers follow from it.
 ///
 /// It leaves this crate only wrapped, by [`Recipients::wrap`](crate::wrap::Recipients::wrap).
 pub struct DataKey(Secret);
@@ -27,41 +28,18 @@ impl DataKey {
             .map_err(Error::Randomness)
     }
 
-    /// Derives the keys that seal an artifact with this manifest.
+    /// Derives the keys that seal an artifact of `tiers` tiers (at least 1) with this manifest.
     ///
     /// Seal only one artifact with a data key: sealing a chunk twice with different bytes would
     /// repeat a nonce.
-    pub fn seal_keys(&self, manifest: &[u8]) -> Result<SealKeys, Error> {
-        let DataKey(dek) = self;
-        Ok(SealKeys {
-            mac: ManifestMac::new(&derive::mac_key(dek)?, manifest)?,
-            aead: Chosen::new(&derive::chunk_key(dek, manifest)?)?,
-        })
-    }
-
-    /// Verifies `mac` over manifest and tags, in constant time, then derives the key that opens
-    /// the chunks.
-    ///
-    /// # Errors
-    /// [`Error::Unauthentic`] if the MAC is wrong.
-    pub fn open_keys(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<OpenKey, Error> {
-        let DataKey(dek) = self;
-        ManifestMac::new(&derive::mac_key(dek)?, manifest)?.verify(tags, &[], mac)?;
-        let chunk_key = derive::chunk_key(dek, manifest)?;
-        Ok(OpenKey { chunk_key })
-    }
-
-    /// Derives the keys that seal an artifact of `tiers` tiers with this manifest. This key is the
-    /// highest tier's.
-    ///
-    /// Seal only one artifact with a data key: see [`seal_keys`](Self::seal_keys).
-    pub fn seal_tiers(&self, manifest: &[u8], tiers: u8) -> Result<TierSealKeys, Error> {
-        let (first, higher) = self.first_and_higher(tiers, tiers)?;
+    pub fn seal_keys(&self, manifest: &[u8], tiers: u8) -> Result<SealKeys, Error> {
+        let keys = self.with_lower(tiers, tiers)?;
         let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::mac_key(key)?, manifest);
-        Ok(TierSealKeys {
-            first: first.seal_keys(manifest)?,
-            macs: higher.iter().map(mac).collect::<Result<_, Error>>()?,
-            upper: tier_keys(&higher, manifest)?,
+        let upper = |DataKey(key): &DataKey| TierKey::new(key, manifest);
+        Ok(SealKeys {
+            first: Gcm::new(&derive::chunk_key(&keys[0].0, manifest)?)?,
+            upper: keys[1..].iter().map(upper).collect::<Result<_, Error>>()?,
+            macs: keys.iter().map(mac).collect::<Result<_, Error>>()?,
         })
     }
 
@@ -73,26 +51,26 @@ impl DataKey {
     ///
     /// # Errors
     /// [`Error::Unauthentic`] if a MAC is wrong, or their number is.
-    pub fn open_tiers(
+    pub fn open_keys(
         &self,
         (tier, tiers): (u8, u8),
         manifest: &[u8],
         tags: &[u8],
         macs: &[u8],
-    ) -> Result<TierOpenKeys, Error> {
+    ) -> Result<OpenKeys, Error> {
         if macs.len() != usize::from(tiers) * MAC_BYTES {
             return Err(Error::Unauthentic);
         }
+        let keys = self.with_lower(tier, tiers)?;
         let mut from_own = macs;
-        for DataKey(key) in self.with_lower(tier, tiers)? {
+        for DataKey(key) in &keys {
             let (mac, above) = (from_own.split_at_checked(MAC_BYTES)).ok_or(Error::Unauthentic)?;
-            ManifestMac::new(&derive::mac_key(&key)?, manifest)?.verify(tags, above, mac)?;
+            ManifestMac::new(&derive::mac_key(key)?, manifest)?.verify(tags, above, mac)?;
             from_own = above;
         }
-        let (DataKey(first), higher) = self.first_and_higher(tier, tiers)?;
         // One after the other in one page: the chunk key, then three keys of each tier above.
-        let mut secrets = vec![derive::chunk_key(&first, manifest)?];
-        for DataKey(key) in &higher {
+        let mut secrets = vec![derive::chunk_key(&keys[0].0, manifest)?];
+        for DataKey(key) in &keys[1..] {
             let TierSecrets {
                 auth,
                 stream,
@@ -110,52 +88,36 @@ impl DataKey {
             })
         });
         let upper = upper.collect();
-        let first = match tier {
-            0 | 1 => FirstTier::Own(OpenKey { chunk_key }),
-            _ => FirstTier::Below(chunk_key),
-        };
-        Ok(TierOpenKeys { first, upper })
+        Ok(OpenKeys { chunk_key, upper })
     }
 
     /// Returns the keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least
     /// first.
     pub fn with_lower(&self, tier: u8, tiers: u8) -> Result<Vec<DataKey>, Error> {
-        let (first, mut keys) = self.first_and_higher(tier, tiers)?;
-        keys.insert(0, first);
-        Ok(keys)
-    }
-
-    /// Returns the key of the first tier, and the keys of the tiers from 2 up to `tier`, whose key
-    /// this is.
-    fn first_and_higher(&self, tier: u8, tiers: u8) -> Result<(DataKey, Vec<DataKey>), Error> {
-        let mut higher = Vec::new();
-        let mut key = DataKey(Secret::copy(self.expose()));
+        let mut keys = vec![DataKey(Secret::copy(self.expose()))];
         for tier in (2..=tier).rev() {
-            let lower = key.lower(tier, tiers)?;
-            higher.push(std::mem::replace(&mut key, lower));
+            let lower = keys[0].lower(tier, tiers)?;
+            keys.insert(0, lower);
         }
-        higher.reverse();
-        Ok((key, higher))
+        Ok(keys)
     }
 
     /// Returns the key of the tier below `tier` of `tiers`, whose key this is.
     ///
     /// # Errors
-    /// [`Error::Backend`] if the library fails; [`Error::Misuse`] for tier 1.
+    /// [`Error::Misuse`] for tier 1.
     pub fn lower(&self, tier: u8, tiers: u8) -> Result<DataKey, Error> {
-        let DataKey(secret) = self;
         match tier {
             0 | 1 => Err(Error::Misuse {
                 rule: "no tier is below the first",
             }),
-            _ => derive::lower_tier(secret, tier - 1, tiers).map(DataKey),
+            _ => derive::lower_tier(&self.0, tier - 1, tiers).map(DataKey),
         }
     }
 
     /// Derives the key of the artifact's blobs.
     pub fn blob_key(&self) -> Result<BlobKey, Error> {
-        let DataKey(dek) = self;
-        let mut kept = Secret::keep(&[derive::blobs_key(dek)?])?;
+        let mut kept = Secret::keep(&[derive::blobs_key(&self.0)?])?;
         kept.pop().map(BlobKey::new).ok_or(Error::Backend)
     }
 
@@ -179,18 +141,16 @@ impl fmt::Debug for DataKey {
 
 /// Seals the chunks of a new artifact, and its manifest and tags.
 pub struct SealKeys {
-    mac: ManifestMac,
-    aead: Chosen,
+    first: Gcm,
+    /// The keys of the tiers from 2 up.
+    pub upper: Vec<TierKey>,
+    /// By tier, the first tier's first.
+    macs: Vec<ManifestMac>,
 }
 
 impl SealKeys {
-    /// `HMAC-SHA256(mac key, u64be(length of manifest) ‖ manifest ‖ tags)`, with the manifest for
-    /// which these keys were derived. This is the MAC of an artifact without tiers.
-    pub fn mac(&self, tags: &[u8]) -> [u8; 32] {
-        self.mac.over(tags, &[])
-    }
-
-    /// Encrypts the targets of a chunk in place, and authenticates all its other bytes with them.
+    /// Encrypts the targets of the first tier in a chunk in place, and authenticates all its other
+    /// bytes with them.
     ///
     /// `targets` are ranges of `bytes`: sorted, disjoint, not empty.
     ///
@@ -203,115 +163,38 @@ impl SealKeys {
         targets: &[Range<usize>],
         scratch: &mut Scratch,
     ) -> Result<Tag, Error> {
-        chunk::seal(&self.aead, at, bytes, targets, scratch)
+        chunk::seal(&self.first, at, bytes, targets, scratch)
     }
-}
 
-impl fmt::Debug for SealKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SealKeys { mac: _, aead: _ } = self;
-        f.write_str("SealKeys(..)")
-    }
-}
-
-/// Derives the keys of the tiers from 2 up for an artifact with this manifest.
-fn tier_keys(keys: &[DataKey], manifest: &[u8]) -> Result<Vec<TierKey>, Error> {
-    let of = |DataKey(key): &DataKey| TierKey::new(key, manifest);
-    keys.iter().map(of).collect()
-}
-
-/// Seals the chunks of a new artifact with tiers.
-pub struct TierSealKeys {
-    /// The keys of tier 1, whose tags equal those of an artifact without tiers.
-    pub first: SealKeys,
-    /// The keys of the tiers from 2 up.
-    pub upper: Vec<TierKey>,
-    macs: Vec<ManifestMac>,
-}
-
-impl TierSealKeys {
-    /// Computes the MACs of all tiers, one after the other: each over the manifest, all tags, and
-    /// the MACs of the tiers above.
+    /// Computes the MACs of all tiers, one after the other: each over the manifest for which these
+    /// keys were derived, all tags, and the MACs of the tiers above.
     pub fn macs(&self, tags: &[u8]) -> Vec<u8> {
         let mut macs = Vec::new();
-        for mac in std::iter::once(&self.first.mac).chain(&self.macs).rev() {
+        for mac in self.macs.iter().rev() {
             macs = [&mac.over(tags, &macs)[..], &macs].concat();
         }
         macs
     }
 }
 
-impl fmt::Debug for TierSealKeys {
+impl fmt::Debug for SealKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TierSealKeys {
-            first: _,
-            upper: _,
-            macs: _,
-        } = self;
-        f.write_str("TierSealKeys(..)")
+        f.write_str("SealKeys(..)")
     }
 }
 
-/// Opens the chunks of an artifact with tiers, up to a tier whose MAC was verified.
+/// Opens the chunks of an artifact, up to a tier whose MAC was verified.
 ///
 /// The keys lie in a page that stays out of core dumps and, as far as the process may lock memory,
 /// out of swap space. They are expanded for each chunk, in memory that is cleared after it.
-pub struct TierOpenKeys {
-    first: FirstTier,
+pub struct OpenKeys {
+    chunk_key: Secret,
     upper: Vec<TierSecrets>,
 }
 
-/// The way to open the targets of the first tier.
-enum FirstTier {
-    /// By the first tier's own tag.
-    Own(OpenKey),
-    /// Below a higher tier, whose tag covers all bytes of the chunk, so that counter mode is
-    /// enough.
-    Below(Secret),
-}
-
-impl TierOpenKeys {
+impl OpenKeys {
     /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in
-    /// place. [`TierOpenKeys::upper`] opens those of the tiers from 2 up.
-    pub fn open_chunk(
-        &self,
-        at: ChunkId,
-        bytes: &mut [u8],
-        targets: &[Range<usize>],
-        tag: &Tag,
-        scratch: &mut Scratch,
-    ) -> Result<(), Error> {
-        match (&self.first, self.upper.last()) {
-            (FirstTier::Own(key), _) => key.open_chunk(at, bytes, targets, tag, scratch),
-            (FirstTier::Below(chunk_key), Some(own)) => {
-                tier::verify(&own.auth, at, bytes, tag)?;
-                chunk::apply(&ChosenCtr::new(chunk_key)?, at, bytes, targets, scratch)
-            }
-            (FirstTier::Below(_), None) => Err(Error::Backend),
-        }
-    }
-
-    /// Expands the keys of the tiers from 2 up to `tier`, for a chunk.
-    pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
-        let upper = self.upper.iter().take(usize::from(tier).saturating_sub(1));
-        upper.map(TierKey::of).collect()
-    }
-}
-
-impl fmt::Debug for TierOpenKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TierOpenKeys { first: _, upper: _ } = self;
-        f.write_str("TierOpenKeys(..)")
-    }
-}
-
-/// Opens the chunks of an artifact whose manifest and tags have been authenticated.
-pub struct OpenKey {
-    chunk_key: Secret,
-}
-
-impl OpenKey {
-    /// Verifies a chunk and decrypts its targets in place.
+    /// place. [`OpenKeys::upper`] opens those of the tiers from 2 up.
     ///
     /// # Errors
     /// [`Error::Unauthentic`] if the tag is wrong, [`Error::Misuse`] if the targets are not sorted,
@@ -325,21 +208,33 @@ impl OpenKey {
         tag: &Tag,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
-        chunk::open(
-            &Chosen::new(&self.chunk_key)?,
-            at,
-            bytes,
-            targets,
-            tag,
-            scratch,
-        )
+        match self.upper.last() {
+            None => chunk::open(
+                &Gcm::new(&self.chunk_key)?,
+                at,
+                bytes,
+                targets,
+                tag,
+                scratch,
+            ),
+            // A higher tier's tag covers all bytes of the chunk, so that counter mode is enough.
+            Some(own) => {
+                tier::verify(&own.auth, at, bytes, tag)?;
+                chunk::apply(&Ctr::new(&self.chunk_key)?, at, bytes, targets, scratch)
+            }
+        }
+    }
+
+    /// Expands the keys of the tiers from 2 up to `tier`, for a chunk.
+    pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
+        let upper = self.upper.iter().take(usize::from(tier).saturating_sub(1));
+        upper.map(TierKey::of).collect()
     }
 }
 
-impl fmt::Debug for OpenKey {
+impl fmt::Debug for OpenKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let OpenKey { chunk_key: _ } = self;
-        f.write_str("OpenKey(..)")
+        f.write_str("OpenKeys(..)")
     }
 }
 
@@ -356,10 +251,10 @@ mod tests {
         for artifact in vectors::artifacts() {
             let tags = artifact.tags();
             let key = DataKey::new(artifact.dek);
-            let seal = key.seal_keys(&artifact.manifest).unwrap();
-            assert_eq!(seal.mac(&tags)[..], artifact.mac);
+            let seal = key.seal_keys(&artifact.manifest, 1).unwrap();
+            assert_eq!(seal.macs(&tags), artifact.mac);
             let open = key
-                .open_keys(&artifact.manifest, &tags, &artifact.mac)
+                .open_keys((1, 1), &artifact.manifest, &tags, &artifact.mac)
                 .unwrap();
             for chunk in &artifact.chunks {
                 let mut bytes = chunk.plain.clone();
@@ -388,11 +283,11 @@ mod tests {
     fn a_changed_manifest_tag_or_mac_gives_no_key() {
         let key = DataKey::generate().unwrap();
         let (manifest, tags) = (b"{\"format\":1}".to_vec(), [5; 32].to_vec());
-        let mac = key.seal_keys(&manifest).unwrap().mac(&tags).to_vec();
-        key.open_keys(&manifest, &tags, &mac).unwrap();
+        let mac = key.seal_keys(&manifest, 1).unwrap().macs(&tags);
+        key.open_keys((1, 1), &manifest, &tags, &mac).unwrap();
 
         let assert_refused = |key: &DataKey, manifest: &[u8], tags: &[u8], mac: &[u8]| {
-            let fault = key.open_keys(manifest, tags, mac);
+            let fault = key.open_keys((1, 1), manifest, tags, mac);
             assert!(matches!(fault, Err(Error::Unauthentic)), "{fault:?}");
         };
         let flipped = |bytes: &[u8], bit: usize| {
@@ -424,13 +319,16 @@ mod tests {
         let (one, two) = (DataKey::generate().unwrap(), DataKey::generate().unwrap());
         assert_ne!(one.expose(), two.expose());
         assert_eq!(format!("{one:?}"), "DataKey(..)");
-        assert_eq!(format!("{:?}", one.seal_keys(b"").unwrap()), "SealKeys(..)");
+        assert_eq!(
+            format!("{:?}", one.seal_keys(b"", 1).unwrap()),
+            "SealKeys(..)"
+        );
     }
 
     #[test]
     fn keys_are_shared_by_threads() {
         fn assert_shared<T: Send + Sync>() {}
-        assert_shared::<(DataKey, SealKeys, OpenKey, BlobKey, Scratch, Error)>();
+        assert_shared::<(DataKey, SealKeys, OpenKeys, BlobKey, Scratch, Error)>();
         assert_shared::<(
             crate::wrap::Recipients,
             crate::wrap::Identities,

@@ -3,8 +3,8 @@
 //!
 //! A [`DataKey`] seals one artifact: [`DataKey::seal_keys`] binds it to a manifest,
 //! [`SealKeys::seal_chunk`] encrypts the targets of one chunk and authenticates the rest,
-//! [`SealKeys::mac`] authenticates manifest and tags. Opening goes through [`DataKey::open_keys`],
-//! which returns the chunk key only after it has verified the MAC. A [`BlobKey`] seals other data
+//! [`SealKeys::macs`] authenticates manifest and tags. Opening goes through [`DataKey::open_keys`],
+//! which returns keys only after it has verified the MACs. A [`BlobKey`] seals other data
 //! of an artifact, blob by blob. `docs/FORMAT.md` describes the format.
 //!
 //! The feature `aws-lc` chooses the AEAD back end. It changes speed, never a byte.
@@ -48,6 +48,6 @@ pub use blob::BlobKey;
 pub use derive::ChunkId;
 pub use error::{Error, NotAllowed};
 pub use gather::{MAX_CHUNK_BYTES, Scratch};
-pub use keys::{DataKey, OpenKey, SealKeys, TierOpenKeys, TierSealKeys};
+pub use keys::{DataKey, OpenKeys, SealKeys};
 pub use opens_with::opens_with;
 pub use tier::{Direction, MIN_SHUFFLED, TierKey};

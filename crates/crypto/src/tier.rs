@@ -13,7 +13,7 @@ use std::ops::Range;
 use aes::Aes256;
 use aes::cipher::{Array, BlockCipherEncrypt as _, KeyInit as _};
 
-use crate::backend::{Aead as _, Chosen, ChosenCtr, Ctr as _, Tag};
+use crate::backend::{Ctr, Gcm, Tag};
 use crate::derive::{self, ChunkId, TierSecrets};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
@@ -42,11 +42,11 @@ pub enum Direction {
 
 /// The keys of one tier from 2 up, of one artifact. Zeroized on drop.
 pub struct TierKey {
-    auth: Chosen,
+    auth: Gcm,
     stream: Aes256,
     /// The stream's cipher for long runs.
-    long: ChosenCtr,
-    shuffle: ChosenCtr,
+    long: Ctr,
+    shuffle: Ctr,
 }
 
 impl TierKey {
@@ -57,10 +57,10 @@ impl TierKey {
     /// Expands the keys.
     pub(crate) fn of(secrets: &TierSecrets) -> Result<TierKey, Error> {
         Ok(TierKey {
-            auth: Chosen::new(&secrets.auth)?,
+            auth: Gcm::new(&secrets.auth)?,
             stream: Aes256::new(secrets.stream.expose().into()),
-            long: ChosenCtr::new(&secrets.stream)?,
-            shuffle: ChosenCtr::new(&secrets.shuffle)?,
+            long: Ctr::new(&secrets.stream)?,
+            shuffle: Ctr::new(&secrets.shuffle)?,
         })
     }
 
@@ -220,7 +220,7 @@ impl TierKey {
 
 /// Verifies the tag of a chunk as it is stored, of the tier that has this key.
 pub(crate) fn verify(auth: &Secret, at: ChunkId, stored: &[u8], tag: &Tag) -> Result<(), Error> {
-    Chosen::new(auth)?.open(derive::nonce(at), stored, &mut [], tag)
+    Gcm::new(auth)?.open(derive::nonce(at), stored, &mut [], tag)
 }
 
 /// Draws a number from each of `numbers`, the first below `below`. Returns `false` if one may have

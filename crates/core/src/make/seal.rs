@@ -104,7 +104,7 @@ impl Sealing<'_> {
         } = self;
         let data_key = DataKey::generate()?;
         let tiers = manifest.n_tiers();
-        let keys = data_key.seal_tiers(&manifest_bytes, tiers)?;
+        let keys = data_key.seal_keys(&manifest_bytes, tiers)?;
         let wrapped = self.recipients.wrap(data_key, &manifest)?;
         let inputs = plaintext.inputs();
         let path = inputs.first().map_or(Path::new(""), |model| &model.path);
@@ -141,9 +141,7 @@ impl Sealing<'_> {
             }
             (targets.higher).seal(&manifest, upper, chunk, bytes, tools)?;
             let (targets, scratch) = tools.targets(chunk, chunk.file_of(targets.first())?);
-            *tag = (keys.first)
-                .seal_chunk(chunk.id, bytes, targets, scratch)?
-                .0;
+            *tag = keys.seal_chunk(chunk.id, bytes, targets, scratch)?.0;
             for (key, tags) in upper.iter().zip(&upper_tags) {
                 tags.put(chunk, key.tag(chunk.id, bytes)?.0);
             }

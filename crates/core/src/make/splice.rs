@@ -82,7 +82,7 @@ fn opens(artifact: &Artifact, identities: &Identities) -> bool {
     let opened = |(tier, key): (u8, DataKey)| {
         let tiers = (tier, artifact.manifest.n_tiers());
         let manifest = artifact.manifest_bytes();
-        key.open_tiers(tiers, manifest, &artifact.tags, &artifact.mac)
+        key.open_keys(tiers, manifest, &artifact.tags, &artifact.mac)
     };
     artifact.keys.unwrap(identities).and_then(opened).is_ok()
 }

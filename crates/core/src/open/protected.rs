@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{self as crypto, BlobKey, DataKey, TAG_BYTES, Tag, TierOpenKeys};
+use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKeys, TAG_BYTES, Tag};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location, Progress};
@@ -29,7 +29,7 @@ pub(crate) struct Protected {
 /// manifest and tags are authentic.
 pub(crate) struct Unlocked<'a> {
     protected: Arc<Protected>,
-    key: TierOpenKeys,
+    key: OpenKeys,
     /// The tier of the key; 1 without tiers.
     pub(crate) key_tier: u8,
     tier: u8,
@@ -78,7 +78,7 @@ impl Protected {
 
     /// Unwraps the key of the highest tier that one of `identities` opens, and authenticates the
     /// manifest and the tags with it.
-    pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, TierOpenKeys, u8)> {
+    pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, OpenKeys, u8)> {
         let artifact = &self.artifact;
         let path = || self.source.input.path.clone();
         let (tier, data_key) = (artifact.keys.unwrap(identities)).map_err(|error| match error {
@@ -99,7 +99,7 @@ impl Protected {
         })?;
         let tiers = (tier, self.manifest().n_tiers());
         let manifest = artifact.manifest_bytes();
-        let key = data_key.open_tiers(tiers, manifest, &artifact.tags, &artifact.mac);
+        let key = data_key.open_keys(tiers, manifest, &artifact.tags, &artifact.mac);
         let key = key.map_err(|_| Error::Manifest(path()))?;
         Ok((data_key, key, tier))
     }

@@ -3,20 +3,20 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 
-use super::cipher::{Aead, Ctr, Tag, block};
+use super::cipher::{Tag, block};
 use crate::error::Error;
 use crate::secret::Secret;
 
 /// An expanded key. AWS-LC clears it when it is freed.
-pub(crate) struct AwsLc(LessSafeKey);
+pub(crate) struct Gcm(LessSafeKey);
 
-impl Aead for AwsLc {
-    fn new(key: &Secret) -> Result<Self, Error> {
+impl Gcm {
+    pub(crate) fn new(key: &Secret) -> Result<Self, Error> {
         let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| Error::Backend)?;
-        Ok(AwsLc(LessSafeKey::new(key)))
+        Ok(Gcm(LessSafeKey::new(key)))
     }
 
-    fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> Result<Tag, Error> {
+    pub(crate) fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> Result<Tag, Error> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self
             .0
@@ -25,7 +25,13 @@ impl Aead for AwsLc {
         tag.as_ref().try_into().map(Tag).map_err(|_| Error::Backend)
     }
 
-    fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &Tag) -> Result<(), Error> {
+    pub(crate) fn open(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        text: &mut [u8],
+        tag: &Tag,
+    ) -> Result<(), Error> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.0
             .open_in_place_separate_tag(nonce, Aad::from(aad), &tag.0, text)
@@ -33,7 +39,7 @@ impl Aead for AwsLc {
             .map_err(|_| Error::Unauthentic)
     }
 
-    fn open_into(
+    pub(crate) fn open_into(
         &self,
         nonce: [u8; 12],
         aad: &[u8],
@@ -49,16 +55,21 @@ impl Aead for AwsLc {
 }
 
 /// An expanded key. AWS-LC clears it when it is freed.
-pub(crate) struct AwsLcCtr(DecryptingKey);
+pub(crate) struct Ctr(DecryptingKey);
 
-impl Ctr for AwsLcCtr {
-    fn new(key: &Secret) -> Result<Self, Error> {
+impl Ctr {
+    pub(crate) fn new(key: &Secret) -> Result<Self, Error> {
         let key = UnboundCipherKey::new(&AES_256, key.expose()).map_err(|_| Error::Backend)?;
         let key = DecryptingKey::ctr(key).map_err(|_| Error::Backend)?;
-        Ok(AwsLcCtr(key))
+        Ok(Ctr(key))
     }
 
-    fn apply(&self, nonce: [u8; 12], counter: u32, text: &mut [u8]) -> Result<(), Error> {
+    pub(crate) fn apply(
+        &self,
+        nonce: [u8; 12],
+        counter: u32,
+        text: &mut [u8],
+    ) -> Result<(), Error> {
         let context = DecryptionContext::Iv128(block(nonce, counter).into());
         let done = self.0.decrypt(text, context);
         done.map(|_| ()).map_err(|_| Error::Backend)

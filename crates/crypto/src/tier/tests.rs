@@ -47,10 +47,10 @@ fn secret(value: &Value) -> Secret {
 fn key(value: &Value) -> TierKey {
     let stream = secret(&value["stream_key"]);
     TierKey {
-        auth: Chosen::new(&secret(&value["auth_key"])).unwrap(),
+        auth: Gcm::new(&secret(&value["auth_key"])).unwrap(),
         stream: Aes256::new(stream.expose().into()),
-        long: ChosenCtr::new(&stream).unwrap(),
-        shuffle: ChosenCtr::new(&secret(&value["shuffle_key"])).unwrap(),
+        long: Ctr::new(&stream).unwrap(),
+        shuffle: Ctr::new(&secret(&value["shuffle_key"])).unwrap(),
     }
 }
 
@@ -126,12 +126,12 @@ fn derived_keys_and_macs_equal_the_vectors() {
         }
     }
     let highest = DataKey::new(secret(&tiers[2]["key"]));
-    let seal = highest.seal_tiers(&manifest, 3).unwrap();
+    let seal = highest.seal_keys(&manifest, 3).unwrap();
     assert_eq!(seal.macs(&tags), expected.concat());
     assert_eq!(seal.upper.iter().len(), 2);
     for (t, tier) in (1..).zip(tiers) {
         let key = DataKey::new(secret(&tier["key"]));
-        let open = |macs: &[u8]| key.open_tiers((t, 3), &manifest, &tags, macs);
+        let open = |macs: &[u8]| key.open_keys((t, 3), &manifest, &tags, macs);
         let macs = expected.concat();
         assert_eq!(
             open(&macs).unwrap().upper(t).unwrap().len(),
@@ -369,7 +369,7 @@ fn whole_chunks_equal_the_vectors() {
     let derived = load("derived");
     let manifest = hex(&derived["manifest"]);
     let highest = || DataKey::new(secret(&derived["tiers"][2]["key"]));
-    let seal = highest().seal_tiers(&manifest, 3).unwrap();
+    let seal = highest().seal_keys(&manifest, 3).unwrap();
     let mut scratch = Scratch::new();
     for case in list(&load("chunks")) {
         let before = hex(&case["plain"]);
@@ -391,9 +391,7 @@ fn whole_chunks_equal_the_vectors() {
         let upper: Vec<&TierKey> = seal.upper.iter().collect();
         apply(&upper, &mut bytes, Direction::Seal);
         assert_eq!(bytes, hex(&case["after_step_1"]));
-        let first = seal
-            .first
-            .seal_chunk(at, &mut bytes, &parts.first, &mut scratch);
+        let first = seal.seal_chunk(at, &mut bytes, &parts.first, &mut scratch);
         let mut tags = vec![first.unwrap()];
         assert_eq!(bytes, hex(&case["stored"]));
         tags.extend(upper.iter().map(|key| key.tag(at, &bytes).unwrap()));
@@ -410,7 +408,7 @@ fn whole_chunks_equal_the_vectors() {
         let mut key = highest();
         for tier in [3u8, 2, 1] {
             let open = key
-                .open_tiers((tier, 3), &manifest, &all_tags, &macs)
+                .open_keys((tier, 3), &manifest, &all_tags, &macs)
                 .unwrap();
             let mut opened = bytes.clone();
             let tag = &tags[usize::from(tier) - 1];

@@ -68,7 +68,7 @@ pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
     );
     let data_key = DataKey::generate().unwrap();
     let wrapped = lab.recipients.wrap(&data_key).unwrap();
-    let keys = data_key.seal_keys(manifest.as_bytes()).unwrap();
+    let keys = data_key.seal_keys(manifest.as_bytes(), 1).unwrap();
     let mut tags = Vec::new();
     for (file, (_, content)) in (0..).zip(&files) {
         for (chunk, bytes) in (0..).zip(content.chunks(1 << 16)) {
@@ -77,7 +77,7 @@ pub fn forge(lab: &Lab, sample: &Sample, folder: &str) -> PathBuf {
             tags.extend(tag.unwrap().0);
         }
     }
-    let (tags_text, mac_text) = (text(&tags), text(&keys.mac(&tags)));
+    let (tags_text, mac_text) = (text(&tags), text(&keys.macs(&tags)));
     let entries = [
         (tail::MANIFEST, manifest.as_bytes()),
         (tail::TAGS, tags_text.as_bytes()),

@@ -139,9 +139,8 @@ impl Insider {
     fn forge(&self, sealed: &Sealed, change: impl FnOnce(&mut Sealed)) -> Sealed {
         let mut forged = sealed.clone();
         let mut scratch = Scratch::new();
-        // To a call that knows no tiers, the MACs of the tiers above are more tags.
-        let covered = [&sealed.tags[..], &sealed.macs[32..]].concat();
-        let open = self.keys[0].open_keys(&sealed.manifest, &covered, &sealed.macs[..32]);
+        let tiers = (1, (sealed.macs.len() / 32) as u8);
+        let open = self.keys[0].open_keys(tiers, &sealed.manifest, &sealed.tags, &sealed.macs);
         let open = open.unwrap();
         for (at, window) in windows(sealed.model.len()) {
             let targets = first_targets(sealed, &window);
@@ -154,7 +153,7 @@ impl Insider {
         }
         change(&mut forged);
         let n_chunks = forged.model.len().div_ceil(CHUNK);
-        let seal = self.keys[0].seal_keys(&forged.manifest).unwrap();
+        let seal = self.keys[0].seal_keys(&forged.manifest, 1).unwrap();
         for (at, window) in windows(forged.model.len()) {
             let targets = first_targets(&forged, &window);
             let bytes = &mut forged.model[window.clone()];
@@ -162,7 +161,7 @@ impl Insider {
             forged.tags[16 * at.chunk as usize..][..16].copy_from_slice(&tag.0);
             for (tier, key) in (2..).zip(&self.keys[1..]) {
                 // With this key as the highest of so many tiers, its own keys are what they are.
-                let own = key.seal_tiers(&forged.manifest, tier as u8).unwrap();
+                let own = key.seal_keys(&forged.manifest, tier as u8).unwrap();
                 let tag = own
                     .upper
                     .iter()
@@ -188,8 +187,9 @@ impl Insider {
 /// Makes the MAC of `tier` anew, under `key`.
 fn set_mac(forged: &mut Sealed, tier: usize, key: &DataKey) {
     let (own, above) = forged.macs[32 * (tier - 1)..].split_at_mut(32);
-    let seal = key.seal_keys(&forged.manifest).unwrap();
-    own.copy_from_slice(&seal.mac(&[&forged.tags[..], above].concat()));
+    // To keys of one tier, the MACs of the tiers above are more tags.
+    let seal = key.seal_keys(&forged.manifest, 1).unwrap();
+    own.copy_from_slice(&seal.macs(&[&forged.tags[..], above].concat()));
 }
 
 /// The places of the bytes that `of` holds for: their tier if they are targets, and their tensor.
@@ -428,7 +428,7 @@ fn a_lower_key_in_a_higher_part_opens_nothing() {
                 scene.assert_refused(&forged, part, &what);
                 // With tags and a MAC of the part's tier that fit the wrong key.
                 let n_chunks = forged.model.len().div_ceil(CHUNK);
-                let own = key.seal_tiers(&forged.manifest, 2).unwrap();
+                let own = key.seal_keys(&forged.manifest, 2).unwrap();
                 let key = own.upper.last().unwrap();
                 for (at, window) in windows(forged.model.len()) {
                     let tag = key.tag(at, &forged.model[window]).unwrap();
