@@ -11,8 +11,6 @@
 //! A chunk's nonce contains its number and whether it is the last, so chunks cannot be dropped,
 //! moved or added. The key depends on the name, so no blob passes for another.
 
-use std::fmt;
-
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::backend::{Gcm, TAG_BYTES, Tag};
@@ -30,6 +28,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 ///
 /// It opens no part of the artifact itself, and lasts as long as the data key.
 pub struct BlobKey(Secret);
+
+opaque_debug!(BlobKey);
 
 impl BlobKey {
     /// Takes the bytes of a derived key.
@@ -138,13 +138,6 @@ impl BlobKey {
 
     fn gcm(&self, salt: &[u8; 32], name: &str) -> Result<Gcm, Error> {
         Gcm::new(&derive::blob_key(&self.0, salt, name)?)
-    }
-}
-
-impl fmt::Debug for BlobKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BlobKey(_) = self;
-        f.write_str("BlobKey(..)")
     }
 }
 

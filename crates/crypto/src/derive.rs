@@ -2,7 +2,8 @@
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::digest::Output;
+use sha2::{Digest, Sha256, Sha512};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -154,21 +155,21 @@ pub(crate) fn label_signing_key(seed: &Secret) -> Result<Secret, Error> {
 }
 
 /// `SHA-512("onnxseal/v1/labels/" ‖ purpose ‖ 0 ‖ parts)`
-pub(crate) fn label_hash(purpose: &str, parts: &[&[u8]]) -> [u8; 64] {
-    let mut hash = Sha512::new_with_prefix(LABELS);
-    hash.update(purpose.as_bytes());
-    hash.update([0]);
-    parts.iter().for_each(|part| hash.update(part));
-    hash.finalize().into()
+pub fn label_hash(purpose: &str, parts: &[&[u8]]) -> [u8; 64] {
+    labelled::<Sha512>(purpose, parts).into()
 }
 
 /// `SHA-256("onnxseal/v1/labels/" ‖ purpose ‖ 0 ‖ parts)`
-pub(crate) fn label_digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix(LABELS);
+pub fn label_digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+    labelled::<Sha256>(purpose, parts).into()
+}
+
+fn labelled<D: Digest>(purpose: &str, parts: &[&[u8]]) -> Output<D> {
+    let mut hash = D::new_with_prefix(LABELS);
     hash.update(purpose.as_bytes());
     hash.update([0]);
     parts.iter().for_each(|part| hash.update(part));
-    hash.finalize().into()
+    hash.finalize()
 }
 
 /// `nonce = u32be(1 for the last chunk, otherwise 0) ‖ u64be(chunk)`

@@ -1,6 +1,5 @@
 //! Gathers the runs of a chunk, and scatters them again.
 
-use std::fmt;
 use std::ops::Range;
 
 use zeroize::Zeroizing;
@@ -19,6 +18,8 @@ pub struct Scratch {
     aad: Vec<u8>,
     draws: Zeroizing<Vec<u32>>,
 }
+
+opaque_debug!(Scratch);
 
 impl Scratch {
     /// Makes empty buffers.
@@ -65,17 +66,6 @@ fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
     reserved.map_err(|_| Error::Memory { len_bytes })?;
     buffer.resize(len, T::default());
     Ok(buffer)
-}
-
-impl fmt::Debug for Scratch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scratch {
-            text: _,
-            aad: _,
-            draws: _,
-        } = self;
-        f.write_str("Scratch(..)")
-    }
 }
 
 /// Checks that `targets` are sorted, disjoint, non-empty and within `len` bytes. Returns their

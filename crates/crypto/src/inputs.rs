@@ -10,8 +10,6 @@
 
 mod ffx;
 
-use std::fmt;
-
 use aes::Aes256;
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit as _, StreamCipher as _};
@@ -71,6 +69,8 @@ pub struct Numbers {
     used: usize,
 }
 
+opaque_debug!(Numbers);
+
 impl Numbers {
     /// Returns the next `N` bytes; `N` must divide 16.
     pub fn take<const N: usize>(&mut self) -> [u8; N] {
@@ -105,16 +105,5 @@ impl Numbers {
             let r = self.below(i as u32 + 1) as usize;
             items.swap(i, r);
         }
-    }
-}
-
-impl fmt::Debug for Numbers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Numbers {
-            stream: _,
-            piece: _,
-            used: _,
-        } = self;
-        f.write_str("Numbers(..)")
     }
 }

@@ -1,6 +1,5 @@
 //! The data key, and the keys derived from it for sealing and for opening.
 
-use std::fmt;
 use std::ops::Range;
 
 use crate::backend::{Ctr, Gcm, Tag};
@@ -20,12 +19,12 @@ const MAC_BYTES: usize = 32;
 /// It leaves this crate only wrapped, by [`Recipients::wrap`](crate::wrap::Recipients::wrap).
 pub struct DataKey(Secret);
 
+opaque_debug!(DataKey);
+
 impl DataKey {
     /// Makes a new key from the operating system's randomness.
     pub fn generate() -> Result<DataKey, Error> {
-        Secret::try_new(|key| getrandom::fill(key))
-            .map(DataKey)
-            .map_err(Error::Randomness)
+        Secret::random().map(DataKey)
     }
 
     /// Derives the keys that seal an artifact of `tiers` tiers (at least 1) with this manifest.
@@ -132,13 +131,6 @@ impl DataKey {
     }
 }
 
-impl fmt::Debug for DataKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DataKey(_) = self;
-        f.write_str("DataKey(..)")
-    }
-}
-
 /// Seals the chunks of a new artifact, and its manifest and tags.
 pub struct SealKeys {
     first: Gcm,
@@ -147,6 +139,8 @@ pub struct SealKeys {
     /// By tier, the first tier's first.
     macs: Vec<ManifestMac>,
 }
+
+opaque_debug!(SealKeys);
 
 impl SealKeys {
     /// Encrypts the targets of the first tier in a chunk in place, and authenticates all its other
@@ -177,12 +171,6 @@ impl SealKeys {
     }
 }
 
-impl fmt::Debug for SealKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SealKeys(..)")
-    }
-}
-
 /// Opens the chunks of an artifact, up to a tier whose MAC was verified.
 ///
 /// The keys lie in a page that stays out of core dumps and, as far as the process may lock memory,
@@ -191,6 +179,8 @@ pub struct OpenKeys {
     chunk_key: Secret,
     upper: Vec<TierSecrets>,
 }
+
+opaque_debug!(OpenKeys);
 
 impl OpenKeys {
     /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in
@@ -229,12 +219,6 @@ impl OpenKeys {
     pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
         let upper = self.upper.iter().take(usize::from(tier).saturating_sub(1));
         upper.map(TierKey::of).collect()
-    }
-}
-
-impl fmt::Debug for OpenKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OpenKeys(..)")
     }
 }
 

@@ -8,11 +8,11 @@
 //!
 //! `docs/LABELS.md` says what they are for.
 
-use std::fmt;
-
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+pub use crate::derive::{label_digest as digest, label_hash as hash};
 
 use crate::derive;
 use crate::error::Error;
@@ -56,6 +56,8 @@ impl LabelSeed {
 /// An Ed25519 key (RFC 8032). Zeroized on drop.
 pub struct LabelSigner(SigningKey);
 
+opaque_debug!(LabelSigner);
+
 impl LabelSigner {
     /// Returns the public key, which identifies the authority.
     pub fn public(&self) -> [u8; 32] {
@@ -68,13 +70,6 @@ impl LabelSigner {
     }
 }
 
-impl fmt::Debug for LabelSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let LabelSigner(_) = self;
-        f.write_str("LabelSigner(..)")
-    }
-}
-
 /// Verifies a signature by the public key. Refuses keys and signatures that are not canonical.
 pub fn verify(
     public: &[u8; 32],
@@ -84,16 +79,6 @@ pub fn verify(
     let key = VerifyingKey::from_bytes(public).map_err(|_| Error::Unauthentic)?;
     key.verify_strict(message, &Signature::from_bytes(signature))
         .map_err(|_| Error::Unauthentic)
-}
-
-/// Hashes `parts`, one after the other, for a purpose.
-pub fn hash(purpose: &str, parts: &[&[u8]]) -> [u8; 64] {
-    derive::label_hash(purpose, parts)
-}
-
-/// Hashes `parts` with SHA-256, one after the other, for a purpose.
-pub fn digest(purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
-    derive::label_digest(purpose, parts)
 }
 
 /// Computes plain SHA-256.

@@ -25,6 +25,17 @@
 
 #![forbid(unsafe_code)]
 
+/// Implements `Debug` that shows a type's name and nothing of what it holds.
+macro_rules! opaque_debug {
+    ($type:ident) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($type), "(..)"))
+            }
+        }
+    };
+}
+
 mod backend;
 mod blob;
 mod chunk;

@@ -1,10 +1,9 @@
 //! The container of secret bytes.
 
-use std::fmt;
 use std::sync::Arc;
 
 use memmap2::MmapMut;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::Error;
 
@@ -13,23 +12,19 @@ use crate::error::Error;
 /// The bytes live on the heap or in a page, so that moving the value leaves no copy behind.
 pub(crate) struct Secret(Place);
 
+opaque_debug!(Secret);
+
 enum Place {
     /// For a call.
-    Heap(Box<[u8; 32]>),
-    /// For as long as a model is open: the page, and the index in it.
+    Heap(Box<Zeroizing<[u8; 32]>>),
+    /// For as long as a model is open: the page, and the index in it. A page is zeroized with the
+    /// last of its secrets.
     Page(Arc<Page>, usize),
 }
 
 /// Memory that stays out of core dumps (Linux) and, as far as the process may lock memory, out of
-/// swap space. Zeroized on drop.
+/// swap space.
 struct Page(MmapMut);
-
-impl Page {
-    /// The secrets that have room.
-    fn places(&mut self) -> &mut [[u8; 32]] {
-        self.0.as_chunks_mut().0
-    }
-}
 
 impl Drop for Page {
     fn drop(&mut self) {
@@ -40,16 +35,14 @@ impl Drop for Page {
 impl Secret {
     /// Makes a secret that `fill` writes in place.
     pub(crate) fn try_new<E>(fill: impl FnOnce(&mut [u8; 32]) -> Result<(), E>) -> Result<Self, E> {
-        let mut secret = Secret(Place::Heap(Box::new([0; 32])));
-        if let Place::Heap(bytes) = &mut secret.0 {
-            fill(bytes)?;
-        }
-        Ok(secret)
+        let mut bytes = Box::new(Zeroizing::new([0; 32]));
+        fill(&mut bytes)?;
+        Ok(Secret(Place::Heap(bytes)))
     }
 
     /// Copies these bytes to a secret. The caller must zeroize the original.
     pub(crate) fn copy(bytes: &[u8; 32]) -> Self {
-        let mut secret = Box::new([0; 32]);
+        let mut secret = Box::new(Zeroizing::new([0; 32]));
         secret.copy_from_slice(bytes);
         Secret(Place::Heap(secret))
     }
@@ -64,49 +57,32 @@ impl Secret {
         #[cfg(unix)]
         let _ = page.lock();
         let mut page = Page(page);
-        for (place, secret) in page.places().iter_mut().zip(secrets) {
-            place.copy_from_slice(secret.expose());
+        for (place, secret) in page.0.as_chunks_mut().0.iter_mut().zip(secrets) {
+            *place = *secret.expose();
         }
         let page = Arc::new(page);
         let kept = (0..secrets.len()).map(|index| Secret(Place::Page(Arc::clone(&page), index)));
         Ok(kept.collect())
     }
 
-    /// Makes a secret from the system's randomness.
+    /// Makes a secret from the operating system's randomness.
     pub(crate) fn random() -> Result<Self, Error> {
-        Secret::try_new(|bytes| getrandom::fill(bytes)).map_err(|_| Error::Backend)
+        Secret::try_new(|bytes| getrandom::fill(bytes)).map_err(Error::Randomness)
     }
 
     /// Reads 64 lowercase hexadecimal digits.
     pub(crate) fn from_hex(digits: &str) -> Option<Self> {
-        let is_digit = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-        let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
-            return None;
+        let fill = |bytes: &mut [u8; 32]| match base16ct::lower::decode(digits, bytes) {
+            Ok(all) if all.len() == 32 => Ok(()),
+            _ => Err(()),
         };
-        if pairs.len() != 32 || !digits.as_bytes().iter().all(is_digit) {
-            return None;
-        }
-        let value = |digit: u8| match digit {
-            b'0'..=b'9' => digit - b'0',
-            _ => digit - b'a' + 10,
-        };
-        let mut secret = Box::new([0; 32]);
-        for (byte, [high, low]) in secret.iter_mut().zip(pairs) {
-            *byte = value(*high) << 4 | value(*low);
-        }
-        Some(Secret(Place::Heap(secret)))
+        Secret::try_new(fill).ok()
     }
 
     /// Returns the secret as 64 lowercase hexadecimal digits.
     pub(crate) fn to_hex(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
-        let mut digits = Zeroizing::new(String::with_capacity(64));
-        for byte in self.expose() {
-            for digit in [byte >> 4, byte & 15] {
-                digits.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-            }
-        }
-        digits
+        Zeroizing::new(base16ct::lower::encode_string(self.expose()))
     }
 
     /// Returns the bytes; do not copy them.
@@ -115,22 +91,6 @@ impl Secret {
             Place::Heap(secret) => secret,
             Place::Page(page, index) => &page.0.as_chunks().0[*index],
         }
-    }
-}
-
-impl Drop for Secret {
-    fn drop(&mut self) {
-        // A page is zeroized with the last of its secrets.
-        if let Place::Heap(secret) = &mut self.0 {
-            secret.zeroize();
-        }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Secret(_) = self;
-        f.write_str("Secret(..)")
     }
 }
 

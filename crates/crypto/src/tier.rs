@@ -7,7 +7,6 @@
 //! tag      AES-256-GCM(auth key, nonce(chunk), no plaintext, the stored chunk as associated data)
 //! ```
 
-use std::fmt;
 use std::ops::Range;
 
 use aes::Aes256;
@@ -48,6 +47,8 @@ pub struct TierKey {
     long: Ctr,
     shuffle: Ctr,
 }
+
+opaque_debug!(TierKey);
 
 impl TierKey {
     pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierKey, Error> {
@@ -253,13 +254,6 @@ fn draw_each(numbers: &[[u8; 4]], mut below: u32, draws: &mut [u32]) -> usize {
         }
     }
     drawn
-}
-
-impl fmt::Debug for TierKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TierKey { .. } = self;
-        f.write_str("TierKey(..)")
-    }
 }
 
 /// Parts of a stream for any runs, made together because a cipher does many blocks in the time of

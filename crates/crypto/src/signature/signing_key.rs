@@ -1,6 +1,5 @@
 //! Private keys that sign.
 
-use std::fmt;
 use std::io::Read;
 
 use ssh_key::HashAlg;
@@ -17,6 +16,8 @@ pub const MAX_SIGNING_KEY_BYTES: usize = 64 << 10;
 
 /// A private ed25519 key that signs, zeroized on drop. `ssh-keygen` signs with keys of other types.
 pub struct SigningKey(Box<PrivateKey>);
+
+opaque_debug!(SigningKey);
 
 impl SigningKey {
     /// Reads an OpenSSH private key, as `ssh-keygen -t ed25519` writes it. `passphrase` is called
@@ -76,12 +77,6 @@ impl SigningKey {
         let signed = signed.map_err(|_| Error::Backend)?;
         holds(&signed, message).map_err(|_| Error::Backend)?;
         Ok(armor(&encode(&signed).map_err(|_| Error::Backend)?))
-    }
-}
-
-impl fmt::Debug for SigningKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey(..)")
     }
 }
 

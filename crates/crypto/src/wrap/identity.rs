@@ -1,7 +1,5 @@
 //! New identities, of the kinds that age has keys for itself.
 
-use std::fmt;
-
 use age::secrecy::ExposeSecret as _;
 use age::{DecryptError, x25519};
 use age_core::format::{FileKey, Stanza};
@@ -57,6 +55,8 @@ pub struct Identity {
     pub(super) own: Own,
     comment: String,
 }
+
+opaque_debug!(Identity);
 
 /// Makes a new X25519 identity, as `age-keygen` does.
 pub fn generate_identity() -> Identity {
@@ -117,12 +117,5 @@ impl Identity {
     /// identity.
     pub fn recipient(&self) -> String {
         self.own.recipient()
-    }
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity { own: _, comment: _ } = self;
-        f.write_str("Identity(..)")
     }
 }

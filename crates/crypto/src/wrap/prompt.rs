@@ -1,6 +1,5 @@
 //! Passphrases, and the questions that only the user can answer.
 
-use std::fmt;
 use std::io::Read;
 use std::time::Duration;
 
@@ -59,6 +58,8 @@ impl Prompt for NoPrompt {
 
 /// A non-empty passphrase, zeroized on drop.
 pub struct Passphrase(SecretString);
+
+opaque_debug!(Passphrase);
 
 impl Passphrase {
     /// Copies `text`, which the caller must zeroize. `name` is for error messages.
@@ -124,12 +125,5 @@ impl Passphrase {
     /// Returns a copy for age, which wants its own.
     pub(crate) fn secret(&self) -> SecretString {
         self.0.clone()
-    }
-}
-
-impl fmt::Debug for Passphrase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Passphrase(_) = self;
-        f.write_str("Passphrase(..)")
     }
 }
