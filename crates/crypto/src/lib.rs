@@ -51,6 +51,7 @@ mod secret;
 pub mod signature;
 mod tier;
 #[cfg(test)]
+#[path = "tests/vectors.rs"]
 mod vectors;
 pub mod wrap;
 
