@@ -42,14 +42,6 @@ pub enum Error {
         /// The thing that the passphrase opens.
         name: String,
     },
-    /// The text cannot be a passphrase.
-    #[error("{name}: invalid passphrase: {reason}")]
-    InvalidPassphrase {
-        /// The passphrase's source, as the caller named it.
-        name: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
     /// A string is not a recipient to which a data key can be wrapped.
     #[error("\"{shown}\" is {kind}")]
     InvalidRecipient {
@@ -67,12 +59,6 @@ pub enum Error {
         line: usize,
         /// What is wrong with it.
         source: Box<Error>,
-    },
-    /// A recipients file has no recipient, so nobody could open the result.
-    #[error("{name} holds no recipient")]
-    NoRecipients {
-        /// The file's name, as the caller gave it.
-        name: String,
     },
     /// The public keys of some recipients of a data key are unknown.
     #[error(
@@ -102,14 +88,6 @@ pub enum Error {
         /// The plugin's message, or how it ended.
         reason: String,
     },
-    /// An identity file has no identity, or a line that is not one.
-    #[error("{name}: malformed identity file: {reason}")]
-    MalformedIdentities {
-        /// The identity file's name, as the caller gave it.
-        name: String,
-        /// What is wrong with it; no part of its contents.
-        reason: String,
-    },
     /// A publisher's signature is not the canonical encoding of an SSH signature in our namespace.
     #[error("signature is malformed: {reason}")]
     MalformedSignature {
@@ -127,24 +105,10 @@ pub enum Error {
         /// The reason.
         reason: NotAllowed,
     },
-    /// A line of an allowed signers file breaks OpenSSH's rules.
-    #[error("{name}, line {line}: {reason}")]
-    MalformedAllowedSigners {
-        /// The file's name, as the caller gave it.
-        name: String,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A file contains no private key that can sign here.
-    #[error("{name}: cannot sign with it: {reason}")]
-    MalformedSigningKey {
-        /// The file's name, as the caller gave it.
-        name: String,
-        /// What is wrong with it; no part of its contents.
-        reason: &'static str,
-    },
+    /// A file with keys, recipients, allowed signers or a passphrase cannot be used: its name, as the
+    /// caller gave it, and what is wrong with it; no part of its contents.
+    #[error("{0}")]
+    Unusable(String),
     /// A file with keys or a passphrase could not be read.
     #[error("cannot read {name}")]
     Io {
@@ -179,6 +143,12 @@ pub enum Error {
     /// The cryptographic library refused a legal call, for example because it had no memory.
     #[error("the cryptographic library failed")]
     Backend,
+}
+
+impl Error {
+    pub(crate) fn unusable(name: &str, reason: impl fmt::Display) -> Error {
+        Error::Unusable(format!("{name}: {reason}"))
+    }
 }
 
 /// Why the key of a valid signature is not allowed, from the furthest miss to the nearest.

@@ -65,11 +65,16 @@ pub(crate) fn read_limited(
         name: name.to_owned(),
         source,
     })?;
-    if bytes.len() > limit {
-        Err(Error::LimitExceeded { what, limit })
-    } else {
-        Ok(to_utf8(bytes))
+    check_limit(bytes.len(), limit, what)?;
+    Ok(to_utf8(bytes))
+}
+
+/// Fails if `found` is above the limit called `what` in errors.
+pub(crate) fn check_limit(found: usize, limit: usize, what: &'static str) -> Result<(), Error> {
+    if found > limit {
+        return Err(Error::LimitExceeded { what, limit });
     }
+    Ok(())
 }
 
 #[cfg(test)]

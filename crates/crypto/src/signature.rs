@@ -25,6 +25,7 @@ use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, SshSig};
 
 use crate::error::Error;
+use crate::limited::check_limit;
 
 /// SSHSIG namespace of our signatures.
 pub const NAMESPACE: &str = "onnxseal";
@@ -70,11 +71,7 @@ pub struct ClaimedSigner {
 /// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not the canonical encoding
 /// of a signature in our namespace.
 pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
-    let signature = parse(armored)?;
-    Ok(ClaimedSigner {
-        fingerprint: fingerprint(signature.public_key()),
-        key_type: signature.public_key().algorithm().to_string(),
-    })
+    parse(armored).map(|signature| claimed(&signature))
 }
 
 /// Checks an armored signature over `message` with the key that it names itself. This proves that
@@ -83,8 +80,16 @@ pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
 /// # Errors
 /// As [`fingerprint_of`]; [`Error::BadSignature`] if the signature is invalid.
 pub fn check(message: &[u8], armored: &str) -> Result<ClaimedSigner, Error> {
-    holds(&parse(armored)?, message)?;
-    fingerprint_of(armored)
+    let signature = parse(armored)?;
+    holds(&signature, message)?;
+    Ok(claimed(&signature))
+}
+
+fn claimed(signature: &SshSig) -> ClaimedSigner {
+    ClaimedSigner {
+        fingerprint: fingerprint(signature.public_key()),
+        key_type: signature.public_key().algorithm().to_string(),
+    }
 }
 
 // --- signatures ---
@@ -183,35 +188,22 @@ fn encode(signature: &SshSig) -> Result<Vec<u8>, ssh_encoding::Error> {
 
 fn armor(blob: &[u8]) -> String {
     let text = STANDARD.encode(blob);
-    let mut armored = String::with_capacity(text.len() + text.len() / ARMOR_COLUMNS + 80);
-    armored.push_str(BEGIN);
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(ARMOR_COLUMNS));
-        armored.push_str(line);
+    let mut armored = BEGIN.to_owned();
+    for line in text.as_bytes().chunks(ARMOR_COLUMNS) {
+        armored.push_str(&String::from_utf8_lossy(line));
         armored.push('\n');
-        rest = after;
     }
-    armored.push_str(END);
-    armored
+    armored + END
 }
 
 /// Removes the armor, if the text is exactly what [`armor`] would write.
 fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
-    if armored.len() > MAX_SIGNATURE_BYTES {
-        let what = "signature length in bytes";
-        return Err(Error::LimitExceeded {
-            what,
-            limit: MAX_SIGNATURE_BYTES,
-        });
-    }
-    let body = armored
-        .strip_prefix(BEGIN)
-        .and_then(|rest| rest.strip_suffix(END))
-        .ok_or_else(|| malformed("its armor is invalid"))?;
-    let blob = STANDARD
-        .decode(body.replace('\n', ""))
-        .map_err(|_| malformed("its armor is invalid"))?;
+    let what = "signature length in bytes";
+    check_limit(armored.len(), MAX_SIGNATURE_BYTES, what)?;
+    let body = armored.strip_prefix(BEGIN);
+    let body = body.and_then(|rest| rest.strip_suffix(END));
+    let blob = body.and_then(|body| STANDARD.decode(body.replace('\n', "")).ok());
+    let blob = blob.ok_or_else(|| malformed("its armor is invalid"))?;
     if armor(&blob) == armored {
         Ok(blob)
     } else {

@@ -26,7 +26,7 @@ pub use recipients::Recipients;
 pub use ssh::MAX_BCRYPT_ROUNDS;
 
 pub use crate::limited::read_secret;
-pub(crate) use ssh::check_rounds;
+pub(crate) use ssh::decrypt;
 
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -47,4 +47,8 @@ fn has_prime_order_part(point: &PublicKey) -> bool {
 
 fn malformed(reason: &'static str) -> Error {
     Error::MalformedKey { reason }
+}
+
+fn malformed_identities(name: &str, reason: impl std::fmt::Display) -> Error {
+    Error::unusable(name, format_args!("malformed identity file: {reason}"))
 }

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-use super::{NAMESPACE, Signer, fingerprint, holds, parse};
+use super::{ClaimedSigner, NAMESPACE, Signer, claimed, fingerprint, holds, parse};
 use crate::error::{Error, NotAllowed};
 use crate::limited::read_limited;
 
@@ -51,21 +51,11 @@ impl AllowedSigners {
     pub fn read(file: impl Read, name: &str) -> Result<AllowedSigners, Error> {
         let what = "allowed signers file length in bytes";
         let bytes = read_limited(file, name, MAX_ALLOWED_SIGNERS_BYTES, what)?;
-        let read = |(n, line): (usize, &[u8])| {
-            parse_line(line)
-                .map_err(|reason| Error::MalformedAllowedSigners {
-                    name: name.to_owned(),
-                    line: n + 1,
-                    reason,
-                })
-                .transpose()
-        };
-        bytes
-            .split(|byte| *byte == b'\n')
-            .enumerate()
-            .filter_map(read)
-            .collect::<Result<_, _>>()
-            .map(AllowedSigners)
+        let unusable = |n, reason| Error::unusable(&format!("{name}, line {n}"), reason);
+        let lines = (1..).zip(bytes.split(|byte| *byte == b'\n'));
+        let read = |(n, line)| parse_line(line).map_err(|why| unusable(n, why)).transpose();
+        let lines = lines.filter_map(read).collect::<Result<_, _>>();
+        lines.map(AllowedSigners)
     }
 
     /// Returns the file's lines in canonical spelling: files with equal lines allow equal signers.
@@ -112,18 +102,21 @@ impl AllowedSigners {
     ) -> Result<Signer, Error> {
         let signature = parse(armored)?;
         holds(&signature, message)?;
-        let key = signature.public_key();
-        let principals =
-            self.principals_of(key, signer, now)
-                .map_err(|reason| Error::SignerNotAllowed {
-                    fingerprint: fingerprint(key),
-                    reason,
-                })?;
-        Ok(Signer {
-            principals,
-            fingerprint: fingerprint(key),
-            key_type: key.algorithm().to_string(),
-        })
+        let ClaimedSigner {
+            fingerprint,
+            key_type,
+        } = claimed(&signature);
+        match self.principals_of(signature.public_key(), signer, now) {
+            Ok(principals) => Ok(Signer {
+                principals,
+                fingerprint,
+                key_type,
+            }),
+            Err(reason) => Err(Error::SignerNotAllowed {
+                fingerprint,
+                reason,
+            }),
+        }
     }
 
     /// Returns the principals for whom the file allows the key, or else the nearest reason against
@@ -273,29 +266,19 @@ fn parse_options(text: &str) -> Result<Options, &'static str> {
     let mut options = Options::default();
     let mut rest = text;
     loop {
+        let to = &mut options;
         if let Some(after) = strip_word(rest, "cert-authority") {
-            options.cert_authority = true;
+            to.cert_authority = true;
             rest = after;
         } else if let Some(after) = strip_word(rest, "namespaces=") {
-            let (value, after) = dequote(after)?;
-            if options.namespaces.replace(value).is_some() {
-                return Err("there are two options namespaces");
-            }
-            rest = after;
+            let twice = "there are two options namespaces";
+            rest = once(after, &mut to.namespaces, Ok, twice)?;
         } else if let Some(after) = strip_word(rest, "valid-after=") {
-            let (value, after) = dequote(after)?;
-            let time = parse_time(&value)?;
-            if options.valid_after.replace(time).is_some() {
-                return Err("there are two options valid-after");
-            }
-            rest = after;
+            let twice = "there are two options valid-after";
+            rest = once(after, &mut to.valid_after, parse_time, twice)?;
         } else if let Some(after) = strip_word(rest, "valid-before=") {
-            let (value, after) = dequote(after)?;
-            let time = parse_time(&value)?;
-            if options.valid_before.replace(time).is_some() {
-                return Err("there are two options valid-before");
-            }
-            rest = after;
+            let twice = "there are two options valid-before";
+            rest = once(after, &mut to.valid_before, parse_time, twice)?;
         }
         rest = match rest.strip_prefix(',') {
             Some(after) if !after.is_empty() => after,
@@ -306,6 +289,20 @@ fn parse_options(text: &str) -> Result<Options, &'static str> {
     match (options.valid_after, options.valid_before) {
         (Some(after), Some(before)) if before <= after => Err("valid-before is before valid-after"),
         _ => Ok(options),
+    }
+}
+
+/// Reads the quoted value of an option, which may stand there once. Returns the text after it.
+fn once<'a, T>(
+    text: &'a str,
+    to: &mut Option<T>,
+    read: impl FnOnce(String) -> Result<T, &'static str>,
+    twice: &'static str,
+) -> Result<&'a str, &'static str> {
+    let (value, after) = dequote(text)?;
+    match to.replace(read(value)?) {
+        None => Ok(after),
+        Some(_) => Err(twice),
     }
 }
 
@@ -338,37 +335,21 @@ fn dequote(text: &str) -> Result<(String, &str), &'static str> {
 // --- times ---
 
 /// Reads `YYYYMMDD[HHMM[SS]]`, in UTC with a `Z` or `UTC` after it.
-fn parse_time(text: &str) -> Result<u64, &'static str> {
+fn parse_time(text: String) -> Result<u64, &'static str> {
     let invalid = "a time is not YYYYMMDD[HHMM[SS]][Z]";
-    let ends = |suffix: &str| {
-        let at = text.len().checked_sub(suffix.len())?;
-        let (start, end) = text.split_at_checked(at)?;
-        end.eq_ignore_ascii_case(suffix).then_some(start)
-    };
-    let utc = ends("Z").or_else(|| ends("UTC"));
-    let digits = utc.ok_or("a time has no Z, so it is local: write it in UTC, with a Z")?;
+    let upper = text.to_ascii_uppercase();
+    let digits = upper.strip_suffix('Z').or(upper.strip_suffix("UTC"));
+    let digits = digits.ok_or("a time has no Z, so it is local: write it in UTC, with a Z")?;
     if !matches!(digits.len(), 8 | 12 | 14) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(invalid);
     }
-    let number = |from: usize, to: usize| match digits.get(from..to) {
-        Some(digits) => digits.parse::<i16>().map_err(|_| invalid),
-        None => Ok(0),
-    };
-    let small = |from: usize| {
-        number(from, from + 2).and_then(|number| i8::try_from(number).map_err(|_| invalid))
-    };
-    let time = DateTime::new(
-        number(0, 4)?,
-        small(4)?,
-        small(6)?,
-        small(8)?,
-        small(10)?,
-        small(12)?,
-        0,
-    )
-    .map_err(|_| invalid)?;
-    let time = TimeZone::UTC.to_timestamp(time).map_err(|_| invalid)?;
-    u64::try_from(time.as_second())
+    let digits = format!("{digits:0<14}");
+    let two = |from: usize| digits[from..][..2].parse::<i8>().unwrap_or_default();
+    let year = 100 * i16::from(two(0)) + i16::from(two(2));
+    let time = DateTime::new(year, two(4), two(6), two(8), two(10), two(12), 0);
+    let time = time.and_then(|time| TimeZone::UTC.to_timestamp(time));
+    let seconds = time.map_err(|_| invalid)?.as_second();
+    u64::try_from(seconds)
         .ok()
         .filter(|seconds| *seconds > 0)
         .ok_or("a time is out of range")

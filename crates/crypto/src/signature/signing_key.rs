@@ -9,7 +9,7 @@ use ssh_key::public::KeyData;
 use super::{NAMESPACE, armor, encode, fingerprint, holds};
 use crate::error::Error;
 use crate::limited::read_limited;
-use crate::wrap::{Passphrase, check_rounds};
+use crate::wrap::{Passphrase, decrypt};
 
 /// The longest private key file to read, in bytes.
 pub const MAX_SIGNING_KEY_BYTES: usize = 64 << 10;
@@ -24,36 +24,28 @@ impl SigningKey {
     /// only if it is encrypted. `name` is for error messages.
     ///
     /// # Errors
-    /// [`Error::MalformedSigningKey`] for anything else, [`Error::WrongPassphrase`], and the errors
+    /// [`Error::Unusable`] for anything else, [`Error::WrongPassphrase`], and the errors
     /// of `passphrase`.
     pub fn read(
         file: impl Read,
         name: &str,
         passphrase: impl FnOnce() -> Result<Passphrase, Error>,
     ) -> Result<SigningKey, Error> {
-        let unusable = |reason| Error::MalformedSigningKey {
-            name: name.to_owned(),
-            reason,
-        };
+        let unusable =
+            |reason| Error::unusable(name, format_args!("cannot sign with it: {reason}"));
         let text = read_limited(file, name, MAX_SIGNING_KEY_BYTES, "signing key file length")?;
         if let Some(reason) = other_than_private(&text) {
             return Err(unusable(reason));
         }
-        let is_malformed = |_| unusable("the private key is malformed");
-        let mut key = PrivateKey::from_openssh(&*text).map_err(is_malformed)?;
+        let malformed = || unusable("the private key is malformed");
+        let key = PrivateKey::from_openssh(&*text).map_err(|_| malformed())?;
         // Check before asking for a passphrase. Decrypting fails if the secret is another key's.
-        check_signs(key.public_key().key_data()).map_err(unusable)?;
-        if key.is_encrypted() {
-            check_rounds(&key)?;
-            key = key
-                .decrypt(passphrase()?.expose())
-                .map_err(|fault| match fault {
-                    ssh_key::Error::Crypto => Error::WrongPassphrase {
-                        name: name.to_owned(),
-                    },
-                    other => is_malformed(other),
-                })?;
+        if !matches!(key.public_key().key_data(), KeyData::Ed25519(_)) {
+            let other =
+                "only ed25519 keys sign here; sign with `ssh-keygen -Y sign -n onnxseal` instead";
+            return Err(unusable(other));
         }
+        let key = decrypt(key, name, passphrase)?.ok_or_else(malformed)?;
         Ok(SigningKey(Box::new(key)))
     }
 
@@ -77,13 +69,6 @@ impl SigningKey {
         let signed = signed.map_err(|_| Error::Backend)?;
         holds(&signed, message).map_err(|_| Error::Backend)?;
         Ok(armor(&encode(&signed).map_err(|_| Error::Backend)?))
-    }
-}
-
-fn check_signs(key: &KeyData) -> Result<(), &'static str> {
-    match key {
-        KeyData::Ed25519(_) => Ok(()),
-        _ => Err("only ed25519 keys sign here; sign with `ssh-keygen -Y sign -n onnxseal` instead"),
     }
 }
 

@@ -1,8 +1,13 @@
 //! The clear parts of a wrapped data key: the kinds of its recipients, and notes.
 
+use age_core::format::{AgeStanza, read};
+
 use super::armor;
-use super::notes::HeaderNotes;
+use super::notes::{HeaderNotes, is_note};
 use crate::error::Error;
+
+const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
+const MAX_KIND_CHARS: usize = 32;
 
 /// The header of a wrapped data key, in clear and not authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +25,30 @@ impl Header {
     /// # Errors
     /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is not a wrapped data key.
     pub fn read(armored: &str) -> Result<Header, Error> {
-        let file = armor::dearmor(armored)?;
-        Ok(Header {
-            kinds: armor::recipient_kinds(&file),
-            notes: HeaderNotes::read(&file),
-        })
+        Ok(Header::of(&armor::dearmor(armored)?))
     }
+
+    /// Reads the header of an age file as far as it is well-formed. Leaves out the stanzas that age
+    /// adds at random, so that readers learn to ignore unknown ones.
+    pub(super) fn of(file: &[u8]) -> Header {
+        let mut header = Header::default();
+        for stanza in stanzas(file) {
+            if is_note(stanza.tag) {
+                header.notes.take(&stanza);
+            } else if !stanza.tag.ends_with("-grease") {
+                let kind = stanza.tag.chars().take(MAX_KIND_CHARS);
+                header.kinds.push(kind.collect());
+            }
+        }
+        header
+    }
+}
+
+fn stanzas(file: &[u8]) -> impl Iterator<Item = AgeStanza<'_>> {
+    let mut rest = file.strip_prefix(FIRST_LINE).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (after, stanza) = read::age_stanza(rest).ok()?;
+        rest = after;
+        Some(stanza)
+    })
 }

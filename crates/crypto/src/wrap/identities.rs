@@ -6,20 +6,21 @@ use std::io::Read;
 use std::sync::Arc;
 
 use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor, plugin, scrypt};
+use age::{DecryptError, Decryptor, plugin, scrypt, ssh};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::secret::Secret;
-use crate::wrap::armor::{check_limits, dearmor, recipient_kinds};
+use crate::wrap::armor::{check_limits, dearmor, unarmored};
+use crate::wrap::header::Header;
 use crate::wrap::identity::{Identity, Own};
-use crate::wrap::notes::HeaderNotes;
 use crate::wrap::plugin::{Plugin, PluginIdentities};
-use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
+use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt, ask};
 use crate::wrap::recipients::Recipients;
-use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, ssh};
+use crate::wrap::ssh::{looks_private, looks_public, read_private};
+use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, malformed_identities};
 
 /// The highest accepted work factor of a passphrase, log2 of scrypt's N, for a data key or an
 /// identity file: 1 GiB of memory and some seconds. age writes 18.
@@ -39,10 +40,34 @@ pub fn is_encrypted(file: &[u8]) -> bool {
 /// The secrets that unwrap data keys; may be empty.
 #[derive(Default)]
 pub struct Identities {
-    own: Vec<Own>,
-    ssh: Vec<age::ssh::Identity>,
-    passphrases: Vec<Passphrase>,
+    known: Vec<Known>,
+    /// Tried last, because they may ask the user.
     plugins: Vec<PluginIdentities>,
+}
+
+/// A secret that is at hand.
+struct Known {
+    identity: Box<dyn age::Identity + Send + Sync>,
+    /// Its public key; none of a passphrase.
+    recipient: Option<String>,
+}
+
+impl From<Own> for Known {
+    fn from(own: Own) -> Known {
+        Known {
+            recipient: Some(own.recipient()),
+            identity: Box::new(own),
+        }
+    }
+}
+
+impl From<Known> for Identities {
+    fn from(known: Known) -> Identities {
+        Identities {
+            known: vec![known],
+            plugins: Vec::new(),
+        }
+    }
 }
 
 impl Identities {
@@ -57,7 +82,7 @@ impl Identities {
     /// and in messages.
     ///
     /// # Errors
-    /// [`Error::MalformedIdentities`] if a line is not an identity, or the file has none;
+    /// [`Error::Unusable`] if a line is not an identity, or the file has none;
     /// [`Error::PassphraseNeeded`], [`Error::WrongPassphrase`], [`Error::PluginMissing`],
     /// [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read_with(
@@ -67,34 +92,32 @@ impl Identities {
     ) -> Result<Identities, Error> {
         let file = read_limited(file, name, MAX_KEY_FILE_BYTES, LENGTH)?;
         if is_encrypted(&file) {
-            let text = decrypt_file(&file, name, &prompt)?;
+            let text = decrypt_file(&file, name, &*prompt)?;
             return parse_lines(&text, name, &prompt);
         }
-        if ssh::looks_private(&file) {
-            let key = ssh::identity(&file, name, &prompt)?;
-            let ssh = vec![key];
-            return Ok(Identities {
-                ssh,
-                ..Identities::default()
-            });
+        if looks_private(&file) {
+            let key = read_private(&file, name, &*prompt)?;
+            let recipient = ssh::Recipient::try_from(key.clone());
+            return Ok(Identities::from(Known {
+                recipient: recipient.ok().map(|public| public.to_string()),
+                identity: Box::new(key),
+            }));
         }
         parse_lines(&file, name, &prompt)
     }
 
     /// Makes an identity from a passphrase, for a data key wrapped to one.
     pub fn passphrase(passphrase: Passphrase) -> Identities {
-        Identities {
-            passphrases: vec![passphrase],
-            ..Identities::default()
-        }
+        Identities::from(Known {
+            identity: Box::new(scrypt_identity(&passphrase)),
+            recipient: None,
+        })
     }
 
     /// Returns the recipients of these identities, those of plugins and passphrases apart.
     pub fn recipients(&self) -> Vec<String> {
-        let own = self.own.iter().map(Own::recipient);
-        let ssh = self.ssh.iter().cloned().map(age::ssh::Recipient::try_from);
-        own.chain(ssh.flatten().map(|one| one.to_string()))
-            .collect()
+        let recipients = self.known.iter().filter_map(|one| one.recipient.clone());
+        recipients.collect()
     }
 
     /// Returns all recipients of a data key, and its notes. If its maker did not list the
@@ -107,22 +130,15 @@ impl Identities {
     /// if `armored` is not a wrapped key.
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
-        let present = recipient_kinds(&file).len();
-        let opens = |identity: &dyn age::Identity| {
-            matches!(
-                decrypt_with(&file, &[identity], &read_data_key),
-                Ok(Some(_))
-            )
-        };
-        let notes = HeaderNotes::read(&file);
+        let Header { kinds, notes } = Header::of(&file);
+        let present = kinds.len();
         let is_listed = !notes.recipients.is_empty();
         let mut known = BTreeSet::from_iter(notes.recipients);
-        for identity in self.own.iter().filter(|identity| opens(*identity)) {
-            known.insert(identity.recipient());
-        }
-        for identity in self.ssh.iter().filter(|identity| opens(*identity)) {
-            let public = age::ssh::Recipient::try_from(identity.clone());
-            known.extend(public.map(|public| public.to_string()));
+        for one in &self.known {
+            let opened = decrypt_with(&file, &*one.identity, &read_data_key);
+            if matches!(opened, Ok(Some(_))) {
+                known.extend(one.recipient.clone());
+            }
         }
         if known.len() == present {
             let recipients = Recipients::parse(&Vec::from_iter(known))?;
@@ -137,16 +153,8 @@ impl Identities {
 
     /// Adds the identities of another file to these.
     pub fn merge(&mut self, other: Identities) {
-        let Identities {
-            own,
-            ssh,
-            passphrases,
-            plugins,
-        } = other;
-        self.own.extend(own);
-        self.ssh.extend(ssh);
-        self.passphrases.extend(passphrases);
-        self.plugins.extend(plugins);
+        self.known.extend(other.known);
+        self.plugins.extend(other.plugins);
     }
 
     /// Unwraps a data key, in exactly the encoding that
@@ -169,10 +177,7 @@ impl Identities {
     /// As [`Identities::unwrap`]. The caller limits the length: the call takes at most twice the
     /// file's length in memory.
     pub fn decrypt_text(&self, file: &[u8]) -> Result<Zeroizing<String>, Error> {
-        let mut plain = Vec::new();
-        ArmoredReader::new(file)
-            .read_to_end(&mut plain)
-            .map_err(|_| malformed("its armor is invalid"))?;
+        let plain = unarmored(file)?;
         check_limits("", &plain)?;
         self.decrypt(&plain, |payload| read_text(payload, plain.len()))
     }
@@ -183,20 +188,15 @@ impl Identities {
         file: &[u8],
         read: impl Fn(&mut dyn Read) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let recipients = recipient_kinds(file);
-        let mut passphrases = Vec::new();
-        if recipients.iter().any(|kind| kind == "scrypt") {
-            passphrases.extend(self.passphrases.iter().map(scrypt_identity));
-        }
-        // age's own identities are cheap and never fail; the others, one by one, may ask the user.
-        let own: Vec<_> = self.own.iter().map(as_identity).collect();
-        let attempts = std::iter::once(own)
-            .chain(self.ssh.iter().map(|key| vec![as_identity(key)]))
-            .chain(passphrases.iter().map(|one| vec![as_identity(one)]))
-            .chain(self.plugins.iter().map(|plugin| vec![as_identity(plugin)]));
+        decryptor(file)?;
+        let known = self
+            .known
+            .iter()
+            .map(|one| &*one.identity as &dyn age::Identity);
+        let plugins = self.plugins.iter().map(|one| one as &dyn age::Identity);
         let mut first_fault = None;
-        for identities in attempts {
-            match decrypt_with(file, &identities, &read) {
+        for identity in known.chain(plugins) {
+            match decrypt_with(file, identity, &read) {
                 Ok(Some(payload)) => return Ok(payload),
                 Ok(None) => {}
                 // Go on with the others.
@@ -210,34 +210,21 @@ impl Identities {
                 Err(fault) => return Err(fault),
             }
         }
+        let recipients = Header::of(file).kinds;
         Err(first_fault.unwrap_or(Error::NoMatchingKey { recipients }))
     }
 }
 
 impl From<Identity> for Identities {
     fn from(identity: Identity) -> Self {
-        Identities {
-            own: vec![identity.own],
-            ..Identities::default()
-        }
+        Known::from(identity.own).into()
     }
 }
 
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identities {
-            own,
-            ssh,
-            passphrases,
-            plugins,
-        } = self;
-        let n = own.len() + ssh.len() + passphrases.len() + plugins.len();
-        write!(f, "Identities({n})")
+        write!(f, "Identities({})", self.known.len() + self.plugins.len())
     }
-}
-
-fn as_identity(identity: &impl age::Identity) -> &dyn age::Identity {
-    identity
 }
 
 fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
@@ -260,16 +247,16 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
     })
 }
 
-/// Decrypts `file` with one of `identities`, and calls `read` on the payload. Returns `None` if no
-/// identity matches.
+/// Decrypts `file` with the identity, and calls `read` on the payload. Returns `None` if it does not
+/// match.
 fn decrypt_with<T>(
     file: &[u8],
-    identities: &[&dyn age::Identity],
+    identity: &dyn age::Identity,
     read: &impl Fn(&mut dyn Read) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
     let decryptor = decryptor(file)?;
     let is_scrypt = decryptor.is_scrypt();
-    let mut payload = match decryptor.decrypt(identities.iter().copied()) {
+    let mut payload = match decryptor.decrypt(std::iter::once(identity)) {
         Ok(payload) => payload,
         Err(DecryptError::NoMatchingKeys) => return Ok(None),
         Err(fault) => {
@@ -315,15 +302,8 @@ fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
 }
 
 /// Decrypts an identity file with its passphrase, to its text.
-fn decrypt_file(
-    file: &[u8],
-    name: &str,
-    prompt: &Arc<dyn Prompt>,
-) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let malformed = |reason: &str| Error::MalformedIdentities {
-        name: name.to_owned(),
-        reason: reason.to_owned(),
-    };
+fn decrypt_file(file: &[u8], name: &str, prompt: &dyn Prompt) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let malformed = |reason: &str| malformed_identities(name, reason);
     let decryptor = Decryptor::new(ArmoredReader::new(file))
         .map_err(|_| malformed("it is no intact age file"))?;
     if !decryptor.is_scrypt() {
@@ -331,14 +311,9 @@ fn decrypt_file(
             "it is encrypted, and not with a passphrase: decrypt it with age first",
         ));
     }
-    let description = format!("passphrase for the identity file {name}");
-    let passphrase = prompt.passphrase(&description).ok_or_else(|| {
-        let name = name.to_owned();
-        Error::PassphraseNeeded { name }
-    })?;
-    let identity = scrypt_identity(&passphrase);
+    let identity = scrypt_identity(&ask(prompt, "the identity file", name)?);
     let content = decryptor
-        .decrypt(std::iter::once(as_identity(&identity)))
+        .decrypt(std::iter::once(&identity as &dyn age::Identity))
         .map_err(|fault| match fault {
             DecryptError::DecryptionFailed => Error::WrongPassphrase {
                 name: name.to_owned(),
@@ -354,10 +329,6 @@ fn decrypt_file(
 
 /// Reads age identities, one per line.
 fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Identities, Error> {
-    let malformed = |reason: String| Error::MalformedIdentities {
-        name: name.to_owned(),
-        reason,
-    };
     let mut all = Identities::default();
     let mut of_plugins: BTreeMap<String, Vec<Zeroizing<String>>> = BTreeMap::new();
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -367,27 +338,27 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
         }
         let line = str::from_utf8(line).unwrap_or_default();
         if let Some(identity) = Own::parse(line) {
-            all.own.push(identity);
+            all.known.push(identity.into());
         } else if let Ok(identity) = line.parse::<plugin::Identity>() {
             let identities = of_plugins.entry(identity.plugin().to_owned()).or_default();
             identities.push(Zeroizing::new(line.to_owned()));
         } else {
-            let line_is = format!("line {} is {}", index + 1, kind_of(line));
-            return Err(malformed(line_is));
+            let what = kind_of(line);
+            let reason = format_args!("line {} is {what}", index + 1);
+            return Err(malformed_identities(name, reason));
         }
     }
-    for (name, identities) in of_plugins {
+    for (plugin, identities) in of_plugins {
         all.plugins.push(PluginIdentities {
-            plugin: Plugin::find(&name)?,
+            plugin: Plugin::find(&plugin)?,
             identities,
             prompt: Arc::clone(prompt),
         });
     }
-    if all.own.is_empty() && all.plugins.is_empty() {
-        Err(malformed("it holds no identity".to_owned()))
-    } else {
-        Ok(all)
+    if all.known.is_empty() && all.plugins.is_empty() {
+        return Err(malformed_identities(name, "it holds no identity"));
     }
+    Ok(all)
 }
 
 /// Says what a line is if it is not an identity, without quoting it, since it may be secret.
@@ -397,7 +368,7 @@ fn kind_of(line: &str) -> &'static str {
     if starts("age-secret-key-") || starts("age-plugin-") {
         return "an identity with a typing error";
     }
-    if starts("age1") || ssh::looks_public(&lower) {
+    if starts("age1") || looks_public(&lower) {
         "a recipient, which is public, not an identity"
     } else {
         "no identity"

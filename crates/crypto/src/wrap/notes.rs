@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 
 use age::EncryptError;
-use age_core::format::{FileKey, Stanza, read};
+use age_core::format::{AgeStanza, FileKey, Stanza};
 
 use crate::error::Error;
+use crate::limited::check_limit;
 
 const COMMENT: &str = "onnxseal-comment";
 const RECIPIENT: &str = "onnxseal-recipient";
@@ -17,8 +18,6 @@ const MAX_COMMENT_BYTES: usize = 1024;
 
 /// The longest public key to show, in bytes: an RSA key of 16384 bits has 2.8 KB.
 const MAX_RECIPIENT_BYTES: usize = 4096;
-
-const FIRST_LINE: &[u8] = b"age-encryption.org/v1\n";
 
 /// The notes of a wrapped data key, in clear and not authenticated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,26 +29,16 @@ pub struct HeaderNotes {
 }
 
 impl HeaderNotes {
-    /// Reads the notes in the header of an age file, and leaves out those that we would write
-    /// differently.
-    pub(super) fn read(file: &[u8]) -> HeaderNotes {
-        let mut notes = HeaderNotes::default();
-        let mut rest = file.strip_prefix(FIRST_LINE).unwrap_or_default();
-        while let Ok((after, stanza)) = read::age_stanza(rest) {
-            rest = after;
-            if !is_note(stanza.tag.as_bytes()) {
-                continue;
-            }
-            let Ok(text) = String::from_utf8(stanza.body()) else {
-                continue;
-            };
-            if stanza.tag == COMMENT && check_comment(&text).is_ok() {
-                notes.comment = Some(text);
-            } else if stanza.tag == RECIPIENT && is_recipient(&text) {
-                notes.recipients.push(text);
-            }
+    /// Takes the note in a stanza, unless we would write it differently.
+    pub(super) fn take(&mut self, stanza: &AgeStanza<'_>) {
+        let Ok(text) = String::from_utf8(stanza.body()) else {
+            return;
+        };
+        if stanza.tag == COMMENT && check_comment(&text).is_ok() {
+            self.comment = Some(text);
+        } else if stanza.tag == RECIPIENT && is_recipient(&text) {
+            self.recipients.push(text);
         }
-        notes
     }
 
     fn stanzas(&self) -> impl Iterator<Item = Stanza> {
@@ -65,8 +54,8 @@ impl HeaderNotes {
 }
 
 /// Returns whether a stanza with this tag is a note, which wraps nothing.
-pub(super) fn is_note(tag: &[u8]) -> bool {
-    tag == COMMENT.as_bytes() || tag == RECIPIENT.as_bytes()
+pub(super) fn is_note(tag: &str) -> bool {
+    tag == COMMENT || tag == RECIPIENT
 }
 
 /// A recipient whose stanzas the notes follow. It keeps its labels, so that age combines it as
@@ -93,11 +82,8 @@ pub(super) fn check_comment(comment: &str) -> Result<(), Error> {
         let rule = "a comment is one line, without control characters";
         return Err(Error::Misuse { rule });
     }
-    if comment.len() > MAX_COMMENT_BYTES {
-        let (what, limit) = ("comment length in bytes", MAX_COMMENT_BYTES);
-        return Err(Error::LimitExceeded { what, limit });
-    }
-    Ok(())
+    let what = "comment length in bytes";
+    check_limit(comment.len(), MAX_COMMENT_BYTES, what)
 }
 
 fn is_recipient(text: &str) -> bool {

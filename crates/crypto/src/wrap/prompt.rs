@@ -56,6 +56,14 @@ impl Prompt for NoPrompt {
     fn show(&self, _: &str) {}
 }
 
+/// Asks for the passphrase of `what`, which has this name.
+pub(super) fn ask(prompt: &dyn Prompt, what: &str, name: &str) -> Result<Passphrase, Error> {
+    let passphrase = prompt.passphrase(&format!("passphrase for {what} {name}"));
+    passphrase.ok_or_else(|| Error::PassphraseNeeded {
+        name: name.to_owned(),
+    })
+}
+
 /// A non-empty passphrase, zeroized on drop.
 pub struct Passphrase(SecretString);
 
@@ -65,16 +73,12 @@ impl Passphrase {
     /// Copies `text`, which the caller must zeroize. `name` is for error messages.
     ///
     /// # Errors
-    /// [`Error::InvalidPassphrase`] if it is empty or longer than [`MAX_PASSPHRASE_BYTES`].
+    /// [`Error::Unusable`] if it is empty or longer than [`MAX_PASSPHRASE_BYTES`].
     pub fn new(text: &str, name: &str) -> Result<Passphrase, Error> {
-        let invalid = |reason| Error::InvalidPassphrase {
-            name: name.to_owned(),
-            reason,
-        };
         match text.len() {
-            0 => Err(invalid("it is empty")),
+            0 => Err(invalid(name, "it is empty")),
             1..=MAX_PASSPHRASE_BYTES => Ok(Passphrase(SecretString::from(text))),
-            _ => Err(invalid("it is longer than 1024 bytes")),
+            _ => Err(invalid(name, "it is longer than 1024 bytes")),
         }
     }
 
@@ -82,8 +86,8 @@ impl Passphrase {
     /// messages.
     ///
     /// # Errors
-    /// As [`Passphrase::new`]; [`Error::InvalidPassphrase`] if it is not UTF-8, [`Error::Io`] if it
-    /// cannot be read.
+    /// As [`Passphrase::new`]; [`Error::Unusable`] if it is not UTF-8, [`Error::Io`] if it cannot be
+    /// read.
     pub fn read(mut file: impl Read, name: &str) -> Result<Passphrase, Error> {
         // Allocated once: a buffer that grows leaves secrets behind.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 2));
@@ -105,10 +109,7 @@ impl Passphrase {
         if line.len() <= MAX_PASSPHRASE_BYTES {
             line = to_utf8(line);
         }
-        let text = str::from_utf8(&line).map_err(|_| Error::InvalidPassphrase {
-            name: name.to_owned(),
-            reason: "it is not UTF-8",
-        })?;
+        let text = str::from_utf8(&line).map_err(|_| invalid(name, "it is not UTF-8"))?;
         Passphrase::new(text.strip_suffix('\r').unwrap_or(text), name)
     }
 
@@ -126,4 +127,8 @@ impl Passphrase {
     pub(crate) fn secret(&self) -> SecretString {
         self.0.clone()
     }
+}
+
+fn invalid(name: &str, reason: &str) -> Error {
+    Error::unusable(name, format_args!("invalid passphrase: {reason}"))
 }

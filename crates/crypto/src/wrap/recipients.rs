@@ -1,5 +1,6 @@
 //! The recipients of data keys.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write as _};
 use std::sync::Arc;
@@ -30,8 +31,6 @@ pub struct Recipients {
     is_listed: bool,
 }
 
-type Wrapper = Box<dyn age::Recipient + Send + Sync>;
-
 struct Recipient {
     /// Its canonical spelling, to recognise it.
     text: String,
@@ -39,14 +38,19 @@ struct Recipient {
 }
 
 enum Method {
-    /// A public key on an elliptic curve, or an RSA key.
-    Classic(Wrapper),
-    /// A hybrid with ML-KEM, which age does not combine with weaker ones.
-    PostQuantum(Wrapper),
-    /// A passphrase, which age does not combine with others.
-    Passphrase(Wrapper),
+    Own(Kind, Box<dyn age::Recipient + Send + Sync>),
     /// A plugin's recipient, for another program.
     Plugin(plugin::Recipient),
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A public key on an elliptic curve, or an RSA key.
+    Classic,
+    /// A hybrid with ML-KEM, which age does not combine with weaker ones.
+    PostQuantum,
+    /// A passphrase, which age does not combine with others.
+    Passphrase,
 }
 
 impl Recipients {
@@ -59,12 +63,15 @@ impl Recipients {
     /// plugin is not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] for an empty
     /// list.
     pub fn parse(recipients: &[impl AsRef<str>]) -> Result<Recipients, Error> {
-        let mut all = None;
+        let mut all = of(Vec::new());
         for text in recipients {
-            merge_into(&mut all, one(parse(text.as_ref())?))?;
+            all.add(parse(text.as_ref())?)?;
         }
-        let rule = "a data key is wrapped to at least one recipient";
-        all.ok_or(Error::Misuse { rule })
+        if all.recipients.is_empty() {
+            let rule = "a data key is wrapped to at least one recipient";
+            return Err(Error::Misuse { rule });
+        }
+        Ok(all)
     }
 
     /// Reads a file with one recipient per line, and skips empty lines and those that begin with
@@ -72,34 +79,37 @@ impl Recipients {
     ///
     /// # Errors
     /// [`Error::RecipientsFile`] names the line that fails, as [`Recipients::parse`] would;
-    /// [`Error::NoRecipients`] for a file with none, [`Error::LimitExceeded`], [`Error::Io`].
+    /// [`Error::Unusable`] for a file with none, [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read(file: impl Read, name: &str) -> Result<Recipients, Error> {
         let what = "recipients file length in bytes";
         let text = read_limited(file, name, MAX_KEY_FILE_BYTES, what)?;
-        let mut all = None;
+        let mut all = of(Vec::new());
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
             parse(&String::from_utf8_lossy(line))
-                .and_then(|recipient| merge_into(&mut all, one(recipient)))
+                .and_then(|recipient| all.add(recipient))
                 .map_err(|source| Error::RecipientsFile {
                     name: name.to_owned(),
                     line: index + 1,
                     source: Box::new(source),
                 })?;
         }
-        let name = name.to_owned();
-        all.ok_or(Error::NoRecipients { name })
+        if all.recipients.is_empty() {
+            return Err(Error::Unusable(format!("{name} holds no recipient")));
+        }
+        Ok(all)
     }
 
     /// Wraps only to those who know the passphrase.
     pub fn passphrase(passphrase: &Passphrase) -> Recipients {
-        one(Recipient {
+        let recipient = Box::new(scrypt_recipient(passphrase));
+        of(vec![Recipient {
             text: String::new(),
-            method: Method::Passphrase(Box::new(scrypt_recipient(passphrase))),
-        })
+            method: Method::Own(Kind::Passphrase, recipient),
+        }])
     }
 
     /// Adds the recipients of `other` that are not among these already.
@@ -107,14 +117,16 @@ impl Recipients {
     /// # Errors
     /// [`Error::IncompatibleRecipients`] if age does not combine them.
     pub fn merge(&mut self, other: Recipients) -> Result<(), Error> {
-        for recipient in other.recipients {
-            for present in &self.recipients {
-                check_compatible(&present.method, &recipient.method)?;
-            }
-            let is_new = |present: &Recipient| present.text != recipient.text;
-            if self.recipients.iter().all(is_new) {
-                self.recipients.push(recipient);
-            }
+        (other.recipients.into_iter()).try_for_each(|recipient| self.add(recipient))
+    }
+
+    fn add(&mut self, recipient: Recipient) -> Result<(), Error> {
+        for present in &self.recipients {
+            check_compatible(&present.method, &recipient.method)?;
+        }
+        let is_new = |present: &Recipient| present.text != recipient.text;
+        if self.recipients.iter().all(is_new) {
+            self.recipients.push(recipient);
         }
         Ok(())
     }
@@ -210,14 +222,9 @@ impl Recipients {
     /// Makes the age file with `payload`.
     fn file(&self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         let plugins = self.plugins()?;
-        let own = self.recipients.iter().filter_map(|recipient| {
-            let wrapper = match &recipient.method {
-                Method::Classic(wrapper)
-                | Method::PostQuantum(wrapper)
-                | Method::Passphrase(wrapper) => wrapper,
-                Method::Plugin(_) => return None,
-            };
-            Some(&**wrapper as &dyn age::Recipient)
+        let own = self.recipients.iter().filter_map(|one| match &one.method {
+            Method::Own(_, recipient) => Some(&**recipient as &dyn age::Recipient),
+            Method::Plugin(_) => None,
         });
         let plugins = plugins.iter().map(|plugin| plugin as &dyn age::Recipient);
         let mut wrappers: Vec<&dyn age::Recipient> = own.chain(plugins).collect();
@@ -231,31 +238,23 @@ impl Recipients {
     }
 
     fn notes(&self) -> HeaderNotes {
-        let names = self.names().map(str::to_owned);
+        let listed = self.names().filter(|_| self.is_listed);
         HeaderNotes {
             comment: self.comment.clone(),
-            recipients: if self.is_listed {
-                names.collect()
-            } else {
-                Vec::new()
-            },
+            recipients: listed.map(str::to_owned).collect(),
         }
     }
 
-    /// Returns every plugin with all its recipients, in order of first appearance.
+    /// Returns every plugin with all its recipients.
     fn plugins(&self) -> Result<Vec<PluginRecipients>, Error> {
-        let mut plugins: Vec<(&str, Vec<String>)> = Vec::new();
+        let mut plugins: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for recipient in &self.recipients {
-            let Method::Plugin(named) = &recipient.method else {
-                continue;
-            };
-            let text = recipient.text.clone();
-            match plugins.iter_mut().find(|(name, _)| *name == named.plugin()) {
-                Some((_, recipients)) => recipients.push(text),
-                None => plugins.push((named.plugin(), vec![text])),
+            if let Method::Plugin(named) = &recipient.method {
+                let recipients = plugins.entry(named.plugin()).or_default();
+                recipients.push(recipient.text.clone());
             }
         }
-        let with_program = |(name, recipients): (&str, Vec<String>)| {
+        let with_program = |(name, recipients)| {
             Ok(PluginRecipients {
                 plugin: Plugin::find(name)?,
                 recipients,
@@ -268,13 +267,7 @@ impl Recipients {
 
 impl fmt::Debug for Recipients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Recipients {
-            recipients,
-            prompt: _,
-            comment: _,
-            is_listed: _,
-        } = self;
-        write!(f, "Recipients({})", recipients.len())
+        write!(f, "Recipients({})", self.recipients.len())
     }
 }
 
@@ -316,32 +309,23 @@ fn encrypt_fault(fault: EncryptError) -> Error {
     }
 }
 
-fn one(recipient: Recipient) -> Recipients {
+fn of(recipients: Vec<Recipient>) -> Recipients {
     Recipients {
-        recipients: vec![recipient],
+        recipients,
         prompt: Arc::new(NoPrompt),
         comment: None,
         is_listed: false,
     }
 }
 
-fn merge_into(all: &mut Option<Recipients>, more: Recipients) -> Result<(), Error> {
-    match all {
-        Some(all) => all.merge(more),
-        None => {
-            *all = Some(more);
-            Ok(())
-        }
-    }
-}
-
 const ALONE: &str = "a passphrase stands alone in an age file";
 
 fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
-    use Method::{Classic, Passphrase, PostQuantum};
+    use Kind::{Classic, Passphrase, PostQuantum};
+    use Method::Own;
     let reason = match (left, right) {
-        (Passphrase(_), _) | (_, Passphrase(_)) => ALONE,
-        (PostQuantum(_), Classic(_)) | (Classic(_), PostQuantum(_)) => {
+        (Own(Passphrase, _), _) | (_, Own(Passphrase, _)) => ALONE,
+        (Own(PostQuantum, _), Own(Classic, _)) | (Own(Classic, _), Own(PostQuantum, _)) => {
             "beside another key, a post-quantum one protects from no quantum computer: give every \
              reader a post-quantum key, or protect a copy for each kind"
         }
@@ -352,30 +336,42 @@ fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
 
 fn parse(text: &str) -> Result<Recipient, Error> {
     let invalid = |kind| invalid_recipient(text, kind);
-    let (text, method) = if let Ok(recipient) = text.parse::<x25519::Recipient>() {
-        if !point_of(text).is_some_and(|point| has_prime_order_part(&point)) {
-            return Err(invalid(LOW_ORDER));
-        }
-        (recipient.to_string(), Method::Classic(Box::new(recipient)))
-    } else if let Ok(recipient) = text.parse::<tag::Recipient>() {
-        (recipient.to_string(), Method::Classic(Box::new(recipient)))
-    } else if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
-        let text = recipient.to_string();
-        (text, Method::PostQuantum(Box::new(recipient)))
-    } else if let Ok(recipient) = text.parse::<pq::Recipient>() {
-        let text = recipient.to_string();
-        (text, Method::PostQuantum(Box::new(recipient)))
-    } else if ssh::looks_public(text) {
+    if let Ok(recipient) = text.parse::<x25519::Recipient>() {
+        return match point_of(text) {
+            Some(point) if has_prime_order_part(&point) => Ok(own(Kind::Classic, recipient)),
+            _ => Err(invalid(LOW_ORDER)),
+        };
+    }
+    if let Ok(recipient) = text.parse::<tag::Recipient>() {
+        return Ok(own(Kind::Classic, recipient));
+    }
+    if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
+        return Ok(own(Kind::PostQuantum, recipient));
+    }
+    if let Ok(recipient) = text.parse::<pq::Recipient>() {
+        return Ok(own(Kind::PostQuantum, recipient));
+    }
+    if ssh::looks_public(text) {
         let recipient = ssh::recipient(text).map_err(invalid)?;
-        (recipient.to_string(), Method::Classic(Box::new(recipient)))
-    } else if let Some(recipient) = plugin_recipient(text) {
-        // Fail early if the plugin is missing.
-        Plugin::find(recipient.plugin())?;
-        (text.to_owned(), Method::Plugin(recipient))
-    } else {
-        return Err(invalid(kind_of(text)));
-    };
-    Ok(Recipient { text, method })
+        return Ok(own(Kind::Classic, recipient));
+    }
+    let recipient = plugin_recipient(text).ok_or_else(|| invalid(kind_of(text)))?;
+    // Fail early if the plugin is missing.
+    Plugin::find(recipient.plugin())?;
+    Ok(Recipient {
+        text: text.to_owned(),
+        method: Method::Plugin(recipient),
+    })
+}
+
+fn own<R>(kind: Kind, recipient: R) -> Recipient
+where
+    R: age::Recipient + fmt::Display + Send + Sync + 'static,
+{
+    Recipient {
+        text: recipient.to_string(),
+        method: Method::Own(kind, Box::new(recipient)),
+    }
 }
 
 /// Returns the public key in a recipient in Bech32.

@@ -2,8 +2,6 @@
 //! ignores bytes after a public key's expected length, panics at numbers of zero bytes, and wraps
 //! to points whose shared secrets everybody knows.
 
-use std::sync::Arc;
-
 use age::ssh::{Identity, ParseRecipientKeyError, Recipient, UnsupportedKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +9,9 @@ use ssh_key::{Algorithm, Kdf, LineEnding, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::wrap::LOW_ORDER;
-use crate::wrap::prompt::Prompt;
+use crate::limited::check_limit;
+use crate::wrap::prompt::{Passphrase, Prompt, ask};
+use crate::wrap::{LOW_ORDER, malformed_identities};
 
 /// The most rounds of bcrypt for a private key's passphrase, some minutes of work; `ssh-keygen`
 /// uses 24 by default.
@@ -26,14 +25,25 @@ const BEGIN_PKCS8: [&str; 2] = [
     "-----BEGIN ENCRYPTED PRIVATE KEY-----",
 ];
 
-/// Refuses a private key whose passphrase would take too long to try.
-pub(crate) fn check_rounds(key: &PrivateKey) -> Result<(), Error> {
-    match key.kdf() {
-        Kdf::Bcrypt { rounds, .. } if *rounds > MAX_BCRYPT_ROUNDS => Err(Error::LimitExceeded {
-            what: "bcrypt rounds of an ssh key's passphrase",
-            limit: MAX_BCRYPT_ROUNDS as usize,
+/// Decrypts a private key if it is encrypted, unless its passphrase would take too long to try.
+/// Returns `None` if its encryption is damaged or of an unknown kind.
+pub(crate) fn decrypt(
+    key: PrivateKey,
+    name: &str,
+    passphrase: impl FnOnce() -> Result<Passphrase, Error>,
+) -> Result<Option<PrivateKey>, Error> {
+    if !key.is_encrypted() {
+        return Ok(Some(key));
+    }
+    if let Kdf::Bcrypt { rounds, .. } = key.kdf() {
+        let what = "bcrypt rounds of an ssh key's passphrase";
+        check_limit(*rounds as usize, MAX_BCRYPT_ROUNDS as usize, what)?;
+    }
+    match key.decrypt(passphrase()?.expose()) {
+        Err(ssh_key::Error::Crypto) => Err(Error::WrongPassphrase {
+            name: name.to_owned(),
         }),
-        _ => Ok(()),
+        decrypted => Ok(decrypted.ok()),
     }
 }
 
@@ -88,15 +98,12 @@ pub(super) fn looks_private(file: &[u8]) -> bool {
 }
 
 /// Reads a private key, and asks for its passphrase if it has one.
-pub(super) fn identity(
+pub(super) fn read_private(
     file: &[u8],
     name: &str,
-    prompt: &Arc<dyn Prompt>,
+    prompt: &dyn Prompt,
 ) -> Result<Identity, Error> {
-    let malformed = |reason: &str| Error::MalformedIdentities {
-        name: name.to_owned(),
-        reason: reason.to_owned(),
-    };
+    let malformed = |reason: &str| malformed_identities(name, reason);
     const NOT_TEXT: &str = "it is no text";
     let text = str::from_utf8(file.trim_ascii()).map_err(|_| malformed(NOT_TEXT))?;
     if text.starts_with(BEGIN_RSA) {
@@ -130,7 +137,8 @@ pub(super) fn identity(
             return Err(malformed(&reason));
         }
     }
-    let key = decrypt(key, name, prompt)?;
+    let key = decrypt(key, name, || ask(prompt, "the ssh key", name))?
+        .ok_or_else(|| malformed("its encryption is damaged or of an unknown kind"))?;
     into_age(&key).ok_or_else(|| malformed("it is no usable ssh private key"))
 }
 
@@ -142,25 +150,6 @@ fn decode(body: &str) -> Option<PrivateKey> {
     let mut bytes = Zeroizing::new(vec![0; base64.len()]);
     let len = STANDARD.decode_slice(base64.as_bytes(), &mut bytes).ok()?;
     PrivateKey::from_bytes(bytes.get(..len)?).ok()
-}
-
-fn decrypt(key: PrivateKey, name: &str, prompt: &Arc<dyn Prompt>) -> Result<PrivateKey, Error> {
-    if !key.is_encrypted() {
-        return Ok(key);
-    }
-    let name = name.to_owned();
-    check_rounds(&key)?;
-    let Some(passphrase) = prompt.passphrase(&format!("passphrase for the ssh key {name}")) else {
-        return Err(Error::PassphraseNeeded { name });
-    };
-    key.decrypt(passphrase.expose())
-        .map_err(|fault| match fault {
-            ssh_key::Error::Crypto => Error::WrongPassphrase { name },
-            _ => Error::MalformedIdentities {
-                name,
-                reason: "its encryption is damaged or of an unknown kind".to_owned(),
-            },
-        })
 }
 
 /// Hands the key to age as text. age does not zeroize its buffers.

@@ -321,7 +321,7 @@ fn identity_files() {
         format!("{secret}\n{secret}x\n"),
     ] {
         let fault = Identities::read(bad.as_bytes(), "keys.txt").unwrap_err();
-        assert!(matches!(fault, Error::MalformedIdentities { .. }));
+        assert!(matches!(fault, Error::Unusable(_)));
         let message = fault.to_string();
         assert!(
             message.starts_with("keys.txt: ") && !message.contains("1GQ9778"),
@@ -329,7 +329,7 @@ fn identity_files() {
         );
     }
     let fault = Identities::read(&b"\xff\n"[..], "keys.txt");
-    assert!(matches!(fault, Err(Error::MalformedIdentities { .. })));
+    assert!(matches!(fault, Err(Error::Unusable(_))));
 
     struct Broken;
     impl Read for Broken {
