@@ -16,6 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::backend::{Gcm, TAG_BYTES, Tag};
 use crate::derive;
 use crate::error::Error;
+use crate::gather::room_for;
 use crate::secret::Secret;
 
 const MAGIC: [u8; 16] = *b"onnxseal.blob.v1";
@@ -54,7 +55,7 @@ impl BlobKey {
     /// As [`open_into`](Self::open_into); [`Error::Memory`] if memory runs out.
     pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let len = Self::plaintext_len(blob)?;
-        let mut plaintext = memory(len)?;
+        let mut plaintext = Zeroizing::new(room_for(len)?);
         plaintext.resize(len, 0);
         self.open_into(name, blob, &mut plaintext)?;
         Ok(plaintext)
@@ -96,7 +97,7 @@ impl BlobKey {
         let n_chunks = plaintext.len().div_ceil(CHUNK_BYTES).max(1);
         let len = HEADER_BYTES + plaintext.len() + n_chunks * TAG_BYTES;
         // Zeroized on failure, when it may contain plaintext. Never reallocated.
-        let mut blob = memory(len)?;
+        let mut blob = Zeroizing::new(room_for(len)?);
         blob.extend_from_slice(&MAGIC);
         blob.extend_from_slice(salt);
         for chunk in 0..n_chunks {
@@ -141,26 +142,15 @@ impl BlobKey {
     }
 }
 
-/// Makes an empty vector with room for `len_bytes`, or fails if the system has no memory.
-fn memory(len_bytes: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    let reserved = bytes.try_reserve_exact(len_bytes);
-    reserved.map_err(|_| Error::Memory { len_bytes })?;
-    Ok(bytes)
-}
-
 /// Splits a blob into the salt and the chunks: at least one, each long enough for its tag.
 fn parse(blob: &[u8]) -> Result<(&[u8; 32], &[u8]), Error> {
     let malformed = |reason| Error::MalformedBlob { reason };
-    let (magic, rest) = blob
-        .split_first_chunk()
-        .ok_or(malformed("it is too short"))?;
+    let too_short = || malformed("it is too short");
+    let (magic, rest) = blob.split_first_chunk().ok_or_else(too_short)?;
     if *magic != MAGIC {
         return Err(malformed("it begins otherwise"));
     }
-    let (salt, sealed) = rest
-        .split_first_chunk()
-        .ok_or(malformed("it is too short"))?;
+    let (salt, sealed) = rest.split_first_chunk().ok_or_else(too_short)?;
     // Each plaintext has one encoding: only the empty blob has an empty last chunk.
     match sealed.len() % (CHUNK_BYTES + TAG_BYTES) {
         0 if !sealed.is_empty() => Ok((salt, sealed)),

@@ -58,13 +58,18 @@ impl Scratch {
     }
 }
 
-/// Makes a buffer, or fails if the system has no memory.
 fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
+    let mut buffer = room_for(len)?;
+    buffer.resize(len, T::default());
+    Ok(buffer)
+}
+
+/// Makes an empty vector with room for `len` values, or fails if the system has no memory.
+pub(crate) fn room_for<T>(len: usize) -> Result<Vec<T>, Error> {
     let mut buffer = Vec::new();
     let len_bytes = len * size_of::<T>();
     let reserved = buffer.try_reserve_exact(len);
     reserved.map_err(|_| Error::Memory { len_bytes })?;
-    buffer.resize(len, T::default());
     Ok(buffer)
 }
 

@@ -11,6 +11,7 @@ mod plugin;
 mod pq;
 mod prompt;
 mod recipients;
+mod running;
 mod ssh;
 #[cfg(test)]
 mod tests;

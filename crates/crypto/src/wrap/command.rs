@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -13,12 +13,10 @@ use crate::limited::read_secret;
 use crate::wrap::MAX_KEY_FILE_BYTES;
 use crate::wrap::identities::Identities;
 use crate::wrap::prompt::Prompt;
+use crate::wrap::running::{Running, STEP};
 
 /// How long an identity command may take unless the caller says otherwise.
 pub const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a wait looks at the clock, and asks whether to stop.
-const STEP: Duration = Duration::from_millis(20);
 
 /// A program that prints an identity file, with its arguments.
 #[derive(Clone)]
@@ -99,12 +97,7 @@ impl IdentityCommand {
             .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut running = Running {
-            child: command.spawn().map_err(failed)?,
-            has_ended: false,
-        };
+        let mut running = Running::spawn(&mut command, true).map_err(failed)?;
         let output = running.child.stdout.take();
         let output = output.ok_or_else(|| failed(lost()))?;
         let wait = Wait {
@@ -126,7 +119,7 @@ impl IdentityCommand {
             let said = format!("it prints more than {MAX_KEY_FILE_BYTES} bytes, the limit");
             return Err(failed(io::Error::other(said)));
         }
-        match wait.end(&mut running).map_err(failed)? {
+        match running.wait(|| wait.check()).map_err(failed)? {
             Some(status) if !status.success() => {
                 Err(failed(io::Error::other(format!("it failed: {status}"))))?;
             }
@@ -157,22 +150,6 @@ impl Wait<'_> {
         }
     }
 
-    /// Waits for the end of the command. Returns `None` if nobody can tell how it ended: another
-    /// part of the program has waited for it, or the system did because the process ignores
-    /// `SIGCHLD`.
-    fn end(&self, running: &mut Running) -> io::Result<Option<ExitStatus>> {
-        loop {
-            match running.try_wait() {
-                Ok(None) => {}
-                #[cfg(unix)]
-                Err(error) if error.raw_os_error() == Some(nix::libc::ECHILD) => return Ok(None),
-                ended => return ended,
-            }
-            self.check()?;
-            std::thread::sleep(STEP);
-        }
-    }
-
     /// Fails at the deadline, and if the caller wants to stop.
     fn check(&self) -> io::Result<()> {
         if (self.is_stopped)() {
@@ -189,35 +166,4 @@ impl Wait<'_> {
 
 fn lost() -> io::Error {
     io::Error::other("its output is lost")
-}
-
-/// A command, which is killed with its group if this is dropped before its end.
-struct Running {
-    child: Child,
-    /// Whether its number may be another process's.
-    has_ended: bool,
-}
-
-impl Running {
-    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        let status = self.child.try_wait();
-        // On an error somebody else has waited for it.
-        self.has_ended = !matches!(status, Ok(None));
-        status
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if self.has_ended {
-            return;
-        }
-        #[cfg(unix)]
-        if let Ok(group) = i32::try_from(self.child.id()) {
-            use nix::sys::signal::{Signal, killpg};
-            let _ = killpg(nix::unistd::Pid::from_raw(group), Signal::SIGKILL);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

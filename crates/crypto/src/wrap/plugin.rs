@@ -1,8 +1,9 @@
 //! Plugins of age: other programs, `age-plugin-NAME`, that wrap and unwrap the key of an age file
 //! (<https://c2sp.org/age-plugin>).
 //!
-//! The `age` crate can run plugins too, but waits for them indefinitely and accepts lines of any
-//! length. Here both have a limit. age's own code reads and writes the messages:
+//! The `age` crate can run plugins too, but waits for them indefinitely, accepts lines of any
+//! length, and never waits for their end. Here time and bytes have a limit. age's own code reads and
+//! writes the messages:
 //!
 //! ```text
 //! -> COMMAND ARGUMENT...
@@ -12,9 +13,9 @@
 use std::collections::HashSet;
 use std::io::{self, Read, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use age::secrecy::ExposeSecret as _;
@@ -22,11 +23,11 @@ use age::{DecryptError, EncryptError};
 use age_core::format::{FileKey, Stanza, read, write};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::wrap::prompt::Prompt;
+use crate::wrap::running::Running;
 
 /// The most bytes of a plugin in one conversation. A wrapped data key has at most 128 KiB.
 const MAX_BYTES: usize = 1 << 20;
@@ -36,7 +37,6 @@ const MAX_SHOWN_CHARS: usize = 1000;
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// An installed plugin.
-#[derive(Clone, Debug)]
 pub(super) struct Plugin {
     program: String,
     path: PathBuf,
@@ -53,6 +53,18 @@ impl Plugin {
             None => Err(Error::PluginMissing { program }),
         }
     }
+
+    fn fault(&self, reason: &str) -> io::Error {
+        io::Error::other(format!("{}: {reason}", self.program))
+    }
+
+    /// Fails if the plugin reported a fault.
+    fn check(&self, faults: &[String]) -> io::Result<()> {
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(self.fault(&cut(&faults.join("; "))))
+    }
 }
 
 /// All recipients of one plugin.
@@ -67,36 +79,35 @@ impl age::Recipient for PluginRecipients {
         &self,
         file_key: &FileKey,
     ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
-        let mut talk = Conversation::begin(&self.plugin, "recipient-v1", &*self.prompt)?;
-        for recipient in &self.recipients {
-            talk.send("add-recipient", &[recipient], &[])?;
-        }
-        talk.send("extension-labels", NONE, &[])?;
-        talk.send("wrap-file-key", NONE, file_key.expose_secret())?;
-        talk.send("done", NONE, &[])?;
+        let recipients = self.recipients.iter();
+        let mut request: Vec<_> = recipients
+            .map(|one| message("add-recipient", &[one], &[]))
+            .collect();
+        request.push(message("extension-labels", NONE, &[]));
+        request.push(message("wrap-file-key", NONE, file_key.expose_secret()));
 
         let (mut stanzas, mut labels) = (Vec::new(), None);
-        talk.answer(|mut message| match message.tag.as_str() {
+        let take = |mut message: Stanza| match message.tag.as_str() {
             // For the only file, number 0.
             "recipient-stanza" if message.args.len() >= 2 && message.args[0] == "0" => {
                 message.args.remove(0);
                 message.tag = message.args.remove(0);
                 stanzas.push(message);
-                Reply::Ok
+                OK
             }
             "labels" if labels.is_none() => {
                 labels = Some(message.args.into_iter().collect());
-                Reply::Ok
+                OK
             }
-            "recipient-stanza" | "labels" => Reply::Fail,
-            _ => Reply::Unsupported,
-        })
-        .and_then(|faults| self.plugin.check(&faults))?;
+            "recipient-stanza" | "labels" => FAIL,
+            _ => UNSUPPORTED,
+        };
+        let faults = converse(&self.plugin, "recipient-v1", request, &*self.prompt, take)?;
+        self.plugin.check(&faults)?;
         if stanzas.is_empty() {
-            Err(self.plugin.fault("it wrapped to nobody").into())
-        } else {
-            Ok((stanzas, labels.unwrap_or_default()))
+            return Err(self.plugin.fault("it wrapped to nobody").into());
         }
+        Ok((stanzas, labels.unwrap_or_default()))
     }
 }
 
@@ -110,30 +121,29 @@ pub(super) struct PluginIdentities {
 impl PluginIdentities {
     /// Unwraps the file key. Returns `None` if no identity matches.
     fn unwrap(&self, stanzas: &[Stanza]) -> io::Result<Option<FileKey>> {
-        let mut talk = Conversation::begin(&self.plugin, "identity-v1", &*self.prompt)?;
-        for identity in &self.identities {
-            talk.send("add-identity", &[identity.as_str()], &[])?;
-        }
-        for stanza in stanzas {
+        let identities = self.identities.iter();
+        let identities = identities.map(|one| message("add-identity", &[one.as_str()], &[]));
+        let stanzas = stanzas.iter().map(|stanza| {
             let args = ["0", &stanza.tag].into_iter();
             let args: Vec<&str> = args.chain(stanza.args.iter().map(String::as_str)).collect();
-            talk.send("recipient-stanza", &args, &stanza.body)?;
-        }
-        talk.send("done", NONE, &[])?;
+            message("recipient-stanza", &args, &stanza.body)
+        });
+        let request = identities.chain(stanzas).collect();
 
         let mut file_key = None;
-        let faults = talk.answer(|message| match message.tag.as_str() {
+        let take = |message: Stanza| match message.tag.as_str() {
             "file-key" if file_key.is_none() && message.args == ["0"] => {
                 let body = Zeroizing::new(message.body);
                 let Ok(bytes) = <&[u8; 16]>::try_from(body.as_slice()) else {
-                    return Reply::Fail;
+                    return FAIL;
                 };
                 file_key = Some(FileKey::init_with_mut(|key| key.copy_from_slice(bytes)));
-                Reply::Ok
+                OK
             }
-            "file-key" => Reply::Fail,
-            _ => Reply::Unsupported,
-        })?;
+            "file-key" => FAIL,
+            _ => UNSUPPORTED,
+        };
+        let faults = converse(&self.plugin, "identity-v1", request, &*self.prompt, take)?;
         // An unusable identity is no fault if another one worked.
         if file_key.is_none() {
             self.plugin.check(&faults)?;
@@ -144,12 +154,7 @@ impl PluginIdentities {
 
 impl age::Identity for PluginIdentities {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        let stanza = Stanza {
-            tag: stanza.tag.clone(),
-            args: stanza.args.clone(),
-            body: stanza.body.clone(),
-        };
-        self.unwrap_stanzas(&[stanza])
+        self.unwrap_stanzas(std::slice::from_ref(stanza))
     }
 
     fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
@@ -159,274 +164,210 @@ impl age::Identity for PluginIdentities {
 
 const NONE: &[&str] = &[];
 
-/// The reply to a command of the plugin.
-enum Reply {
-    Ok,
-    Fail,
-    Unsupported,
+/// The replies to a command of the plugin that have no body.
+const OK: &str = "ok";
+const FAIL: &str = "fail";
+const UNSUPPORTED: &str = "unsupported";
+
+type Message = Zeroizing<Vec<u8>>;
+
+fn message<S: AsRef<str>>(command: &str, args: &[S], body: &[u8]) -> Message {
+    // Large enough for all of it: a buffer that grows leaves secrets behind.
+    let len_args: usize = args.iter().map(|arg| arg.as_ref().len() + 1).sum();
+    let buffer = Vec::with_capacity(len_args + body.len() * 2 + 4096);
+    let written = cookie_factory::gen_simple(write::age_stanza(command, args, body), buffer);
+    // Writing to memory does not fail.
+    Zeroizing::new(written.unwrap_or_default())
 }
 
-/// A running plugin, which is killed if this is dropped before its end.
-struct Conversation<'a> {
+/// Runs the plugin, sends the request to it, and answers it until it is done: the questions to the
+/// user through `prompt`, all other commands through `take`. Returns the faults that it reported.
+fn converse(
+    plugin: &Plugin,
+    machine: &str,
+    mut request: Vec<Message>,
+    prompt: &dyn Prompt,
+    mut take: impl FnMut(Stanza) -> &'static str,
+) -> io::Result<Vec<String>> {
+    request.push(message("done", NONE, &[]));
+    let folder = tempfile::tempdir()?;
+    let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
+    let errors = if is_watched {
+        Stdio::inherit()
+    } else {
+        Stdio::null()
+    };
+    let mut command = Command::new(&plugin.path);
+    command
+        .arg(format!("--age-plugin={machine}"))
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(errors);
+    let running = Running::spawn(&mut command, false);
+    let mut running =
+        running.map_err(|error| plugin.fault(&format!("it cannot be run: {error}")))?;
+    let (input, output) = (running.child.stdin.take(), running.child.stdout.take());
+    let (Some(input), Some(output)) = (input, output) else {
+        return Err(plugin.fault("it cannot be asked"));
+    };
+    // A thread writes and reads, because the plugin may do neither.
+    let (to, replies) = mpsc::channel();
+    let (messages, from) = mpsc::sync_channel(1);
+    let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
+    thread().spawn(move || talk(input, output, request, &replies, &messages))?;
+
+    let mut listener = Listener {
+        plugin,
+        prompt,
+        from,
+        patience: prompt.plugin_patience(),
+        waited: Duration::ZERO,
+        has_told: false,
+    };
+    let mut faults = Vec::new();
+    loop {
+        let said = listener.next()?;
+        let text = || cut(&String::from_utf8_lossy(&said.body));
+        let of_body = |body: Option<&[u8]>| match body {
+            Some(body) => message(OK, NONE, body),
+            None => message(FAIL, NONE, &[]),
+        };
+        let reply = match said.tag.as_str() {
+            "done" => break,
+            "msg" => {
+                prompt.show(&text());
+                message(OK, NONE, &[])
+            }
+            "confirm" => match confirm(prompt, &text(), &said.args) {
+                Some(true) => message(OK, &["yes"], &[]),
+                Some(false) => message(OK, &["no"], &[]),
+                None => message(FAIL, NONE, &[]),
+            },
+            "request-public" => of_body(prompt.text(&text()).as_deref().map(str::as_bytes)),
+            "request-secret" => {
+                of_body(prompt.passphrase(&text()).as_ref().map(|one| one.expose()))
+            }
+            "error" => {
+                faults.push(text());
+                message(OK, NONE, &[])
+            }
+            _ => message(take(said), NONE, &[]),
+        };
+        // If the plugin has ended, listening to it shows that.
+        let _ = to.send(reply);
+    }
+    // Let it end by itself in the time of another conversation, since it may have to clean up.
+    let deadline = Instant::now() + listener.patience;
+    thread().spawn(move || {
+        let _ = running.wait(|| match Instant::now() < deadline {
+            true => Ok(()),
+            false => Err(io::ErrorKind::TimedOut.into()),
+        });
+        drop((running, folder));
+    })?;
+    Ok(faults)
+}
+
+/// Asks for one of the two answers that the arguments name.
+fn confirm(prompt: &dyn Prompt, text: &str, args: &[String]) -> Option<bool> {
+    let word = |n: usize| {
+        let word = BASE64_STANDARD_NO_PAD.decode(args.get(n)?).ok()?;
+        Some(cut(&String::from_utf8_lossy(&word)))
+    };
+    prompt.confirm(text, &word(0)?, word(1).as_deref())
+}
+
+/// Writes the request to the plugin. Then passes on each of its messages, or what is wrong with it,
+/// and writes the reply to it.
+fn talk(
+    mut input: ChildStdin,
+    output: ChildStdout,
+    request: Vec<Message>,
+    replies: &Receiver<Message>,
+    messages: &SyncSender<Result<Stanza, String>>,
+) {
+    // Writing to an ended plugin must fail instead of killing this program.
+    #[cfg(unix)]
+    {
+        use nix::sys::signal::{SigSet, Signal};
+        let _ = SigSet::from(Signal::SIGPIPE).thread_block();
+    }
+    // Usually large enough: a buffer that grows leaves secrets behind.
+    let mut heard = Zeroizing::new(Vec::with_capacity(64 << 10));
+    let mut buffer = Zeroizing::new(vec![0; 8 << 10]);
+    let mut output = output.take(MAX_BYTES as u64 + 1);
+    let _ = request.iter().try_for_each(|one| input.write_all(one));
+    loop {
+        let said = match read::age_stanza(&heard) {
+            Ok((rest, stanza)) => {
+                let (n, stanza) = (heard.len() - rest.len(), Stanza::from(stanza));
+                heard.drain(..n);
+                Ok(stanza)
+            }
+            Err(fault) if fault.is_incomplete() => match output.read(&mut buffer) {
+                Ok(n @ 1..) => {
+                    heard.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                    continue;
+                }
+                _ if output.limit() == 0 => {
+                    Err(format!("it says more than {MAX_BYTES} bytes, the limit"))
+                }
+                _ => return,
+            },
+            Err(_) => Err("it does not keep to the protocol".to_owned()),
+        };
+        if messages.send(said).is_err() {
+            return;
+        }
+        let Ok(reply) = replies.recv() else { return };
+        let _ = input.write_all(&reply);
+    }
+}
+
+/// Listens to a plugin for as long as the user lets it.
+struct Listener<'a> {
     plugin: &'a Plugin,
     prompt: &'a dyn Prompt,
-    child: Option<Child>,
-    /// Bytes for the plugin, written by a thread because the plugin may not read.
-    to: mpsc::Sender<Zeroizing<Vec<u8>>>,
-    /// Bytes from the plugin, read by a thread because the plugin may be silent.
-    from: mpsc::Receiver<Zeroizing<Vec<u8>>>,
-    /// The received part of the next message.
-    heard: Zeroizing<Vec<u8>>,
-    n_bytes: usize,
+    from: Receiver<Result<Stanza, String>>,
     /// The plugin's time in total, without the time that the user takes to answer.
     patience: Duration,
     waited: Duration,
     has_told: bool,
-    /// The folder where it runs, removed once it has ended.
-    folder: Option<TempDir>,
 }
 
-impl<'a> Conversation<'a> {
-    fn begin(
-        plugin: &'a Plugin,
-        machine: &str,
-        prompt: &'a dyn Prompt,
-    ) -> io::Result<Conversation<'a>> {
-        let folder = tempfile::tempdir()?;
-        let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
-        let mut child = Command::new(&plugin.path)
-            .arg(format!("--age-plugin={machine}"))
-            .current_dir(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(if is_watched {
-                Stdio::inherit()
+impl Listener<'_> {
+    /// Waits for the plugin's next message.
+    fn next(&mut self) -> io::Result<Stanza> {
+        let seconds = self.patience.as_secs();
+        loop {
+            let began = Instant::now();
+            let left = self.patience.saturating_sub(self.waited);
+            let left = if self.has_told {
+                left
             } else {
-                Stdio::null()
-            })
-            .spawn()
-            .map_err(|error| plugin.fault(&format!("it cannot be run: {error}")))?;
-        let (input, output) = (child.stdin.take(), child.stdout.take());
-        let (to, sent) = mpsc::channel::<Zeroizing<Vec<u8>>>();
-        let (heard, from) = mpsc::sync_channel(1);
-        let conversation = Conversation {
-            plugin,
-            prompt,
-            child: Some(child),
-            to,
-            from,
-            // Usually large enough: a buffer that grows leaves secrets behind.
-            heard: Zeroizing::new(Vec::with_capacity(64 << 10)),
-            n_bytes: 0,
-            patience: prompt.plugin_patience(),
-            waited: Duration::ZERO,
-            has_told: false,
-            folder: Some(folder),
-        };
-        let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
-        if let Some(mut input) = input {
-            thread().spawn(move || {
-                // Writing to an ended plugin must fail instead of killing this program.
-                #[cfg(unix)]
-                {
-                    use nix::sys::signal::{SigSet, Signal};
-                    let _ = SigSet::from(Signal::SIGPIPE).thread_block();
-                }
-                while sent
-                    .recv()
-                    .is_ok_and(|bytes| input.write_all(&bytes).is_ok())
-                {}
-            })?;
-        }
-        if let Some(mut output) = output {
-            thread().spawn(move || {
-                let mut buffer = Zeroizing::new(vec![0; 8 << 10]);
-                while let Ok(n @ 1..) = output.read(&mut buffer) {
-                    let part = buffer.get(..n).unwrap_or_default().to_vec();
-                    if heard.send(Zeroizing::new(part)).is_err() {
-                        break;
-                    }
-                }
-            })?;
-        }
-        Ok(conversation)
-    }
-
-    fn send<S: AsRef<str>>(&mut self, command: &str, args: &[S], body: &[u8]) -> io::Result<()> {
-        // Ignore a failure: if the plugin has ended, listening to it shows that.
-        let stanza = write::age_stanza(command, args, body);
-        // Large enough for all of it: a buffer that grows leaves secrets behind.
-        let len_args: usize = args.iter().map(|arg| arg.as_ref().len() + 1).sum();
-        let buffer = Vec::with_capacity(len_args + body.len() * 2 + 4096);
-        match cookie_factory::gen_simple(stanza, buffer) {
-            Ok(bytes) => {
-                let _ = self.to.send(Zeroizing::new(bytes));
-                Ok(())
-            }
-            Err(_) => Err(self.plugin.fault("it cannot be asked")),
-        }
-    }
-
-    /// Answers the plugin until it is done, and passes messages that are not for the user to
-    /// `take`. Returns the faults that the plugin reported.
-    fn answer(mut self, mut take: impl FnMut(Stanza) -> Reply) -> io::Result<Vec<String>> {
-        let mut faults = Vec::new();
-        loop {
-            let message = self.receive()?;
-            let text = || cut(&String::from_utf8_lossy(&message.body));
-            let mut body = None;
-            let reply = match message.tag.as_str() {
-                "done" => break,
-                "msg" => {
-                    self.prompt.show(&text());
-                    Reply::Ok
-                }
-                "confirm" => {
-                    let word = |n: usize| {
-                        let word = BASE64_STANDARD_NO_PAD.decode(message.args.get(n)?).ok()?;
-                        Some(cut(&String::from_utf8_lossy(&word)))
-                    };
-                    let no = word(1);
-                    let said =
-                        word(0).and_then(|yes| self.prompt.confirm(&text(), &yes, no.as_deref()));
-                    match said {
-                        Some(said) => {
-                            self.send("ok", &[if said { "yes" } else { "no" }], &[])?;
-                            continue;
-                        }
-                        None => Reply::Fail,
-                    }
-                }
-                "request-public" => {
-                    body =
-                        (self.prompt.text(&text())).map(|text| Zeroizing::new(text.into_bytes()));
-                    reply_if(body.is_some())
-                }
-                "request-secret" => {
-                    let secret = self.prompt.passphrase(&text());
-                    body = secret.map(|secret| Zeroizing::new(secret.expose().to_vec()));
-                    reply_if(body.is_some())
-                }
-                "error" => {
-                    faults.push(text());
-                    Reply::Ok
-                }
-                _ => take(message),
+                left.min(SILENCE)
             };
-            let body = body.as_deref().map_or(&[][..], |body| body);
-            match reply {
-                Reply::Ok => self.send("ok", NONE, body)?,
-                Reply::Fail => self.send("fail", NONE, &[])?,
-                Reply::Unsupported => self.send("unsupported", NONE, &[])?,
-            }
-        }
-        // Let it end by itself in its remaining time, since it may have to clean up.
-        if let Some(child) = self.child.take() {
-            let (folder, deadline) = (self.folder.take(), Instant::now() + self.patience);
-            let thread = std::thread::Builder::new().name("age-plugin".to_owned());
-            thread.spawn(move || {
-                end(child, deadline);
-                drop(folder);
-            })?;
-        }
-        Ok(faults)
-    }
-
-    /// Returns the plugin's next message.
-    fn receive(&mut self) -> io::Result<Stanza> {
-        loop {
-            match read::age_stanza(&self.heard) {
-                Ok((rest, stanza)) => {
-                    let (n_rest, stanza) = (rest.len(), Stanza::from(stanza));
-                    let n = self.heard.len() - n_rest;
-                    self.heard.drain(..n);
-                    return Ok(stanza);
+            let heard = self.from.recv_timeout(left);
+            self.waited += began.elapsed();
+            let fault = match heard {
+                Ok(Ok(said)) => return Ok(said),
+                Ok(Err(fault)) => fault,
+                Err(RecvTimeoutError::Timeout) if self.waited < self.patience => {
+                    self.has_told = true;
+                    let program = &self.plugin.program;
+                    let waits = format!("waiting for {program}, at most {seconds} seconds in all");
+                    self.prompt.show(&waits);
+                    continue;
                 }
-                Err(fault) if fault.is_incomplete() => self.listen()?,
-                Err(_) => return Err(self.plugin.fault("it does not keep to the protocol")),
-            }
-        }
-    }
-
-    /// Waits for more bytes from the plugin.
-    fn listen(&mut self) -> io::Result<()> {
-        let began = Instant::now();
-        let left = self.patience.saturating_sub(self.waited);
-        let heard = self.from.recv_timeout(if self.has_told {
-            left
-        } else {
-            left.min(SILENCE)
-        });
-        self.waited += began.elapsed();
-        match heard {
-            Ok(part) => {
-                self.n_bytes += part.len();
-                if self.n_bytes > MAX_BYTES {
-                    let said = format!("it says more than {MAX_BYTES} bytes, the limit");
-                    return Err(self.plugin.fault(&said));
+                Err(RecvTimeoutError::Timeout) => {
+                    format!("it did not answer within {seconds} seconds, the limit")
                 }
-                self.heard.extend_from_slice(&part);
-                Ok(())
-            }
-            Err(RecvTimeoutError::Timeout) if self.waited < self.patience => {
-                self.has_told = true;
-                let (program, seconds) = (&self.plugin.program, self.patience.as_secs());
-                self.prompt.show(&format!(
-                    "waiting for {program}, at most {seconds} seconds in all"
-                ));
-                Ok(())
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                let seconds = self.patience.as_secs();
-                let said = format!("it did not answer within {seconds} seconds, the limit");
-                Err(self.plugin.fault(&said))
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(self.plugin.fault("it ended without an answer"))
-            }
+                Err(RecvTimeoutError::Disconnected) => "it ended without an answer".to_owned(),
+            };
+            return Err(self.plugin.fault(&fault));
         }
     }
-}
-
-/// Waits for a plugin that is done, and kills it at the deadline.
-fn end(mut child: Child, deadline: Instant) {
-    const STEP: Duration = Duration::from_millis(20);
-    while let Ok(None) = child.try_wait() {
-        if Instant::now() >= deadline {
-            let _ = child.kill();
-            let _ = child.wait();
-            return;
-        }
-        std::thread::sleep(STEP);
-    }
-}
-
-impl Drop for Conversation<'_> {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-impl Plugin {
-    fn fault(&self, reason: &str) -> io::Error {
-        io::Error::other(format!("{}: {reason}", self.program))
-    }
-
-    /// Fails if the plugin reported a fault.
-    fn check(&self, faults: &[String]) -> io::Result<()> {
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(self.fault(&cut(&faults.join("; "))))
-        }
-    }
-}
-
-fn reply_if(is_answered: bool) -> Reply {
-    if is_answered { Reply::Ok } else { Reply::Fail }
 }
 
 /// Returns the start of a text.
