@@ -28,3 +28,30 @@ pub fn has_aes_instructions() -> bool {
     #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
     false
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::secret::Secret;
+
+    /// AES-256-GCM encrypts in counter mode, from counter 2 on.
+    #[test]
+    fn counter_mode_is_that_of_gcm() {
+        let key = Secret::copy(&[7; 32]);
+        for len in [0, 1, 15, 16, 17, 100, 4096, 5000] {
+            let text: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let mut sealed = text.clone();
+            let gcm = rust_crypto::Gcm::new(&key).unwrap();
+            gcm.seal([9; 12], b"", &mut sealed).unwrap();
+            let mut streamed = text.clone();
+            let ctr = rust_crypto::Ctr::new(&key).unwrap();
+            ctr.apply([9; 12], 2, &mut streamed).unwrap();
+            assert_eq!(streamed, sealed);
+            let ctr = Ctr::new(&key).unwrap();
+            ctr.apply([9; 12], 2, &mut streamed).unwrap();
+            assert_eq!(streamed, text);
+        }
+    }
+}

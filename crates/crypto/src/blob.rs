@@ -33,16 +33,11 @@ pub struct BlobKey(Secret);
 opaque_debug!(BlobKey);
 
 impl BlobKey {
-    /// Takes the bytes of a derived key.
     pub(crate) fn new(key: Secret) -> BlobKey {
         BlobKey(key)
     }
 
     /// Seals `plaintext` under `name`, with a new salt, so that all results differ.
-    ///
-    /// # Errors
-    /// [`Error::Randomness`] and [`Error::Memory`] if the system gives none, [`Error::Backend`] if
-    /// the library fails.
     pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(Error::Randomness)?;
@@ -50,9 +45,6 @@ impl BlobKey {
     }
 
     /// Opens a blob that was sealed under `name`.
-    ///
-    /// # Errors
-    /// As [`open_into`](Self::open_into); [`Error::Memory`] if memory runs out.
     pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let len = Self::plaintext_len(blob)?;
         let mut plaintext = Zeroizing::new(room_for(len)?);
@@ -83,9 +75,6 @@ impl BlobKey {
     }
 
     /// Returns the length of the plaintext of `blob`, provided that the blob is authentic.
-    ///
-    /// # Errors
-    /// [`Error::MalformedBlob`] if it is not a blob.
     pub fn plaintext_len(blob: &[u8]) -> Result<usize, Error> {
         let (_, sealed) = parse(blob)?;
         let n_chunks = sealed.len().div_ceil(CHUNK_BYTES + TAG_BYTES);

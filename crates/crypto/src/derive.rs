@@ -75,27 +75,17 @@ pub(crate) fn lower_tier(key: &Secret, lower: u8, tiers: u8) -> Result<Secret, E
     hkdf_sha256(key, None, &[TIER_LABEL, &[lower, tiers]].concat())
 }
 
-/// The keys of a tier from 2 up: `HKDF-SHA256(ikm = K_t, salt = SHA-256(manifest), info = label,
-/// length = 32)`
-pub(crate) struct TierSecrets {
-    /// Label `onnxseal/v1/auth`.
-    pub(crate) auth: Secret,
-    /// Label `onnxseal/v1/stream`.
-    pub(crate) stream: Secret,
-    /// Label `onnxseal/v1/shuffle`.
-    pub(crate) shuffle: Secret,
-}
-
-impl TierSecrets {
-    pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierSecrets, Error> {
-        let salt = Sha256::digest(manifest);
-        let derived = |label| hkdf_sha256(key, Some(&salt), label);
-        Ok(TierSecrets {
-            auth: derived(AUTH_KEY_LABEL)?,
-            stream: derived(STREAM_KEY_LABEL)?,
-            shuffle: derived(SHUFFLE_KEY_LABEL)?,
-        })
-    }
+/// The keys of a tier from 2 up, for its tags, its stream and its shuffles:
+/// `HKDF-SHA256(ikm = K_t, salt = SHA-256(manifest), info = label, length = 32)`, with the labels
+/// `onnxseal/v1/auth`, `onnxseal/v1/stream` and `onnxseal/v1/shuffle`
+pub(crate) fn tier_keys(key: &Secret, manifest: &[u8]) -> Result<[Secret; 3], Error> {
+    let salt = Sha256::digest(manifest);
+    let derived = |label| hkdf_sha256(key, Some(&salt), label);
+    Ok([
+        derived(AUTH_KEY_LABEL)?,
+        derived(STREAM_KEY_LABEL)?,
+        derived(SHUFFLE_KEY_LABEL)?,
+    ])
 }
 
 /// `blobs key = HKDF-SHA256(ikm = DEK, salt = none, info = "onnxseal/v1/blobs", length = 32)`

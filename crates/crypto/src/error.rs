@@ -152,31 +152,24 @@ impl Error {
 }
 
 /// Why the key of a valid signature is not allowed, from the furthest miss to the nearest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAllowed {
     /// No line has the key.
+    #[error("no allowed signer has it")]
     UnknownKey,
     /// Lines have the key, for other principals than the one asked for.
+    #[error("it is not a key of the signer asked for")]
     Principal,
     /// Lines have the key, for other namespaces than ours.
+    #[error("it is not allowed in the namespace \"onnxseal\"")]
     Namespace,
     /// Lines have the key; it is not valid yet.
+    #[error("it is not valid yet")]
     NotYetValid,
     /// Lines have the key; it is no longer valid.
+    #[error("it is no longer valid")]
     Expired,
-}
-
-impl fmt::Display for NotAllowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NotAllowed::UnknownKey => "no allowed signer has it",
-            NotAllowed::Principal => "it is not a key of the signer asked for",
-            NotAllowed::Namespace => "it is not allowed in the namespace \"onnxseal\"",
-            NotAllowed::NotYetValid => "it is not valid yet",
-            NotAllowed::Expired => "it is no longer valid",
-        })
-    }
 }
 
 #[cfg(test)]

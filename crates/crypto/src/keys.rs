@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::backend::{Ctr, Gcm, Tag};
 use crate::blob::BlobKey;
 use crate::chunk;
-use crate::derive::{self, ChunkId, ManifestMac, TierSecrets};
+use crate::derive::{self, ChunkId, ManifestMac};
 use crate::error::Error;
 use crate::gather::Scratch;
 use crate::secret::Secret;
@@ -67,27 +67,11 @@ impl DataKey {
             ManifestMac::new(&derive::mac_key(key)?, manifest)?.verify(tags, above, mac)?;
             from_own = above;
         }
-        // One after the other in one page: the chunk key, then three keys of each tier above.
         let mut secrets = vec![derive::chunk_key(&keys[0].0, manifest)?];
         for DataKey(key) in &keys[1..] {
-            let TierSecrets {
-                auth,
-                stream,
-                shuffle,
-            } = TierSecrets::new(key, manifest)?;
-            secrets.extend([auth, stream, shuffle]);
+            secrets.extend(derive::tier_keys(key, manifest)?);
         }
-        let mut kept = Secret::keep(&secrets)?.into_iter();
-        let chunk_key = kept.next().ok_or(Error::Backend)?;
-        let upper = std::iter::from_fn(|| {
-            Some(TierSecrets {
-                auth: kept.next()?,
-                stream: kept.next()?,
-                shuffle: kept.next()?,
-            })
-        });
-        let upper = upper.collect();
-        Ok(OpenKeys { chunk_key, upper })
+        Secret::keep(&secrets).map(OpenKeys)
     }
 
     /// Returns the keys of the tiers from 1 up to `tier` of `tiers`, whose key this is, the least
@@ -95,23 +79,10 @@ impl DataKey {
     pub fn with_lower(&self, tier: u8, tiers: u8) -> Result<Vec<DataKey>, Error> {
         let mut keys = vec![DataKey(Secret::copy(self.expose()))];
         for tier in (2..=tier).rev() {
-            let lower = keys[0].lower(tier, tiers)?;
-            keys.insert(0, lower);
+            let lower = derive::lower_tier(&keys[0].0, tier - 1, tiers)?;
+            keys.insert(0, DataKey(lower));
         }
         Ok(keys)
-    }
-
-    /// Returns the key of the tier below `tier` of `tiers`, whose key this is.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for tier 1.
-    pub fn lower(&self, tier: u8, tiers: u8) -> Result<DataKey, Error> {
-        match tier {
-            0 | 1 => Err(Error::Misuse {
-                rule: "no tier is below the first",
-            }),
-            _ => derive::lower_tier(&self.0, tier - 1, tiers).map(DataKey),
-        }
     }
 
     /// Derives the key of the artifact's blobs.
@@ -120,12 +91,10 @@ impl DataKey {
         kept.pop().map(BlobKey::new).ok_or(Error::Backend)
     }
 
-    /// Takes the bytes of an unwrapped key.
     pub(crate) fn new(dek: Secret) -> DataKey {
         DataKey(dek)
     }
 
-    /// Returns the bytes, to wrap them.
     pub(crate) fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
@@ -174,11 +143,9 @@ impl SealKeys {
 /// Opens the chunks of an artifact, up to a tier whose MAC was verified.
 ///
 /// The keys lie in a page that stays out of core dumps and, as far as the process may lock memory,
-/// out of swap space. They are expanded for each chunk, in memory that is cleared after it.
-pub struct OpenKeys {
-    chunk_key: Secret,
-    upper: Vec<TierSecrets>,
-}
+/// out of swap space: the chunk key, then three keys of each tier from 2 up. They are expanded for
+/// each chunk, in memory that is cleared after it.
+pub struct OpenKeys(Vec<Secret>);
 
 opaque_debug!(OpenKeys);
 
@@ -198,27 +165,27 @@ impl OpenKeys {
         tag: &Tag,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
-        match self.upper.last() {
-            None => chunk::open(
-                &Gcm::new(&self.chunk_key)?,
-                at,
-                bytes,
-                targets,
-                tag,
-                scratch,
-            ),
+        let (chunk_key, upper) = self.parts()?;
+        match upper.last() {
+            None => chunk::open(&Gcm::new(chunk_key)?, at, bytes, targets, tag, scratch),
             // A higher tier's tag covers all bytes of the chunk, so that counter mode is enough.
-            Some(own) => {
-                tier::verify(&own.auth, at, bytes, tag)?;
-                chunk::apply(&Ctr::new(&self.chunk_key)?, at, bytes, targets, scratch)
+            Some([auth, ..]) => {
+                tier::verify(auth, at, bytes, tag)?;
+                chunk::apply(&Ctr::new(chunk_key)?, at, bytes, targets, scratch)
             }
         }
     }
 
     /// Expands the keys of the tiers from 2 up to `tier`, for a chunk.
     pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
-        let upper = self.upper.iter().take(usize::from(tier).saturating_sub(1));
+        let (_, upper) = self.parts()?;
+        let upper = upper.iter().take(usize::from(tier).saturating_sub(1));
         upper.map(TierKey::of).collect()
+    }
+
+    fn parts(&self) -> Result<(&Secret, &[[Secret; 3]]), Error> {
+        let (chunk_key, upper) = self.0.split_first().ok_or(Error::Backend)?;
+        Ok((chunk_key, upper.as_chunks().0))
     }
 }
 

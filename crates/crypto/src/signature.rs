@@ -76,9 +76,6 @@ pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
 
 /// Checks an armored signature over `message` with the key that it names itself. This proves that
 /// the holder of that key signed, but not who that is.
-///
-/// # Errors
-/// As [`fingerprint_of`]; [`Error::BadSignature`] if the signature is invalid.
 pub fn check(message: &[u8], armored: &str) -> Result<ClaimedSigner, Error> {
     let signature = parse(armored)?;
     holds(&signature, message)?;

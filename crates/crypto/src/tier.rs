@@ -13,7 +13,7 @@ use aes::Aes256;
 use aes::cipher::{Array, BlockCipherEncrypt as _, KeyInit as _};
 
 use crate::backend::{Ctr, Gcm, Tag};
-use crate::derive::{self, ChunkId, TierSecrets};
+use crate::derive::{self, ChunkId};
 use crate::error::Error;
 use crate::gather::{self, Scratch};
 use crate::secret::Secret;
@@ -52,16 +52,16 @@ opaque_debug!(TierKey);
 
 impl TierKey {
     pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierKey, Error> {
-        TierKey::of(&TierSecrets::new(key, manifest)?)
+        TierKey::of(&derive::tier_keys(key, manifest)?)
     }
 
     /// Expands the keys.
-    pub(crate) fn of(secrets: &TierSecrets) -> Result<TierKey, Error> {
+    pub(crate) fn of([auth, stream, shuffle]: &[Secret; 3]) -> Result<TierKey, Error> {
         Ok(TierKey {
-            auth: Gcm::new(&secrets.auth)?,
-            stream: Aes256::new(secrets.stream.expose().into()),
-            long: Ctr::new(&secrets.stream)?,
-            shuffle: Ctr::new(&secrets.shuffle)?,
+            auth: Gcm::new(auth)?,
+            stream: Aes256::new(stream.expose().into()),
+            long: Ctr::new(stream)?,
+            shuffle: Ctr::new(shuffle)?,
         })
     }
 

@@ -60,10 +60,6 @@ impl SigningKey {
     }
 
     /// Signs `message`: an armored SSHSIG in our namespace, with SHA-512.
-    ///
-    /// # Errors
-    /// [`Error::Backend`] if the library fails, or the private key does not match the file's public
-    /// key.
     pub fn sign(&self, message: &[u8]) -> Result<String, Error> {
         let signed = self.0.sign(NAMESPACE, HashAlg::Sha512, message);
         let signed = signed.map_err(|_| Error::Backend)?;

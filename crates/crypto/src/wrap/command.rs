@@ -27,9 +27,6 @@ pub struct IdentityCommand {
 
 impl IdentityCommand {
     /// Makes a command of the program's name or path, and its arguments.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] if there is no word.
     pub fn new(words: impl IntoIterator<Item = OsString>) -> Result<IdentityCommand, Error> {
         let mut words = words.into_iter();
         match words.next() {
@@ -45,9 +42,6 @@ impl IdentityCommand {
 
     /// Makes a command of a line of text, split into words as a POSIX shell splits them. Quotes and
     /// backslashes count; nothing is expanded.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] if a quote is not closed, or there is no word.
     pub fn parse(line: &str) -> Result<IdentityCommand, Error> {
         let words = shlex::split(line).ok_or(Error::Misuse {
             rule: "each quote in an identity command is closed, and no backslash ends it",
@@ -139,7 +133,6 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Waits for what the reading thread sends.
     fn read<T>(&self, read: &mpsc::Receiver<io::Result<T>>) -> io::Result<T> {
         loop {
             match read.recv_timeout(STEP) {

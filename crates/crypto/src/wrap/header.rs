@@ -21,9 +21,6 @@ pub struct Header {
 
 impl Header {
     /// Reads the header of a wrapped data key.
-    ///
-    /// # Errors
-    /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is not a wrapped data key.
     pub fn read(armored: &str) -> Result<Header, Error> {
         Ok(Header::of(&armor::dearmor(armored)?))
     }

@@ -171,11 +171,8 @@ impl Identities {
     }
 
     /// Decrypts a text that [`Recipients::encrypt_text`](crate::wrap::Recipients::encrypt_text) or
-    /// `age` encrypted, with or without armor.
-    ///
-    /// # Errors
-    /// As [`Identities::unwrap`]. The caller limits the length: the call takes at most twice the
-    /// file's length in memory.
+    /// `age` encrypted, with or without armor. The caller limits the length: the call takes at most
+    /// twice the file's length in memory.
     pub fn decrypt_text(&self, file: &[u8]) -> Result<Zeroizing<String>, Error> {
         let plain = unarmored(file)?;
         check_limits("", &plain)?;
@@ -239,7 +236,6 @@ pub fn check_wrapped(armored: &str) -> Result<(), Error> {
     decryptor(&dearmor(armored)?).map(drop)
 }
 
-/// Reads the header of an age file.
 fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
     Decryptor::new_buffered(file).map_err(|fault| match fault {
         DecryptError::UnknownFormat => malformed("its age version is unknown"),
@@ -327,7 +323,6 @@ fn decrypt_file(file: &[u8], name: &str, prompt: &dyn Prompt) -> Result<Zeroizin
     })
 }
 
-/// Reads age identities, one per line.
 fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Identities, Error> {
     let mut all = Identities::default();
     let mut of_plugins: BTreeMap<String, Vec<Zeroizing<String>>> = BTreeMap::new();

@@ -25,7 +25,6 @@ impl Own {
         x25519.or_else(|| text.parse().map(Own::PostQuantum).ok())
     }
 
-    /// Returns the public key.
     pub(super) fn recipient(&self) -> String {
         match self {
             Own::X25519(key) => key.to_public().to_string(),
@@ -75,10 +74,7 @@ pub fn generate_pq_identity() -> Result<Identity, Error> {
 }
 
 impl Identity {
-    /// Adds a comment for the identity's file, such as whose it is.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes.
+    /// Adds a comment for the identity's file, such as whose it is: a line of at most 1024 bytes.
     pub fn with_comment(self, comment: &str) -> Result<Identity, Error> {
         check_comment(comment)?;
         let comment = comment.to_owned();

@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -26,7 +26,7 @@ use base64::prelude::BASE64_STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::wrap::prompt::Prompt;
+use crate::wrap::prompt::{Passphrase, Prompt};
 use crate::wrap::running::Running;
 
 /// The most bytes of a plugin in one conversation. A wrapped data key has at most 128 KiB.
@@ -36,7 +36,6 @@ const MAX_SHOWN_CHARS: usize = 1000;
 /// After this time, the user learns what the call waits for.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// An installed plugin.
 pub(super) struct Plugin {
     program: String,
     path: PathBuf,
@@ -54,11 +53,25 @@ impl Plugin {
         }
     }
 
+    fn start(&self, machine: &str, folder: &Path) -> io::Result<Running> {
+        let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
+        let mut command = Command::new(&self.path);
+        command
+            .arg(format!("--age-plugin={machine}"))
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if !is_watched {
+            command.stderr(Stdio::null());
+        }
+        let running = Running::spawn(&mut command, false);
+        running.map_err(|error| self.fault(&format!("it cannot be run: {error}")))
+    }
+
     fn fault(&self, reason: &str) -> io::Error {
         io::Error::other(format!("{}: {reason}", self.program))
     }
 
-    /// Fails if the plugin reported a fault.
     fn check(&self, faults: &[String]) -> io::Result<()> {
         if faults.is_empty() {
             return Ok(());
@@ -67,7 +80,6 @@ impl Plugin {
     }
 }
 
-/// All recipients of one plugin.
 pub(super) struct PluginRecipients {
     pub(super) plugin: Plugin,
     pub(super) recipients: Vec<String>,
@@ -111,7 +123,6 @@ impl age::Recipient for PluginRecipients {
     }
 }
 
-/// All identities of one plugin.
 pub(super) struct PluginIdentities {
     pub(super) plugin: Plugin,
     pub(super) identities: Vec<Zeroizing<String>>,
@@ -191,22 +202,7 @@ fn converse(
 ) -> io::Result<Vec<String>> {
     request.push(message("done", NONE, &[]));
     let folder = tempfile::tempdir()?;
-    let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
-    let errors = if is_watched {
-        Stdio::inherit()
-    } else {
-        Stdio::null()
-    };
-    let mut command = Command::new(&plugin.path);
-    command
-        .arg(format!("--age-plugin={machine}"))
-        .current_dir(folder.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(errors);
-    let running = Running::spawn(&mut command, false);
-    let mut running =
-        running.map_err(|error| plugin.fault(&format!("it cannot be run: {error}")))?;
+    let mut running = plugin.start(machine, folder.path())?;
     let (input, output) = (running.child.stdin.take(), running.child.stdout.take());
     let (Some(input), Some(output)) = (input, output) else {
         return Err(plugin.fault("it cannot be asked"));
@@ -229,7 +225,7 @@ fn converse(
     loop {
         let said = listener.next()?;
         let text = || cut(&String::from_utf8_lossy(&said.body));
-        let of_body = |body: Option<&[u8]>| match body {
+        let answer = |body: Option<&[u8]>| match body {
             Some(body) => message(OK, NONE, body),
             None => message(FAIL, NONE, &[]),
         };
@@ -237,20 +233,21 @@ fn converse(
             "done" => break,
             "msg" => {
                 prompt.show(&text());
-                message(OK, NONE, &[])
+                answer(Some(&[]))
             }
             "confirm" => match confirm(prompt, &text(), &said.args) {
                 Some(true) => message(OK, &["yes"], &[]),
                 Some(false) => message(OK, &["no"], &[]),
-                None => message(FAIL, NONE, &[]),
+                None => answer(None),
             },
-            "request-public" => of_body(prompt.text(&text()).as_deref().map(str::as_bytes)),
+            "request-public" => answer(prompt.text(&text()).as_deref().map(str::as_bytes)),
             "request-secret" => {
-                of_body(prompt.passphrase(&text()).as_ref().map(|one| one.expose()))
+                let secret = prompt.passphrase(&text());
+                answer(secret.as_ref().map(Passphrase::expose))
             }
             "error" => {
                 faults.push(text());
-                message(OK, NONE, &[])
+                answer(Some(&[]))
             }
             _ => message(take(said), NONE, &[]),
         };
@@ -260,10 +257,8 @@ fn converse(
     // Let it end by itself in the time of another conversation, since it may have to clean up.
     let deadline = Instant::now() + listener.patience;
     thread().spawn(move || {
-        let _ = running.wait(|| match Instant::now() < deadline {
-            true => Ok(()),
-            false => Err(io::ErrorKind::TimedOut.into()),
-        });
+        let is_early = || (Instant::now() < deadline).then_some(());
+        let _ = running.wait(|| is_early().ok_or(io::ErrorKind::TimedOut.into()));
         drop((running, folder));
     })?;
     Ok(faults)
@@ -337,7 +332,6 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    /// Waits for the plugin's next message.
     fn next(&mut self) -> io::Result<Stanza> {
         let seconds = self.patience.as_secs();
         loop {

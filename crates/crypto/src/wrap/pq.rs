@@ -123,7 +123,6 @@ fn encapped(stanza: &Stanza) -> Option<EncappedKey> {
     EncappedKey::from_bytes(&bytes).ok()
 }
 
-/// Reads a key in Bech32.
 fn decode<T>(
     text: &str,
     kind: Hrp,

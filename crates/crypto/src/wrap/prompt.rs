@@ -70,10 +70,8 @@ pub struct Passphrase(SecretString);
 opaque_debug!(Passphrase);
 
 impl Passphrase {
-    /// Copies `text`, which the caller must zeroize. `name` is for error messages.
-    ///
-    /// # Errors
-    /// [`Error::Unusable`] if it is empty or longer than [`MAX_PASSPHRASE_BYTES`].
+    /// Copies `text`, which has at most [`MAX_PASSPHRASE_BYTES`], and which the caller must zeroize.
+    /// `name` is for error messages.
     pub fn new(text: &str, name: &str) -> Result<Passphrase, Error> {
         match text.len() {
             0 => Err(invalid(name, "it is empty")),
@@ -84,10 +82,6 @@ impl Passphrase {
 
     /// Reads the first line, without its line end, and nothing after it. `name` is for error
     /// messages.
-    ///
-    /// # Errors
-    /// As [`Passphrase::new`]; [`Error::Unusable`] if it is not UTF-8, [`Error::Io`] if it cannot be
-    /// read.
     pub fn read(mut file: impl Read, name: &str) -> Result<Passphrase, Error> {
         // Allocated once: a buffer that grows leaves secrets behind.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 2));

@@ -112,10 +112,7 @@ impl Recipients {
         }])
     }
 
-    /// Adds the recipients of `other` that are not among these already.
-    ///
-    /// # Errors
-    /// [`Error::IncompatibleRecipients`] if age does not combine them.
+    /// Adds the recipients of `other` that are not among these already, if age combines them.
     pub fn merge(&mut self, other: Recipients) -> Result<(), Error> {
         (other.recipients.into_iter()).try_for_each(|recipient| self.add(recipient))
     }
@@ -131,11 +128,8 @@ impl Recipients {
         Ok(())
     }
 
-    /// Writes `comment` into the wrapped key, readable by anyone: what it is, or who has the keys.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] for more than a line, [`Error::LimitExceeded`] for more than 1024 bytes,
-    /// [`Error::IncompatibleRecipients`] with a passphrase, beside which age allows nothing.
+    /// Writes `comment` into the wrapped key, readable by anyone: what it is, or who has the keys, in
+    /// a line of at most 1024 bytes. A passphrase takes none, for age allows nothing beside it.
     pub fn with_comment(self, comment: &str) -> Result<Recipients, Error> {
         check_comment(comment)?;
         let comment = Some(comment.to_owned());
@@ -144,10 +138,7 @@ impl Recipients {
     }
 
     /// Has the wrapped key list the public keys of its recipients, in clear: everybody sees who
-    /// opens it, and a recipient can add others without losing one.
-    ///
-    /// # Errors
-    /// [`Error::IncompatibleRecipients`] with a passphrase, beside which age allows nothing.
+    /// opens it, and a recipient can add others without losing one. A passphrase cannot be listed.
     pub fn listed(self) -> Result<Recipients, Error> {
         self.check_takes_notes()?;
         let is_listed = true;
@@ -219,7 +210,6 @@ impl Recipients {
         Ok(armored)
     }
 
-    /// Makes the age file with `payload`.
     fn file(&self, payload: &[u8]) -> Result<Vec<u8>, Error> {
         let plugins = self.plugins()?;
         let own = self.recipients.iter().filter_map(|one| match &one.method {
@@ -245,7 +235,6 @@ impl Recipients {
         }
     }
 
-    /// Returns every plugin with all its recipients.
     fn plugins(&self) -> Result<Vec<PluginRecipients>, Error> {
         let mut plugins: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for recipient in &self.recipients {
@@ -374,7 +363,6 @@ where
     }
 }
 
-/// Returns the public key in a recipient in Bech32.
 fn point_of(recipient: &str) -> Option<PublicKey> {
     let (_, bytes) = bech32::decode(recipient).ok()?;
     <[u8; 32]>::try_from(bytes).ok().map(PublicKey::from)

@@ -47,7 +47,6 @@ pub(crate) fn decrypt(
     }
 }
 
-/// Returns whether the text begins like an ssh public key.
 pub(super) fn looks_public(text: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-"]
         .iter()
@@ -92,7 +91,6 @@ pub(super) fn recipient(text: &str) -> Result<Recipient, &'static str> {
     }
 }
 
-/// Returns whether the file begins like a private key in PEM.
 pub(super) fn looks_private(file: &[u8]) -> bool {
     file.trim_ascii_start().starts_with(b"-----BEGIN ")
 }

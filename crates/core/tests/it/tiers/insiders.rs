@@ -45,11 +45,8 @@ impl Scene {
 
     fn insider(&self, tier: usize) -> Insider {
         let part = self.sealed.part(tier);
-        let mut keys = vec![self.house.keys[tier - 1].unwrap(part).unwrap()];
-        for upper in (2..=tier as u8).rev() {
-            let lower = keys[0].lower(upper, self.n_tiers as u8).unwrap();
-            keys.insert(0, lower);
-        }
+        let own = self.house.keys[tier - 1].unwrap(part).unwrap();
+        let keys = own.with_lower(tier as u8, self.n_tiers as u8).unwrap();
         Insider { keys }
     }
 
