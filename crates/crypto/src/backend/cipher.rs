@@ -1,4 +1,4 @@
-//! What both back ends take and give.
+//! The tag that both back ends give, and the block that both count.
 
 /// Bytes of an AES-GCM tag.
 pub const TAG_BYTES: usize = 16;

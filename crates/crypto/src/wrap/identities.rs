@@ -50,6 +50,8 @@ struct Known {
     identity: Box<dyn age::Identity + Send + Sync>,
     /// Its public key; none of a passphrase.
     recipient: Option<String>,
+    /// Whether it is age's own: cheap, and without faults that would keep others from their turn.
+    is_own: bool,
 }
 
 impl From<Own> for Known {
@@ -57,6 +59,7 @@ impl From<Own> for Known {
         Known {
             recipient: Some(own.recipient()),
             identity: Box::new(own),
+            is_own: true,
         }
     }
 }
@@ -101,6 +104,7 @@ impl Identities {
             return Ok(Identities::from(Known {
                 recipient: recipient.ok().map(|public| public.to_string()),
                 identity: Box::new(key),
+                is_own: false,
             }));
         }
         parse_lines(&file, name, &prompt)
@@ -111,6 +115,7 @@ impl Identities {
         Identities::from(Known {
             identity: Box::new(scrypt_identity(&passphrase)),
             recipient: None,
+            is_own: false,
         })
     }
 
@@ -135,7 +140,7 @@ impl Identities {
         let is_listed = !notes.recipients.is_empty();
         let mut known = BTreeSet::from_iter(notes.recipients);
         for one in &self.known {
-            let opened = decrypt_with(&file, &*one.identity, &read_data_key);
+            let opened = decrypt_with(&file, &[as_identity(one)], &read_data_key);
             if matches!(opened, Ok(Some(_))) {
                 known.extend(one.recipient.clone());
             }
@@ -185,15 +190,14 @@ impl Identities {
         file: &[u8],
         read: impl Fn(&mut dyn Read) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        decryptor(file)?;
-        let known = self
-            .known
-            .iter()
-            .map(|one| &*one.identity as &dyn age::Identity);
+        let (own, others): (Vec<_>, Vec<_>) = self.known.iter().partition(|one| one.is_own);
+        let own = own.into_iter().map(as_identity).collect();
+        let others = others.into_iter().map(as_identity);
         let plugins = self.plugins.iter().map(|one| one as &dyn age::Identity);
+        let one_by_one = others.chain(plugins).map(|one| vec![one]);
         let mut first_fault = None;
-        for identity in known.chain(plugins) {
-            match decrypt_with(file, identity, &read) {
+        for identities in std::iter::once(own).chain(one_by_one) {
+            match decrypt_with(file, &identities, &read) {
                 Ok(Some(payload)) => return Ok(payload),
                 Ok(None) => {}
                 // Go on with the others.
@@ -224,6 +228,10 @@ impl fmt::Debug for Identities {
     }
 }
 
+fn as_identity(known: &Known) -> &dyn age::Identity {
+    &*known.identity
+}
+
 fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
     let mut identity = scrypt::Identity::new(passphrase.secret());
     identity.set_max_work_factor(MAX_WORK_FACTOR);
@@ -243,16 +251,16 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
     })
 }
 
-/// Decrypts `file` with the identity, and calls `read` on the payload. Returns `None` if it does not
-/// match.
+/// Decrypts `file` with one of `identities`, and calls `read` on the payload. Returns `None` if none
+/// matches.
 fn decrypt_with<T>(
     file: &[u8],
-    identity: &dyn age::Identity,
+    identities: &[&dyn age::Identity],
     read: &impl Fn(&mut dyn Read) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
     let decryptor = decryptor(file)?;
     let is_scrypt = decryptor.is_scrypt();
-    let mut payload = match decryptor.decrypt(std::iter::once(identity)) {
+    let mut payload = match decryptor.decrypt(identities.iter().copied()) {
         Ok(payload) => payload,
         Err(DecryptError::NoMatchingKeys) => return Ok(None),
         Err(fault) => {

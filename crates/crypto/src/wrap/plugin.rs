@@ -175,7 +175,7 @@ impl age::Identity for PluginIdentities {
 
 const NONE: &[&str] = &[];
 
-/// The replies to a command of the plugin that have no body.
+/// Replies to a command of the plugin.
 const OK: &str = "ok";
 const FAIL: &str = "fail";
 const UNSUPPORTED: &str = "unsupported";

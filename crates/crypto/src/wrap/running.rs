@@ -11,6 +11,7 @@ pub(super) const STEP: Duration = Duration::from_millis(20);
 pub(super) struct Running {
     pub(super) child: Child,
     /// Whether its process group is killed with it, on Unix.
+    #[cfg_attr(not(unix), allow(dead_code))]
     leads_group: bool,
     /// Whether its number may be another process's.
     has_ended: bool,
