@@ -219,17 +219,12 @@ fn check_rsa_bits(key: &KeyData) -> Result<(), &'static str> {
         return Ok(());
     };
     let modulus = key.n.as_positive_bytes().unwrap_or_default();
-    let unused = modulus
-        .first()
-        .map_or(0, |byte| byte.leading_zeros() as usize);
-    if RSA_BITS.contains(&(8 * modulus.len() - unused)) {
-        Ok(())
-    } else {
-        Err("RSA keys must have 2048 to 4096 bits")
+    let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
+    if RSA_BITS.contains(&(8 * modulus.len() - unused as usize)) {
+        return Ok(());
     }
+    Err("RSA keys must have 2048 to 4096 bits")
 }
-
-// --- files ---
 
 /// Returns the start of an untrusted text, without characters that control a terminal.
 fn shown(text: &str) -> String {

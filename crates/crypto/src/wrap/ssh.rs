@@ -70,20 +70,17 @@ pub(super) fn recipient(text: &str) -> Result<Recipient, &'static str> {
     }
     const DAMAGED: &str = "an incomplete or damaged ssh public key";
     let key = PublicKey::from_openssh(text).map_err(|_| DAMAGED)?;
-    let bare = PublicKey::new(key.key_data().clone(), "");
-    let recipient =
-        bare.to_openssh()
-            .map_err(|_| DAMAGED)?
-            .parse()
-            .map_err(|fault| match fault {
-                ParseRecipientKeyError::RsaModulusTooSmall => {
-                    "an RSA key of less than 2048 bits, which is weak"
-                }
-                ParseRecipientKeyError::RsaModulusTooLarge => {
-                    "an RSA key of more than 4096 bits, which age does not take"
-                }
-                _ => DAMAGED,
-            })?;
+    let bare = PublicKey::new(key.key_data().clone(), "").to_openssh();
+    let recipient = bare.map_err(|_| DAMAGED)?.parse();
+    let recipient = recipient.map_err(|fault| match fault {
+        ParseRecipientKeyError::RsaModulusTooSmall => {
+            "an RSA key of less than 2048 bits, which is weak"
+        }
+        ParseRecipientKeyError::RsaModulusTooLarge => {
+            "an RSA key of more than 4096 bits, which age does not take"
+        }
+        _ => DAMAGED,
+    })?;
     match &recipient {
         // The secret shared with such a point does not depend on the secret key.
         Recipient::SshEd25519(_, point) if point.is_small_order() => Err(LOW_ORDER),

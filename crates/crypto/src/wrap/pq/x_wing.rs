@@ -152,25 +152,27 @@ fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], HpkeError> {
     bytes.try_into().map_err(|_| wrong_length)
 }
 
-impl Serializable for PrivateKey {
-    type OutputSize = U32;
+macro_rules! serializable {
+    ($($type:ident: $len:ty;)*) => {$(
+        impl Serializable for $type {
+            type OutputSize = $len;
 
-    fn write_exact(&self, to: &mut [u8]) {
-        to.copy_from_slice(&*self.0);
-    }
+            fn write_exact(&self, to: &mut [u8]) {
+                to.copy_from_slice(&self.0[..]);
+            }
+        }
+    )*};
+}
+
+serializable! {
+    PrivateKey: U32;
+    PublicKey: Sum<U1024, U192>;
+    EncappedKey: Sum<U1024, U96>;
 }
 
 impl Deserializable for PrivateKey {
     fn from_bytes(bytes: &[u8]) -> Result<Self, HpkeError> {
         exact(bytes).map(|bytes| PrivateKey(Zeroizing::new(bytes)))
-    }
-}
-
-impl Serializable for PublicKey {
-    type OutputSize = Sum<U1024, U192>;
-
-    fn write_exact(&self, to: &mut [u8]) {
-        to.copy_from_slice(&self.0);
     }
 }
 
@@ -185,14 +187,6 @@ impl Deserializable for PublicKey {
         } else {
             Err(HpkeError::ValidationError)
         }
-    }
-}
-
-impl Serializable for EncappedKey {
-    type OutputSize = Sum<U1024, U96>;
-
-    fn write_exact(&self, to: &mut [u8]) {
-        to.copy_from_slice(&self.0);
     }
 }
 
