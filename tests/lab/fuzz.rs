@@ -410,7 +410,7 @@ pub fn rewritten(bytes: &[u8]) {
     let outside = |(index, elements): &(usize, Vec<u8>)| {
         let (location, len) = ("null", elements.len() as u64);
         (
-            model.tensors[*index].offset,
+            model.tensors[*index].message(),
             Elements::External { location, len },
         )
     };
@@ -419,7 +419,7 @@ pub fn rewritten(bytes: &[u8]) {
     let inside = |of: &Model<'_>| -> Vec<_> {
         let offsets = moved.iter().map(|(index, elements)| {
             let elements = Elements::Inline(elements);
-            (of.tensors[*index].offset, elements)
+            (of.tensors[*index].message(), elements)
         });
         offsets.collect()
     };

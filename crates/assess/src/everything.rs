@@ -1,9 +1,7 @@
 //! Every tensor of a model, hidden: what floors replace, whatever a policy encrypts.
 
-use std::ops::Range;
-
 use onnxseal_engine::Files;
-use onnxseal_onnx::edit::{set_elements, with_lengths};
+use onnxseal_onnx::edit::{Change, apply, set_elements};
 use onnxseal_onnx::model::{Payload, Tensor, Unpatchable};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{Model, detail};
@@ -44,20 +42,13 @@ impl Everything {
         for tensor in hidden.iter().map(|i| &model.tensors[*i]) {
             if let Some(raw) = raw(&files.model, tensor).map_err(broken(&subject.name))? {
                 let set = set_elements(&files.model, tensor, &raw);
-                changes.extend(set.map_err(broken(&subject.name))?);
+                let set = set.map_err(broken(&subject.name))?;
+                changes.extend(set.into_iter().map(Change::into_owned));
             }
         }
         if !changes.is_empty() {
-            let edits = with_lengths(&files.model, changes).map_err(broken(&subject.name))?;
-            let (mut edited, mut at) = (Vec::with_capacity(files.model.len()), 0);
-            let between = |range: Range<usize>| files.model.get(range).unwrap_or_default();
-            for (taken, text) in edits {
-                edited.extend_from_slice(between(at..taken.start as usize));
-                edited.extend_from_slice(&text);
-                at = taken.end() as usize;
-            }
-            edited.extend_from_slice(between(at..files.model.len()));
-            files.model = edited.into();
+            let edited = apply(&files.model, changes).map_err(broken(&subject.name))?;
+            files.model = edited.to_vec().into();
         }
         // The same tensors in the same order, elsewhere.
         let edited = located(&subject.name, &files.model)?;

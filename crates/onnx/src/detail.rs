@@ -4,6 +4,7 @@
 //! Each is read on request, and takes at most eight times its bytes in the file as memory.
 
 use crate::data_type::element_bits;
+use crate::edit::main_graph;
 use crate::error::{Error, Fault};
 use crate::model::{Node, Payload, Tensor, Unpatchable};
 use crate::proto::tensor_proto::DataType;
@@ -47,7 +48,7 @@ pub struct InputType<'a> {
 
 /// Returns the attributes of a node of the model file `bytes`.
 pub fn attributes<'a>(bytes: &'a [u8], node: &Node<'_>) -> Result<Vec<Attribute<'a>>, Error> {
-    let message = within(bytes, node.offset, node.len);
+    let message = Message::within(bytes, node.message());
     let mut attributes = Vec::new();
     let mut fields = message.fields(schema::NODE);
     while let Some(field) = fields.next()? {
@@ -104,7 +105,7 @@ pub fn raw_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Option<Vec<u8>>
         return Ok(None);
     }
     let (mut coded, mut raw) = (Vec::new(), Vec::new());
-    let mut fields = within(bytes, tensor.offset, tensor.len).fields(schema::TENSOR);
+    let mut fields = Message::within(bytes, tensor.message()).fields(schema::TENSOR);
     while let Some(field) = fields.next()? {
         match (field.number, why) {
             (5, Unpatchable::Int32Data)
@@ -152,16 +153,13 @@ fn fixed<'a>(bytes: &'a [u8], field: &Field<'_>) -> &'a [u8] {
 /// Returns the types of the main graph's inputs in the model file `bytes`, in order.
 pub fn input_types(bytes: &[u8]) -> Result<Vec<InputType<'_>>, Error> {
     let mut types = Vec::new();
-    let mut fields = Message::of_file(bytes).fields(schema::MODEL);
+    let Some(graph) = main_graph(bytes)? else {
+        return Ok(types);
+    };
+    let mut fields = graph.fields(schema::GRAPH);
     while let Some(field) = fields.next()? {
-        if field.number != 7 {
-            continue;
-        }
-        let mut fields = field.message()?.fields(schema::GRAPH);
-        while let Some(field) = fields.next()? {
-            if field.number == 11 {
-                types.push(input_type(field.message()?)?);
-            }
+        if field.number == 11 {
+            types.push(input_type(field.message()?)?);
         }
     }
     Ok(types)
@@ -252,11 +250,4 @@ fn f32_of(message: Message<'_>, field: &Field<'_>) -> Result<f32, Error> {
             },
         )),
     }
-}
-
-fn within(bytes: &[u8], offset: u64, len: u64) -> Message<'_> {
-    let end = bytes.len();
-    let start = usize::try_from(offset).unwrap_or(end).min(end);
-    let len = usize::try_from(len).unwrap_or(usize::MAX);
-    Message::within(bytes, start, start.saturating_add(len).min(end))
 }

@@ -44,6 +44,7 @@ mod schema;
 mod skim;
 mod sniff;
 mod wire;
+mod write;
 
 pub use data_type::element_bits;
 pub use error::{At, Error, Fault, Subject, excerpt};

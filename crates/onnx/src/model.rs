@@ -55,9 +55,9 @@ pub struct Model<'a> {
     /// Normalised `external_data` locations, `/`-separated, relative to the model's folder, each
     /// once, in order of first use.
     pub external_files: Vec<String>,
-    /// Offsets of the tensors, in file order, of which the external file has copies too, packed for
-    /// ONNX Runtime's kernels.
-    pub prepacked: Vec<u64>,
+    /// The messages of the tensors, in file order, of which the external file has copies too, packed
+    /// for ONNX Runtime's kernels.
+    pub prepacked: Vec<Span>,
     /// Parts of the file that may hold weights and were not read, in file order:
     /// `training_info`, and `attribute_proto` (attribute defaults) of functions.
     pub passed_over: Vec<PassedOver>,
@@ -337,6 +337,26 @@ impl<'a> Model<'a> {
     /// Every tensor with its id, in file order.
     pub fn tensors_with_ids(&self) -> impl Iterator<Item = (TensorId, &Tensor<'a>)> {
         (0..).map(TensorId).zip(&self.tensors)
+    }
+}
+
+impl Node<'_> {
+    /// The `NodeProto` in the model file.
+    pub fn message(&self) -> Span {
+        Span {
+            start: self.offset,
+            len: self.len,
+        }
+    }
+}
+
+impl Tensor<'_> {
+    /// The `TensorProto` (the attribute, for its floats) in the model file.
+    pub fn message(&self) -> Span {
+        Span {
+            start: self.offset,
+            len: self.len,
+        }
     }
 }
 

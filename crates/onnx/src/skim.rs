@@ -6,6 +6,7 @@
 
 use crate::foreign;
 use crate::limits::Limits;
+use crate::model::Span;
 use crate::schema::Kind;
 use crate::wire::{Field, Message, Value};
 
@@ -138,7 +139,13 @@ impl<E> Skimmer<'_, '_, E> {
 
     /// Returns the field at `position`, or `None` if the message that ends at `end` has none there.
     fn field(&self, kind: Kind, position: usize, end: usize) -> Option<Field<'_>> {
-        let rest = Message::within(self.bytes, position, end);
+        let rest = Message::within(
+            self.bytes,
+            Span {
+                start: position as u64,
+                len: end.saturating_sub(position) as u64,
+            },
+        );
         rest.fields(kind.schema()).next().ok().flatten()
     }
 

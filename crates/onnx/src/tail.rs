@@ -12,7 +12,8 @@ use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
 use crate::model::{Model, Span};
 use crate::schema;
-use crate::wire::{Message, put_varint};
+use crate::wire::Message;
+use crate::write::entry_head;
 
 /// The beginning of every key of the tail.
 pub const PREFIX: &str = "onnxseal.";
@@ -151,25 +152,13 @@ pub fn is_marked(bytes: &[u8]) -> bool {
 pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in entries {
-        encode_entry(key, value, |part| out.extend_from_slice(part));
+        out.extend_from_slice(&entry_head(14, key, value.len()));
+        out.extend_from_slice(value);
         if is_locked && *key == MAC {
             out.extend_from_slice(LOCK);
         }
     }
     out
-}
-
-/// Calls `put` with the parts of an entry, one after the other.
-fn encode_entry(key: &str, value: &[u8], mut put: impl FnMut(&[u8])) {
-    put(&[0x72]);
-    let len = delimited_len(key.len()) + delimited_len(value.len());
-    put_varint(len as u64, &mut put);
-    put(&[0x0a]);
-    put_varint(key.len() as u64, &mut put);
-    put(key.as_bytes());
-    put(&[0x12]);
-    put_varint(value.len() as u64, &mut put);
-    put(value);
 }
 
 /// Finds the tail of a model file, or returns `None` if the model is not protected.
@@ -273,11 +262,11 @@ fn expected(next: usize) -> &'static str {
 fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
     for entry in entries {
         let range = entry.field.start as usize..entry.field.end() as usize;
-        let mut rest = bytes.get(range);
-        encode_entry(entry.key, entry.value.as_bytes(), |part| {
-            rest = rest.and_then(|rest| rest.strip_prefix(part));
-        });
-        if rest != Some(&[]) {
+        let head = entry_head(14, entry.key, entry.value.len());
+        let value = bytes
+            .get(range)
+            .and_then(|field| field.strip_prefix(&head[..]));
+        if value != Some(entry.value.as_bytes()) {
             let offset = entry.field.start;
             return Err(misfit(
                 offset,
@@ -291,13 +280,4 @@ fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
 
 fn misfit(offset: u64, expected: &'static str, found: String) -> Error {
     Error::malformed(offset, Fault::Tail { expected, found }).in_field("ModelProto.metadata_props")
-}
-
-/// Returns the bytes of tag, length and value of a field of `len` bytes.
-fn delimited_len(len: usize) -> usize {
-    1 + varint_len(len) + len
-}
-
-fn varint_len(value: usize) -> usize {
-    (value.max(1).ilog2() / 7 + 1) as usize
 }

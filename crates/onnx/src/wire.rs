@@ -67,8 +67,11 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Takes the part of the file from `start` to `end` as one message.
-    pub(crate) fn within(bytes: &'a [u8], start: usize, end: usize) -> Message<'a> {
+    /// Takes a part of the file as one message.
+    pub(crate) fn within(bytes: &'a [u8], part: Span) -> Message<'a> {
+        let at =
+            |offset: u64| usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
+        let (start, end) = (at(part.start), at(part.end()));
         Message { bytes, start, end }
     }
 
@@ -209,6 +212,17 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Returns where the length of `value`, this field's, is.
+    pub(crate) fn length(&self, value: Message<'_>) -> Span {
+        let tag = value.bytes.get(self.offset as usize..).unwrap_or_default();
+        let tag_len = tag.iter().take_while(|byte| **byte >= 0x80).count() as u64 + 1;
+        let start = self.offset + tag_len;
+        Span {
+            start,
+            len: value.offset().saturating_sub(start),
+        }
+    }
+
     pub(crate) fn varint(&self) -> Result<u64, Error> {
         match self.value {
             Value::Varint(value) => Ok(value),
@@ -253,16 +267,6 @@ impl<'a> Field<'a> {
     pub(crate) fn name(&self, error: Error) -> Error {
         error.in_field(self.schema.field_name(self.number))
     }
-}
-
-/// Calls `put` with the bytes of a minimal varint.
-pub(crate) fn put_varint(value: u64, mut put: impl FnMut(&[u8])) {
-    let mut rest = value;
-    while rest >= 0x80 {
-        put(&[rest as u8 | 0x80]);
-        rest >>= 7;
-    }
-    put(&[rest as u8]);
 }
 
 /// Reads contiguous varints.

@@ -26,7 +26,7 @@ pub struct Changes {
     /// Ranges, and their replacements of equal length.
     pub ranges: Vec<(FileId, Span, Vec<u8>)>,
     /// Changes of the model file that change its length.
-    pub inserts: Vec<Change>,
+    pub inserts: Vec<Change<'static>>,
     /// Names of the changed tensors.
     pub tensors: Vec<String>,
 }
@@ -63,7 +63,7 @@ impl Changes {
             }
             Payload::Unpatchable(_) => {
                 let set = set_elements(graph.source.bytes, tensor, elements.raw())?;
-                self.inserts.extend(set);
+                self.inserts.extend(set.into_iter().map(Change::into_owned));
             }
         }
         Ok(())
@@ -99,11 +99,11 @@ impl Changes {
         if !self.inserts.is_empty() {
             let file = FileId::MODEL;
             let inserts = with_lengths(graph.source.bytes, self.inserts)?;
-            edits.extend(
-                inserts
-                    .into_iter()
-                    .map(|(taken, text)| Edit { file, taken, text }),
-            );
+            edits.extend(inserts.into_iter().map(|(taken, text)| Edit {
+                file,
+                taken,
+                text: text.into_owned(),
+            }));
         }
         // A stable sort keeps the order of edits at one place.
         edits.sort_by_key(|edit| (edit.file, edit.taken.start));

@@ -8,7 +8,7 @@ use onnxseal_core::{
     Access, InMemory, Location, OpenedModel, Passage, Progress, Requirements, Silent,
     open_on_demand,
 };
-use onnxseal_onnx::model::{FileId, Payload};
+use onnxseal_onnx::model::{FileId, Payload, Span};
 use onnxseal_onnx::{At, Fault, Limits, external, locate};
 
 use crate::DataType;
@@ -120,8 +120,8 @@ pub(crate) struct Entry {
     file: usize,
     start: usize,
     len: usize,
-    /// Offset of its message in the model file.
-    pub(crate) offset: u64,
+    /// Its message in the model file.
+    pub(crate) message: Span,
     pub(crate) how: How,
 }
 
@@ -375,7 +375,7 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Op
             // `usize` fits: the span lies in a slice in memory.
             start: start as usize,
             len: len as usize,
-            offset: tensor.offset,
+            message: tensor.message(),
             how,
         });
     }

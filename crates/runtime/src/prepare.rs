@@ -175,7 +175,7 @@ impl Model {
                     len: tensor.bytes.len() as u64,
                 },
             };
-            moved.push((entry.offset, elements));
+            moved.push((entry.message, elements));
             match (how, sharing) {
                 (How::Inline | How::Unused, _) => {}
                 (How::Shared(node), Sharing::WherePossible) => {

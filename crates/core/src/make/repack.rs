@@ -2,7 +2,7 @@
 
 use onnxseal_onnx::detail::raw_elements;
 use onnxseal_onnx::edit::{Elements, move_elements};
-use onnxseal_onnx::model::{Payload, Unpatchable};
+use onnxseal_onnx::model::{Payload, Span, Unpatchable};
 use onnxseal_plan::Gap;
 use onnxseal_store::Bytes;
 use zeroize::Zeroizing;
@@ -47,20 +47,18 @@ pub(crate) fn repack(source: Source) -> Result<Repacked> {
     // Read all bytes: the source may hold only the structure.
     let bytes = Zeroizing::new(source.input.read_all()?);
     let malformed = |error| model_error(&source.input.path, &bytes, error);
-    let mut raw: Vec<(u64, Zeroizing<Vec<u8>>)> = Vec::new();
+    let mut raw: Vec<(Span, Zeroizing<Vec<u8>>)> = Vec::new();
     for tensor in coded {
         if let Some(elements) = raw_elements(&bytes, tensor).map_err(malformed)? {
-            raw.push((tensor.offset, Zeroizing::new(elements)));
+            raw.push((tensor.message(), Zeroizing::new(elements)));
         }
     }
     row.tensors = raw.len() as u64;
-    let mut moved: Vec<(u64, Elements<'_>)> = raw
+    let moved = raw
         .iter()
-        .map(|(offset, elements)| (*offset, Elements::Inline(elements)))
-        .collect();
-    let unpacked = model.prepacked.iter();
-    moved.extend(unpacked.map(|offset| (*offset, Elements::Unpacked)));
-    moved.sort_by_key(|(offset, _)| *offset);
+        .map(|(at, elements)| (*at, Elements::Inline(elements)));
+    let unpacked = model.prepacked.iter().map(|at| (*at, Elements::Unpacked));
+    let moved: Vec<_> = moved.chain(unpacked).collect();
     let mut edited = move_elements(&bytes, &moved).map_err(malformed)?;
     drop(model);
     let edited = Bytes::from(std::mem::take(&mut *edited));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use zeroize::Zeroizing;
 
-use crate::edit::draft::apply;
+use crate::edit::copy;
 use crate::model::Span;
 
 /// Replacements of ranges of a file, in ascending order, with gaps between them.
@@ -144,11 +144,8 @@ impl Edits {
 
     /// Returns a copy of `bytes` with all edits applied, or `None` if the edits reach past them.
     pub fn apply(&self, bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let len = usize::try_from(self.len_after(bytes.len() as u64)?).ok()?;
-        // Allocate enough at once: a buffer that moves leaves its bytes behind.
-        let mut out = Zeroizing::new(Vec::with_capacity(len));
-        apply(bytes, self.iter(), &mut out)?;
-        Some(out)
+        let len = self.len_after(bytes.len() as u64)?;
+        copy(bytes, self.iter(), usize::try_from(len).ok()?)
     }
 
     /// Returns the edits that turn the edited file back into `bytes`, the file before the edits, or

@@ -2,13 +2,14 @@
 
 use zeroize::Zeroizing;
 
-use crate::edit::draft::{Draft, apply, length_of};
+use crate::edit::{Change, apply};
 use crate::entry::entry;
 use crate::error::Error;
 use crate::external::PREPACKED;
-use crate::model::Span;
+use crate::model::{Span, Tensor};
 use crate::schema::{self, DATA_LOCATION, EXTERNAL_DATA};
-use crate::wire::{Message, Value, put_varint};
+use crate::wire::{Message, Value};
+use crate::write::{entry_of, put_head, put_varint};
 
 /// The place of a tensor's elements in a copy.
 #[derive(Clone, Copy, Debug)]
@@ -27,70 +28,43 @@ pub enum Elements<'e> {
 }
 
 /// Fields of `TensorProto` that contain elements, or say where they are.
-pub(super) const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
+const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
 pub(super) const RAW_DATA: u32 = 9;
 
-/// Copies the model file `bytes`, with the elements of some tensors moved or unpacked.
-///
-/// `moved` has the offset of each of these tensors ([`Tensor::offset`](crate::model::Tensor)), in
-/// ascending order. Lengths of messages around these tensors become minimal varints; all else is
-/// copied unread.
+/// Copies the model file `bytes`, with the elements of some tensors moved or unpacked: of those
+/// whose messages ([`Tensor::message`]) are in `moved`. All else is copied unread, except the
+/// lengths of the messages around.
 ///
 /// # Errors
 /// [`Error::Malformed`] if a tensor or a message around it is not a sequence of fields;
 /// [`Error::Memory`].
 pub fn move_elements(
     bytes: &[u8],
-    moved: &[(u64, Elements<'_>)],
+    moved: &[(Span, Elements<'_>)],
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let mut draft = Draft::default();
-    let grown = message(bytes, Message::of_file(bytes), moved, &mut draft)?;
-    let len = (bytes.len() as u64).saturating_add_signed(grown);
-    let len_bytes = usize::try_from(len).unwrap_or(usize::MAX);
-    let mut out = Zeroizing::new(Vec::new());
-    let memory = || Error::Memory { len_bytes };
-    // Enough from the start: what moves leaves itself behind.
-    out.try_reserve_exact(len_bytes).map_err(|_| memory())?;
-    apply(bytes, draft.iter(), &mut out).ok_or_else(memory)?;
-    Ok(out)
-}
-
-/// Collects the edits within `message`, which contains all the tensors in `moved` and is not one
-/// itself. Returns by how many bytes it grows.
-fn message<'e>(
-    bytes: &[u8],
-    message: Message<'_>,
-    mut moved: &[(u64, Elements<'e>)],
-    draft: &mut Draft<'e>,
-) -> Result<i64, Error> {
-    let mut growth = 0;
-    let mut fields = message.fields(schema::ANY);
-    while let Some(field) = fields.next()? {
-        let n_inside = moved.partition_point(|(offset, _)| *offset < field.end);
-        let (inside, after) = moved.split_at(n_inside);
-        moved = after;
-        let Value::Delimited(value) = field.value else {
-            continue;
-        };
-        let place = draft.len();
-        let grown = match inside {
-            [] => continue,
-            [(offset, elements)] if *offset == value.offset() => tensor(value, *elements, draft)?,
-            inside => self::message(bytes, value, inside, draft)?,
-        };
-        let length = length_of(bytes, &field, value);
-        growth += grown + draft.lengthen(place, length, value.span().len, grown);
+    let mut changes = Vec::new();
+    for (message, elements) in moved {
+        changes.extend(of_tensor(Message::within(bytes, *message), *elements)?);
     }
-    Ok(growth)
+    apply(bytes, changes)
 }
 
-/// Collects the edits of the `TensorProto` in `message`. Returns by how many bytes it grows.
-fn tensor<'e>(
-    message: Message<'_>,
-    elements: Elements<'e>,
-    draft: &mut Draft<'e>,
-) -> Result<i64, Error> {
-    let mut growth = 0;
+/// Replaces all elements of a tensor by `raw`, in `raw_data`.
+pub fn set_elements<'e>(
+    bytes: &[u8],
+    tensor: &Tensor<'_>,
+    raw: &'e [u8],
+) -> Result<Vec<Change<'e>>, Error> {
+    of_tensor(
+        Message::within(bytes, tensor.message()),
+        Elements::Inline(raw),
+    )
+}
+
+/// Returns the changes of the `TensorProto` in `message`.
+fn of_tensor<'e>(message: Message<'_>, elements: Elements<'e>) -> Result<Vec<Change<'e>>, Error> {
+    let (offset, end) = (message.offset(), message.span().end());
+    let mut changes = Vec::new();
     let mut fields = message.fields(schema::TENSOR);
     while let Some(field) = fields.next()? {
         let goes = match (&elements, field.number, field.value) {
@@ -101,54 +75,35 @@ fn tensor<'e>(
             (_, number, _) => OF_ELEMENTS.contains(&number),
         };
         if goes {
-            let taken = Span {
-                start: field.offset,
-                len: field.end - field.offset,
-            };
-            growth += draft.replace(taken, &[][..]);
+            changes.push(Change {
+                message: offset,
+                taken: field.span(),
+                text: [].as_slice().into(),
+            });
         }
     }
-    let end = Span {
-        start: message.span().end(),
-        len: 0,
-    };
-    let mut text = Vec::new();
     match elements {
         Elements::Unpacked => {}
         Elements::Inline(elements) => {
-            put_head(&mut text, RAW_DATA, elements.len());
-            growth += draft.replace(end, text);
-            growth += draft.replace(end, elements);
+            let mut head = Vec::new();
+            put_head(&mut head, RAW_DATA, elements.len());
+            changes.push(Change::insert(offset, end, head));
+            changes.push(Change::insert(offset, end, elements));
         }
         Elements::External { location, len } => {
-            for (key, value) in [
+            let entries = [
                 ("location", location),
                 ("offset", "0"),
                 ("length", &len.to_string()),
-            ] {
-                let mut entry = Vec::new();
-                for (number, part) in [(1, key), (2, value)] {
-                    put_head(&mut entry, number, part.len());
-                    entry.extend_from_slice(part.as_bytes());
-                }
-                put_head(&mut text, EXTERNAL_DATA, entry.len());
-                text.extend_from_slice(&entry);
-            }
+            ];
+            let mut text = entries
+                .map(|(key, value)| entry_of(EXTERNAL_DATA, key, value.as_bytes()))
+                .concat();
             // DataLocation.EXTERNAL
-            put_number(&mut text, u64::from(DATA_LOCATION << 3));
-            put_number(&mut text, 1);
-            growth += draft.replace(end, text);
+            put_varint(&mut text, u64::from(DATA_LOCATION << 3));
+            put_varint(&mut text, 1);
+            changes.push(Change::insert(offset, end, text));
         }
     }
-    Ok(growth)
-}
-
-/// Appends the tag and the length of a length-delimited field.
-pub(super) fn put_head(out: &mut Vec<u8>, number: u32, len: usize) {
-    put_number(out, u64::from(number << 3 | 2));
-    put_number(out, len as u64);
-}
-
-pub(super) fn put_number(out: &mut Vec<u8>, value: u64) {
-    put_varint(value, |part| out.extend_from_slice(part));
+    Ok(changes)
 }

@@ -1,27 +1,114 @@
 //! The fields of the main graph, and changes that add or remove whole ones.
 
-use crate::edit::change::{Change, NewTensor};
-use crate::edit::elements::put_head;
+use crate::edit::Change;
+use crate::edit::elements::RAW_DATA;
 use crate::error::Error;
-use crate::model::Span;
+use crate::model::{Node, Span};
+use crate::proto::tensor_proto::DataType;
 use crate::schema;
 use crate::wire::{Message, Schema};
+use crate::write::{entry_of, field_of, put_head, put_varint};
 
-/// The kind of a graph's field.
+/// A tensor to add, with its elements in `raw_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewTensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Element type.
+    pub data_type: DataType,
+    /// Shape.
+    pub dims: &'a [u64],
+    /// Elements, little-endian.
+    pub raw: &'a [u8],
+}
+
+impl NewTensor<'_> {
+    /// Encodes the tensor as a field of a graph.
+    fn initializer(self) -> Vec<u8> {
+        let mut before = Vec::new();
+        for dim in self.dims {
+            put_varint(&mut before, 1 << 3);
+            put_varint(&mut before, *dim);
+        }
+        put_varint(&mut before, 2 << 3);
+        put_varint(&mut before, self.data_type as u64);
+        before.extend_from_slice(&field_of(8, self.name.as_bytes()));
+        put_head(&mut before, RAW_DATA, self.raw.len());
+        let len = before.len() + self.raw.len();
+        // Tag and length of the field take at most 11 bytes.
+        let mut text = Vec::with_capacity(len + 11);
+        put_head(&mut text, 5, len);
+        text.extend_from_slice(&before);
+        text.extend_from_slice(self.raw);
+        text
+    }
+}
+
+/// Adds an initializer to the main graph as an input of `node`, in an empty slot. It is visible
+/// only to nodes of the main graph.
+pub fn add_input(
+    bytes: &[u8],
+    node: &Node<'_>,
+    slot: usize,
+    tensor: NewTensor<'_>,
+) -> Result<Vec<Change<'static>>, Error> {
+    let message = Message::within(bytes, node.message());
+    let end = message.span().end();
+    let mut taken = Span { start: end, len: 0 };
+    let mut n = 0;
+    let mut fields = message.fields(schema::NODE);
+    while let Some(field) = fields.next()? {
+        if field.number == 1 {
+            if n == slot {
+                taken = field.span();
+            }
+            n += 1;
+        }
+    }
+    let mut text = Vec::new();
+    for _ in n..slot {
+        put_head(&mut text, 1, 0);
+    }
+    text.extend_from_slice(&field_of(1, tensor.name.as_bytes()));
+    let mut changes = vec![Change {
+        message: message.offset(),
+        taken,
+        text: text.into(),
+    }];
+    if let Some(graph) = main_graph(bytes)? {
+        let (graph, end) = (graph.offset(), graph.span().end());
+        changes.push(Change::insert(graph, end, tensor.initializer()));
+    }
+    Ok(changes)
+}
+
+/// Returns the main graph of the model file `bytes`.
+pub(crate) fn main_graph(bytes: &[u8]) -> Result<Option<Message<'_>>, Error> {
+    let mut graph = None;
+    let mut fields = Message::of_file(bytes).fields(schema::MODEL);
+    while let Some(field) = fields.next()? {
+        if field.number == 7 {
+            graph = Some(field.message()?);
+        }
+    }
+    Ok(graph)
+}
+
+/// The kind of a graph's field, with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartKind {
     /// `GraphProto.node`.
-    Node,
+    Node = 1,
     /// `GraphProto.initializer`.
-    Initializer,
+    Initializer = 5,
     /// `GraphProto.input`.
-    Input,
+    Input = 11,
     /// `GraphProto.output`.
-    Output,
+    Output = 12,
     /// `GraphProto.value_info`.
-    ValueInfo,
+    ValueInfo = 13,
     /// `GraphProto.quantization_annotation`.
-    Annotation,
+    Annotation = 14,
 }
 
 /// A field of the main graph.
@@ -52,36 +139,32 @@ pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
         graph: Span { start: 0, len: 0 },
         all: Vec::new(),
     };
-    let mut fields = Message::of_file(bytes).fields(schema::MODEL);
+    let Some(graph) = main_graph(bytes)? else {
+        return Ok(parts);
+    };
+    parts.graph = graph.span();
+    let mut fields = graph.fields(schema::GRAPH);
     while let Some(field) = fields.next()? {
-        if field.number != 7 {
-            continue;
-        }
-        let graph = field.message()?;
-        parts.graph = graph.span();
-        let mut fields = graph.fields(schema::GRAPH);
-        while let Some(field) = fields.next()? {
-            let (kind, name) = match field.number {
-                1 => (PartKind::Node, None),
-                5 => (PartKind::Initializer, Some((schema::TENSOR, 8))),
-                11 => (PartKind::Input, Some((schema::VALUE_INFO, 1))),
-                12 => (PartKind::Output, Some((schema::VALUE_INFO, 1))),
-                13 => (PartKind::ValueInfo, Some((schema::VALUE_INFO, 1))),
-                14 => (PartKind::Annotation, Some((schema::ANY, 1))),
-                _ => continue,
-            };
-            let message = field.message()?;
-            let name = match name {
-                Some((schema, number)) => string(message, schema, number)?,
-                None => "",
-            };
-            parts.all.push(Part {
-                kind,
-                name,
-                field: field.span(),
-                message: message.span(),
-            });
-        }
+        let (kind, name) = match field.number {
+            1 => (PartKind::Node, None),
+            5 => (PartKind::Initializer, Some((schema::TENSOR, 8))),
+            11 => (PartKind::Input, Some((schema::VALUE_INFO, 1))),
+            12 => (PartKind::Output, Some((schema::VALUE_INFO, 1))),
+            13 => (PartKind::ValueInfo, Some((schema::VALUE_INFO, 1))),
+            14 => (PartKind::Annotation, Some((schema::ANY, 1))),
+            _ => continue,
+        };
+        let message = field.message()?;
+        let name = match name {
+            Some((schema, number)) => string(message, schema, number)?,
+            None => "",
+        };
+        parts.all.push(Part {
+            kind,
+            name,
+            field: field.span(),
+            message: message.span(),
+        });
     }
     Ok(parts)
 }
@@ -104,74 +187,49 @@ fn string<'a>(
 
 impl Parts<'_> {
     /// Leaves a field out.
-    pub fn remove(&self, part: &Part<'_>) -> Change {
+    pub fn remove(&self, part: &Part<'_>) -> Change<'static> {
         Change {
             message: self.graph.start,
             taken: part.field,
-            text: Vec::new(),
+            text: [].as_slice().into(),
         }
     }
 
     /// Replaces the message in a field.
-    pub fn replace(&self, part: &Part<'_>, message: &[u8]) -> Change {
+    pub fn replace(&self, part: &Part<'_>, message: &[u8]) -> Change<'static> {
         Change {
             taken: part.field,
-            ..self.insert(part.field.start, part.kind, message)
+            ..self.insert_before(part, part.kind, message)
         }
     }
 
     /// Adds a field before another one.
-    pub fn insert_before(&self, part: &Part<'_>, kind: PartKind, message: &[u8]) -> Change {
-        self.insert(part.field.start, kind, message)
+    pub fn insert_before(
+        &self,
+        part: &Part<'_>,
+        kind: PartKind,
+        message: &[u8],
+    ) -> Change<'static> {
+        let text = field_of(kind as u32, message);
+        Change::insert(self.graph.start, part.field.start, text)
     }
 
     /// Adds a field after all others.
-    pub fn append(&self, kind: PartKind, message: &[u8]) -> Change {
-        self.insert(self.graph.end(), kind, message)
+    pub fn append(&self, kind: PartKind, message: &[u8]) -> Change<'static> {
+        self.append_field(field_of(kind as u32, message))
     }
 
     /// Adds an initializer after all fields.
-    pub fn append_tensor(&self, tensor: NewTensor<'_>) -> Change {
-        Change {
-            text: tensor.initializer(),
-            ..self.append(PartKind::Initializer, &[])
-        }
+    pub fn append_tensor(&self, tensor: NewTensor<'_>) -> Change<'static> {
+        self.append_field(tensor.initializer())
     }
 
-    fn insert(&self, at: u64, kind: PartKind, message: &[u8]) -> Change {
-        let number = match kind {
-            PartKind::Node => 1,
-            PartKind::Initializer => 5,
-            PartKind::Input => 11,
-            PartKind::Output => 12,
-            PartKind::ValueInfo => 13,
-            PartKind::Annotation => 14,
-        };
-        Change {
-            message: self.graph.start,
-            taken: Span { start: at, len: 0 },
-            text: field_of(number, message),
-        }
+    fn append_field(&self, text: Vec<u8>) -> Change<'static> {
+        Change::insert(self.graph.start, self.graph.end(), text)
     }
 }
 
 /// Adds an entry of `metadata_props` to the model file `bytes`.
-pub fn add_metadata(bytes: &[u8], key: &str, value: &str) -> Change {
-    let mut entry = field_of(1, key.as_bytes());
-    entry.extend_from_slice(&field_of(2, value.as_bytes()));
-    Change {
-        message: 0,
-        taken: Span {
-            start: bytes.len() as u64,
-            len: 0,
-        },
-        text: field_of(14, &entry),
-    }
-}
-
-fn field_of(number: u32, value: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(value.len() + 12);
-    put_head(&mut text, number, value.len());
-    text.extend_from_slice(value);
-    text
+pub fn add_metadata(bytes: &[u8], key: &str, value: &str) -> Change<'static> {
+    Change::insert(0, bytes.len() as u64, entry_of(14, key, value.as_bytes()))
 }

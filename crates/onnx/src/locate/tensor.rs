@@ -173,7 +173,10 @@ impl<'a> Locator<'a, '_> {
             return Err(at(Fault::TensorTooLarge));
         }
         if entries.is_prepacked {
-            self.model.prepacked.push(parts.offset);
+            self.model.prepacked.push(Span {
+                start: parts.offset,
+                len: parts.len,
+            });
         }
         if self.model.stray_key.is_none()
             && let Some((key, offset)) = entries.stray

@@ -1,6 +1,6 @@
 //! Changes of messages: what is added, and the lengths around it.
 
-use onnxseal_onnx::edit::{NewTensor, add_input, set_elements, with_lengths};
+use onnxseal_onnx::edit::{Change, NewTensor, add_input, apply, set_elements};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::{Limits, locate};
@@ -37,8 +37,7 @@ fn a_bias_is_added_and_elements_move_to_raw_data() {
         changes.extend(add_input(&bytes, &model.nodes[1], 1, new("d")).unwrap());
         changes.extend(set_elements(&bytes, tensor, &raw).unwrap());
         // The second adds slots that the first has filled by then: only the names matter here.
-        let edits = with_lengths(&bytes, changes).unwrap();
-        let out = apply(&bytes, &edits);
+        let out = apply(&bytes, changes).unwrap();
         let model = locate(&out, &Limits::default()).unwrap();
         assert_eq!(model.nodes[0].inputs, ["x", "w", "b", "", "", "c"]);
         assert_eq!(model.nodes[1].inputs, ["x", "d", "w"]);
@@ -55,13 +54,40 @@ fn a_bias_is_added_and_elements_move_to_raw_data() {
     }
 }
 
-fn apply(bytes: &[u8], edits: &[(Span, Vec<u8>)]) -> Vec<u8> {
-    let (mut out, mut end) = (Vec::new(), 0);
-    for (taken, text) in edits {
-        out.extend_from_slice(&bytes[end..taken.start as usize]);
-        out.extend_from_slice(text);
-        end = taken.end() as usize;
-    }
-    out.extend_from_slice(&bytes[end..]);
-    out
+/// A graph of no bytes has a message to add to, and what is no message has none.
+#[test]
+fn changes_find_their_message_or_fail() {
+    let insert = |message, at| Change {
+        message,
+        taken: Span { start: at, len: 0 },
+        text: vec![0x50, 1].into(),
+    };
+    let empty = [0x3a, 0, 0x08, 9];
+    assert_eq!(
+        **apply(&empty, vec![insert(2, 2)]).unwrap(),
+        [0x3a, 2, 0x50, 1, 0x08, 9]
+    );
+    let outer = vec![insert(0, 2), insert(2, 2)];
+    assert_eq!(
+        **apply(&empty, outer).unwrap(),
+        [0x3a, 2, 0x50, 1, 0x50, 1, 0x08, 9]
+    );
+    assert!(apply(&empty, vec![insert(3, 3)]).is_err());
+}
+
+/// As many changes as a large model has tensors take one walk.
+#[test]
+fn many_changes_grow_many_messages() {
+    let n = 200_000;
+    let bytes = [0x2a, 3, 0x42, 1, b'w'].repeat(n);
+    let changes = (0..n as u64).map(|i| Change {
+        message: 5 * i + 2,
+        taken: Span {
+            start: 5 * i + 5,
+            len: 0,
+        },
+        text: vec![0x10, 1].into(),
+    });
+    let out = apply(&bytes, changes.collect()).unwrap();
+    assert!(*out == [0x2a, 5, 0x42, 1, b'w', 0x10, 1].repeat(n));
 }
