@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use crate::error::{Error, Fault, excerpt};
 use crate::model::{GraphId, Model, Node, Tensor, TensorRole};
 
+const PASSED_OVER_FILE: &str = "expected elements in the model file, found them, or data that may be elements, in an external file";
+
 /// A value of a graph.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
@@ -46,12 +48,12 @@ impl<'a> Model<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Malformed`]:
-    /// - [`Fault::NameTwice`]: two values of one graph have one name. Among two initializers,
+    /// [`Error::Malformed`], where:
+    /// - Two values of one graph have one name. Among two initializers,
     ///   sparse initializers or Constant nodes, ONNX Runtime takes the first or the last, depending
     ///   on where their elements lie. An initializer may have the name of an input, as its default.
-    /// - [`Fault::ExternalKey`]: an external tensor that ONNX Runtime refuses.
-    /// - [`Fault::PassedOverFile`]: `training_info`, or the default of a function's attribute,
+    /// - ONNX Runtime refuses an external tensor.
+    /// - `training_info`, or the default of a function's attribute,
     ///   keeps elements in a file that is not among [`Model::external_files`].
     pub fn check_unambiguous(&self) -> Result<(), Error> {
         if let Some((at, fault)) = &self.stray_key {
@@ -59,7 +61,7 @@ impl<'a> Model<'a> {
             return Err(Error::Malformed { at, fault });
         }
         if let Some(part) = self.passed_over.iter().find(|part| part.names_files) {
-            let error = Error::malformed(part.field.start, Fault::PassedOverFile);
+            let error = Error::malformed(part.field.start, PASSED_OVER_FILE);
             return Err(error.under(&part.path));
         }
         self.check_names()
@@ -124,10 +126,9 @@ impl<'a> Model<'a> {
         };
         let first = tensor.map(|tensor| tensor.path.clone());
         let first = first.or_else(input).or_else(node);
-        Fault::NameTwice {
-            name: excerpt(name),
-            first: first.unwrap_or_default(),
-        }
+        let (name, first) = (excerpt(name), first.unwrap_or_default());
+        let found = format_args!("{name:?}, which {first} has");
+        Fault::expected("a value with a name of its own", found)
     }
 
     fn path_of(&self, node: &Node<'_>) -> String {

@@ -242,12 +242,6 @@ fn f32_of(message: Message<'_>, field: &Field<'_>) -> Result<f32, Error> {
     let at = offset.saturating_sub(message.offset()) as usize;
     match message.slice().get(at..at.saturating_add(4)) {
         Some(&[a, b, c, d]) => Ok(f32::from_le_bytes([a, b, c, d])),
-        _ => Err(Error::malformed(
-            offset,
-            Fault::Truncated {
-                expected: 4,
-                found: 0,
-            },
-        )),
+        _ => Err(Error::malformed(offset, Fault::truncated(4, 0))),
     }
 }

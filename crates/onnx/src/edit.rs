@@ -91,8 +91,7 @@ pub fn with_lengths<'t>(
     };
     walk.message(Message::of_file(bytes))?;
     if let Some(left) = walk.changes.next() {
-        let (expected, found) = ("a message", "none");
-        let fault = Fault::WireType { expected, found };
+        let fault = Fault::expected("a message", "none");
         return Err(Error::malformed(left.message, fault));
     }
     // Lengths that stay.

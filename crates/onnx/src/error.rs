@@ -1,5 +1,6 @@
 //! The errors of reading a model, with their places.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::foreign::Foreign;
@@ -66,154 +67,6 @@ pub enum Subject {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The file has no bytes.
-    #[error("empty file")]
-    Empty,
-    /// There is no `ModelProto.graph`.
-    #[error("not an ONNX model: no graph")]
-    NoGraph,
-    /// A field ends after the message, or the file, that holds it.
-    #[error("truncated: expected {expected} bytes, found {found}")]
-    Truncated {
-        /// Bytes that the field asks for.
-        expected: u64,
-        /// Bytes that are left.
-        found: u64,
-    },
-    /// A varint has more than 10 bytes or 64 bits.
-    #[error("expected a varint of at most 64 bits")]
-    Varint,
-    /// A field number is 0 or has more than 29 bits.
-    #[error("expected a field number from 1 to 536870911, found {found}")]
-    FieldNumber {
-        /// The field number.
-        found: u64,
-    },
-    /// A wire type is unknown, or one of the group types that ONNX has never used.
-    #[error("expected wire type 0, 1, 2 or 5, found {found}")]
-    WireTypeUnknown {
-        /// The wire type.
-        found: u8,
-    },
-    /// A known field has a wire type other than the schema's.
-    #[error("expected {expected}, found {found}")]
-    WireType {
-        /// The schema's wire type.
-        expected: &'static str,
-        /// What the file has.
-        found: &'static str,
-    },
-    /// A field that may occur once occurs twice. Parsers resolve that in different ways.
-    #[error("expected one occurrence, found a second")]
-    Duplicate,
-    /// A string is not UTF-8.
-    #[error("expected UTF-8")]
-    Utf8,
-    /// A packed field ends inside an element.
-    #[error("expected a multiple of {width} bytes, found {found}")]
-    PackedLength {
-        /// Bytes of an element.
-        width: u32,
-        /// Bytes of the field.
-        found: u64,
-    },
-    /// A tensor with elements has no known element type.
-    #[error("expected a known data_type, found {found}")]
-    DataType {
-        /// The number in the file.
-        found: i32,
-    },
-    /// `TensorProto.data_location` is neither `DEFAULT` nor `EXTERNAL`.
-    #[error("expected data_location 0 or 1, found {found}")]
-    DataLocation {
-        /// The number in the file.
-        found: i32,
-    },
-    /// A dimension is negative.
-    #[error("expected a dimension of at least 0, found {found}")]
-    Dim {
-        /// The dimension.
-        found: i64,
-    },
-    /// The elements or their bytes are more than 2^60.
-    #[error("expected at most 2^60 elements and bytes, found more")]
-    TensorTooLarge,
-    /// The field with the elements cannot contain elements of this type.
-    #[error("expected elements of {data_type} elsewhere, found them in this field")]
-    PayloadField {
-        /// The element type.
-        data_type: &'static str,
-    },
-    /// Two fields contain elements.
-    #[error("expected elements in one field, found them in {first} and {second}")]
-    PayloadTwice {
-        /// One field.
-        first: &'static str,
-        /// The other.
-        second: &'static str,
-    },
-    /// The number of elements does not match the shape.
-    #[error("expected {expected} elements, found {found}")]
-    ElementCount {
-        /// Number of elements that the shape says.
-        expected: u64,
-        /// Number of elements in the file.
-        found: u64,
-    },
-    /// The number of bytes does not match shape and type.
-    #[error("expected {expected} bytes, found {found}")]
-    PayloadLength {
-        /// Bytes that shape and type say.
-        expected: u64,
-        /// Bytes in the file.
-        found: u64,
-    },
-    /// The number of bytes is impossible for so many varint-coded elements.
-    #[error("expected the bytes of {expected} varints, found {found} bytes")]
-    VarintBytes {
-        /// Number of varints that shape and type say.
-        expected: u64,
-        /// Bytes in the file.
-        found: u64,
-    },
-    /// A key of `external_data` occurs twice.
-    #[error("expected external_data key {key} once, found it twice")]
-    ExternalKeyTwice {
-        /// The key.
-        key: &'static str,
-    },
-    /// ONNX Runtime does not accept this key of `external_data`.
-    #[error(
-        "expected keys location, offset, length, checksum or prepacked, and a value, found {found:?}"
-    )]
-    ExternalKey {
-        /// The key.
-        found: String,
-    },
-    /// Two values of one graph have the same name.
-    #[error("expected a value with a name of its own, found {name:?}, which {first} has")]
-    NameTwice {
-        /// The name.
-        name: String,
-        /// Protobuf path of the initializer, input or node with the same name.
-        first: String,
-    },
-    /// A part of the model that is not read keeps elements in an external file.
-    #[error(
-        "expected elements in the model file, found them, or data that may be elements, in an external file"
-    )]
-    PassedOverFile,
-    /// A value in `external_data` that must be a number is not one.
-    #[error("expected a decimal number as external_data {key}, found {found:?}")]
-    ExternalNumber {
-        /// The key.
-        key: &'static str,
-        /// The value.
-        found: String,
-    },
-    /// A tensor with `data_location` EXTERNAL has no location.
-    #[error("expected external_data to have a location, found none")]
-    NoLocation,
     /// An external data location is not a plain path below the model's folder.
     #[error("location {found:?} {reason}")]
     Location {
@@ -222,28 +75,27 @@ pub enum Fault {
         /// The location.
         found: String,
     },
-    /// An external tensor does not lie within its file.
-    #[error(
-        "expected {len} bytes at offset {start} of external data file {location:?}, found a file of {file_len} bytes"
-    )]
-    ExternalExtent {
-        /// Offset in the external data file in bytes.
-        start: u64,
-        /// Length of the tensor in bytes.
-        len: u64,
-        /// The external data file's normalised location.
-        location: String,
-        /// The external data file's length in bytes.
-        file_len: u64,
-    },
-    /// The end of a protected model breaks the rules of the format.
-    #[error("changed since it was protected: the metadata has {found} where {expected} must stand")]
-    Tail {
-        /// What the format requires.
-        expected: &'static str,
-        /// What the file has.
-        found: String,
-    },
+    /// Any other.
+    #[error("{0}")]
+    Other(Cow<'static, str>),
+}
+
+impl From<&'static str> for Fault {
+    fn from(words: &'static str) -> Fault {
+        Fault::Other(words.into())
+    }
+}
+
+impl Fault {
+    /// Makes the fault from what should stand somewhere, and what does.
+    pub(crate) fn expected(expected: impl fmt::Display, found: impl fmt::Display) -> Fault {
+        Fault::Other(format!("expected {expected}, found {found}").into())
+    }
+
+    /// Makes the fault of a field that ends after the message, or the file, that holds it.
+    pub(crate) fn truncated(expected: u64, found: u64) -> Fault {
+        Fault::Other(format!("truncated: expected {expected} bytes, found {found}").into())
+    }
 }
 
 impl fmt::Display for At {
@@ -263,28 +115,24 @@ impl fmt::Display for At {
     }
 }
 
-impl Error {
-    pub(crate) fn malformed(offset: u64, fault: Fault) -> Error {
-        let at = At {
+impl At {
+    fn of(offset: u64) -> Box<At> {
+        Box::new(At {
             offset,
             ..At::default()
-        };
-        Error::Malformed {
-            at: Box::new(at),
-            fault,
-        }
+        })
+    }
+}
+
+impl Error {
+    pub(crate) fn malformed(offset: u64, fault: impl Into<Fault>) -> Error {
+        let (at, fault) = (At::of(offset), fault.into());
+        Error::Malformed { at, fault }
     }
 
     pub(crate) fn limit(offset: u64, what: &'static str, maximum: u64) -> Error {
-        let at = At {
-            offset,
-            ..At::default()
-        };
-        Error::LimitExceeded {
-            at: Box::new(at),
-            what,
-            maximum,
-        }
+        let at = At::of(offset);
+        Error::LimitExceeded { at, what, maximum }
     }
 
     /// Names the field, unless a more precise one is known.

@@ -9,7 +9,7 @@
 
 use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
-use crate::model::{FileId, Model, Payload, Tensor};
+use crate::model::{FileId, Model, Payload, Span, Tensor};
 use crate::wire::Field;
 
 /// Marks an address in memory instead of a path, in models inside ONNX Runtime.
@@ -69,7 +69,10 @@ fn names_copies(value: &str) -> bool {
 fn once<T>(slot: &mut Option<T>, key: &'static str, value: T) -> Result<(), Fault> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Fault::ExternalKeyTwice { key }),
+        Some(_) => {
+            let expected = format_args!("external_data key {key} once");
+            Err(Fault::expected(expected, "it twice"))
+        }
     }
 }
 
@@ -77,10 +80,11 @@ fn number(key: &'static str, text: &str) -> Result<u64, Fault> {
     let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
         Ok(number) if is_decimal => Ok(number),
-        _ => Err(Fault::ExternalNumber {
-            key,
-            found: excerpt(text),
-        }),
+        _ => {
+            let expected = format_args!("a decimal number as external_data {key}");
+            let found = excerpt(text);
+            Err(Fault::expected(expected, format_args!("{found:?}")))
+        }
     }
 }
 
@@ -147,7 +151,7 @@ pub fn check_plain(location: &str) -> Result<(), Fault> {
 ///
 /// # Errors
 ///
-/// [`Error::Malformed`] with [`Fault::ExternalExtent`].
+/// [`Error::Malformed`].
 pub fn check_extent(model: &Model<'_>, tensor: &Tensor<'_>, file_len: u64) -> Result<(), Error> {
     let Payload::Dense { file, span, .. } = &tensor.payload else {
         return Ok(());
@@ -155,12 +159,10 @@ pub fn check_extent(model: &Model<'_>, tensor: &Tensor<'_>, file_len: u64) -> Re
     if *file == FileId::MODEL || span.end() <= file_len {
         return Ok(());
     }
-    let fault = Fault::ExternalExtent {
-        start: span.start,
-        len: span.len,
-        location: model.location(*file).unwrap_or_default().to_owned(),
-        file_len,
-    };
+    let location = model.location(*file).unwrap_or_default();
+    let Span { start, len } = span;
+    let expected = format_args!("{len} bytes at offset {start} of external data file {location:?}");
+    let fault = Fault::expected(expected, format_args!("a file of {file_len} bytes"));
     Err(Error::malformed(tensor.offset, fault)
         .in_field("TensorProto.external_data")
         .in_tensor(tensor.name)

@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use names::OpTypes;
 
 use crate::entry::entry;
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::limits::Limits;
 use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
@@ -104,7 +104,7 @@ struct Locator<'a, 'l> {
 impl<'a> Locator<'a, '_> {
     fn model(&mut self, message: Message<'a>) -> Result<(), Error> {
         if message.span().len == 0 {
-            return Err(Error::malformed(0, Fault::Empty));
+            return Err(Error::malformed(0, "empty file"));
         }
         let mut has_graph = false;
         let mut n_functions = 0u64;
@@ -141,7 +141,10 @@ impl<'a> Locator<'a, '_> {
             }
         }
         if !has_graph {
-            return Err(Error::malformed(message.span().end(), Fault::NoGraph));
+            return Err(Error::malformed(
+                message.span().end(),
+                "not an ONNX model: no graph",
+            ));
         }
         Ok(())
     }

@@ -279,5 +279,8 @@ fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
 }
 
 fn misfit(offset: u64, expected: &'static str, found: String) -> Error {
-    Error::malformed(offset, Fault::Tail { expected, found }).in_field("ModelProto.metadata_props")
+    let words = format!(
+        "changed since it was protected: the metadata has {found} where {expected} must stand"
+    );
+    Error::malformed(offset, Fault::Other(words.into())).in_field("ModelProto.metadata_props")
 }

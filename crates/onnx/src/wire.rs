@@ -13,6 +13,11 @@
 use crate::error::{Error, Fault};
 use crate::model::Span;
 
+/// What is wrong with a second field where one may be: parsers resolve that in different ways.
+const DUPLICATE: &str = "expected one occurrence, found a second";
+const VARINT: &str = "expected a varint of at most 64 bits";
+const FIELD_NUMBER: &str = "a field number from 1 to 536870911";
+
 /// The fields of a message that the reader knows.
 pub(crate) struct Schema {
     message: &'static str,
@@ -157,7 +162,7 @@ impl<'a> Fields<'a> {
         let (tag, at) = varint(bytes, self.position, end)?;
         let number = tag >> 3;
         if number == 0 || tag > u64::from(u32::MAX) {
-            let fault = Fault::FieldNumber { found: number };
+            let fault = Fault::expected(FIELD_NUMBER, number);
             return Err(Error::malformed(offset, fault));
         }
         let number = number as u32;
@@ -181,14 +186,14 @@ impl<'a> Fields<'a> {
                 advance(at, 4, end).map_err(name)?,
             ),
             other => {
-                let fault = Fault::WireTypeUnknown { found: other as u8 };
+                let fault = Fault::expected("wire type 0, 1, 2 or 5", other);
                 return Err(name(Error::malformed(offset, fault)));
             }
         };
         if number < 64 {
             let bit = 1 << number;
             if self.seen & self.schema.singular & bit != 0 {
-                return Err(name(Error::malformed(offset, Fault::Duplicate)));
+                return Err(name(Error::malformed(offset, DUPLICATE)));
             }
             self.seen |= bit;
         }
@@ -246,7 +251,7 @@ impl<'a> Field<'a> {
         let message = self.message()?;
         std::str::from_utf8(message.slice()).map_err(|error| {
             let offset = message.offset() + error.valid_up_to() as u64;
-            self.name(Error::malformed(offset, Fault::Utf8))
+            self.name(Error::malformed(offset, "expected UTF-8"))
         })
     }
 
@@ -259,7 +264,7 @@ impl<'a> Field<'a> {
         };
         self.name(Error::malformed(
             self.offset,
-            Fault::WireType { expected, found },
+            Fault::expected(expected, found),
         ))
     }
 
@@ -295,7 +300,7 @@ fn varint(bytes: &[u8], at: usize, end: usize) -> Result<(u64, usize), Error> {
     for (i, &byte) in rest.iter().take(MAX_BYTES).enumerate() {
         // The tenth byte has room for one bit.
         if i + 1 == MAX_BYTES && byte > 1 {
-            return Err(Error::malformed(at as u64, Fault::Varint));
+            return Err(Error::malformed(at as u64, VARINT));
         }
         value |= u64::from(byte & 0x7f) << (7 * i);
         if byte & 0x80 == 0 {
@@ -303,10 +308,7 @@ fn varint(bytes: &[u8], at: usize, end: usize) -> Result<(u64, usize), Error> {
         }
     }
     let found = rest.len() as u64;
-    let fault = Fault::Truncated {
-        expected: found + 1,
-        found,
-    };
+    let fault = Fault::truncated(found + 1, found);
     Err(Error::malformed(at as u64, fault))
 }
 
@@ -314,10 +316,7 @@ fn varint(bytes: &[u8], at: usize, end: usize) -> Result<(u64, usize), Error> {
 fn advance(at: usize, len: u64, end: usize) -> Result<usize, Error> {
     let found = end.saturating_sub(at) as u64;
     if len > found {
-        let fault = Fault::Truncated {
-            expected: len,
-            found,
-        };
+        let fault = Fault::truncated(len, found);
         return Err(Error::malformed(at as u64, fault));
     }
     Ok(at + len as usize)
@@ -403,13 +402,10 @@ mod tests {
         );
         assert_eq!(value(&[0x80, 0x80, 0x00]), 0);
         let tenth_too_large: Vec<u8> = [0xff; 9].into_iter().chain([2]).collect();
-        assert_eq!(read(&with(&tenth_too_large)), Err((1, Fault::Varint)));
+        assert_eq!(read(&with(&tenth_too_large)), Err((1, VARINT.into())));
         let eleven: Vec<u8> = [0x80; 10].into_iter().chain([1]).collect();
-        assert_eq!(read(&with(&eleven)), Err((1, Fault::Varint)));
-        let cut = Fault::Truncated {
-            expected: 4,
-            found: 3,
-        };
+        assert_eq!(read(&with(&eleven)), Err((1, VARINT.into())));
+        let cut = Fault::truncated(4, 3);
         assert_eq!(read(&with(&[0x80; 3])), Err((1, cut)));
     }
 
@@ -420,13 +416,10 @@ mod tests {
             read(&tag(&[0xf8, 0xff, 0xff, 0xff, 0x0f])).unwrap()[0].0,
             (1 << 29) - 1
         );
-        let found = 1 << 29;
+        let number = |found| Fault::expected(FIELD_NUMBER, found);
         let beyond = tag(&[0x80, 0x80, 0x80, 0x80, 0x10]);
-        assert_eq!(read(&beyond), Err((0, Fault::FieldNumber { found })));
-        assert_eq!(
-            read(&tag(&[0x00])),
-            Err((0, Fault::FieldNumber { found: 0 }))
-        );
+        assert_eq!(read(&beyond), Err((0, number(1 << 29))));
+        assert_eq!(read(&tag(&[0x00])), Err((0, number(0))));
     }
 
     #[test]
@@ -434,10 +427,7 @@ mod tests {
         for (tag, width) in [(0x15, 4), (0x11, 8)] {
             for len in 0..width {
                 let bytes = [vec![tag], vec![0; len]].concat();
-                let cut = Fault::Truncated {
-                    expected: width as u64,
-                    found: len as u64,
-                };
+                let cut = Fault::truncated(width as u64, len as u64);
                 assert_eq!(read(&bytes), Err((1, cut)));
             }
         }

@@ -1,8 +1,9 @@
 //! Attributes of nodes: their tensors, floats and subgraphs.
 
 use super::Locator;
+use super::payload::TOO_LARGE;
 use super::runs::{Layout, Runs};
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::model::{
     FileId, GraphId, GraphOwner, LongSetting, MAX_SETTING_BYTES, NodeId, Payload, PayloadField,
     Span, Tensor, TensorRole, Unpatchable,
@@ -256,7 +257,7 @@ fn floats_payload(floats: Runs, offset: u64) -> Result<Payload, Error> {
                 len: floats
                     .n
                     .checked_mul(4)
-                    .ok_or_else(|| Error::malformed(offset, Fault::TensorTooLarge))?,
+                    .ok_or_else(|| Error::malformed(offset, TOO_LARGE))?,
             },
             field,
             element_bits: 32,

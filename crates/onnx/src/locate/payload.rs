@@ -9,6 +9,9 @@ use crate::proto::tensor_proto::DataType;
 /// The most elements, and the most bytes, of a tensor.
 pub(super) const MAX_SIZE: u64 = 1 << 60;
 
+/// What is wrong with a tensor of more.
+pub(super) const TOO_LARGE: &str = "expected at most 2^60 elements and bytes, found more";
+
 /// The most bytes of a varint.
 const MAX_VARINT_BYTES: u64 = 10;
 
@@ -30,7 +33,7 @@ pub(super) fn raw(span: Span, data_type: DataType, n: u64) -> Result<Payload, Fa
     let expected = n_bytes(n, element_bits)?;
     if span.len != expected {
         let found = span.len;
-        return Err(Fault::PayloadLength { expected, found });
+        return Err(length(expected, found));
     }
     Ok(Payload::Dense {
         file: FileId::MODEL,
@@ -59,7 +62,7 @@ pub(super) fn fixed(
     let len = runs.n.saturating_mul(u64::from(width));
     if len != expected {
         let found = len;
-        return Err(Fault::PayloadLength { expected, found });
+        return Err(length(expected, found));
     }
     Ok(match runs.layout {
         Layout::None => Payload::Empty,
@@ -113,10 +116,8 @@ pub(super) fn coded(
         .div_ceil(MAX_VARINT_BYTES)
         .saturating_add(n_unpacked);
     if at_most < fewest || at_least > most {
-        return Err(Fault::VarintBytes {
-            expected: n,
-            found: at_most,
-        });
+        let expected = format_args!("the bytes of {n} varints");
+        return Err(Fault::expected(expected, format_args!("{at_most} bytes")));
     }
     Ok(unpatchable(n, field))
 }
@@ -127,7 +128,7 @@ pub(super) fn strings(found: u64, data_type: DataType, n: u64) -> Result<Payload
         return Err(misplaced(data_type));
     }
     if found != n {
-        return Err(Fault::ElementCount { expected: n, found });
+        return Err(count(n, found));
     }
     Ok(unpatchable(n, Unpatchable::Strings))
 }
@@ -141,9 +142,18 @@ fn unpatchable(n: u64, why: Unpatchable) -> Payload {
 
 /// Makes the fault for elements in a field of other types.
 pub(super) fn misplaced(data_type: DataType) -> Fault {
-    Fault::PayloadField {
-        data_type: data_type.as_str_name(),
-    }
+    let expected = format_args!("elements of {} elsewhere", data_type.as_str_name());
+    Fault::expected(expected, "them in this field")
+}
+
+/// Makes the fault for bytes that do not match shape and type.
+pub(super) fn length(expected: u64, found: u64) -> Fault {
+    Fault::expected(format_args!("{expected} bytes"), found)
+}
+
+/// Makes the fault for elements that do not match the shape.
+pub(super) fn count(expected: u64, found: u64) -> Fault {
+    Fault::expected(format_args!("{expected} elements"), found)
 }
 
 /// Returns the bytes of contiguous elements.
@@ -152,5 +162,5 @@ pub(super) fn n_bytes(n_elements: u64, element_bits: u32) -> Result<u64, Fault> 
     u64::try_from(bytes)
         .ok()
         .filter(|&bytes| bytes <= MAX_SIZE)
-        .ok_or(Fault::TensorTooLarge)
+        .ok_or(TOO_LARGE.into())
 }

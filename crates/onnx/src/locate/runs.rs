@@ -40,7 +40,7 @@ impl Runs {
         };
         if !span.len.is_multiple_of(u64::from(width)) {
             let found = span.len;
-            let fault = Fault::PackedLength { width, found };
+            let fault = Fault::expected(format_args!("a multiple of {width} bytes"), found);
             return Err(field.name(Error::malformed(field.offset, fault)));
         }
         let n = span.len / u64::from(width);

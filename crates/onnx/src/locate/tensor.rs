@@ -1,7 +1,9 @@
 //! One tensor: its shape, its type, and where its elements lie.
 
 use super::attribute::Holder;
-use super::payload::{Coded, MAX_SIZE, coded, fixed, misplaced, n_bytes, raw, strings};
+use super::payload::{
+    Coded, MAX_SIZE, TOO_LARGE, coded, count, fixed, length, misplaced, n_bytes, raw, strings,
+};
 use super::runs::Runs;
 use super::{Locator, fits, within};
 use crate::data_type::element_bits;
@@ -11,6 +13,10 @@ use crate::model::{FileId, GraphId, Payload, PayloadField, Span, Tensor, TensorR
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::wire::{Field, Message, Value};
 use crate::{external, schema};
+
+const NO_LOCATION: &str = "expected external_data to have a location, found none";
+/// What ONNX Runtime accepts in `external_data`.
+const KEYS: &str = "keys location, offset, length, checksum or prepacked, and a value";
 
 impl<'a> Locator<'a, '_> {
     pub(super) fn initializer(&mut self, graph: GraphId, field: Field<'a>) -> Result<(), Error> {
@@ -115,18 +121,12 @@ impl<'a> Locator<'a, '_> {
         n: u64,
     ) -> Result<Payload, Error> {
         if parts.is_external && !matches!(parts.source, Some((Source::External, _))) {
-            return Err(Error::malformed(parts.offset, Fault::NoLocation));
+            return Err(Error::malformed(parts.offset, NO_LOCATION));
         }
         let Some((source, offset)) = parts.source else {
             return match n {
                 0 => Ok(Payload::Empty),
-                _ => Err(Error::malformed(
-                    parts.offset,
-                    Fault::ElementCount {
-                        expected: n,
-                        found: 0,
-                    },
-                )),
+                _ => Err(Error::malformed(parts.offset, count(n, 0))),
             };
         };
         let payload = match source {
@@ -144,10 +144,7 @@ impl<'a> Locator<'a, '_> {
             }
             // ONNX ignores external_data unless data_location says otherwise.
             Source::External if n == 0 => Ok(Payload::Empty),
-            Source::External => Err(Fault::ElementCount {
-                expected: n,
-                found: 0,
-            }),
+            Source::External => Err(count(n, 0)),
         };
         payload.map_err(|fault| Error::malformed(offset, fault).in_field(source.field_name()))
     }
@@ -158,19 +155,18 @@ impl<'a> Locator<'a, '_> {
         data_type: DataType,
         n: u64,
     ) -> Result<Payload, Error> {
-        let at = |fault| Error::malformed(parts.offset, fault);
+        let at = |fault: Fault| Error::malformed(parts.offset, fault);
         let bits = element_bits(data_type).ok_or_else(|| at(misplaced(data_type)))?;
         let expected = n_bytes(n, bits).map_err(at)?;
         let entries = &parts.external;
         let file = self.external_file(entries, parts.offset)?;
         let len = entries.length.filter(|len| *len > 0).unwrap_or(expected);
         if len != expected {
-            let found = len;
-            return Err(at(Fault::PayloadLength { expected, found }));
+            return Err(at(length(expected, len)));
         }
         let start = entries.offset.unwrap_or(0);
         if start.checked_add(len).is_none_or(|end| end > MAX_SIZE) {
-            return Err(at(Fault::TensorTooLarge));
+            return Err(at(TOO_LARGE.into()));
         }
         if entries.is_prepacked {
             self.model.prepacked.push(Span {
@@ -181,8 +177,8 @@ impl<'a> Locator<'a, '_> {
         if self.model.stray_key.is_none()
             && let Some((key, offset)) = entries.stray
         {
-            let found = excerpt(key);
-            let error = Error::malformed(offset, Fault::ExternalKey { found });
+            let found = format!("{:?}", excerpt(key));
+            let error = Error::malformed(offset, Fault::expected(KEYS, found));
             let error = error.in_field(Source::External.field_name());
             self.model.stray_key = error.in_tensor(parts.name).under(&self.path).into_fault();
         }
@@ -200,7 +196,7 @@ impl<'a> Locator<'a, '_> {
         offset: u64,
     ) -> Result<FileId, Error> {
         let Some((location, offset)) = entries.location else {
-            return Err(Error::malformed(offset, Fault::NoLocation));
+            return Err(Error::malformed(offset, NO_LOCATION));
         };
         let limit = self.limits.location_bytes;
         if location.len() > limit as usize {
@@ -353,7 +349,7 @@ impl<'a> Parts<'a> {
         within(self.dims.len(), limits.dims, "dims", field.offset)
             .map_err(|error| field.name(error))?;
         if i64::try_from(dim).is_err() {
-            let fault = Fault::Dim { found: dim as i64 };
+            let fault = Fault::expected("a dimension of at least 0", dim as i64);
             return Err(field.name(Error::malformed(field.offset, fault)));
         }
         self.dims.push(dim);
@@ -382,10 +378,8 @@ impl<'a> Parts<'a> {
     fn found(&mut self, source: Source, field: &Field<'_>) -> Result<(), Error> {
         let (first, _) = *self.source.get_or_insert((source, field.offset));
         if first != source {
-            let fault = Fault::PayloadTwice {
-                first: first.field_name(),
-                second: source.field_name(),
-            };
+            let found = format!("them in {} and {}", first.field_name(), source.field_name());
+            let fault = Fault::expected("elements in one field", found);
             return Err(field.name(Error::malformed(field.offset, fault)));
         }
         Ok(())
@@ -401,9 +395,7 @@ impl<'a> Parts<'a> {
             .try_fold(1_u64, |n, &dim| {
                 n.checked_mul(dim).filter(|&n| n <= MAX_SIZE)
             })
-            .ok_or_else(|| {
-                Error::malformed(self.offset, Fault::TensorTooLarge).in_field("TensorProto.dims")
-            })
+            .ok_or_else(|| Error::malformed(self.offset, TOO_LARGE).in_field("TensorProto.dims"))
     }
 
     fn data_type(&self, n_elements: u64) -> Result<DataType, Error> {
@@ -411,8 +403,10 @@ impl<'a> Parts<'a> {
         match DataType::try_from(found) {
             Ok(data_type) if data_type != DataType::Undefined => Ok(data_type),
             _ if n_elements == 0 => Ok(DataType::Undefined),
-            _ => Err(Error::malformed(offset, Fault::DataType { found })
-                .in_field("TensorProto.data_type")),
+            _ => Err(
+                Error::malformed(offset, Fault::expected("a known data_type", found))
+                    .in_field("TensorProto.data_type"),
+            ),
         }
     }
 }
@@ -422,7 +416,7 @@ fn is_external(field: &Field<'_>) -> Result<bool, Error> {
     match DataLocation::try_from(found) {
         Ok(location) => Ok(location == DataLocation::External),
         Err(_) => {
-            let fault = Fault::DataLocation { found };
+            let fault = Fault::expected("data_location 0 or 1", found);
             Err(field.name(Error::malformed(field.offset, fault)))
         }
     }

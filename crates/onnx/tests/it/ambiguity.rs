@@ -1,7 +1,7 @@
 //! What is located, and is not protected or run: models that programs do not read alike.
 
 use onnxseal_onnx::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto};
-use onnxseal_onnx::{Error, Fault, Model};
+use onnxseal_onnx::{Error, Model};
 use onnxseal_testkit::build::{
     GraphBuilder, constant, entry, external, function, graph_attribute, int64s, node, node_with,
     tensor_attribute, weights,
@@ -12,9 +12,9 @@ use prost::Message;
 use crate::support::located;
 
 /// Path and fault of the refusal.
-fn refusal(model: &Model<'_>) -> (String, Fault) {
+fn refusal(model: &Model<'_>) -> (String, String) {
     match model.check_unambiguous() {
-        Err(Error::Malformed { at, fault }) => (at.path, fault),
+        Err(Error::Malformed { at, fault }) => (at.path, fault.to_string()),
         other => panic!("expected a refusal, found {other:?}"),
     }
 }
@@ -37,11 +37,10 @@ fn graph(edit: impl FnOnce(&mut GraphProto)) -> Vec<u8> {
 /// The paths of two values with one name.
 fn twice(bytes: &[u8]) -> (String, String) {
     let (second, fault) = refusal(&located(bytes));
-    let Fault::NameTwice { name, first } = fault else {
-        panic!("{fault}");
-    };
-    assert_eq!(name, "w");
-    (first, second)
+    let first = fault
+        .strip_prefix("expected a value with a name of its own, found \"w\", which ")
+        .and_then(|rest| rest.strip_suffix(" has"));
+    (first.expect(&fault).to_owned(), second)
 }
 
 #[test]
@@ -166,12 +165,8 @@ fn keys_that_onnx_runtime_does_not_take() {
         let bytes = with(key, value);
         let (path, fault) = refusal(&located(&bytes));
         assert_eq!(path, "graph.initializer[0]");
-        assert_eq!(
-            fault,
-            Fault::ExternalKey {
-                found: key.to_owned()
-            }
-        );
+        let found = format!("prepacked, and a value, found {key:?}");
+        assert!(fault.ends_with(&found), "{fault}");
     }
     located(&with("checksum", "abc"))
         .check_unambiguous()

@@ -12,7 +12,7 @@ use onnxseal_onnx::proto::tensor_proto::{DataLocation, DataType};
 use onnxseal_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
 };
-use onnxseal_onnx::{Fault, Limits, locate, tail};
+use onnxseal_onnx::{Limits, locate, tail};
 use onnxseal_testkit::shared::shared_models_in;
 use onnxseal_testkit::{corrupt, samples, shared_models};
 use prost::Message;
@@ -239,25 +239,21 @@ fn genuine_models_have_their_external_data() {
 #[test]
 fn hostile_models_are_refused_or_read_for_what_they_are() {
     // What is wrong with each; `None` where the file is well-formed, and only its meaning odd.
-    type IsIt = fn(&Fault) -> bool;
-    let rows: [(&str, Option<IsIt>); 7] = [
+    let rows: [(&str, Option<&str>); 7] = [
         (
             "bad_data_type",
-            Some(|fault| matches!(fault, Fault::DataType { found: -100 })),
+            Some("expected a known data_type, found -100"),
         ),
         ("bad_names", None),
-        (
-            "corrupt",
-            Some(|fault| matches!(fault, Fault::WireTypeUnknown { .. })),
-        ),
+        ("corrupt", Some("expected wire type 0, 1, 2 or 5, found")),
         // Also has a location that climbs out of the folder.
         (
             "external_escapes_folder",
-            Some(|fault| matches!(fault, Fault::PayloadTwice { .. })),
+            Some("expected elements in one field, found them in"),
         ),
         (
             "external_memory_address",
-            Some(|fault| matches!(fault, Fault::Location { .. })),
+            Some("location \"*/_ORT_MEM_ADDR_/*\" stands for an address"),
         ),
         ("fuzz_518483", None),
         // The large shape is only that of an input.
@@ -271,7 +267,10 @@ fn hostile_models_are_refused_or_read_for_what_they_are() {
         let row = rows.iter().find(|(name, _)| *name == stem);
         let bytes = fs::read(&path).unwrap();
         match row.unwrap_or_else(|| panic!("no row for {stem}")) {
-            (_, Some(is_it)) => assert!(is_it(&fault(&bytes).0), "{stem}"),
+            (_, Some(words)) => {
+                let (fault, _) = fault(&bytes);
+                assert!(fault.starts_with(words), "{stem}: {fault}");
+            }
             (_, None) => assert!(probe(&bytes), "{stem}"),
         }
     }

@@ -3,16 +3,16 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use onnxseal_onnx::model::{FileId, Payload, Span, Tensor};
-use onnxseal_onnx::{Error, Fault, Limits, Model, locate};
+use onnxseal_onnx::{Error, Limits, Model, locate};
 
 pub fn located(bytes: &[u8]) -> Model<'_> {
     locate(bytes, &Limits::default()).unwrap()
 }
 
-/// The fault for which a file is refused, with the offset.
-pub fn fault(bytes: &[u8]) -> (Fault, u64) {
+/// The fault for which a file is refused, in words, with the offset.
+pub fn fault(bytes: &[u8]) -> (String, u64) {
     match locate(bytes, &Limits::default()) {
-        Err(Error::Malformed { at, fault }) => (fault, at.offset),
+        Err(Error::Malformed { at, fault }) => (fault.to_string(), at.offset),
         other => panic!("expected a malformed model, found {other:?}"),
     }
 }
