@@ -1,10 +1,6 @@
 //! Numbers the names of a model.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use crate::model::Model;
 use crate::names::{Name, Names};
@@ -44,11 +40,7 @@ impl<'a> OpTypes<'a> {
     pub(super) fn names(self, model: &Model<'a>) -> Names {
         // A growing map would hash all texts again and again.
         let room = model.tensors.len() + model.nodes.len();
-        let mut numbers = Numbers {
-            texts: Vec::with_capacity(room),
-            table: HashTable::with_capacity(room),
-            hasher: RandomState::new(),
-        };
+        let mut numbers = Numbers(HashMap::with_capacity(room));
         let mut names = Names {
             n_op_types: self.first.len(),
             op_types: self.of_nodes,
@@ -66,19 +58,13 @@ impl<'a> OpTypes<'a> {
         for graph in &model.graphs {
             names.graph_outputs.push(numbers.of_all(&graph.outputs));
         }
-        names.count = numbers.texts.len();
+        names.count = numbers.0.len();
         names
     }
 }
 
-/// The names so far.
-struct Numbers<'a> {
-    /// By number.
-    texts: Vec<&'a str>,
-    /// The numbers by the hash of their texts, without anything else, so that it fits the cache.
-    table: HashTable<u32>,
-    hasher: RandomState,
-}
+/// The names so far, with their numbers.
+struct Numbers<'a>(HashMap<&'a str, u32>);
 
 impl<'a> Numbers<'a> {
     fn of_all(&mut self, names: &[&'a str]) -> impl Iterator<Item = Name> {
@@ -86,24 +72,8 @@ impl<'a> Numbers<'a> {
     }
 
     fn of(&mut self, name: &'a str) -> Name {
-        if name.is_empty() {
-            return None;
-        }
-        let hash = self.hasher.hash_one(name);
-        let texts = &self.texts;
-        let text = |number: &u32| texts.get(*number as usize).copied();
-        let is_name = |number: &u32| text(number) == Some(name);
-        let hash_of = |number: &u32| self.hasher.hash_one(text(number).unwrap_or_default());
-        let entry = self.table.entry(hash, is_name, hash_of);
-        Some(match entry {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(new) => {
-                let number = texts.len() as u32;
-                new.insert(number);
-                self.texts.push(name);
-                number
-            }
-        })
+        let next = self.0.len() as u32;
+        (!name.is_empty()).then(|| *self.0.entry(name).or_insert(next))
     }
 }
 

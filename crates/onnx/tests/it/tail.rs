@@ -114,9 +114,15 @@ fn a_signature_stands_before_the_keys() {
     let bytes = protected(&[manifest, tags, mac, sig, key]);
     assert_eq!(tail::split(&bytes).unwrap().unwrap().value(SIG), Some("s"));
     let (_, expected, found) = misfit(&protected(&[manifest, tags, mac, key, sig]));
-    assert_eq!((expected.as_str(), found.as_str()), ("the key of a tier", SIG));
+    assert_eq!(
+        (expected.as_str(), found.as_str()),
+        ("the key of a tier", SIG)
+    );
     let (_, expected, found) = misfit(&protected(&[manifest, tags, mac, sig, sig, key]));
-    assert_eq!((expected.as_str(), found.as_str()), ("the key of a tier", SIG));
+    assert_eq!(
+        (expected.as_str(), found.as_str()),
+        ("the key of a tier", SIG)
+    );
     let (_, expected, found) = misfit(&protected(&[manifest, tags, mac, sig]));
     assert_eq!(
         (expected.as_str(), found.as_str()),
