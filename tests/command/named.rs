@@ -263,8 +263,7 @@ fn outputs_in_folders_replace_no_file_that_is_read() {
 fn keyed_data_replace_no_key() {
     let lab = Lab::new();
     fs::create_dir(lab.path("images")).unwrap();
-    let image = image::RgbImage::new(8, 8);
-    image.save(lab.path("images/a.png")).unwrap();
+    fs::copy("fixtures/inputs/photo.jpg", lab.path("images/a.jpg")).unwrap();
     fs::create_dir(lab.path("out")).unwrap();
     lab.expect(
         0,

@@ -3,14 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::imageops::FilterType;
-use image::{ColorType, DynamicImage};
-
 use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Result, bad, io};
 use crate::format::Format;
-use crate::images::{self, MAX_SIDE};
+use crate::images::{self, Image, MAX_SIDE};
 use crate::options::{DataOptions, Resize};
+use crate::pixels::Pixels;
 use crate::room::MAX_BYTES;
 
 pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
@@ -23,23 +21,17 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     let mut shape: Option<(usize, usize, usize)> = None;
     for (path, label) in options.of(files) {
-        let image = sized(
-            images::decode(&path).map_err(|fault| fault.at(&path))?,
-            options,
-        );
+        let image = images::decode(&path).map_err(|fault| fault.at(&path))?;
         // Use the channels of the first image: one if it is grey.
         let channels = match shape {
             Some((.., channels)) => channels,
-            None if matches!(
-                image.color(),
-                ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16
-            ) =>
-            {
-                1
-            }
+            None if image.channels < 3 => 1,
             None => 3,
         };
-        let this = (image.height() as usize, image.width() as usize, channels);
+        let pixels = sized(&image, options);
+        drop(image);
+        let (rows, columns) = pixels.size();
+        let this = (rows, columns, channels);
         let (rows, columns, _) = *shape.get_or_insert(this);
         if (rows, columns) != (this.0, this.1) {
             return Err(bad(format!(
@@ -57,19 +49,11 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
             ))
             .at(&path));
         }
-        let bytes = match channels {
-            1 => image.to_luma8().into_raw(),
-            _ => image.to_rgb8().into_raw(),
-        };
+        let before = values.len();
+        pixels.append(channels, &mut values);
         if options.bgr && channels == 3 {
-            values.extend(
-                bytes
-                    .chunks_exact(3)
-                    .flat_map(|rgb| [rgb[2], rgb[1], rgb[0]])
-                    .map(f32::from),
-            )
-        } else {
-            values.extend(bytes.into_iter().map(f32::from))
+            let pixels = values[before..].chunks_exact_mut(3);
+            pixels.for_each(<[f32]>::reverse);
         }
         labels.push(label);
     }
@@ -149,32 +133,20 @@ fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
 }
 
 /// Resizes an image, and crops the middle.
-fn sized(image: DynamicImage, options: &DataOptions) -> DynamicImage {
-    let image = match options.resize {
-        None => image,
-        Some(Resize::To(columns, rows)) => image.resize_exact(
-            columns.clamp(1, MAX_SIDE),
-            rows.clamp(1, MAX_SIDE),
-            FilterType::Triangle,
-        ),
+fn sized(image: &Image, options: &DataOptions) -> Pixels {
+    let (rows, columns) = match options.resize {
+        None => (image.rows, image.columns),
+        Some(Resize::To(columns, rows)) => (rows.clamp(1, MAX_SIDE), columns.clamp(1, MAX_SIDE)),
         Some(Resize::Shorter(side)) => {
             let side = f64::from(side.clamp(1, MAX_SIDE));
-            let (columns, rows) = (f64::from(image.width()), f64::from(image.height()));
-            let factor = side / columns.min(rows).max(1.0);
-            let scaled = |length: f64| ((length * factor).round() as u32).clamp(1, MAX_SIDE);
-            image.resize_exact(scaled(columns), scaled(rows), FilterType::Triangle)
+            let factor = side / f64::from(image.rows.min(image.columns).max(1));
+            let scaled = |n: u32| ((f64::from(n) * factor).round() as u32).clamp(1, MAX_SIDE);
+            (scaled(image.rows), scaled(image.columns))
         }
     };
-    match options.crop {
-        None => image,
-        Some((columns, rows)) => {
-            let (columns, rows) = (columns.min(image.width()), rows.min(image.height()));
-            image.crop_imm(
-                (image.width() - columns) / 2,
-                (image.height() - rows) / 2,
-                columns,
-                rows,
-            )
-        }
+    let mut pixels = Pixels::of(image, rows, columns);
+    if let Some((columns, rows)) = options.crop {
+        pixels.crop(rows, columns);
     }
+    pixels
 }

@@ -28,6 +28,7 @@ pub mod idx;
 pub mod images;
 pub mod npy;
 mod options;
+mod pixels;
 pub mod random;
 mod room;
 mod rows;

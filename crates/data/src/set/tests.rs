@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::*;
+use crate::images::{Image, Samples};
 use crate::options::Resize;
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -199,14 +200,26 @@ fn cifar() {
     assert!(load("a.bin", &[]).is_err());
 }
 
+fn save(path: PathBuf, rows: usize, channels: usize, samples: Vec<u8>) {
+    let image = Image {
+        rows: rows as u32,
+        columns: (samples.len() / rows / channels) as u32,
+        channels,
+        samples: Samples::U8(samples),
+    };
+    let mut bytes = Vec::new();
+    image.encode(&mut bytes).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
 #[test]
 fn images_in_folders() {
     let dir = tempfile::tempdir().unwrap();
     for (class, shade) in [("cat", 10_u8), ("dog", 200)] {
         fs::create_dir(dir.path().join(class)).unwrap();
-        let mut image = image::RgbImage::from_pixel(6, 4, image::Rgb([shade, 0, 1]));
-        image.put_pixel(0, 0, image::Rgb([shade, 0, 255]));
-        image.save(dir.path().join(class).join("a.png")).unwrap();
+        let mut samples = [shade, 0, 1].repeat(6 * 4);
+        samples[2] = 255;
+        save(dir.path().join(class).join("a.png"), 4, 3, samples);
     }
     let options = DataOptions {
         bgr: true,
@@ -229,9 +242,7 @@ fn images_in_folders() {
     let data = DataSet::load(dir.path(), None, &options).unwrap();
     assert_eq!((data.n, data.arrays[0].dims.clone()), (1, vec![2, 3, 3]));
     // An image of another size, and a file that is not an image.
-    image::GrayImage::new(3, 3)
-        .save(dir.path().join("dog").join("b.png"))
-        .unwrap();
+    save(dir.path().join("dog").join("b.png"), 3, 1, vec![0; 9]);
     assert!(reason(DataSet::load(dir.path(), None, &DataOptions::default())).contains("resize"));
     fs::write(dir.path().join("cat").join("b.jpg"), b"\xFF\xD8\xFFnothing").unwrap();
     assert!(DataSet::load(dir.path(), None, &DataOptions::default()).is_err());
@@ -239,9 +250,7 @@ fn images_in_folders() {
     for name in ["cat/b.jpg", "dog/b.png"] {
         fs::remove_file(dir.path().join(name)).unwrap();
     }
-    image::RgbImage::new(6, 4)
-        .save(dir.path().join("b.png"))
-        .unwrap();
+    save(dir.path().join("b.png"), 4, 3, vec![0; 72]);
     let options = DataOptions {
         unlabelled: true,
         ..DataOptions::default()

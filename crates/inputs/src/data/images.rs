@@ -1,9 +1,7 @@
 //! Image files, one by one.
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ColorType, DynamicImage};
 use onnxseal_data::Format;
-use onnxseal_data::images::decode;
+use onnxseal_data::images::{Samples, decode};
 
 use crate::apply::{Cipher, ImagesMut, Scale, ValueType};
 use crate::data::arrays::{begin, check_channels, publish};
@@ -25,21 +23,16 @@ impl Worker {
             return refused("keyed images are never JPEG, which would lose what the key made");
         }
         let mut image = decode(&task.source)?;
-        let (channels, of) = match image.color() {
-            ColorType::L8 => (1, ValueType::U8),
-            ColorType::L16 => (1, ValueType::U16),
-            ColorType::Rgb8 => (3, ValueType::U8),
-            ColorType::Rgb16 => (3, ValueType::U16),
-            ColorType::La8 | ColorType::La16 | ColorType::Rgba8 | ColorType::Rgba16 => {
-                return refused(
-                    "it has an alpha channel, which models do not take: save it without",
-                );
-            }
-            other => return refused(format!("its colours are {other:?}, not grey or RGB")),
+        if !matches!(image.channels, 1 | 3) {
+            return refused("it has an alpha channel, which models do not take: save it without");
+        }
+        let of = match image.samples {
+            Samples::U8(_) => ValueType::U8,
+            Samples::U16(_) => ValueType::U16,
         };
         run.stays(of, "PNG")?;
-        check_channels(run.key, channels)?;
-        let (rows, columns) = (image.height(), image.width());
+        check_channels(run.key, image.channels)?;
+        let (rows, columns) = (image.rows, image.columns);
         let cipher = match &self.cipher {
             Some((r, c, cipher)) if (*r, *c) == (rows, columns) => cipher,
             _ => {
@@ -49,12 +42,9 @@ impl Worker {
                 &self.cipher.insert((rows, columns, cipher)).2
             }
         };
-        let values = match &mut image {
-            DynamicImage::ImageLuma8(image) => ImagesMut::U8(image),
-            DynamicImage::ImageRgb8(image) => ImagesMut::U8(image),
-            DynamicImage::ImageLuma16(image) => ImagesMut::U16(image),
-            DynamicImage::ImageRgb16(image) => ImagesMut::U16(image),
-            _ => return refused("its colours are not grey or RGB"),
+        let values = match &mut image.samples {
+            Samples::U8(values) => ImagesMut::U8(values),
+            Samples::U16(values) => ImagesMut::U16(values),
         };
         if run.options.decrypt {
             cipher.invert_in_place(values, Scale::Pixels)?
@@ -62,13 +52,8 @@ impl Worker {
             cipher.apply_in_place(values, Scale::Pixels)?
         }
         self.encoded.clear();
-        let encoder = PngEncoder::new_with_quality(
-            &mut self.encoded,
-            CompressionType::Fast,
-            FilterType::Adaptive,
-        );
         image
-            .write_with_encoder(encoder)
+            .encode(&mut self.encoded)
             .map_err(|error| Fault::Refused(format!("it does not become PNG: {error}")))?;
         let output = begin(run, &task.target)?;
         output.write_all_at(&self.encoded, 0)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use half::f16;
-use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
+use onnxseal_data::images::{Image, Samples, decode};
 use onnxseal_data::npy::Header;
 use onnxseal_store::Error as StoreError;
 use tempfile::TempDir;
@@ -201,7 +201,7 @@ fn ffx_changes_the_type() {
     for (name, bytes) in [
         ("b.bin", vec![0; 3073]),
         ("b-ubyte", idx(8, &[1, 3, 4, 4], &[0; 48])),
-        ("b.png", png(&DynamicImage::ImageRgb8(RgbImage::new(4, 4)))),
+        ("b.png", png(&rgb(4, 4))),
     ] {
         let reason = room.reason(name, &bytes, &key);
         assert!(
@@ -419,15 +419,23 @@ fn cifar_keeps_its_labels() {
     );
 }
 
-fn png(image: &DynamicImage) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
-    bytes.into_inner()
+fn png(image: &Image) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.encode(&mut bytes).unwrap();
+    bytes
 }
 
-fn rgb(columns: u32, rows: u32) -> DynamicImage {
-    let bytes = pixels((columns * rows * 3) as usize);
-    DynamicImage::ImageRgb8(RgbImage::from_raw(columns, rows, bytes).unwrap())
+fn image(columns: u32, rows: u32, channels: usize) -> Image {
+    Image {
+        rows,
+        columns,
+        channels,
+        samples: Samples::U8(pixels((columns * rows) as usize * channels)),
+    }
+}
+
+fn rgb(columns: u32, rows: u32) -> Image {
+    image(columns, rows, 3)
 }
 
 #[test]
@@ -442,15 +450,20 @@ fn image_files_are_those_of_the_reference() {
     for (i, case) in files.iter().enumerate() {
         let key = InputKey::from_text(case["key"].as_str().unwrap()).unwrap();
         let bytes: Vec<u8> = (0..72).map(|i| (31 * i + 1) as u8).collect();
-        let image = RgbImage::from_raw(6, 4, bytes).unwrap();
+        let image = Image {
+            samples: Samples::U8(bytes),
+            ..rgb(6, 4)
+        };
         let name = format!("{i}.png");
-        room.write(&name, &png(&image.clone().into()));
+        room.write(&name, &png(&image));
         let (keyed, back) = room.round_trip(&name, &key);
-        let keyed = image::load_from_memory(&keyed).unwrap().into_rgb8();
+        room.write("keyed.png", &keyed);
+        room.write("back.png", &back);
+        let keyed = decode(&room.path("keyed.png")).unwrap();
         let wanted = case["keyed"].as_array().unwrap().iter();
         let wanted: Vec<u8> = wanted.map(|v| v.as_u64().unwrap() as u8).collect();
-        assert_eq!(keyed.into_raw(), wanted);
-        assert_eq!(image::load_from_memory(&back).unwrap().into_rgb8(), image);
+        assert_eq!(keyed.samples, Samples::U8(wanted));
+        assert_eq!(decode(&room.path("back.png")).unwrap(), image);
     }
     assert_eq!(files.len(), 4);
 }
@@ -459,17 +472,20 @@ fn image_files_are_those_of_the_reference() {
 fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
     let room = Room::new();
     let key = key(&[Shuffle, Negative, Blocks], 3);
-    let wide = rgb(8, 12).into_rgb16();
+    let wide = (0..8 * 12 * 3).map(|i| (i * 40_503 % 65_521) as u16);
+    let wide = Image {
+        samples: Samples::U16(wide.collect()),
+        ..rgb(8, 12)
+    };
     for (name, image) in [
         ("in/cat/1.png", rgb(8, 8)),
         ("in/cat/2.PNG", rgb(16, 8)),
-        ("in/dog/deep/1.png", DynamicImage::ImageRgb16(wide)),
+        ("in/dog/deep/1.png", wide),
     ] {
         room.write(name, &png(&image));
     }
-    let mut jpeg = Cursor::new(Vec::new());
-    rgb(8, 8).write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
-    room.write("in/dog/2.jpeg", jpeg.get_ref());
+    let jpeg = include_bytes!("../../../../fixtures/inputs/photo.jpg");
+    room.write("in/dog/2.jpeg", jpeg);
     room.write("in/labels.csv", b"1,2");
     for array in ["a.npz", "b.NPY", "c.bin", "d-idx3-ubyte.gz"] {
         room.write(&format!("in/dog/{array}"), b"");
@@ -493,7 +509,7 @@ fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
         ("in/dog/deep/1.png", "dog/deep/1.png"),
         ("in/dog/2.jpeg", "dog/2.png"),
     ] {
-        let read = |path: PathBuf| image::load_from_memory(&fs::read(path).unwrap()).unwrap();
+        let read = |path: PathBuf| decode(&path).unwrap();
         let plain = read(room.path(from));
         assert_ne!(read(room.path("out").join(to)), plain);
         assert_eq!(read(room.path("back").join(to)), plain);
@@ -526,8 +542,8 @@ fn what_does_not_fit_is_named_and_the_rest_goes_on() {
     let key = key(&[Shuffle], 3);
     room.write("in/good.png", &png(&rgb(8, 8)));
     room.write("in/size.png", &png(&rgb(8, 10)));
-    room.write("in/grey.png", &png(&GrayImage::new(8, 8).into()));
-    room.write("in/alpha.png", &png(&RgbaImage::new(8, 8).into()));
+    room.write("in/grey.png", &png(&image(8, 8, 1)));
+    room.write("in/alpha.png", &png(&image(8, 8, 4)));
     room.write("in/broken.png", &png(&rgb(8, 8))[..60]);
     room.write("in/text.jpg", b"text");
     room.write("in/twice.jpg", b"");
