@@ -18,17 +18,6 @@ pub use cipher::{TAG_BYTES, Tag};
 #[cfg(not(feature = "aws-lc"))]
 pub(crate) use rust_crypto::{Ctr, Gcm};
 
-/// Returns whether this processor has instructions for AES and for GCM's multiplication. Without
-/// them, every encrypted byte takes many times as long.
-pub fn has_aes_instructions() -> bool {
-    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    return std::is_x86_feature_detected!("aes") && std::is_x86_feature_detected!("pclmulqdq");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
-    false
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
