@@ -212,7 +212,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-    use crate::vectors;
+    use crate::tests::vectors;
 
     #[test]
     fn keys_and_mac_equal_the_vectors() {

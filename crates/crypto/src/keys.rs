@@ -194,7 +194,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use super::*;
-    use crate::vectors;
+    use crate::tests::vectors;
 
     #[test]
     fn artifacts_of_the_vectors_are_sealed_and_opened() {

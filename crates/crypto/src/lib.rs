@@ -49,13 +49,14 @@ mod limited;
 mod opens_with;
 mod secret;
 pub mod signature;
-mod tier;
 #[cfg(test)]
-#[path = "tests/vectors.rs"]
-mod vectors;
+mod tests {
+    pub(crate) mod vectors;
+}
+mod tier;
 pub mod wrap;
 
-pub use backend::{TAG_BYTES, Tag, has_aes_instructions};
+pub use backend::{TAG_BYTES, Tag};
 pub use blob::BlobKey;
 pub use derive::ChunkId;
 pub use error::{Error, NotAllowed};

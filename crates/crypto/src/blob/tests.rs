@@ -3,7 +3,8 @@
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::{DataKey, vectors};
+use crate::DataKey;
+use crate::tests::vectors;
 
 const NAME: &str = "model_ctx_0.bin";
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::backend::rust_crypto;
 use crate::gather::MAX_CHUNK_BYTES;
 use crate::secret::Secret;
-use crate::vectors;
+use crate::tests::vectors;
 
 const AT: ChunkId = ChunkId { file: 1, chunk: 2 };
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::error::NotAllowed;
-use crate::vectors::{list, load};
+use crate::tests::vectors::{list, load};
 use crate::wrap::Passphrase;
 
 /// 2026-06-15 12:00:00 UTC.

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::keys::DataKey;
-use crate::vectors::{self, hex, list, plain};
+use crate::tests::vectors::{self, hex, list, plain};
 
 const AT: ChunkId = ChunkId { file: 1, chunk: 2 };
 const WHOLE: [u8; 8] = [0xFF; 8];

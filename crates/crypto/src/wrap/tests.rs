@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::armor::armor;
 use super::*;
 use crate::keys::DataKey;
-use crate::vectors::{hex, list, load};
+use crate::tests::vectors::{hex, list, load};
 
 mod keys;
 mod plugins;

@@ -5,7 +5,7 @@ use hpke::rand_core::{self, CryptoRng, RngCore};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::vectors::hex;
+use crate::tests::vectors::hex;
 
 /// The vectors of draft-connolly-cfrg-xwing-kem-06: secret key, randomness, shared secret, and the
 /// SHA-256 of public key and ciphertext.
