@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+mod ceilings;
 mod modules;
 mod planted;
 
