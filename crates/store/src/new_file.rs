@@ -236,17 +236,20 @@ impl Draft {
             // Before it replaces the old one. Otherwise it is synced already, or nobody waits.
             file.sync_all()?;
         }
-        let named = match hidden {
-            Some((path, _folder)) if !options.replace => path.persist_noclobber(to),
+        // What a failed call returns removes the hidden name, through the open folder.
+        let removed = |error: tempfile::PathPersistError| error.error;
+        match hidden {
+            Some((path, _folder)) if !options.replace => {
+                path.persist_noclobber(to).map_err(removed)
+            }
             // Some file systems can rename over a name, but lack a rename that refuses to.
-            Some((path, _folder)) => path.persist(to),
+            Some((path, _folder)) => path.persist(to).map_err(removed),
             // Linking cannot replace a name; only renaming can.
             None => {
                 let between = draft::builder().make_in(folder, |to| link(&file, to))?;
-                between.into_temp_path().persist(to)
+                between.into_temp_path().persist(to).map_err(removed)
             }
-        };
-        named.map_err(|error| error.error)?;
+        }?;
         // If this fails, its owner alone may read it.
         let permitted = file.set_permissions(permissions);
         if permitted.is_ok() && waits_for(options.flush, replaces) {
@@ -312,11 +315,13 @@ mod tests {
     use super::*;
 
     /// Publishes a file through a hidden name, as on systems without unnamed files.
-    fn publish(folder: &Path, name: &str, options: OutputOptions) -> io::Result<bool> {
-        let there = OutputPath {
-            path: folder.join(name),
-            below: 0,
-        };
+    fn publish(
+        (folder, below): (&Path, usize),
+        name: &str,
+        options: OutputOptions,
+    ) -> io::Result<bool> {
+        let path = folder.join(name);
+        let there = OutputPath { path, below };
         let (draft, _) = Draft::named(there.folder().unwrap()).unwrap();
         (&draft.file).write_all(b"new").unwrap();
         let permissions = fs::metadata(folder)?.permissions();
@@ -326,22 +331,31 @@ mod tests {
     #[test]
     fn files_with_hidden_names_replace_others_only_if_asked_to() {
         let dir = tempfile::tempdir().unwrap();
-        let mut options = OutputOptions::default();
-        for flush in [Flush::ToDisk, Flush::Replacing, Flush::Later] {
-            fs::write(dir.path().join("old"), "old").unwrap();
+        let folder = dir.path().join("sub");
+        fs::create_dir(&folder).unwrap();
+        let flushes = [Flush::ToDisk, Flush::Replacing, Flush::Later];
+        // The user names the folder, or the model does.
+        for (below, flush) in [0, 1]
+            .into_iter()
+            .flat_map(|below| flushes.map(|of| (below, of)))
+        {
+            let mut options = OutputOptions::default();
+            let publish = |name, options| publish((&folder, below), name, options);
+            fs::write(folder.join("old"), "old").unwrap();
             (options.replace, options.flush) = (false, flush);
-            let error = publish(dir.path(), "old", options).unwrap_err();
+            let error = publish("old", options).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-            assert_eq!(fs::read(dir.path().join("old")).unwrap(), b"old");
-            assert!(!publish(dir.path(), "a", options).unwrap());
+            assert_eq!(fs::read(folder.join("old")).unwrap(), b"old");
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+            assert!(!publish("a", options).unwrap());
             options.replace = true;
-            assert!(!publish(dir.path(), "b", options).unwrap());
-            assert!(publish(dir.path(), "old", options).unwrap());
+            assert!(!publish("b", options).unwrap());
+            assert!(publish("old", options).unwrap());
             for name in ["a", "b", "old"] {
-                assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"new");
-                fs::remove_file(dir.path().join(name)).unwrap();
+                assert_eq!(fs::read(folder.join(name)).unwrap(), b"new");
+                fs::remove_file(folder.join(name)).unwrap();
             }
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         }
     }
 
