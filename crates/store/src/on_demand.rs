@@ -17,7 +17,7 @@ mod blocks;
 mod fill;
 mod threads;
 
-use blocks::{Cause, Failure, Inner, Place};
+use blocks::{Block, Cause, Failure, Inner, Place};
 pub use blocks::{OnLoss, Unit};
 use fill::Buffer;
 pub use fill::Fill;
@@ -129,6 +129,10 @@ impl<F: Fill> OnDemand<F> {
 
     /// Fails if a block could not be filled, ever.
     pub fn check(&self) -> Result<(), F::Error> {
+        // Without the lock: another thread may have held it when this process was forked.
+        if !self.inner().has_failed() {
+            return Ok(());
+        }
         let fill = &self.inner().fill;
         let (block, error) = match &mut *lock(&self.inner().failure) {
             Some(Failure::Block(block, error)) => (*block, error.take()),
@@ -182,11 +186,15 @@ impl<F: Fill> Served<F> {
         let todo = todo.map(|index| (index, true)).collect();
         drop(state);
         self.fill_these(cause, todo);
-        for (range, block) in inner.blocks.iter().zip(&inner.lock().blocks) {
-            if block.place == Place::There && block.is_proved {
-                // What fails here is missing in the child.
-                let _ = inner.faults.let_children_have(range.clone());
-            }
+        let state = inner.lock();
+        let is_good = |block: &Block| block.place == Place::There && block.is_proved;
+        let good = (0..).zip(&state.blocks).filter(|(_, block)| is_good(block));
+        let good: Vec<usize> = good.map(|(index, _)| index).collect();
+        for run in good.chunk_by(|one, next| one + 1 == *next) {
+            let (first, last) = (run[0], run[run.len() - 1]);
+            let range = inner.blocks[first].start..inner.blocks[last].end;
+            // What fails here is missing in the child.
+            let _ = inner.faults.let_children_have(range);
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{self, Descriptor, Faults};
@@ -42,6 +43,8 @@ pub(super) struct Inner<F: Fill> {
     pub(super) blocks: Vec<Range<usize>>,
     state: Mutex<State>,
     pub(super) changed: Condvar,
+    /// Whether there is a failure.
+    failed: AtomicBool,
     /// The first failure.
     pub(super) failure: Mutex<Option<Failure<F::Error>>>,
     /// The process that made it: threads do not follow to a child.
@@ -208,6 +211,7 @@ impl<F: Fill> Inner<F> {
             blocks,
             state: Mutex::new(state),
             changed: Condvar::new(),
+            failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             process: std::process::id(),
         })
@@ -330,10 +334,11 @@ impl<F: Fill> Inner<F> {
 
     pub(super) fn note(&self, failure: Failure<F::Error>) {
         lock(&self.failure).get_or_insert(failure);
+        self.failed.store(true, Ordering::Release);
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        lock(&self.failure).is_some()
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Gives up, because the system refused a call: missing pages become zeros, for ever, and

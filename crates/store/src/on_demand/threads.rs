@@ -54,7 +54,7 @@ impl<F: Fill> Served<F> {
                 match registered.and_then(|of| buffer.reserve(inner.longest()).map(|()| of)) {
                     Ok(descriptor) => {
                         let _ = told.send(Ok(()));
-                        // Ends after what is closed, whatever happens.
+                        // Dropped after `_closing`, in a panic too: requests close before the descriptor.
                         let descriptor = Arc::new(descriptor);
                         let _closing = Closing(&of_thread);
                         let ended = answer(&of_thread, &descriptor, &mut buffer);
