@@ -37,7 +37,7 @@ const MODE_MISSING: u64 = 1;
 /// `UFFD_EVENT_PAGEFAULT`.
 const PAGEFAULT: u8 = 0x12;
 
-/// `struct uffd_msg`, as eight words: the kind of event in the first byte, the address of a fault
+/// `struct uffd_msg`, as four words: the kind of event in the first byte, the address of a fault
 /// in the third word.
 const MESSAGE_BYTES: usize = 32;
 

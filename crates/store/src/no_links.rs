@@ -5,7 +5,7 @@
 //! before use.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 #[cfg(unix)]
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -58,7 +58,14 @@ pub fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
 /// Fails if a part of the way to `relative` is a link or not a folder. The file itself may be
 /// missing.
 pub fn check_folders(folder: &Path, relative: &Path) -> io::Result<()> {
-    there(walk(folder, relative)).map(drop)
+    let (above, _) = match there(walk(folder, relative))? {
+        Some(found) => found,
+        None => return Ok(()),
+    };
+    match there(fs::metadata(above.path()))? {
+        Some(metadata) if !metadata.is_dir() => Err(not_a_folder()),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -205,6 +212,8 @@ mod tests {
         symlink(&outside, inside.join("link")).unwrap();
         symlink("../a/file", inside.join("a/to-file")).unwrap();
         let path = Path::new;
+        let file = outside.join("file");
+        assert!(check_folders(&file, path("x")).is_err());
         assert!(open(&inside, path("a/file")).unwrap().is_some());
         for absent in ["b", "a/b", "b/c"] {
             assert!(open(&inside, path(absent)).unwrap().is_none());

@@ -25,7 +25,7 @@ enum Holds {
 /// The first of these parts that the name of a variable contains says what it holds.
 const NAMES: [(&str, Holds); 17] = [
     ("_file", Holds::Text),
-    ("certificate", Holds::Text),
+    ("ca_certificate", Holds::Text),
     ("service_account", Holds::Text),
     ("application_credentials", Holds::Text),
     ("use_fabric_endpoint", Holds::Plain),
