@@ -1,4 +1,4 @@
-//! The tag that both back ends give, and the block that both count.
+//! The tag that both back ends give, and the counter block that both use.
 
 /// Bytes of an AES-GCM tag.
 pub const TAG_BYTES: usize = 16;

@@ -41,11 +41,27 @@ impl Header {
     }
 }
 
+/// As age reads them, old spellings too: a recipient that stays hidden would be lost by `rekey`.
 fn stanzas(file: &[u8]) -> impl Iterator<Item = AgeStanza<'_>> {
     let mut rest = file.strip_prefix(FIRST_LINE).unwrap_or_default();
     std::iter::from_fn(move || {
-        let (after, stanza) = read::age_stanza(rest).ok()?;
+        let (after, stanza) = read::legacy_age_stanza(rest).ok()?;
         rest = after;
         Some(stanza)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_after_one_in_the_old_spelling_are_seen() {
+        // A body whose last line is full, and no short line after it.
+        let line = "A".repeat(64);
+        let file = format!(
+            "age-encryption.org/v1\n-> X25519 a\n{line}\n-> ssh-ed25519 b c\nAAAA\n--- {line}\n"
+        );
+        assert_eq!(Header::of(file.as_bytes()).kinds, ["X25519", "ssh-ed25519"]);
+    }
 }
