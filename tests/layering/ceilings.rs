@@ -9,21 +9,21 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 7075),
+    ("assess", 7076),
     ("batch", 3309),
     ("capi", 2203),
-    ("core", 8775),
+    ("core", 8772),
     ("crypto", 5169),
     ("data", 2181),
     ("engine", 1490),
     ("inputs", 9035),
     ("labels", 4590),
-    ("onnx", 5266),
+    ("onnx", 5269),
     ("plan", 5498),
     ("python", 3672),
     ("rewrite", 1177),
     ("runtime", 2633),
-    ("store", 6476),
+    ("store", 6473),
     ("testkit", 1026),
     ("src", 9212),
 ];

@@ -63,7 +63,8 @@ impl Subject {
         }
         if tail::has_lock(&located) {
             return Err(Error::Usage(format!(
-                "{name} was protected, and a program has dropped the metadata that opens it: fetch it again"
+                "{name} {}: fetch it again",
+                tail::STRIPPED
             )));
         }
         drop(located);

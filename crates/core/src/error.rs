@@ -107,10 +107,7 @@ pub enum Error {
     AlreadyProtected(PathBuf),
     /// The model was protected, and a program has dropped its metadata since. Its weights are
     /// ciphertext that no key opens any more.
-    #[error(
-        "{} was protected, and a program has dropped the metadata that opens it",
-        shown(.0)
-    )]
+    #[error("{} {}", shown(.0), onnxseal_onnx::tail::STRIPPED)]
     Stripped(PathBuf),
     /// The model is not protected.
     #[error("{} is not protected", shown(.0))]

@@ -132,6 +132,9 @@ pub fn has_lock(model: &Model<'_>) -> bool {
     nodes.any(|node| (node.domain, node.op_type) == (LOCK_DOMAIN, LOCK_OP_TYPE))
 }
 
+/// What happened to a model that [has the lock](has_lock) and no tail.
+pub const STRIPPED: &str = "was protected, and a program has dropped the metadata that opens it";
+
 /// The most bytes that [`is_marked`] looks for at once.
 pub const MARK_BYTES: usize = 2 + PREFIX.len();
 

@@ -18,8 +18,8 @@ pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
             .into());
     }
     if tail::has_lock(source.model) {
-        let why = "the model was protected, and a program has dropped the metadata that opens it";
-        return Err(Refusal::new(why).advise("fetch it again").into());
+        let why = Refusal::new(format!("the model {}", tail::STRIPPED));
+        return Err(why.advise("fetch it again").into());
     }
     source.model.check_unambiguous()?;
     Ok(())
