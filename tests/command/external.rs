@@ -6,7 +6,7 @@ use std::path::Path;
 
 use onnxseal_onnx::proto::TensorProto;
 use onnxseal_testkit::build::{GraphBuilder, entry, external, node};
-use onnxseal_testkit::samples;
+use onnxseal_testkit::samples::{self, Sample};
 
 use crate::lab::{Lab, contents};
 
@@ -35,6 +35,14 @@ fn cache(lab: &Lab, folder: &str) {
         let up = "../".repeat(from.strip_prefix(lab.dir.path()).unwrap().iter().count() - 1);
         symlink(Path::new(&up).join("blobs").join(blob), from).unwrap();
     }
+}
+
+/// The files of `sample` are in `folder`, byte for byte.
+fn assert_restored(lab: &Lab, folder: &str, sample: &Sample) {
+    let read = |file: &str| fs::read(lab.path(folder).join(file)).unwrap();
+    assert!(read("model.onnx") == sample.model);
+    let mut files = sample.files.iter();
+    assert!(files.all(|(file, bytes)| read(file) == *bytes));
 }
 
 #[test]
@@ -91,14 +99,7 @@ fn models_in_the_cache_of_hugging_face_are_models_like_others() {
         lab.expect(0, args);
     }
     for back in ["back", "too"] {
-        let read = |file: &str| fs::read(lab.path(back).join(file)).unwrap();
-        assert!(read("model.onnx") == sample.model);
-        assert!(
-            sample
-                .files
-                .iter()
-                .all(|(file, bytes)| read(file) == *bytes)
-        );
+        assert_restored(&lab, back, &sample);
     }
     // Beside the links, no output takes the place of what they lead to.
     let blobs = contents(&lab.path("blobs"));
@@ -285,14 +286,7 @@ fn a_reader_of_a_model_with_external_data_is_revoked() {
     assert_eq!(err, "");
     let back = ["-q", "unprotect", "sealed/model.onnx", "-i", "id.txt"];
     lab.expect(0, &[&back[..], &["-o", "back/model.onnx"]].concat());
-    let read = |file: &str| fs::read(lab.path("back").join(file)).unwrap();
-    assert!(read("model.onnx") == sample.model);
-    assert!(
-        sample
-            .files
-            .iter()
-            .all(|(file, bytes)| read(file) == *bytes)
-    );
+    assert_restored(&lab, "back", &sample);
 }
 
 /// ONNX Runtime would compute with the copies, whatever becomes of the weights.

@@ -48,7 +48,7 @@ impl Everything {
         }
         if !changes.is_empty() {
             let edited = apply(&files.model, changes).map_err(broken(&subject.name))?;
-            files.model = edited.to_vec().into();
+            files.model = edited.as_slice().into();
         }
         // The same tensors in the same order, elsewhere.
         let edited = located(&subject.name, &files.model)?;

@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use onnxseal_core::{Error as CoreError, io, is_interrupted, is_model as holds_model};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, ObjectUrl, draft, holds_secret, open_handed_over,
-    or_here, parallel,
+    Error as StoreError, Input, Location, ObjectUrl, draft, folder_of, holds_secret,
+    open_handed_over, parallel,
 };
 use walkdir::DirEntry;
 
@@ -417,11 +417,11 @@ fn found(path: &Path, bases: [&Path; 2]) -> Found {
     }
 }
 
-/// Returns one path for all spellings of a name: the name in its canonical folder. What the name
-/// leads to does not matter.
+/// Returns one path for all spellings of a name: the name in its canonical folder, even if it is a
+/// link.
 fn name_in_folder(path: &Path) -> Result<PathBuf> {
     match path.file_name() {
-        Some(name) => Ok(canonical(or_here(path.parent().unwrap_or(Path::new(""))))?.join(name)),
+        Some(name) => Ok(canonical(folder_of(path))?.join(name)),
         None => canonical(path),
     }
 }

@@ -58,11 +58,8 @@ pub fn remove(folder: &Path, relative: &Path) -> io::Result<()> {
 /// Fails if a part of the way to `relative` is a link or not a folder. The file itself may be
 /// missing.
 pub fn check_folders(folder: &Path, relative: &Path) -> io::Result<()> {
-    let (above, _) = match there(walk(folder, relative))? {
-        Some(found) => found,
-        None => return Ok(()),
-    };
-    match there(fs::metadata(above.path()))? {
+    let above = walk(folder, relative).and_then(|(above, _)| fs::metadata(above.path()));
+    match there(above)? {
         Some(metadata) if !metadata.is_dir() => Err(not_a_folder()),
         _ => Ok(()),
     }
