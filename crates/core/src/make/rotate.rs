@@ -22,7 +22,7 @@ use crate::open::protected::{Protected, Unlocked};
 use crate::open::score::score_protected;
 use crate::pass::gaps::gaps_of_original;
 use crate::pass::outputs::Outputs;
-use crate::pass::publish::{Destination, Publication};
+use crate::pass::publish::Destination;
 use crate::pass::signature::Access;
 use crate::pass::source::Source;
 
@@ -52,8 +52,8 @@ pub struct RotateOptions {
     pub signature: Resign,
     /// The path of the result's external data file, relative to its folder; for several files, the
     /// folder for them. If absent, they keep their paths. In place, a model with external data
-    /// needs it. Ignored if a [`PublishHook`](crate::PublishHook) is called, because its record is
-    /// about files that keep their paths.
+    /// needs it. Ignored if [`Publication::keep_paths`](crate::Publication::keep_paths) is set, or a
+    /// [`PublishHook`](crate::PublishHook) is called, whose record is about files that keep theirs.
     pub external_data: Option<String>,
 }
 
@@ -85,7 +85,7 @@ pub fn rotate<'a>(
     let protected = Arc::new(Protected::open(&location)?);
     let model = &protected.source.input;
     let name = match &destination {
-        Destination::New(Publication { hook: Some(_), .. }) => None,
+        Destination::New(to) if to.keep_paths || to.hook.is_some() => None,
         _ => options.external_data.as_deref(),
     };
     let external = protected.manifest().files().get(1..).unwrap_or_default();

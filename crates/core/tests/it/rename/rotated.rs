@@ -336,4 +336,14 @@ fn beside_a_hook_paths_stay() {
     };
     let report = rotate_to((&lab, &lab), &sealed, to, &rotating("other", None)).unwrap();
     assert_eq!(paths(&report.files), ["a.data"]);
+
+    // Whoever has planned all outputs keeps the names that the model has, not the original's.
+    let renamed = lab.path("m/renamed.onnx");
+    protect_to(&lab, &original, &renamed);
+    let to = Publication {
+        keep_paths: true,
+        ..lab.path("kept/a.onnx").into()
+    };
+    let report = rotate_to((&lab, &lab), &renamed, to, &rotating("other", None)).unwrap();
+    assert_ne!(paths(&report.files), ["a.data"]);
 }
