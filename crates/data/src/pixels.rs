@@ -2,7 +2,7 @@
 
 use crate::images::{Image, Samples};
 
-/// What sRGB's red, green and blue give to brightness.
+/// The shares of sRGB's red, green and blue in brightness.
 const LUMA: [f32; 3] = [0.212_639, 0.715_169, 0.072_192];
 
 /// The pixels of an image, row by row.
@@ -10,7 +10,7 @@ pub(crate) struct Pixels {
     rows: usize,
     columns: usize,
     channels: usize,
-    /// What stands for full brightness.
+    /// The value of full brightness.
     most: f32,
     values: Vec<f32>,
 }

@@ -13,7 +13,7 @@
 use crate::error::{Error, Fault};
 use crate::model::Span;
 
-/// What is wrong with a second field where one may be: parsers resolve that in different ways.
+/// The words for a second field where one may be: parsers resolve that in different ways.
 const DUPLICATE: &str = "expected one occurrence, found a second";
 const VARINT: &str = "expected a varint of at most 64 bits";
 const FIELD_NUMBER: &str = "a field number from 1 to 536870911";

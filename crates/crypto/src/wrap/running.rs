@@ -30,8 +30,8 @@ impl Running {
         })
     }
 
-    /// Waits for the end, or until `check` fails. Returns `None` if nobody can tell how the program
-    /// ended: another part of this one has waited for it, or the system did because the process
+    /// Waits for the end, or until `check` fails. Returns `None` if how the program ended is lost:
+    /// another part of this process has waited for it, or the system did because the process
     /// ignores `SIGCHLD`.
     pub(super) fn wait(
         &mut self,

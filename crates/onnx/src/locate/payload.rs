@@ -9,7 +9,7 @@ use crate::proto::tensor_proto::DataType;
 /// The most elements, and the most bytes, of a tensor.
 pub(super) const MAX_SIZE: u64 = 1 << 60;
 
-/// What is wrong with a tensor of more.
+/// The words for a tensor that has more.
 pub(super) const TOO_LARGE: &str = "expected at most 2^60 elements and bytes, found more";
 
 /// The most bytes of a varint.

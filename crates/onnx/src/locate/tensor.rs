@@ -15,7 +15,7 @@ use crate::wire::{Field, Message, Value};
 use crate::{external, schema};
 
 const NO_LOCATION: &str = "expected external_data to have a location, found none";
-/// What ONNX Runtime accepts in `external_data`.
+/// The entries of `external_data` that ONNX Runtime accepts.
 const KEYS: &str = "keys location, offset, length, checksum or prepacked, and a value";
 
 impl<'a> Locator<'a, '_> {

@@ -54,7 +54,7 @@ fn a_bias_is_added_and_elements_move_to_raw_data() {
     }
 }
 
-/// A graph of no bytes has a message to add to, and what is no message has none.
+/// An empty graph is a message to which a field can be added; bytes of another kind are none.
 #[test]
 fn changes_find_their_message_or_fail() {
     let insert = |message, at| Change {
