@@ -9,7 +9,6 @@ mod external;
 mod limits;
 mod locate;
 mod payload;
-mod proto_drift;
 mod refuse;
 mod shared_models;
 mod sniff;
