@@ -41,39 +41,56 @@ make_venv() {
     printf '%s\n' "$wanted" >.venv/stamp
 }
 
-# Builds the wheel and installs it into .venv.
+# Builds the wheel and installs it into .venv. With these features Cargo takes the crates below the package as the tests have
+# built them.
 make_wheel() {
     local wheels
     wheels=$(mktemp -d)
     .venv/bin/maturin build --quiet --release --manifest-path crates/python/Cargo.toml --interpreter .venv/bin/python \
-        --out "$wheels"
+        --features object-store,onnxseal/default,onnxseal-assess/default,onnxseal-core/default --out "$wheels"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheels"/*.whl
     rm -r "$wheels"
 }
 
-# Installs what npm's lock file names, and runs the package's tests.
+has_node() {
+    command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
+}
+
+# Fetches what the tests need beside what Cargo builds.
+fetch() {
+    make_venv
+    # Arguments are for pytest: who gives some wants these tests alone.
+    (($#)) && return
+    tests/onnxruntime_versions.sh fetch
+    if has_node; then
+        (cd web && npm ci --ignore-scripts --no-audit --no-fund --silent)
+    fi
+}
+
 test_web() {
-    if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+    if ! has_node; then
         echo "skipped: Node 20 or newer with npm is missing (Debian, Ubuntu: apt install npm)"
         return
     fi
-    local command=${ONNXSEAL_BIN:-${CARGO_TARGET_DIR:-target}/release/onnxseal}
-    (cd web && npm ci --ignore-scripts --no-audit --no-fund --silent && ONNXSEAL_BIN=$command npm test --silent)
+    (cd web && ONNXSEAL_BIN=${ONNXSEAL_BIN:-${CARGO_TARGET_DIR:-target}/release/onnxseal} npm test --silent)
 }
 
 check_tools
-make_venv
+# One build for all tests: the one with object stores, which is the other with more in it. Two packages are left for later,
+# because Cargo would build others with more features beside them: the Python package, and the generator of ONNX's types.
+build=(cargo test --release --workspace --exclude onnxseal-python --exclude onnxseal-proto --features object-store)
+echo "== cargo test"
+fetch "$@" &
+"${build[@]}" --no-run
+wait $!
 # The library for the tests that make sessions, unless it is given.
 if [[ -z ${ORT_DYLIB_PATH:-} ]]; then
     ORT_DYLIB_PATH=$(.venv/bin/python -c 'import glob, importlib.util as u
 print(*glob.glob(u.find_spec("onnxruntime").submodule_search_locations[0] + "/capi/libonnxruntime.*.*"))')
     export ORT_DYLIB_PATH
 fi
-# One build for all tests: the one with object stores, which is the other with more in it. The Python package is left to
-# maturin, under which its dependencies are built in another way.
-workspace=(--workspace --exclude onnxseal-python)
-echo "== cargo test"
-cargo test --release "${workspace[@]}" --features object-store
+"${build[@]}"
+cargo test --release -p onnxseal-proto
 echo "== cargo test, without object stores, with the RustCrypto back end"
 # What wraps keys and signs is the same with both back ends, and slow, as passphrases are meant to be.
 cargo test --release -p onnxseal-core -p onnxseal-crypto -p onnxseal-store --lib --no-default-features \
@@ -85,7 +102,6 @@ target=${CARGO_TARGET_DIR:-target}
 # The files of tests in two processes, in their order: a few tests take long, none of them at the end.
 ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python \
     -n 2 --dist loadfile --no-loadscope-reorder "$@"
-# Arguments are for pytest: who gives some wants these tests alone.
 (($#)) && exit
 tests/onnxruntime_versions.sh
 echo "== the TypeScript package"
