@@ -59,9 +59,7 @@ pub fn program_patience() -> Option<Duration> {
 /// Asks for the passphrase of an encrypted private key.
 pub fn passphrase_of_key(name: &str) -> Result<Passphrase, KeyError> {
     let asked = Terminal.passphrase(&format!("passphrase of {name}"));
-    asked.ok_or_else(|| KeyError::PassphraseNeeded {
-        name: name.to_owned(),
-    })
+    asked.ok_or_else(|| KeyError::PassphraseNeeded(name.to_owned()))
 }
 
 pub fn ask_passphrase(description: &str) -> Result<Passphrase, Usage> {

@@ -65,7 +65,7 @@ impl BlobKey {
         let (salt, sealed) = parse(blob)?;
         if Self::plaintext_len(blob)? != plaintext.len() {
             let rule = "the plaintext of a blob has the length that the blob tells";
-            return Err(Error::Misuse { rule });
+            return Err(Error::Misuse(rule));
         }
         let opened = self.open_chunks(salt, name, sealed, plaintext);
         if opened.is_err() {
@@ -133,11 +133,10 @@ impl BlobKey {
 
 /// Splits a blob into the salt and the chunks: at least one, each long enough for its tag.
 fn parse(blob: &[u8]) -> Result<(&[u8; 32], &[u8]), Error> {
-    let malformed = |reason| Error::MalformedBlob { reason };
-    let too_short = || malformed("it is too short");
+    let too_short = || Error::MalformedBlob("it is too short");
     let (magic, rest) = blob.split_first_chunk().ok_or_else(too_short)?;
     if *magic != MAGIC {
-        return Err(malformed("it begins otherwise"));
+        return Err(Error::MalformedBlob("it begins otherwise"));
     }
     let (salt, sealed) = rest.split_first_chunk().ok_or_else(too_short)?;
     // Each plaintext has one encoding: only the empty blob has an empty last chunk.
@@ -145,7 +144,7 @@ fn parse(blob: &[u8]) -> Result<(&[u8; 32], &[u8]), Error> {
         0 if !sealed.is_empty() => Ok((salt, sealed)),
         TAG_BYTES if sealed.len() == TAG_BYTES => Ok((salt, sealed)),
         last if last > TAG_BYTES => Ok((salt, sealed)),
-        _ => Err(malformed("it was cut off")),
+        _ => Err(Error::MalformedBlob("it was cut off")),
     }
 }
 

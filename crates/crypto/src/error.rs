@@ -19,29 +19,17 @@ pub enum Error {
         recipients: Vec<String>,
     },
     /// The wrapped key is not the canonical encoding of an age file with a data key.
-    #[error("wrapped data key is malformed: {reason}")]
-    MalformedKey {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error("wrapped data key is malformed: {0}")]
+    MalformedKey(&'static str),
     /// The bytes are not a sealed blob: their first bytes or their length are wrong.
-    #[error("not a sealed blob: {reason}")]
-    MalformedBlob {
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The passphrase is wrong.
-    #[error("wrong passphrase for {name}")]
-    WrongPassphrase {
-        /// The thing that the passphrase opens: the name of a key file, or `the data key`.
-        name: String,
-    },
-    /// A passphrase is needed, but none was given.
-    #[error("{name} needs a passphrase, and none was given")]
-    PassphraseNeeded {
-        /// The thing that the passphrase opens.
-        name: String,
-    },
+    #[error("not a sealed blob: {0}")]
+    MalformedBlob(&'static str),
+    /// The passphrase is not that of this key file, or of `the data key`.
+    #[error("wrong passphrase for {0}")]
+    WrongPassphrase(String),
+    /// No passphrase was given for this key file.
+    #[error("{0} needs a passphrase, and none was given")]
+    PassphraseNeeded(String),
     /// A string is not a recipient to which a data key can be wrapped.
     #[error("\"{shown}\" is {kind}")]
     InvalidRecipient {
@@ -71,29 +59,17 @@ pub enum Error {
         unknown: usize,
     },
     /// age cannot wrap one key to these recipients together.
-    #[error("these recipients cannot be combined: {reason}")]
-    IncompatibleRecipients {
-        /// The reason.
-        reason: &'static str,
-    },
-    /// The plugin that a recipient or an identity names is not installed.
-    #[error("the plugin {program} is not installed: there is no such program in PATH")]
-    PluginMissing {
-        /// The name of its program.
-        program: String,
-    },
-    /// A plugin failed.
-    #[error("an age plugin failed: {reason}")]
-    Plugin {
-        /// The plugin's message, or how it ended.
-        reason: String,
-    },
+    #[error("these recipients cannot be combined: {0}")]
+    IncompatibleRecipients(&'static str),
+    /// The program of the plugin that a recipient or an identity names is not installed.
+    #[error("the plugin {0} is not installed: there is no such program in PATH")]
+    PluginMissing(String),
+    /// A plugin failed: its message, or how it ended.
+    #[error("an age plugin failed: {0}")]
+    Plugin(String),
     /// A publisher's signature is not the canonical encoding of an SSH signature in our namespace.
-    #[error("signature is malformed: {reason}")]
-    MalformedSignature {
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error("signature is malformed: {0}")]
+    MalformedSignature(String),
     /// A publisher's signature is invalid: it is of other bytes or by another key.
     #[error("the signature does not hold")]
     BadSignature,
@@ -131,12 +107,9 @@ pub enum Error {
         /// The size that was asked for, in bytes.
         len_bytes: usize,
     },
-    /// The caller broke a rule of this crate's interface.
-    #[error("misuse: {rule}")]
-    Misuse {
-        /// The rule.
-        rule: &'static str,
-    },
+    /// The caller broke this rule of the crate's interface.
+    #[error("misuse: {0}")]
+    Misuse(&'static str),
     /// The operating system gave no random bytes.
     #[error("no randomness from the operating system")]
     Randomness(#[source] getrandom::Error),

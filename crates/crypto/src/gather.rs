@@ -77,16 +77,16 @@ pub(crate) fn room_for<T>(len: usize) -> Result<Vec<T>, Error> {
 /// number of bytes.
 pub(crate) fn check(targets: &[Range<usize>], len: usize) -> Result<usize, Error> {
     if len > MAX_CHUNK_BYTES {
-        return Err(misuse("a chunk is at most MAX_CHUNK_BYTES long"));
+        return Err(Error::Misuse("a chunk is at most MAX_CHUNK_BYTES long"));
     }
     let mut end = 0;
     let mut total = 0;
     for target in targets {
         if target.start < end {
-            return Err(misuse("targets are sorted and do not overlap"));
+            return Err(Error::Misuse("targets are sorted and do not overlap"));
         }
         if target.start >= target.end {
-            return Err(misuse("targets are not empty"));
+            return Err(Error::Misuse("targets are not empty"));
         }
         total += target.end - target.start;
         end = target.end;
@@ -94,7 +94,7 @@ pub(crate) fn check(targets: &[Range<usize>], len: usize) -> Result<usize, Error
     if end <= len {
         Ok(total)
     } else {
-        Err(misuse("targets lie within the chunk"))
+        Err(Error::Misuse("targets lie within the chunk"))
     }
 }
 
@@ -144,10 +144,6 @@ pub(crate) fn join<'a>(head: &'a [u8], tail: &'a [u8], buffer: &'a mut [u8]) -> 
     to_head.copy_from_slice(head);
     to_tail.copy_from_slice(tail);
     buffer
-}
-
-fn misuse(rule: &'static str) -> Error {
-    Error::Misuse { rule }
 }
 
 #[cfg(test)]

@@ -235,9 +235,7 @@ fn shown(text: &str) -> String {
 }
 
 fn malformed(reason: impl Into<String>) -> Error {
-    Error::MalformedSignature {
-        reason: reason.into(),
-    }
+    Error::MalformedSignature(reason.into())
 }
 
 #[cfg(test)]

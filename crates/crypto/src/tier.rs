@@ -87,7 +87,7 @@ impl TierKey {
         if bytes.len() > gather::MAX_CHUNK_BYTES
             || runs.clone().any(|(run, _)| run.end > bytes.len())
         {
-            return Err(Error::Misuse { rule });
+            return Err(Error::Misuse(rule));
         }
         let nonce = derive::nonce(at);
         let (buffer, _) = scratch.split(2 * PIECE, 0)?;
@@ -162,7 +162,7 @@ impl TierKey {
         let is_whole = |run: &Range<usize>| run.len().is_multiple_of(width);
         if ![1, 2, 4, 8, 16].contains(&width) || !runs.iter().all(is_whole) {
             let rule = "whole elements of 1, 2, 4, 8 or 16 bytes are shuffled";
-            return Err(Error::Misuse { rule });
+            return Err(Error::Misuse(rule));
         }
         let id = ChunkId {
             file: tensor,

@@ -46,10 +46,6 @@ fn has_prime_order_part(point: &PublicKey) -> bool {
     shared.was_contributory()
 }
 
-fn malformed(reason: &'static str) -> Error {
-    Error::MalformedKey { reason }
-}
-
 fn malformed_identities(name: &str, reason: impl std::fmt::Display) -> Error {
     Error::unusable(name, format_args!("malformed identity file: {reason}"))
 }

@@ -522,7 +522,7 @@ impl SigningKeyArg {
         let (file, name) = open(&self.path)?;
         let passphrase = || match &self.passphrase {
             Some(text) => core::Passphrase::new(text, "Passphrase"),
-            None => Err(KeyError::PassphraseNeeded { name: name.clone() }),
+            None => Err(KeyError::PassphraseNeeded(name.clone())),
         };
         Ok(core::SigningKey::read(file, &name, passphrase)?)
     }

@@ -88,7 +88,7 @@ impl Protected {
             },
             crypto::Error::WrongPassphrase { .. } => {
                 let name = path().display().to_string();
-                Error::Key(crypto::Error::WrongPassphrase { name })
+                Error::Key(crypto::Error::WrongPassphrase(name))
             }
             // The identity is a recipient, but the wrapped key was changed.
             crypto::Error::Unauthentic => Error::Manifest(path()),

@@ -176,7 +176,7 @@ fn signatures_on_larger_curves_are_refused_by_name() {
     for case in refused {
         let allowed = allowed(&format!("{SIGNER} {}\n", text(&case["public"])));
         match allowed.verify(Some(SIGNER), MESSAGE, text(&case["armored"])) {
-            Err(Error::MalformedSignature { reason }) => {
+            Err(Error::MalformedSignature(reason)) => {
                 assert!(reason.contains("\"ecdsa-sha2-nistp"), "{reason}");
             }
             other => panic!("{other:?}"),
@@ -223,11 +223,11 @@ fn a_passphrase_is_asked_for_once_and_must_be_right() {
     for wrong in ["correct hors", "correct horse "] {
         let fault = read(&|| Passphrase::new(wrong, "test"));
         assert!(
-            matches!(&fault, Error::WrongPassphrase { name } if name == "key"),
+            matches!(&fault, Error::WrongPassphrase(name) if name == "key"),
             "{fault:?}"
         );
     }
-    let fault = read(&|| Err(Error::Misuse { rule: "none" }));
+    let fault = read(&|| Err(Error::Misuse("none")));
     assert!(matches!(fault, Error::Misuse { .. }));
 }
 
@@ -383,7 +383,7 @@ fn every_field_is_as_it_must_be() {
         ),
     ] {
         match parse(wrong) {
-            Err(Error::MalformedSignature { reason: got }) => {
+            Err(Error::MalformedSignature(got)) => {
                 assert!(got.contains(reason), "expected {reason}: {got}");
             }
             other => panic!("expected {reason}: {other:?}"),
@@ -555,7 +555,7 @@ fn other_signatures_of_ssh_keygen_are_refused() {
     let (_, public) = keygen.generate("key", "-t ed25519");
     let allowed = allowed(&format!("{SIGNER} {public}\n"));
     let reason = |armored: &str| match allowed.verify(None, MESSAGE, armored) {
-        Err(Error::MalformedSignature { reason }) => reason,
+        Err(Error::MalformedSignature(reason)) => reason,
         other => panic!("{other:?}"),
     };
     assert!(reason(&keygen.sign("key", "file")).contains("namespace is \"file\""));

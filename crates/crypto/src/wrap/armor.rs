@@ -6,7 +6,6 @@ use age::armor::{ArmoredReader, ArmoredWriter, Format};
 
 use crate::error::Error;
 use crate::limited::check_limit;
-use crate::wrap::malformed;
 
 /// The longest wrapped key to read or write, in bytes: room for some 900 recipients.
 ///
@@ -32,7 +31,7 @@ pub(super) fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
     check_limits(armored, &[])?;
     let file = unarmored(armored.as_bytes())?;
     if armor(&file)? != armored {
-        return Err(malformed("its armor is not canonical"));
+        return Err(Error::MalformedKey("its armor is not canonical"));
     }
     check_limits(armored, &file)?;
     Ok(file)
@@ -42,7 +41,7 @@ pub(super) fn dearmor(armored: &str) -> Result<Vec<u8>, Error> {
 pub(super) fn unarmored(file: &[u8]) -> Result<Vec<u8>, Error> {
     let mut bare = Vec::new();
     let read = ArmoredReader::new(file).read_to_end(&mut bare);
-    read.map_err(|_| malformed("its armor is invalid"))?;
+    read.map_err(|_| Error::MalformedKey("its armor is invalid"))?;
     Ok(bare)
 }
 

@@ -34,18 +34,15 @@ impl IdentityCommand {
                 program,
                 args: words.collect(),
             }),
-            _ => Err(Error::Misuse {
-                rule: "an identity command names a program",
-            }),
+            _ => Err(Error::Misuse("an identity command names a program")),
         }
     }
 
     /// Makes a command of a line of text, split into words as a POSIX shell splits them. Quotes and
     /// backslashes count; nothing is expanded.
     pub fn parse(line: &str) -> Result<IdentityCommand, Error> {
-        let words = shlex::split(line).ok_or(Error::Misuse {
-            rule: "each quote in an identity command is closed, and no backslash ends it",
-        })?;
+        let rule = "each quote in an identity command is closed, and no backslash ends it";
+        let words = shlex::split(line).ok_or(Error::Misuse(rule))?;
         IdentityCommand::new(words.into_iter().map(OsString::from))
     }
 

@@ -20,7 +20,7 @@ use crate::wrap::plugin::{Plugin, PluginIdentities};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt, ask};
 use crate::wrap::recipients::Recipients;
 use crate::wrap::ssh::{looks_private, looks_public, read_private};
-use crate::wrap::{MAX_KEY_FILE_BYTES, malformed, malformed_identities};
+use crate::wrap::{MAX_KEY_FILE_BYTES, malformed_identities};
 
 /// The highest accepted work factor of a passphrase, log2 of scrypt's N, for a data key or an
 /// identity file: 1 GiB of memory and some seconds. age writes 18.
@@ -246,8 +246,8 @@ pub fn check_wrapped(armored: &str) -> Result<(), Error> {
 
 fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
     Decryptor::new_buffered(file).map_err(|fault| match fault {
-        DecryptError::UnknownFormat => malformed("its age version is unknown"),
-        _ => malformed("its age header is invalid"),
+        DecryptError::UnknownFormat => Error::MalformedKey("its age version is unknown"),
+        _ => Error::MalformedKey("its age header is invalid"),
     })
 }
 
@@ -265,15 +265,13 @@ fn decrypt_with<T>(
         Err(DecryptError::NoMatchingKeys) => return Ok(None),
         Err(fault) => {
             return Err(match fault {
-                DecryptError::InvalidHeader => malformed("a recipient stanza is invalid"),
+                DecryptError::InvalidHeader => Error::MalformedKey("a recipient stanza is invalid"),
                 DecryptError::ExcessiveWork { .. } => excessive_work(),
-                DecryptError::DecryptionFailed if is_scrypt => Error::WrongPassphrase {
-                    name: "the data key".to_owned(),
-                },
+                DecryptError::DecryptionFailed if is_scrypt => {
+                    Error::WrongPassphrase("the data key".to_owned())
+                }
                 // A plugin failed, since the file is in memory.
-                DecryptError::Io(fault) => Error::Plugin {
-                    reason: fault.to_string(),
-                },
+                DecryptError::Io(fault) => Error::Plugin(fault.to_string()),
                 _ => Error::Unauthentic,
             });
         }
@@ -288,7 +286,7 @@ fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>
     payload
         .read_to_end(&mut bytes)
         .map_err(|_| Error::Unauthentic)?;
-    let text = str::from_utf8(&bytes).map_err(|_| malformed("its payload is no text"))?;
+    let text = str::from_utf8(&bytes).map_err(|_| Error::MalformedKey("its payload is no text"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
@@ -301,7 +299,7 @@ fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
         .read_to_end(&mut bytes)
         .map_err(|_| Error::Unauthentic)?;
     let key = <&[u8; 32]>::try_from(bytes.as_slice())
-        .map_err(|_| malformed("its payload is not the 32 bytes of a data key"))?;
+        .map_err(|_| Error::MalformedKey("its payload is not the 32 bytes of a data key"))?;
     Ok(DataKey::new(Secret::copy(key)))
 }
 
@@ -319,9 +317,7 @@ fn decrypt_file(file: &[u8], name: &str, prompt: &dyn Prompt) -> Result<Zeroizin
     let content = decryptor
         .decrypt(std::iter::once(&identity as &dyn age::Identity))
         .map_err(|fault| match fault {
-            DecryptError::DecryptionFailed => Error::WrongPassphrase {
-                name: name.to_owned(),
-            },
+            DecryptError::DecryptionFailed => Error::WrongPassphrase(name.to_owned()),
             DecryptError::ExcessiveWork { .. } => excessive_work(),
             _ => malformed("its age header is damaged"),
         })?;

@@ -80,7 +80,7 @@ impl age::Recipient for Noted<'_> {
 pub(super) fn check_comment(comment: &str) -> Result<(), Error> {
     if comment.contains(char::is_control) {
         let rule = "a comment is one line, without control characters";
-        return Err(Error::Misuse { rule });
+        return Err(Error::Misuse(rule));
     }
     let what = "comment length in bytes";
     check_limit(comment.len(), MAX_COMMENT_BYTES, what)

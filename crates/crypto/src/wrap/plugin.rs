@@ -49,7 +49,7 @@ impl Plugin {
         let found = which::which(&program).or_else(|_| which::which(format!("{program}.exe")));
         match found.ok().and_then(|path| path.canonicalize().ok()) {
             Some(path) => Ok(Plugin { program, path }),
-            None => Err(Error::PluginMissing { program }),
+            None => Err(Error::PluginMissing(program)),
         }
     }
 

@@ -59,9 +59,7 @@ impl Prompt for NoPrompt {
 /// Asks for the passphrase of `what`, which has this name.
 pub(super) fn ask(prompt: &dyn Prompt, what: &str, name: &str) -> Result<Passphrase, Error> {
     let passphrase = prompt.passphrase(&format!("passphrase for {what} {name}"));
-    passphrase.ok_or_else(|| Error::PassphraseNeeded {
-        name: name.to_owned(),
-    })
+    passphrase.ok_or_else(|| Error::PassphraseNeeded(name.to_owned()))
 }
 
 /// A non-empty passphrase, zeroized on drop.

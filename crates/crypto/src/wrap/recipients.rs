@@ -69,7 +69,7 @@ impl Recipients {
         }
         if all.recipients.is_empty() {
             let rule = "a data key is wrapped to at least one recipient";
-            return Err(Error::Misuse { rule });
+            return Err(Error::Misuse(rule));
         }
         Ok(all)
     }
@@ -155,7 +155,7 @@ impl Recipients {
 
     fn check_takes_notes(&self) -> Result<(), Error> {
         if self.names().any(str::is_empty) {
-            Err(Error::IncompatibleRecipients { reason: ALONE })
+            Err(Error::IncompatibleRecipients(ALONE))
         } else {
             Ok(())
         }
@@ -285,15 +285,11 @@ pub(super) fn scrypt_recipient(passphrase: &Passphrase) -> scrypt::Recipient {
 fn encrypt_fault(fault: EncryptError) -> Error {
     match fault {
         // Only plugins do I/O here.
-        EncryptError::Io(fault) => Error::Plugin {
-            reason: fault.to_string(),
-        },
-        EncryptError::MixedRecipientAndPassphrase => {
-            Error::IncompatibleRecipients { reason: ALONE }
-        }
-        EncryptError::IncompatibleRecipients { .. } => Error::IncompatibleRecipients {
-            reason: "one of them, of a plugin, does not allow the others beside it",
-        },
+        EncryptError::Io(fault) => Error::Plugin(fault.to_string()),
+        EncryptError::MixedRecipientAndPassphrase => Error::IncompatibleRecipients(ALONE),
+        EncryptError::IncompatibleRecipients { .. } => Error::IncompatibleRecipients(
+            "one of them, of a plugin, does not allow the others beside it",
+        ),
         _ => Error::Backend,
     }
 }
@@ -320,7 +316,7 @@ fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
         }
         _ => return Ok(()),
     };
-    Err(Error::IncompatibleRecipients { reason })
+    Err(Error::IncompatibleRecipients(reason))
 }
 
 fn parse(text: &str) -> Result<Recipient, Error> {

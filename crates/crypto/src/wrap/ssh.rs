@@ -40,9 +40,7 @@ pub(crate) fn decrypt(
         check_limit(*rounds as usize, MAX_BCRYPT_ROUNDS as usize, what)?;
     }
     match key.decrypt(passphrase()?.expose()) {
-        Err(ssh_key::Error::Crypto) => Err(Error::WrongPassphrase {
-            name: name.to_owned(),
-        }),
+        Err(ssh_key::Error::Crypto) => Err(Error::WrongPassphrase(name.to_owned())),
         decrypted => Ok(decrypted.ok()),
     }
 }

@@ -214,7 +214,7 @@ fn identity_files_may_be_encrypted() {
         assert_eq!(*asked, ["passphrase for the identity file id.age"]);
     }
     let fault = read(armored, Typed::new(WRONG));
-    assert!(matches!(fault, Err(Error::WrongPassphrase { name }) if name == "key"));
+    assert!(matches!(fault, Err(Error::WrongPassphrase(name)) if name == "key"));
     let fault = Identities::read(armored.as_bytes(), "key");
     assert!(matches!(fault, Err(Error::PassphraseNeeded { .. })));
     let mut changed = binary.clone();

@@ -8,7 +8,7 @@ fn plugins_that_are_not_installed_are_named() {
     let recipient = bech32::encode::<bech32::Bech32>(hrp("age1nosuch"), &[1; 8]).unwrap();
     let fault = Recipients::parse(&[&recipient]).unwrap_err();
     assert!(
-        matches!(&fault, Error::PluginMissing { program } if program == "age-plugin-nosuch"),
+        matches!(&fault, Error::PluginMissing(program) if program == "age-plugin-nosuch"),
         "{fault}"
     );
     let identity = bech32::encode_upper::<bech32::Bech32>(hrp("AGE-PLUGIN-NOSUCH-"), &[1; 8]);

@@ -46,7 +46,7 @@ fn ssh_keys_that_are_encrypted_want_their_passphrase() {
         let file = text(&vectors["ssh"][name]["private"]);
         let fault = read(file, Typed::new(WRONG));
         assert!(
-            matches!(&fault, Err(Error::WrongPassphrase { name }) if name == "key"),
+            matches!(&fault, Err(Error::WrongPassphrase(name)) if name == "key"),
             "{name}: {fault:?}"
         );
         let fault = read(file, Typed::new(None));
