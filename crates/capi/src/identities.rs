@@ -122,16 +122,6 @@ impl Prompt for Given {
     fn passphrase(&self, description: &str) -> Option<Passphrase> {
         Passphrase::new(self.0.as_ref()?, description).ok()
     }
-
-    fn text(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn confirm(&self, _: &str, _: &str, _: Option<&str>) -> Option<bool> {
-        None
-    }
-
-    fn show(&self, _: &str) {}
 }
 
 /// Opens a file of keys, with its name for messages.

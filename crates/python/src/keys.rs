@@ -457,18 +457,6 @@ impl Prompt for Answer {
     fn passphrase(&self, _: &str) -> Option<core::Passphrase> {
         core::Passphrase::new(&self.0, "Passphrase").ok()
     }
-
-    fn text(&self, description: &str) -> Option<String> {
-        NoPrompt.text(description)
-    }
-
-    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool> {
-        NoPrompt.confirm(message, yes, no)
-    }
-
-    fn show(&self, message: &str) {
-        NoPrompt.show(message);
-    }
 }
 
 /// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the

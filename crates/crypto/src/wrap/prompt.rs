@@ -15,19 +15,26 @@ pub const MAX_PASSPHRASE_BYTES: usize = 1024;
 /// How long a plugin may take unless a [`Prompt`] says otherwise.
 pub const PLUGIN_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks the user on behalf of this crate, which has no terminal.
+/// Asks the user on behalf of this crate, which has no terminal. A question that an implementation
+/// leaves out is refused.
 pub trait Prompt: Send + Sync {
     /// Asks for the passphrase that `description` names. Returns `None` without an answer.
-    fn passphrase(&self, description: &str) -> Option<Passphrase>;
+    fn passphrase(&self, _description: &str) -> Option<Passphrase> {
+        None
+    }
 
     /// Asks for something that is not secret. Returns `None` without an answer.
-    fn text(&self, description: &str) -> Option<String>;
+    fn text(&self, _description: &str) -> Option<String> {
+        None
+    }
 
     /// Asks for one of two answers; `no` may lack a name. Returns `None` without an answer.
-    fn confirm(&self, message: &str, yes: &str, no: Option<&str>) -> Option<bool>;
+    fn confirm(&self, _message: &str, _yes: &str, _no: Option<&str>) -> Option<bool> {
+        None
+    }
 
     /// Shows a message that needs no answer, such as to touch a hardware token.
-    fn show(&self, message: &str);
+    fn show(&self, _message: &str) {}
 
     /// Returns how long a plugin may take for one data key, without the time that the user takes to
     /// answer: long enough to find a hardware token and touch it.
@@ -40,21 +47,7 @@ pub trait Prompt: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct NoPrompt;
 
-impl Prompt for NoPrompt {
-    fn passphrase(&self, _: &str) -> Option<Passphrase> {
-        None
-    }
-
-    fn text(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn confirm(&self, _: &str, _: &str, _: Option<&str>) -> Option<bool> {
-        None
-    }
-
-    fn show(&self, _: &str) {}
-}
+impl Prompt for NoPrompt {}
 
 /// Asks for the passphrase of `what`, which has this name.
 pub(super) fn ask(prompt: &dyn Prompt, what: &str, name: &str) -> Result<Passphrase, Error> {
