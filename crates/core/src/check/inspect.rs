@@ -40,14 +40,14 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     for (tier, wrapped) in artifact.keys.0.iter().enumerate() {
         let Some(wrapped) = wrapped else { continue };
         // Leave an unreadable wrapped key to those who open the model.
-        let Header { kinds, notes } = Header::read(wrapped).unwrap_or_default();
+        let header = Header::read(wrapped).unwrap_or_default();
         if let Some(row) = report.tiers.get_mut(tier) {
-            row.recipients = kinds.len() as u64;
+            row.recipients = header.kinds.len() as u64;
         }
-        let rows = kinds.into_iter().map(|kind| RecipientRow { kind });
+        let rows = header.kinds.into_iter().map(|kind| RecipientRow { kind });
         report.recipients.extend(rows);
-        report.comment = report.comment.or(notes.comment);
-        report.public_keys.extend(notes.recipients);
+        report.comment = report.comment.or(header.comment);
+        report.public_keys.extend(header.recipients);
     }
     // Leave an unreadable signature to those who demand one.
     let signature = artifact.signature.as_deref();

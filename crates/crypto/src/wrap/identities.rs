@@ -1,6 +1,6 @@
 //! The secrets that unwrap data keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::secret::Secret;
 use crate::wrap::armor::{check_limits, dearmor, unarmored};
 use crate::wrap::header::Header;
 use crate::wrap::identity::{Identity, Own};
-use crate::wrap::plugin::{Plugin, PluginIdentities};
+use crate::wrap::plugin::by_plugin;
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt, ask};
 use crate::wrap::recipients::Recipients;
 use crate::wrap::ssh::{looks_private, looks_public, read_private};
@@ -37,38 +37,34 @@ pub fn is_encrypted(file: &[u8]) -> bool {
     start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
 }
 
-/// The secrets that unwrap data keys; may be empty.
+/// The secrets that unwrap data keys, in the order of their turns; may be empty.
 #[derive(Default)]
-pub struct Identities {
-    known: Vec<Known>,
-    /// Tried last, because they may ask the user.
-    plugins: Vec<PluginIdentities>,
-}
+pub struct Identities(Vec<Known>);
 
-/// A secret that is at hand.
 struct Known {
     identity: Box<dyn age::Identity + Send + Sync>,
-    /// Its public key; none of a passphrase.
+    /// Its public key; none of a passphrase or a plugin.
     recipient: Option<String>,
-    /// Whether it is age's own: cheap, and without faults that would keep others from their turn.
-    is_own: bool,
+    turn: Turn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Keys of age itself, all together: they are cheap, and without faults that would keep others
+    /// from their turn.
+    Own,
+    /// An ssh key or a passphrase.
+    Other,
+    /// A plugin, which may ask the user.
+    Plugin,
 }
 
 impl From<Own> for Known {
     fn from(own: Own) -> Known {
         Known {
-            recipient: Some(own.recipient()),
-            identity: Box::new(own),
-            is_own: true,
-        }
-    }
-}
-
-impl From<Known> for Identities {
-    fn from(known: Known) -> Identities {
-        Identities {
-            known: vec![known],
-            plugins: Vec::new(),
+            identity: own.key,
+            recipient: Some(own.recipient),
+            turn: Turn::Own,
         }
     }
 }
@@ -101,27 +97,27 @@ impl Identities {
         if looks_private(&file) {
             let key = read_private(&file, name, &*prompt)?;
             let recipient = ssh::Recipient::try_from(key.clone());
-            return Ok(Identities::from(Known {
+            return Ok(Identities(vec![Known {
                 recipient: recipient.ok().map(|public| public.to_string()),
                 identity: Box::new(key),
-                is_own: false,
-            }));
+                turn: Turn::Other,
+            }]));
         }
         parse_lines(&file, name, &prompt)
     }
 
     /// Makes an identity from a passphrase, for a data key wrapped to one.
     pub fn passphrase(passphrase: Passphrase) -> Identities {
-        Identities::from(Known {
+        Identities(vec![Known {
             identity: Box::new(scrypt_identity(&passphrase)),
             recipient: None,
-            is_own: false,
-        })
+            turn: Turn::Other,
+        }])
     }
 
     /// Returns the recipients of these identities, those of plugins and passphrases apart.
     pub fn recipients(&self) -> Vec<String> {
-        let recipients = self.known.iter().filter_map(|one| one.recipient.clone());
+        let recipients = self.0.iter().filter_map(|one| one.recipient.clone());
         recipients.collect()
     }
 
@@ -135,19 +131,19 @@ impl Identities {
     /// if `armored` is not a wrapped key.
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
-        let Header { kinds, notes } = Header::of(&file);
-        let present = kinds.len();
-        let is_listed = !notes.recipients.is_empty();
-        let mut known = BTreeSet::from_iter(notes.recipients);
-        for one in &self.known {
-            let opened = decrypt_with(&file, &[as_identity(one)], &read_data_key);
+        let header = Header::of(&file);
+        let present = header.kinds.len();
+        let is_listed = !header.recipients.is_empty();
+        let mut known = BTreeSet::from_iter(header.recipients);
+        for one in self.0.iter().filter(|one| one.recipient.is_some()) {
+            let opened = decrypt_with(&file, std::slice::from_ref(one), &read_data_key);
             if matches!(opened, Ok(Some(_))) {
                 known.extend(one.recipient.clone());
             }
         }
         if known.len() == present {
             let recipients = Recipients::parse(&Vec::from_iter(known))?;
-            Ok(recipients.with_notes_like(notes.comment, is_listed))
+            Ok(recipients.with_notes_like(header.comment, is_listed))
         } else {
             Err(Error::UnknownRecipients {
                 present,
@@ -158,8 +154,8 @@ impl Identities {
 
     /// Adds the identities of another file to these.
     pub fn merge(&mut self, other: Identities) {
-        self.known.extend(other.known);
-        self.plugins.extend(other.plugins);
+        self.0.extend(other.0);
+        self.0.sort_by_key(|one| one.turn);
     }
 
     /// Unwraps a data key, in exactly the encoding that
@@ -190,14 +186,11 @@ impl Identities {
         file: &[u8],
         read: impl Fn(&mut dyn Read) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let (own, others): (Vec<_>, Vec<_>) = self.known.iter().partition(|one| one.is_own);
-        let own = own.into_iter().map(as_identity).collect();
-        let others = others.into_iter().map(as_identity);
-        let plugins = self.plugins.iter().map(|one| one as &dyn age::Identity);
-        let one_by_one = others.chain(plugins).map(|one| vec![one]);
+        let n_own = self.0.partition_point(|one| one.turn == Turn::Own);
+        let (own, others) = self.0.split_at(n_own);
         let mut first_fault = None;
-        for identities in std::iter::once(own).chain(one_by_one) {
-            match decrypt_with(file, &identities, &read) {
+        for identities in std::iter::once(own).chain(others.chunks(1)) {
+            match decrypt_with(file, identities, &read) {
                 Ok(Some(payload)) => return Ok(payload),
                 Ok(None) => {}
                 // Go on with the others.
@@ -218,18 +211,14 @@ impl Identities {
 
 impl From<Identity> for Identities {
     fn from(identity: Identity) -> Self {
-        Known::from(identity.own).into()
+        Identities(vec![identity.own.into()])
     }
 }
 
 impl fmt::Debug for Identities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identities({})", self.known.len() + self.plugins.len())
+        write!(f, "Identities({})", self.0.len())
     }
-}
-
-fn as_identity(known: &Known) -> &dyn age::Identity {
-    &*known.identity
 }
 
 fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
@@ -255,12 +244,13 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
 /// matches.
 fn decrypt_with<T>(
     file: &[u8],
-    identities: &[&dyn age::Identity],
+    identities: &[Known],
     read: &impl Fn(&mut dyn Read) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
     let decryptor = decryptor(file)?;
     let is_scrypt = decryptor.is_scrypt();
-    let mut payload = match decryptor.decrypt(identities.iter().copied()) {
+    let identities = identities.iter().map(|one| &*one.identity as _);
+    let mut payload = match decryptor.decrypt(identities) {
         Ok(payload) => payload,
         Err(DecryptError::NoMatchingKeys) => return Ok(None),
         Err(fault) => {
@@ -328,8 +318,7 @@ fn decrypt_file(file: &[u8], name: &str, prompt: &dyn Prompt) -> Result<Zeroizin
 }
 
 fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Identities, Error> {
-    let mut all = Identities::default();
-    let mut of_plugins: BTreeMap<String, Vec<Zeroizing<String>>> = BTreeMap::new();
+    let (mut all, mut of_plugins) = (Vec::new(), Vec::new());
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() || line.starts_with(b"#") {
@@ -337,27 +326,28 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
         }
         let line = str::from_utf8(line).unwrap_or_default();
         if let Some(identity) = Own::parse(line) {
-            all.known.push(identity.into());
+            all.push(Known::from(identity));
         } else if let Ok(identity) = line.parse::<plugin::Identity>() {
-            let identities = of_plugins.entry(identity.plugin().to_owned()).or_default();
-            identities.push(Zeroizing::new(line.to_owned()));
+            of_plugins.push((identity.plugin().to_owned(), line));
         } else {
             let what = kind_of(line);
             let reason = format_args!("line {} is {what}", index + 1);
             return Err(malformed_identities(name, reason));
         }
     }
-    for (plugin, identities) in of_plugins {
-        all.plugins.push(PluginIdentities {
-            plugin: Plugin::find(&plugin)?,
-            identities,
-            prompt: Arc::clone(prompt),
-        });
-    }
-    if all.known.is_empty() && all.plugins.is_empty() {
+    all.extend(
+        by_plugin(of_plugins, prompt)?
+            .into_iter()
+            .map(|keys| Known {
+                identity: Box::new(keys),
+                recipient: None,
+                turn: Turn::Plugin,
+            }),
+    );
+    if all.is_empty() {
         return Err(malformed_identities(name, "it holds no identity"));
     }
-    Ok(all)
+    Ok(Identities(all))
 }
 
 /// Says what a line is if it is not an identity, without quoting it, since it may be secret.

@@ -1,57 +1,46 @@
 //! New identities, of the kinds that age has keys for itself.
 
 use age::secrecy::ExposeSecret as _;
-use age::{DecryptError, x25519};
-use age_core::format::{FileKey, Stanza};
+use age::x25519;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::wrap::armor::armor;
-use crate::wrap::notes::check_comment;
+use crate::wrap::header::check_comment;
 use crate::wrap::pq;
 use crate::wrap::prompt::Passphrase;
 use crate::wrap::recipients::{encrypt, scrypt_recipient};
 
-/// A secret key of age itself.
-pub(super) enum Own {
-    X25519(x25519::Identity),
-    PostQuantum(pq::Identity),
+/// A secret key of age itself, and its recipient.
+pub(super) struct Own {
+    pub(super) key: Box<dyn age::Identity + Send + Sync>,
+    pub(super) recipient: String,
 }
 
 impl Own {
     /// Parses an identity, `AGE-SECRET-KEY-1...` or `AGE-SECRET-KEY-PQ-1...`.
     pub(super) fn parse(text: &str) -> Option<Own> {
-        let x25519 = text.parse().map(Own::X25519).ok();
-        x25519.or_else(|| text.parse().map(Own::PostQuantum).ok())
+        let x25519 = text.parse().map(Own::x25519).ok();
+        x25519.or_else(|| text.parse().map(Own::post_quantum).ok())
     }
 
-    pub(super) fn recipient(&self) -> String {
-        match self {
-            Own::X25519(key) => key.to_public().to_string(),
-            Own::PostQuantum(key) => key.to_public().to_string(),
-        }
+    fn x25519(key: x25519::Identity) -> Own {
+        let recipient = key.to_public().to_string();
+        let key = Box::new(key);
+        Own { key, recipient }
     }
 
-    fn to_text(&self) -> Zeroizing<String> {
-        match self {
-            Own::X25519(key) => Zeroizing::new(key.to_string().expose_secret().to_owned()),
-            Own::PostQuantum(key) => key.to_text(),
-        }
-    }
-}
-
-impl age::Identity for Own {
-    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        match self {
-            Own::X25519(key) => key.unwrap_stanza(stanza),
-            Own::PostQuantum(key) => key.unwrap_stanza(stanza),
-        }
+    fn post_quantum(key: pq::Identity) -> Own {
+        let recipient = key.to_public().to_string();
+        let key = Box::new(key);
+        Own { key, recipient }
     }
 }
 
 /// A new secret key.
 pub struct Identity {
     pub(super) own: Own,
+    secret: Zeroizing<String>,
     comment: String,
 }
 
@@ -59,16 +48,22 @@ opaque_debug!(Identity);
 
 /// Makes a new X25519 identity, as `age-keygen` does.
 pub fn generate_identity() -> Identity {
+    let key = x25519::Identity::generate();
+    let secret = Zeroizing::new(key.to_string().expose_secret().to_owned());
     Identity {
-        own: Own::X25519(x25519::Identity::generate()),
+        own: Own::x25519(key),
+        secret,
         comment: String::new(),
     }
 }
 
 /// Makes a new post-quantum identity, as `age-keygen -pq` does.
 pub fn generate_pq_identity() -> Result<Identity, Error> {
+    let key = pq::Identity::generate()?;
+    let secret = key.to_text();
     Ok(Identity {
-        own: Own::PostQuantum(pq::Identity::generate()?),
+        own: Own::post_quantum(key),
+        secret,
         comment: String::new(),
     })
 }
@@ -85,19 +80,12 @@ impl Identity {
     /// then the secret key.
     pub fn to_file_text(&self) -> Zeroizing<String> {
         // Allocated once: a string that grows leaves secrets behind.
-        let (recipient, secret) = (self.recipient(), self.own.to_text());
-        let len = 64 + self.comment.len() + recipient.len() + secret.len();
+        let recipient = &self.own.recipient;
+        let len = 64 + self.comment.len() + recipient.len() + self.secret.len();
         let mut text = Zeroizing::new(String::with_capacity(len));
-        if !self.comment.is_empty() {
-            text.push_str("# comment: ");
-            text.push_str(&self.comment);
-            text.push('\n');
-        }
-        text.push_str("# public key: ");
-        text.push_str(&recipient);
-        text.push('\n');
-        text.push_str(&secret);
-        text.push('\n');
+        let comment = ["# comment: ", &self.comment, "\n"];
+        let comment = comment.into_iter().filter(|_| !self.comment.is_empty());
+        text.extend(comment.chain(["# public key: ", recipient, "\n", &self.secret, "\n"]));
         text
     }
 
@@ -112,6 +100,6 @@ impl Identity {
     /// Returns the recipient, `age1...` or `age1pq1...`, with which others wrap data keys to this
     /// identity.
     pub fn recipient(&self) -> String {
-        self.own.recipient()
+        self.own.recipient.clone()
     }
 }

@@ -10,7 +10,7 @@
 //! base64 of a body, in lines of 64 columns, of which the last is shorter
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -36,68 +36,58 @@ const MAX_SHOWN_CHARS: usize = 1000;
 /// After this time, the user learns what the call waits for.
 const SILENCE: Duration = Duration::from_secs(10);
 
-pub(super) struct Plugin {
+/// Searches `PATH` for the plugin of this name, which age's parser accepted. Returns its program's
+/// name and path.
+pub(super) fn find(name: &str) -> Result<(String, PathBuf), Error> {
+    let program = format!("age-plugin-{name}");
+    // Linux on Windows runs the programs of Windows too.
+    let found = which::which(&program).or_else(|_| which::which(format!("{program}.exe")));
+    match found.ok().and_then(|path| path.canonicalize().ok()) {
+        Some(path) => Ok((program, path)),
+        None => Err(Error::PluginMissing(program)),
+    }
+}
+
+/// A plugin, and the recipients or the identities that it has to serve.
+pub(super) struct PluginKeys {
     program: String,
     path: PathBuf,
+    keys: Vec<Zeroizing<String>>,
+    prompt: Arc<dyn Prompt>,
 }
 
-impl Plugin {
-    /// Searches `PATH` for the plugin of this name, which age's parser accepted.
-    pub(super) fn find(name: &str) -> Result<Plugin, Error> {
-        let program = format!("age-plugin-{name}");
-        // Linux on Windows runs the programs of Windows too.
-        let found = which::which(&program).or_else(|_| which::which(format!("{program}.exe")));
-        match found.ok().and_then(|path| path.canonicalize().ok()) {
-            Some(path) => Ok(Plugin { program, path }),
-            None => Err(Error::PluginMissing(program)),
-        }
+/// Finds the plugins for recipients or identities, each of which comes after its plugin's name.
+pub(super) fn by_plugin(
+    all: Vec<(String, &str)>,
+    prompt: &Arc<dyn Prompt>,
+) -> Result<Vec<PluginKeys>, Error> {
+    let mut plugins: BTreeMap<String, Vec<Zeroizing<String>>> = BTreeMap::new();
+    for (name, key) in all {
+        let keys = plugins.entry(name).or_default();
+        keys.push(Zeroizing::new(key.to_owned()));
     }
-
-    fn start(&self, machine: &str, folder: &Path) -> io::Result<Running> {
-        let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
-        let mut command = Command::new(&self.path);
-        command
-            .arg(format!("--age-plugin={machine}"))
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        if !is_watched {
-            command.stderr(Stdio::null());
-        }
-        let running = Running::spawn(&mut command, false);
-        running.map_err(|error| self.fault(&format!("it cannot be run: {error}")))
-    }
-
-    fn fault(&self, reason: &str) -> io::Error {
-        io::Error::other(format!("{}: {reason}", self.program))
-    }
-
-    fn check(&self, faults: &[String]) -> io::Result<()> {
-        if faults.is_empty() {
-            return Ok(());
-        }
-        Err(self.fault(&cut(&faults.join("; "))))
-    }
+    let with_program = |(name, keys): (String, _)| {
+        let (program, path) = find(&name)?;
+        let prompt = Arc::clone(prompt);
+        Ok(PluginKeys {
+            program,
+            path,
+            keys,
+            prompt,
+        })
+    };
+    plugins.into_iter().map(with_program).collect()
 }
 
-pub(super) struct PluginRecipients {
-    pub(super) plugin: Plugin,
-    pub(super) recipients: Vec<String>,
-    pub(super) prompt: Arc<dyn Prompt>,
-}
-
-impl age::Recipient for PluginRecipients {
+impl age::Recipient for PluginKeys {
     fn wrap_file_key(
         &self,
         file_key: &FileKey,
     ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
-        let recipients = self.recipients.iter();
-        let mut request: Vec<_> = recipients
-            .map(|one| message("add-recipient", &[one], &[]))
-            .collect();
-        request.push(message("extension-labels", NONE, &[]));
-        request.push(message("wrap-file-key", NONE, file_key.expose_secret()));
-
+        let request = [
+            message("extension-labels", NONE, &[]),
+            message("wrap-file-key", NONE, file_key.expose_secret()),
+        ];
         let (mut stanzas, mut labels) = (Vec::new(), None);
         let take = |mut message: Stanza| match message.tag.as_str() {
             // For the only file, number 0.
@@ -114,33 +104,27 @@ impl age::Recipient for PluginRecipients {
             "recipient-stanza" | "labels" => FAIL,
             _ => UNSUPPORTED,
         };
-        let faults = converse(&self.plugin, "recipient-v1", request, &*self.prompt, take)?;
-        self.plugin.check(&faults)?;
+        if let Some(fault) = self.converse("recipient", request.into_iter(), take)? {
+            return Err(fault.into());
+        }
         if stanzas.is_empty() {
-            return Err(self.plugin.fault("it wrapped to nobody").into());
+            return Err(self.fault("it wrapped to nobody").into());
         }
         Ok((stanzas, labels.unwrap_or_default()))
     }
 }
 
-pub(super) struct PluginIdentities {
-    pub(super) plugin: Plugin,
-    pub(super) identities: Vec<Zeroizing<String>>,
-    pub(super) prompt: Arc<dyn Prompt>,
-}
+impl age::Identity for PluginKeys {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        self.unwrap_stanzas(std::slice::from_ref(stanza))
+    }
 
-impl PluginIdentities {
-    /// Unwraps the file key. Returns `None` if no identity matches.
-    fn unwrap(&self, stanzas: &[Stanza]) -> io::Result<Option<FileKey>> {
-        let identities = self.identities.iter();
-        let identities = identities.map(|one| message("add-identity", &[one.as_str()], &[]));
-        let stanzas = stanzas.iter().map(|stanza| {
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
+        let request = stanzas.iter().map(|stanza| {
             let args = ["0", &stanza.tag].into_iter();
             let args: Vec<&str> = args.chain(stanza.args.iter().map(String::as_str)).collect();
             message("recipient-stanza", &args, &stanza.body)
         });
-        let request = identities.chain(stanzas).collect();
-
         let mut file_key = None;
         let take = |message: Stanza| match message.tag.as_str() {
             "file-key" if file_key.is_none() && message.args == ["0"] => {
@@ -154,22 +138,11 @@ impl PluginIdentities {
             "file-key" => FAIL,
             _ => UNSUPPORTED,
         };
-        let faults = converse(&self.plugin, "identity-v1", request, &*self.prompt, take)?;
-        // An unusable identity is no fault if another one worked.
-        if file_key.is_none() {
-            self.plugin.check(&faults)?;
+        match self.converse("identity", request, take) {
+            Err(fault) => Some(Err(fault.into())),
+            // An unusable identity is no fault if another one worked.
+            Ok(fault) => file_key.map(Ok).or(fault.map(|fault| Err(fault.into()))),
         }
-        Ok(file_key)
-    }
-}
-
-impl age::Identity for PluginIdentities {
-    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
-        self.unwrap_stanzas(std::slice::from_ref(stanza))
-    }
-
-    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<Result<FileKey, DecryptError>> {
-        self.unwrap(stanzas).map_err(DecryptError::from).transpose()
     }
 }
 
@@ -191,77 +164,133 @@ fn message<S: AsRef<str>>(command: &str, args: &[S], body: &[u8]) -> Message {
     Zeroizing::new(written.unwrap_or_default())
 }
 
-/// Runs the plugin, sends the request to it, and answers it until it is done: the questions to the
-/// user through `prompt`, all other commands through `take`. Returns the faults that it reported.
-fn converse(
-    plugin: &Plugin,
-    machine: &str,
-    mut request: Vec<Message>,
-    prompt: &dyn Prompt,
-    mut take: impl FnMut(Stanza) -> &'static str,
-) -> io::Result<Vec<String>> {
-    request.push(message("done", NONE, &[]));
-    let folder = tempfile::tempdir()?;
-    let mut running = plugin.start(machine, folder.path())?;
-    let (input, output) = (running.child.stdin.take(), running.child.stdout.take());
-    let (Some(input), Some(output)) = (input, output) else {
-        return Err(plugin.fault("it cannot be asked"));
-    };
-    // A thread writes and reads, because the plugin may do neither.
-    let (to, replies) = mpsc::channel();
-    let (messages, from) = mpsc::sync_channel(1);
-    let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
-    thread().spawn(move || talk(input, output, request, &replies, &messages))?;
-
-    let mut listener = Listener {
-        plugin,
-        prompt,
-        from,
-        patience: prompt.plugin_patience(),
-        waited: Duration::ZERO,
-        has_told: false,
-    };
-    let mut faults = Vec::new();
-    loop {
-        let said = listener.next()?;
-        let text = || cut(&String::from_utf8_lossy(&said.body));
-        let answer = |body: Option<&[u8]>| match body {
-            Some(body) => message(OK, NONE, body),
-            None => message(FAIL, NONE, &[]),
-        };
-        let reply = match said.tag.as_str() {
-            "done" => break,
-            "msg" => {
-                prompt.show(&text());
-                answer(Some(&[]))
-            }
-            "confirm" => match confirm(prompt, &text(), &said.args) {
-                Some(true) => message(OK, &["yes"], &[]),
-                Some(false) => message(OK, &["no"], &[]),
-                None => answer(None),
-            },
-            "request-public" => answer(prompt.text(&text()).as_deref().map(str::as_bytes)),
-            "request-secret" => {
-                let secret = prompt.passphrase(&text());
-                answer(secret.as_ref().map(Passphrase::expose))
-            }
-            "error" => {
-                faults.push(text());
-                answer(Some(&[]))
-            }
-            _ => message(take(said), NONE, &[]),
-        };
-        // If the plugin has ended, listening to it shows that.
-        let _ = to.send(reply);
+impl PluginKeys {
+    fn fault(&self, reason: &str) -> io::Error {
+        io::Error::other(format!("{}: {reason}", self.program))
     }
-    // Let it end by itself in the time of another conversation, since it may have to clean up.
-    let deadline = Instant::now() + listener.patience;
-    thread().spawn(move || {
-        let is_early = || (Instant::now() < deadline).then_some(());
-        let _ = running.wait(|| is_early().ok_or(io::ErrorKind::TimedOut.into()));
-        drop((running, folder));
-    })?;
-    Ok(faults)
+
+    fn start(&self, what: &str, folder: &Path) -> io::Result<Running> {
+        let is_watched = std::env::var_os("AGEDEBUG").is_some_and(|value| value == "plugin");
+        let mut command = Command::new(&self.path);
+        command
+            .arg(format!("--age-plugin={what}-v1"))
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        if !is_watched {
+            command.stderr(Stdio::null());
+        }
+        let running = Running::spawn(&mut command, false);
+        running.map_err(|error| self.fault(&format!("it cannot be run: {error}")))
+    }
+
+    /// Runs the plugin, sends its keys and the request to it, and answers it until it is done: the
+    /// questions to the user through the prompt, all other commands through `take`. Returns the
+    /// faults that it reported.
+    fn converse(
+        &self,
+        what: &str,
+        request: impl Iterator<Item = Message>,
+        mut take: impl FnMut(Stanza) -> &'static str,
+    ) -> io::Result<Option<io::Error>> {
+        let (add, prompt) = (format!("add-{what}"), &*self.prompt);
+        let keys = self
+            .keys
+            .iter()
+            .map(|key| message(&add, &[key.as_str()], &[]));
+        let request = keys.chain(request).chain([message("done", NONE, &[])]);
+        let request: Vec<Message> = request.collect();
+        let folder = tempfile::tempdir()?;
+        let mut running = self.start(what, folder.path())?;
+        let (input, output) = (running.child.stdin.take(), running.child.stdout.take());
+        let (Some(input), Some(output)) = (input, output) else {
+            return Err(self.fault("it cannot be asked"));
+        };
+        // A thread writes and reads, because the plugin may do neither.
+        let (to, replies) = mpsc::channel();
+        let (messages, from) = mpsc::sync_channel(1);
+        let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
+        thread().spawn(move || talk(input, output, request, &replies, &messages))?;
+
+        let patience = prompt.plugin_patience();
+        let (mut waited, mut faults) = (Duration::ZERO, Vec::new());
+        loop {
+            let said = self.hear(&from, &mut waited, patience)?;
+            let text = || cut(&String::from_utf8_lossy(&said.body));
+            let answer = |body: Option<&[u8]>| match body {
+                Some(body) => message(OK, NONE, body),
+                None => message(FAIL, NONE, &[]),
+            };
+            let reply = match said.tag.as_str() {
+                "done" => break,
+                "msg" => {
+                    prompt.show(&text());
+                    answer(Some(&[]))
+                }
+                "confirm" => match confirm(prompt, &text(), &said.args) {
+                    Some(true) => message(OK, &["yes"], &[]),
+                    Some(false) => message(OK, &["no"], &[]),
+                    None => answer(None),
+                },
+                "request-public" => answer(prompt.text(&text()).as_deref().map(str::as_bytes)),
+                "request-secret" => {
+                    let secret = prompt.passphrase(&text());
+                    answer(secret.as_ref().map(Passphrase::expose))
+                }
+                "error" => {
+                    faults.push(text());
+                    answer(Some(&[]))
+                }
+                _ => message(take(said), NONE, &[]),
+            };
+            // If the plugin has ended, listening to it shows that.
+            let _ = to.send(reply);
+        }
+        // Let it end by itself in the time of another conversation, since it may have to clean up.
+        let deadline = Instant::now() + patience;
+        thread().spawn(move || {
+            let is_early = || (Instant::now() < deadline).then_some(());
+            let _ = running.wait(|| is_early().ok_or(io::ErrorKind::TimedOut.into()));
+            drop((running, folder));
+        })?;
+        Ok((!faults.is_empty()).then(|| self.fault(&cut(&faults.join("; ")))))
+    }
+
+    /// Listens to the plugin as long as the user's patience lasts. `waited` adds up its time, without
+    /// the time that the user takes to answer.
+    fn hear(
+        &self,
+        from: &Receiver<Result<Stanza, String>>,
+        waited: &mut Duration,
+        patience: Duration,
+    ) -> io::Result<Stanza> {
+        let seconds = patience.as_secs();
+        loop {
+            let began = Instant::now();
+            let until = if *waited < SILENCE {
+                SILENCE.min(patience)
+            } else {
+                patience
+            };
+            let heard = from.recv_timeout(until.saturating_sub(*waited));
+            *waited += began.elapsed();
+            let fault = match heard {
+                Ok(Ok(said)) => return Ok(said),
+                Ok(Err(fault)) => fault,
+                Err(RecvTimeoutError::Disconnected) => "it ended without an answer".to_owned(),
+                Err(RecvTimeoutError::Timeout) if *waited >= patience => {
+                    format!("it did not answer within {seconds} seconds, the limit")
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let program = &self.program;
+                    let waits = format!("waiting for {program}, at most {seconds} seconds in all");
+                    self.prompt.show(&waits);
+                    continue;
+                }
+            };
+            return Err(self.fault(&fault));
+        }
+    }
 }
 
 /// Asks for one of the two answers that the arguments name.
@@ -317,50 +346,6 @@ fn talk(
         }
         let Ok(reply) = replies.recv() else { return };
         let _ = input.write_all(&reply);
-    }
-}
-
-/// Listens to a plugin for as long as the user lets it.
-struct Listener<'a> {
-    plugin: &'a Plugin,
-    prompt: &'a dyn Prompt,
-    from: Receiver<Result<Stanza, String>>,
-    /// The plugin's time in total, without the time that the user takes to answer.
-    patience: Duration,
-    waited: Duration,
-    has_told: bool,
-}
-
-impl Listener<'_> {
-    fn next(&mut self) -> io::Result<Stanza> {
-        let seconds = self.patience.as_secs();
-        loop {
-            let began = Instant::now();
-            let left = self.patience.saturating_sub(self.waited);
-            let left = if self.has_told {
-                left
-            } else {
-                left.min(SILENCE)
-            };
-            let heard = self.from.recv_timeout(left);
-            self.waited += began.elapsed();
-            let fault = match heard {
-                Ok(Ok(said)) => return Ok(said),
-                Ok(Err(fault)) => fault,
-                Err(RecvTimeoutError::Timeout) if self.waited < self.patience => {
-                    self.has_told = true;
-                    let program = &self.plugin.program;
-                    let waits = format!("waiting for {program}, at most {seconds} seconds in all");
-                    self.prompt.show(&waits);
-                    continue;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    format!("it did not answer within {seconds} seconds, the limit")
-                }
-                Err(RecvTimeoutError::Disconnected) => "it ended without an answer".to_owned(),
-            };
-            return Err(self.plugin.fault(&fault));
-        }
     }
 }
 

@@ -1,19 +1,18 @@
 //! The recipients of data keys.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write as _};
 use std::sync::Arc;
 
-use age::{EncryptError, Encryptor, plugin, scrypt, tag, tagpq, x25519};
+use age::{EncryptError, Encryptor, scrypt, tag, tagpq, x25519};
 use x25519_dalek::PublicKey;
 
 use crate::error::Error;
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
-use crate::wrap::notes::{HeaderNotes, Noted, check_comment};
-use crate::wrap::plugin::{Plugin, PluginRecipients};
+use crate::wrap::header::{Noted, check_comment};
+use crate::wrap::plugin::{self, by_plugin};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt};
 use crate::wrap::{LOW_ORDER, MAX_KEY_FILE_BYTES, has_prime_order_part, pq, ssh};
 
@@ -34,16 +33,12 @@ pub struct Recipients {
 struct Recipient {
     /// Its canonical spelling, to recognise it.
     text: String,
-    method: Method,
+    kind: Kind,
+    /// What wraps to it. Of a plugin there is none, because a program wraps to all of its recipients.
+    own: Option<Box<dyn age::Recipient + Send + Sync>>,
 }
 
-enum Method {
-    Own(Kind, Box<dyn age::Recipient + Send + Sync>),
-    /// A plugin's recipient, for another program.
-    Plugin(plugin::Recipient),
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// A public key on an elliptic curve, or an RSA key.
     Classic,
@@ -51,6 +46,8 @@ enum Kind {
     PostQuantum,
     /// A passphrase, which age does not combine with others.
     Passphrase,
+    /// For another program.
+    Plugin,
 }
 
 impl Recipients {
@@ -105,10 +102,10 @@ impl Recipients {
 
     /// Wraps only to those who know the passphrase.
     pub fn passphrase(passphrase: &Passphrase) -> Recipients {
-        let recipient = Box::new(scrypt_recipient(passphrase));
         of(vec![Recipient {
             text: String::new(),
-            method: Method::Own(Kind::Passphrase, recipient),
+            kind: Kind::Passphrase,
+            own: Some(Box::new(scrypt_recipient(passphrase))),
         }])
     }
 
@@ -119,7 +116,7 @@ impl Recipients {
 
     fn add(&mut self, recipient: Recipient) -> Result<(), Error> {
         for present in &self.recipients {
-            check_compatible(&present.method, &recipient.method)?;
+            check_compatible([present.kind, recipient.kind])?;
         }
         let is_new = |present: &Recipient| present.text != recipient.text;
         if self.recipients.iter().all(is_new) {
@@ -211,46 +208,19 @@ impl Recipients {
     }
 
     fn file(&self, payload: &[u8]) -> Result<Vec<u8>, Error> {
-        let plugins = self.plugins()?;
-        let own = self.recipients.iter().filter_map(|one| match &one.method {
-            Method::Own(_, recipient) => Some(&**recipient as &dyn age::Recipient),
-            Method::Plugin(_) => None,
-        });
-        let plugins = plugins.iter().map(|plugin| plugin as &dyn age::Recipient);
-        let mut wrappers: Vec<&dyn age::Recipient> = own.chain(plugins).collect();
-        let notes = self.notes();
-        let noted = (wrappers.pop()).map(|recipient| Noted {
+        let of_plugins = self.recipients.iter().filter(|one| one.own.is_none());
+        let of_plugins = of_plugins.filter_map(|one| Some((plugin_of(&one.text)?, &*one.text)));
+        let plugins = by_plugin(of_plugins.collect(), &self.prompt)?;
+        let own = self.recipients.iter().flat_map(|one| &one.own);
+        let own = own.map(|one| &**one as &dyn age::Recipient);
+        let mut wrappers: Vec<_> = own.chain(plugins.iter().map(|one| one as _)).collect();
+        let noted = wrappers.pop().map(|recipient| Noted {
             recipient,
-            notes: &notes,
+            comment: self.comment.as_deref(),
+            listed: self.names().filter(|_| self.is_listed).collect(),
         });
         wrappers.extend(noted.iter().map(|last| last as &dyn age::Recipient));
         encrypt(wrappers.into_iter(), payload)
-    }
-
-    fn notes(&self) -> HeaderNotes {
-        let listed = self.names().filter(|_| self.is_listed);
-        HeaderNotes {
-            comment: self.comment.clone(),
-            recipients: listed.map(str::to_owned).collect(),
-        }
-    }
-
-    fn plugins(&self) -> Result<Vec<PluginRecipients>, Error> {
-        let mut plugins: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for recipient in &self.recipients {
-            if let Method::Plugin(named) = &recipient.method {
-                let recipients = plugins.entry(named.plugin()).or_default();
-                recipients.push(recipient.text.clone());
-            }
-        }
-        let with_program = |(name, recipients)| {
-            Ok(PluginRecipients {
-                plugin: Plugin::find(name)?,
-                recipients,
-                prompt: Arc::clone(&self.prompt),
-            })
-        };
-        plugins.into_iter().map(with_program).collect()
     }
 }
 
@@ -305,47 +275,46 @@ fn of(recipients: Vec<Recipient>) -> Recipients {
 
 const ALONE: &str = "a passphrase stands alone in an age file";
 
-fn check_compatible(left: &Method, right: &Method) -> Result<(), Error> {
-    use Kind::{Classic, Passphrase, PostQuantum};
-    use Method::Own;
-    let reason = match (left, right) {
-        (Own(Passphrase, _), _) | (_, Own(Passphrase, _)) => ALONE,
-        (Own(PostQuantum, _), Own(Classic, _)) | (Own(Classic, _), Own(PostQuantum, _)) => {
-            "beside another key, a post-quantum one protects from no quantum computer: give every \
-             reader a post-quantum key, or protect a copy for each kind"
-        }
-        _ => return Ok(()),
+fn check_compatible(kinds: [Kind; 2]) -> Result<(), Error> {
+    let reason = if kinds.contains(&Kind::Passphrase) {
+        ALONE
+    } else if kinds.contains(&Kind::PostQuantum) && kinds.contains(&Kind::Classic) {
+        "beside another key, a post-quantum one protects from no quantum computer: give every \
+         reader a post-quantum key, or protect a copy for each kind"
+    } else {
+        return Ok(());
     };
     Err(Error::IncompatibleRecipients(reason))
 }
 
 fn parse(text: &str) -> Result<Recipient, Error> {
     let invalid = |kind| invalid_recipient(text, kind);
-    if let Ok(recipient) = text.parse::<x25519::Recipient>() {
-        return match point_of(text) {
-            Some(point) if has_prime_order_part(&point) => Ok(own(Kind::Classic, recipient)),
-            _ => Err(invalid(LOW_ORDER)),
-        };
-    }
-    if let Ok(recipient) = text.parse::<tag::Recipient>() {
-        return Ok(own(Kind::Classic, recipient));
-    }
-    if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
-        return Ok(own(Kind::PostQuantum, recipient));
-    }
-    if let Ok(recipient) = text.parse::<pq::Recipient>() {
-        return Ok(own(Kind::PostQuantum, recipient));
+    let x25519 = text.parse::<x25519::Recipient>().ok();
+    if x25519.is_some() && !point_of(text).is_some_and(|point| has_prime_order_part(&point)) {
+        return Err(invalid(LOW_ORDER));
     }
     if ssh::looks_public(text) {
         let recipient = ssh::recipient(text).map_err(invalid)?;
         return Ok(own(Kind::Classic, recipient));
     }
-    let recipient = plugin_recipient(text).ok_or_else(|| invalid(kind_of(text)))?;
+    let own = (x25519.map(|one| own(Kind::Classic, one)))
+        .or_else(|| Some(own(Kind::Classic, text.parse::<tag::Recipient>().ok()?)))
+        .or_else(|| {
+            Some(own(
+                Kind::PostQuantum,
+                text.parse::<tagpq::Recipient>().ok()?,
+            ))
+        })
+        .or_else(|| Some(own(Kind::PostQuantum, text.parse::<pq::Recipient>().ok()?)));
+    if let Some(own) = own {
+        return Ok(own);
+    }
     // Fail early if the plugin is missing.
-    Plugin::find(recipient.plugin())?;
+    plugin::find(&plugin_of(text).ok_or_else(|| invalid(kind_of(text)))?)?;
     Ok(Recipient {
         text: text.to_owned(),
-        method: Method::Plugin(recipient),
+        kind: Kind::Plugin,
+        own: None,
     })
 }
 
@@ -355,7 +324,8 @@ where
 {
     Recipient {
         text: recipient.to_string(),
-        method: Method::Own(kind, Box::new(recipient)),
+        kind,
+        own: Some(Box::new(recipient)),
     }
 }
 
@@ -364,10 +334,11 @@ fn point_of(recipient: &str) -> Option<PublicKey> {
     <[u8; 32]>::try_from(bytes).ok().map(PublicKey::from)
 }
 
-/// Parses a plugin's recipient, except kinds that need no plugin.
-fn plugin_recipient(text: &str) -> Option<plugin::Recipient> {
-    let recipient: plugin::Recipient = text.parse().ok()?;
-    (!["pq", "tag", "tagpq"].contains(&recipient.plugin())).then_some(recipient)
+/// Names the plugin of a recipient, unless this is of a kind that needs no plugin.
+fn plugin_of(text: &str) -> Option<String> {
+    let recipient: age::plugin::Recipient = text.parse().ok()?;
+    let name = recipient.plugin();
+    (!["pq", "tag", "tagpq"].contains(&name)).then(|| name.to_owned())
 }
 
 fn kind_of(text: &str) -> &'static str {

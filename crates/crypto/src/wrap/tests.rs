@@ -390,7 +390,7 @@ fn listed_recipients_need_no_identities() {
     // Added recipients are listed too, and the comment stays unless a new one replaces it.
     let more = Recipients::parse(&[carol.recipient()]).unwrap();
     let all = more.and(present).unwrap().wrap(&key).unwrap();
-    let notes = Header::read(&all).unwrap().notes;
+    let notes = Header::read(&all).unwrap();
     assert_eq!(
         (notes.comment.as_deref(), notes.recipients.len()),
         (Some("theirs"), 3)
@@ -398,10 +398,7 @@ fn listed_recipients_need_no_identities() {
     let more = more.with_comment("ours").unwrap();
     let present = Identities::default().recipients_of(&armored).unwrap();
     let all = more.and(present).unwrap().wrap(&key).unwrap();
-    assert_eq!(
-        Header::read(&all).unwrap().notes.comment.as_deref(),
-        Some("ours")
-    );
+    assert_eq!(Header::read(&all).unwrap().comment.as_deref(), Some("ours"));
     for identity in [alice, bob, carol] {
         assert!(Identities::from(identity).unwrap(&all).is_ok());
     }
