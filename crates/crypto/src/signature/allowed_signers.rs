@@ -135,22 +135,20 @@ impl AllowedSigners {
                 Ok(()) if line.principals.split(',').all(|name| name.starts_with('!')) => {
                     closest = closest.max(NotAllowed::Principal);
                 }
-                Ok(()) => principals.extend(line.principals.split(',')),
+                Ok(()) => {
+                    for principal in line.principals.split(',') {
+                        if !principals.contains(&principal) {
+                            principals.push(principal);
+                        }
+                    }
+                }
                 Err(reason) => closest = closest.max(reason),
             }
         }
-        match (principals.is_empty(), signer) {
-            (true, _) => Err(closest),
-            (false, Some(signer)) => Ok(vec![signer.to_owned()]),
-            (false, None) => {
-                let mut seen = Vec::new();
-                for principal in principals {
-                    if !seen.iter().any(|known| known == principal) {
-                        seen.push(principal.to_owned());
-                    }
-                }
-                Ok(seen)
-            }
+        match signer {
+            _ if principals.is_empty() => Err(closest),
+            Some(signer) => Ok(vec![signer.to_owned()]),
+            None => Ok(principals.into_iter().map(str::to_owned).collect()),
         }
     }
 }
@@ -234,22 +232,16 @@ fn split_principals(line: &str) -> Result<(String, &str), &'static str> {
 
 /// Splits off the options, which end at a blank outside of quotes.
 fn split_options(text: &str) -> Result<(&str, &str), &'static str> {
-    let mut is_quoted = false;
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '\\' => {
-                chars.next_if(|(_, next)| *next == '"');
-            }
-            '"' => is_quoted = !is_quoted,
-            ' ' | '\t' if !is_quoted => return Ok(text.split_at(at)),
-            _ => {}
-        }
-    }
-    if is_quoted {
-        Err("a quote does not end")
-    } else {
-        Err("the key is missing or malformed")
+    let (mut is_quoted, mut last) = (false, ' ');
+    let end = text.find(|c| {
+        is_quoted ^= c == '"' && last != '\\';
+        last = c;
+        matches!(c, ' ' | '\t') && !is_quoted
+    });
+    match end {
+        Some(end) => Ok(text.split_at(end)),
+        None if is_quoted => Err("a quote does not end"),
+        None => Err("the key is missing or malformed"),
     }
 }
 
@@ -314,22 +306,12 @@ fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 
 /// Splits off a quoted value, in which `\"` is a quote.
 fn dequote(text: &str) -> Result<(String, &str), &'static str> {
-    let text = text
-        .strip_prefix('"')
-        .ok_or("the value of an option is not in quotes")?;
-    let mut value = String::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '\\' => match chars.next_if(|(_, next)| *next == '"') {
-                Some((_, quote)) => value.push(quote),
-                None => value.push(c),
-            },
-            '"' => return Ok((value, text.get(at + 1..).unwrap_or_default())),
-            _ => value.push(c),
-        }
-    }
-    Err("a quote does not end")
+    let text = text.strip_prefix('"');
+    let text = text.ok_or("the value of an option is not in quotes")?;
+    let mut quotes = text.match_indices('"');
+    let end = quotes.find(|(at, _)| !text[..*at].ends_with('\\'));
+    let (end, _) = end.ok_or("a quote does not end")?;
+    Ok((text[..end].replace("\\\"", "\""), &text[end + 1..]))
 }
 
 // --- times ---
@@ -374,28 +356,20 @@ fn matches_list(text: &str, patterns: &str) -> bool {
 /// Returns whether `pattern` matches all of `text`: `*` stands for any number of bytes, `?` for
 /// one.
 fn matches_pattern(text: &[u8], pattern: &[u8]) -> bool {
-    let (mut t, mut p) = (0, 0);
-    // The state to retry from, with one more byte for the last star.
-    let mut retry = None;
-    while let Some(byte) = text.get(t) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                retry = Some((t, p));
-                p += 1;
+    // Whether what was read of the pattern matches the first n bytes.
+    let mut matched = vec![false; text.len() + 1];
+    matched[0] = true;
+    for wanted in pattern {
+        if *wanted == b'*' {
+            let shortest = matched.iter().position(|matched| *matched);
+            matched[shortest.unwrap_or(text.len() + 1)..].fill(true);
+        } else {
+            matched.rotate_right(1);
+            matched[0] = false;
+            for (matched, byte) in matched[1..].iter_mut().zip(text) {
+                *matched &= *wanted == b'?' || wanted == byte;
             }
-            Some(wanted) if wanted == byte || *wanted == b'?' => {
-                t += 1;
-                p += 1;
-            }
-            _ => match retry {
-                Some((from, star)) => {
-                    retry = Some((from + 1, star));
-                    t = from + 1;
-                    p = star + 1;
-                }
-                None => return false,
-            },
         }
     }
-    pattern[p..].iter().all(|byte| *byte == b'*')
+    matched[text.len()]
 }
