@@ -91,10 +91,15 @@ impl IdentityCommand {
         let mut running = Running::spawn(&mut command, true).map_err(failed)?;
         let output = running.child.stdout.take();
         let output = output.ok_or_else(|| failed(lost()))?;
-        let wait = Wait {
-            deadline: Instant::now() + patience,
-            patience,
-            is_stopped,
+        let deadline = Instant::now() + patience;
+        let check = || match Instant::now() < deadline {
+            _ if is_stopped() => Err(io::Error::new(io::ErrorKind::Interrupted, "stopped")),
+            true => Ok(()),
+            false => {
+                let seconds = patience.as_secs_f64();
+                let said = format!("it did not end within {seconds} seconds, the limit");
+                Err(io::Error::new(io::ErrorKind::TimedOut, said))
+            }
         };
         // A thread reads, because the command may be silent. It outlives this call only if a
         // process that left the group keeps the pipe open.
@@ -103,14 +108,21 @@ impl IdentityCommand {
         let reader = reader
             .spawn(move || drop(sender.send(read_secret(output, MAX_KEY_FILE_BYTES))))
             .map_err(failed)?;
-        let text = wait.read(&read).map_err(failed)?;
+        let text = loop {
+            match read.recv_timeout(STEP) {
+                Ok(read) => break read,
+                Err(RecvTimeoutError::Timeout) => check().map_err(failed)?,
+                Err(RecvTimeoutError::Disconnected) => break Err(lost()),
+            }
+        };
+        let text = text.map_err(failed)?;
         // `onnxseal run` has one thread when it becomes another program.
         let _ = reader.join();
         if text.len() > MAX_KEY_FILE_BYTES {
             let said = format!("it prints more than {MAX_KEY_FILE_BYTES} bytes, the limit");
             return Err(failed(io::Error::other(said)));
         }
-        match running.wait(|| wait.check()).map_err(failed)? {
+        match running.wait(check).map_err(failed)? {
             Some(status) if !status.success() => {
                 Err(failed(io::Error::other(format!("it failed: {status}"))))?;
             }
@@ -119,38 +131,6 @@ impl IdentityCommand {
             Some(_) | None => {}
         }
         Identities::read_with(text.as_slice(), &name, prompt)
-    }
-}
-
-/// The end of a command's time.
-struct Wait<'a> {
-    deadline: Instant,
-    patience: Duration,
-    is_stopped: &'a dyn Fn() -> bool,
-}
-
-impl Wait<'_> {
-    fn read<T>(&self, read: &mpsc::Receiver<io::Result<T>>) -> io::Result<T> {
-        loop {
-            match read.recv_timeout(STEP) {
-                Ok(read) => return read,
-                Err(RecvTimeoutError::Timeout) => self.check()?,
-                Err(RecvTimeoutError::Disconnected) => return Err(lost()),
-            }
-        }
-    }
-
-    /// Fails at the deadline, and if the caller wants to stop.
-    fn check(&self) -> io::Result<()> {
-        if (self.is_stopped)() {
-            return Err(io::Error::new(io::ErrorKind::Interrupted, "stopped"));
-        }
-        if Instant::now() < self.deadline {
-            return Ok(());
-        }
-        let seconds = self.patience.as_secs_f64();
-        let said = format!("it did not end within {seconds} seconds, the limit");
-        Err(io::Error::new(io::ErrorKind::TimedOut, said))
     }
 }
 
