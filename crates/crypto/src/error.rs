@@ -124,6 +124,14 @@ impl Error {
     }
 }
 
+/// Returns the start of a text, for a message.
+pub(crate) fn start_of(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Why the key of a valid signature is not allowed, from the furthest miss to the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]

@@ -24,7 +24,7 @@ use ssh_encoding::{Decode as _, Encode as _};
 use ssh_key::public::KeyData;
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey, SshSig};
 
-use crate::error::Error;
+use crate::error::{Error, start_of};
 use crate::limited::check_limit;
 
 /// SSHSIG namespace of our signatures.
@@ -228,10 +228,7 @@ fn check_rsa_bits(key: &KeyData) -> Result<(), &'static str> {
 
 /// Returns the start of an untrusted text, without characters that control a terminal.
 fn shown(text: &str) -> String {
-    text.chars()
-        .take(MAX_SHOWN_CHARS)
-        .flat_map(char::escape_debug)
-        .collect()
+    start_of(text, MAX_SHOWN_CHARS).escape_debug().to_string()
 }
 
 fn malformed(reason: impl Into<String>) -> Error {

@@ -25,7 +25,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use zeroize::Zeroizing;
 
-use crate::error::Error;
+use crate::error::{Error, start_of};
 use crate::wrap::prompt::{Passphrase, Prompt};
 use crate::wrap::running::Running;
 
@@ -216,7 +216,7 @@ impl PluginKeys {
         let (mut waited, mut faults) = (Duration::ZERO, Vec::new());
         loop {
             let said = self.hear(&from, &mut waited, patience)?;
-            let text = || cut(&String::from_utf8_lossy(&said.body));
+            let text = || shown(&said.body);
             let answer = |body: Option<&[u8]>| match body {
                 Some(body) => message(OK, NONE, body),
                 None => message(FAIL, NONE, &[]),
@@ -253,7 +253,10 @@ impl PluginKeys {
             let _ = running.wait(|| is_early().ok_or(io::ErrorKind::TimedOut.into()));
             drop((running, folder));
         })?;
-        Ok((!faults.is_empty()).then(|| self.fault(&cut(&faults.join("; ")))))
+        Ok(
+            (!faults.is_empty())
+                .then(|| self.fault(&start_of(&faults.join("; "), MAX_SHOWN_CHARS))),
+        )
     }
 
     /// Listens to the plugin as long as the user's patience lasts. `waited` adds up its time, without
@@ -297,7 +300,7 @@ impl PluginKeys {
 fn confirm(prompt: &dyn Prompt, text: &str, args: &[String]) -> Option<bool> {
     let word = |n: usize| {
         let word = BASE64_STANDARD_NO_PAD.decode(args.get(n)?).ok()?;
-        Some(cut(&String::from_utf8_lossy(&word)))
+        Some(shown(&word))
     };
     prompt.confirm(text, &word(0)?, word(1).as_deref())
 }
@@ -349,12 +352,6 @@ fn talk(
     }
 }
 
-/// Returns the start of a text.
-fn cut(text: &str) -> String {
-    let mut chars = text.chars();
-    let mut shown: String = chars.by_ref().take(MAX_SHOWN_CHARS).collect();
-    if chars.next().is_some() {
-        shown.push_str("...");
-    }
-    shown
+fn shown(text: &[u8]) -> String {
+    start_of(&String::from_utf8_lossy(text), MAX_SHOWN_CHARS)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use age::{EncryptError, Encryptor, scrypt, tag, tagpq, x25519};
 use x25519_dalek::PublicKey;
 
-use crate::error::Error;
+use crate::error::{Error, start_of};
 use crate::keys::DataKey;
 use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
@@ -355,14 +355,6 @@ fn kind_of(text: &str) -> &'static str {
 }
 
 fn invalid_recipient(text: &str, kind: &'static str) -> Error {
-    let mut chars = text.chars();
-    let mut shown: String = chars
-        .by_ref()
-        .take(MAX_SHOWN_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
-    if chars.next().is_some() {
-        shown.push_str("...");
-    }
+    let shown = start_of(text, MAX_SHOWN_CHARS).escape_debug().to_string();
     Error::InvalidRecipient { kind, shown }
 }
