@@ -28,15 +28,11 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// The key of the blobs that belong to one artifact, zeroized on drop.
 ///
 /// It opens no part of the artifact itself, and lasts as long as the data key.
-pub struct BlobKey(Secret);
+pub struct BlobKey(pub(crate) Secret);
 
 opaque_debug!(BlobKey);
 
 impl BlobKey {
-    pub(crate) fn new(key: Secret) -> BlobKey {
-        BlobKey(key)
-    }
-
     /// Seals `plaintext` under `name`, with a new salt, so that all results differ.
     pub fn seal(&self, name: &str, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         let mut salt = [0; SALT_BYTES];
@@ -109,19 +105,14 @@ impl BlobKey {
         plaintext: &mut [u8],
     ) -> Result<(), Error> {
         let gcm = self.gcm(salt, name)?;
-        let mut rest = plaintext;
-        let mut chunks = sealed
-            .chunks(CHUNK_BYTES + TAG_BYTES)
-            .enumerate()
-            .peekable();
-        while let Some((chunk, sealed)) = chunks.next() {
+        let chunks = sealed.chunks(CHUNK_BYTES + TAG_BYTES).enumerate();
+        let last = chunks.len() - 1;
+        // The only chunk of an empty blob has no text.
+        let texts = plaintext.chunks_mut(CHUNK_BYTES).chain([&mut [][..]]);
+        for ((chunk, sealed), text) in chunks.zip(texts) {
             let (ciphertext, tag) = sealed.split_last_chunk().ok_or(Error::Unauthentic)?;
-            let (text, behind) = rest
-                .split_at_mut_checked(ciphertext.len())
-                .ok_or(Error::Unauthentic)?;
-            let nonce = derive::blob_nonce(chunk as u64, chunks.peek().is_none());
+            let nonce = derive::blob_nonce(chunk as u64, chunk == last);
             gcm.open_into(nonce, &[], ciphertext, &Tag(*tag), text)?;
-            rest = behind;
         }
         Ok(())
     }

@@ -14,9 +14,10 @@ pub const MAX_CHUNK_BYTES: usize = 1 << 24;
 /// They grow to the largest chunk. Plaintext in them is zeroized on drop.
 #[derive(Default)]
 pub struct Scratch {
-    text: Zeroizing<Vec<u8>>,
-    aad: Vec<u8>,
-    draws: Zeroizing<Vec<u32>>,
+    pub(crate) text: Zeroizing<Vec<u8>>,
+    pub(crate) aad: Vec<u8>,
+    /// Numbers to shuffle by.
+    pub(crate) draws: Zeroizing<Vec<u32>>,
 }
 
 opaque_debug!(Scratch);
@@ -27,12 +28,13 @@ impl Scratch {
         Self::default()
     }
 
-    /// Returns both buffers, at these lengths, with arbitrary contents.
-    pub(crate) fn split(
+    /// Makes the buffers at least this long.
+    pub(crate) fn reserve(
         &mut self,
         text_len: usize,
         aad_len: usize,
-    ) -> Result<(&mut [u8], &mut [u8]), Error> {
+        n_draws: usize,
+    ) -> Result<&mut Scratch, Error> {
         if self.text.len() < text_len {
             // Allocate again, since resizing could leave old plaintext behind.
             self.text = Zeroizing::new(zeros(text_len.next_power_of_two())?);
@@ -40,21 +42,10 @@ impl Scratch {
         if self.aad.len() < aad_len {
             self.aad = zeros(aad_len.next_power_of_two())?;
         }
-        Ok((&mut self.text[..text_len], &mut self.aad[..aad_len]))
-    }
-
-    /// Returns buffers for bytes and for numbers to shuffle by, at these lengths, with arbitrary
-    /// contents.
-    pub(crate) fn split_draws(
-        &mut self,
-        text_len: usize,
-        n_draws: usize,
-    ) -> Result<(&mut [u8], &mut [u32]), Error> {
         if self.draws.len() < n_draws {
             self.draws = Zeroizing::new(zeros(n_draws.next_power_of_two())?);
         }
-        self.split(text_len, 0)?;
-        Ok((&mut self.text[..text_len], &mut self.draws[..n_draws]))
+        Ok(self)
     }
 }
 

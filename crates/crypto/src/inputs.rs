@@ -16,7 +16,6 @@ use ctr::cipher::{KeyIvInit as _, StreamCipher as _};
 use zeroize::Zeroizing;
 
 pub use crate::derive::Draw;
-pub use ffx::{FFX_NUMBERS, ffx_table};
 
 use crate::derive;
 use crate::error::Error;
@@ -55,10 +54,9 @@ impl InputSeed {
         })
     }
 
-    /// Returns FFX's replacements for the pixels 0 to 255: [`ffx_table`] under a key from this
-    /// seed.
+    /// Returns FFX's replacements for the pixels 0 to 255, numbers of three digits.
     pub fn ffx_table(&self) -> Result<Zeroizing<[u16; 256]>, Error> {
-        ffx_table(derive::ffx_key(&self.0)?.expose())
+        ffx::ffx_table(derive::ffx_key(&self.0)?.expose())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::derive::{self, ChunkId, ManifestMac};
 use crate::error::Error;
 use crate::gather::Scratch;
 use crate::secret::Secret;
-use crate::tier::{self, TierKey};
+use crate::tier::TierKey;
 
 const MAC_BYTES: usize = 32;
 
@@ -17,7 +17,7 @@ const MAC_BYTES: usize = 32;
 /// the highest tier's, and the keys of the lower tiers follow from it.
 ///
 /// It leaves this crate only wrapped, by [`Recipients::wrap`](crate::wrap::Recipients::wrap).
-pub struct DataKey(Secret);
+pub struct DataKey(pub(crate) Secret);
 
 opaque_debug!(DataKey);
 
@@ -34,7 +34,7 @@ impl DataKey {
     pub fn seal_keys(&self, manifest: &[u8], tiers: u8) -> Result<SealKeys, Error> {
         let keys = self.with_lower(tiers, tiers)?;
         let mac = |DataKey(key): &DataKey| ManifestMac::new(&derive::mac_key(key)?, manifest);
-        let upper = |DataKey(key): &DataKey| TierKey::new(key, manifest);
+        let upper = |DataKey(key): &DataKey| TierKey::new(&derive::tier_keys(key, manifest)?);
         Ok(SealKeys {
             first: Gcm::new(&derive::chunk_key(&keys[0].0, manifest)?)?,
             upper: keys[1..].iter().map(upper).collect::<Result<_, Error>>()?,
@@ -88,11 +88,7 @@ impl DataKey {
     /// Derives the key of the artifact's blobs.
     pub fn blob_key(&self) -> Result<BlobKey, Error> {
         let mut kept = Secret::keep(&[derive::blobs_key(&self.0)?])?;
-        kept.pop().map(BlobKey::new).ok_or(Error::Backend)
-    }
-
-    pub(crate) fn new(dek: Secret) -> DataKey {
-        DataKey(dek)
+        kept.pop().map(BlobKey).ok_or(Error::Backend)
     }
 
     pub(crate) fn expose(&self) -> &[u8; 32] {
@@ -126,7 +122,9 @@ impl SealKeys {
         targets: &[Range<usize>],
         scratch: &mut Scratch,
     ) -> Result<Tag, Error> {
-        chunk::seal(&self.first, at, bytes, targets, scratch)
+        chunk::in_parts(bytes, targets, scratch, |clear, text| {
+            self.first.seal(derive::nonce(at), clear, text)
+        })
     }
 
     /// Computes the MACs of all tiers, one after the other: each over the manifest for which these
@@ -166,21 +164,25 @@ impl OpenKeys {
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
         let (chunk_key, upper) = self.parts()?;
-        match upper.last() {
-            None => chunk::open(&Gcm::new(chunk_key)?, at, bytes, targets, tag, scratch),
-            // A higher tier's tag covers all bytes of the chunk, so that counter mode is enough.
-            Some([auth, ..]) => {
-                tier::verify(auth, at, bytes, tag)?;
-                chunk::apply(&Ctr::new(chunk_key)?, at, bytes, targets, scratch)
-            }
+        let nonce = derive::nonce(at);
+        if let Some([auth, ..]) = upper.last() {
+            // This tag covers all bytes of the chunk, so that counter mode is enough for the targets.
+            // AES-256-GCM is that from counter 2 on.
+            Gcm::new(auth)?.open(nonce, bytes, &mut [], tag)?;
+            let ctr = Ctr::new(chunk_key)?;
+            return chunk::on_targets(bytes, targets, scratch, |text| ctr.apply(nonce, 2, text));
         }
+        let gcm = Gcm::new(chunk_key)?;
+        chunk::in_parts(bytes, targets, scratch, |clear, text| {
+            gcm.open(nonce, clear, text, tag)
+        })
     }
 
     /// Expands the keys of the tiers from 2 up to `tier`, for a chunk.
     pub fn upper(&self, tier: u8) -> Result<Vec<TierKey>, Error> {
         let (_, upper) = self.parts()?;
         let upper = upper.iter().take(usize::from(tier).saturating_sub(1));
-        upper.map(TierKey::of).collect()
+        upper.map(TierKey::new).collect()
     }
 
     fn parts(&self) -> Result<(&Secret, &[[Secret; 3]]), Error> {
@@ -201,7 +203,7 @@ mod tests {
         let mut scratch = Scratch::new();
         for artifact in vectors::artifacts() {
             let tags = artifact.tags();
-            let key = DataKey::new(artifact.dek);
+            let key = DataKey(artifact.dek);
             let seal = key.seal_keys(&artifact.manifest, 1).unwrap();
             assert_eq!(seal.macs(&tags), artifact.mac);
             let open = key

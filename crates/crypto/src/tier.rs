@@ -51,12 +51,8 @@ pub struct TierKey {
 opaque_debug!(TierKey);
 
 impl TierKey {
-    pub(crate) fn new(key: &Secret, manifest: &[u8]) -> Result<TierKey, Error> {
-        TierKey::of(&derive::tier_keys(key, manifest)?)
-    }
-
     /// Expands the keys.
-    pub(crate) fn of([auth, stream, shuffle]: &[Secret; 3]) -> Result<TierKey, Error> {
+    pub(crate) fn new([auth, stream, shuffle]: &[Secret; 3]) -> Result<TierKey, Error> {
         Ok(TierKey {
             auth: Gcm::new(auth)?,
             stream: Aes256::new(stream.expose().into()),
@@ -90,7 +86,7 @@ impl TierKey {
             return Err(Error::Misuse(rule));
         }
         let nonce = derive::nonce(at);
-        let (buffer, _) = scratch.split(2 * PIECE, 0)?;
+        let buffer = &mut scratch.reserve(2 * PIECE, 0, 0)?.text[..2 * PIECE];
         let (piece, blocks) = buffer.split_at_mut(PIECE);
         let mut batch = Batch {
             cipher: &self.stream,
@@ -169,8 +165,9 @@ impl TierKey {
             chunk,
         };
         let n_draws = (n_bytes / width).saturating_sub(1);
-        let (buffer, draws) = scratch.split_draws(n_bytes + PIECE, n_draws)?;
-        let (text, piece) = buffer.split_at_mut(n_bytes);
+        let Scratch { text, draws, .. } = scratch.reserve(n_bytes + PIECE, 0, n_draws)?;
+        let (text, piece) = text[..n_bytes + PIECE].split_at_mut(n_bytes);
+        let draws = &mut draws[..n_draws];
         self.draw(derive::nonce(id), draws, piece)?;
         let exchange = match width {
             1 => exchange::<1>,
@@ -217,11 +214,6 @@ impl TierKey {
         }
         Ok(())
     }
-}
-
-/// Verifies the tag of a chunk as it is stored, of the tier that has this key.
-pub(crate) fn verify(auth: &Secret, at: ChunkId, stored: &[u8], tag: &Tag) -> Result<(), Error> {
-    Gcm::new(auth)?.open(derive::nonce(at), stored, &mut [], tag)
 }
 
 /// Draws a number from each of `numbers`, the first below `below`. Returns `false` if one may have

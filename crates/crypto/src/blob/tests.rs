@@ -30,7 +30,7 @@ fn assert_unauthentic(key: &BlobKey, name: &str, blob: &[u8]) {
 #[test]
 fn blobs_of_the_vectors_are_sealed_and_opened() {
     for vector in vectors::blobs() {
-        let key = DataKey::new(vector.dek).blob_key().unwrap();
+        let key = DataKey(vector.dek).blob_key().unwrap();
         let sealed = key
             .seal_with(&vector.salt, &vector.name, &vector.plain)
             .unwrap();

@@ -3,12 +3,36 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 use super::*;
-use crate::backend::rust_crypto;
+use crate::backend::{Gcm, Tag, rust_crypto};
+use crate::derive::{self, ChunkId};
 use crate::gather::MAX_CHUNK_BYTES;
 use crate::secret::Secret;
 use crate::tests::vectors;
 
 const AT: ChunkId = ChunkId { file: 1, chunk: 2 };
+
+fn seal(
+    gcm: &Gcm,
+    at: ChunkId,
+    bytes: &mut [u8],
+    targets: &[Range<usize>],
+    scratch: &mut Scratch,
+) -> Result<Tag, Error> {
+    let work = |clear: &[u8], text: &mut [u8]| gcm.seal(derive::nonce(at), clear, text);
+    in_parts(bytes, targets, scratch, work)
+}
+
+fn open(
+    gcm: &Gcm,
+    at: ChunkId,
+    bytes: &mut [u8],
+    targets: &[Range<usize>],
+    tag: &Tag,
+    scratch: &mut Scratch,
+) -> Result<(), Error> {
+    let work = |clear: &[u8], text: &mut [u8]| gcm.open(derive::nonce(at), clear, text, tag);
+    in_parts(bytes, targets, scratch, work)
+}
 
 fn key(byte: u8) -> Gcm {
     Gcm::new(&Secret::copy(&[byte; 32])).unwrap()

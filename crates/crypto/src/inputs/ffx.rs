@@ -10,13 +10,10 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 
-/// The number of values of FFX, which start at 0.
-pub const FFX_NUMBERS: u16 = 1000;
-
 const ROUNDS: u32 = 10;
 
 /// Computes FFX of 0 to 255 under `password`, as numbers of three digits.
-pub fn ffx_table(password: &[u8]) -> Result<Zeroizing<[u16; 256]>, Error> {
+pub(super) fn ffx_table(password: &[u8]) -> Result<Zeroizing<[u16; 256]>, Error> {
     let hmac = Hmac::<Sha1>::new_from_slice(password).map_err(|_| Error::Backend)?;
     let mut table = Zeroizing::new([0; 256]);
     for (number, q) in table.iter_mut().zip(0u32..) {

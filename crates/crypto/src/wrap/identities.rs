@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Error;
 use crate::keys::DataKey;
-use crate::limited::read_limited;
+use crate::limited::{read_limited, read_secret};
 use crate::secret::Secret;
 use crate::wrap::armor::{check_limits, dearmor, unarmored};
 use crate::wrap::header::Header;
@@ -271,26 +271,19 @@ fn decrypt_with<T>(
 
 /// Reads the payload, which must be a text of at most `longest` bytes.
 fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>, Error> {
-    // Allocated once: a buffer that grows leaves secrets behind. The text is shorter than its file.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(longest + 1));
-    payload
-        .read_to_end(&mut bytes)
-        .map_err(|_| Error::Unauthentic)?;
+    let bytes = read_secret(payload, longest).map_err(|_| Error::Unauthentic)?;
     let text = str::from_utf8(&bytes).map_err(|_| Error::MalformedKey("its payload is no text"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Reads the payload, which must be exactly a data key.
 fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
-    // Room for one byte too many, so that the buffer need not grow.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(33));
-    payload
-        .take(33)
-        .read_to_end(&mut bytes)
-        .map_err(|_| Error::Unauthentic)?;
-    let key = <&[u8; 32]>::try_from(bytes.as_slice())
+    let bytes = read_secret(payload, 32).map_err(|_| Error::Unauthentic)?;
+    let key = bytes
+        .as_slice()
+        .try_into()
         .map_err(|_| Error::MalformedKey("its payload is not the 32 bytes of a data key"))?;
-    Ok(DataKey::new(Secret::copy(key)))
+    Ok(DataKey(Secret::copy(key)))
 }
 
 /// Decrypts an identity file with its passphrase, to its text.
