@@ -38,16 +38,9 @@ pub enum Error {
         /// The first few characters of the string; nothing secret.
         shown: String,
     },
-    /// A line of a recipients file cannot be used.
-    #[error("{name}, line {line}: unusable recipient")]
-    RecipientsFile {
-        /// The file's name, as the caller gave it.
-        name: String,
-        /// The line, counted from 1.
-        line: usize,
-        /// What is wrong with it.
-        source: Box<Error>,
-    },
+    /// A recipients file and its line, counted from 1, and why that is no recipient.
+    #[error("{0}: unusable recipient")]
+    RecipientsFile(String, #[source] Box<Error>),
     /// The public keys of some recipients of a data key are unknown.
     #[error(
         "the data key is wrapped to {present} recipient(s), and the public keys of {unknown} of them are not known: the wrapped key does not list them"
@@ -85,28 +78,15 @@ pub enum Error {
     /// caller gave it, and what is wrong with it; no part of its contents.
     #[error("{0}")]
     Unusable(String),
-    /// A file with keys or a passphrase could not be read.
-    #[error("cannot read {name}")]
-    Io {
-        /// The file's name, as the caller gave it.
-        name: String,
-        /// The cause.
-        source: io::Error,
-    },
-    /// An input is larger than the crate accepts.
-    #[error("{what} exceeds the limit of {limit}")]
-    LimitExceeded {
-        /// What is too large, with its unit.
-        what: &'static str,
-        /// The most that is accepted.
-        limit: usize,
-    },
-    /// The system has no memory left.
-    #[error("there is no memory for {len_bytes} bytes")]
-    Memory {
-        /// The size that was asked for, in bytes.
-        len_bytes: usize,
-    },
+    /// A file with keys or a passphrase, named as the caller did, could not be read.
+    #[error("cannot read {0}")]
+    Io(String, #[source] io::Error),
+    /// An input, with its unit, is larger than the crate accepts at most.
+    #[error("{0} exceeds the limit of {1}")]
+    LimitExceeded(&'static str, usize),
+    /// The system has no memory left for so many bytes.
+    #[error("there is no memory for {0} bytes")]
+    Memory(usize),
     /// The caller broke this rule of the crate's interface.
     #[error("misuse: {0}")]
     Misuse(&'static str),

@@ -58,9 +58,8 @@ fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
 /// Makes an empty vector with room for `len` values, or fails if the system has no memory.
 pub(crate) fn room_for<T>(len: usize) -> Result<Vec<T>, Error> {
     let mut buffer = Vec::new();
-    let len_bytes = len * size_of::<T>();
     let reserved = buffer.try_reserve_exact(len);
-    reserved.map_err(|_| Error::Memory { len_bytes })?;
+    reserved.map_err(|_| Error::Memory(len * size_of::<T>()))?;
     Ok(buffer)
 }
 

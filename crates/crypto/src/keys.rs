@@ -47,9 +47,6 @@ impl DataKey {
     /// the lower tiers derive from this key, and that nobody without a key of `tier` or a higher
     /// one changed a MAC. Then derives the keys that open this tier and all lower ones. `macs` has
     /// one MAC for each of `tiers`, the first tier's first.
-    ///
-    /// # Errors
-    /// [`Error::Unauthentic`] if a MAC is wrong, or their number is.
     pub fn open_keys(
         &self,
         (tier, tiers): (u8, u8),
@@ -111,10 +108,7 @@ impl SealKeys {
     /// Encrypts the targets of the first tier in a chunk in place, and authenticates all its other
     /// bytes with them.
     ///
-    /// `targets` are ranges of `bytes`: sorted, disjoint, not empty.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] if they are not; `bytes` is then unchanged.
+    /// `targets` are sorted, disjoint, non-empty ranges of `bytes`.
     pub fn seal_chunk(
         &self,
         at: ChunkId,
@@ -151,10 +145,8 @@ impl OpenKeys {
     /// Verifies a chunk by the tag of this tier, and decrypts the targets of the first tier in
     /// place. [`OpenKeys::upper`] opens those of the tiers from 2 up.
     ///
-    /// # Errors
-    /// [`Error::Unauthentic`] if the tag is wrong, [`Error::Misuse`] if the targets are not sorted,
-    /// disjoint, non-empty ranges of `bytes`. In the first case the targets contain no plaintext,
-    /// but may be overwritten. All other bytes are unchanged.
+    /// If the tag is wrong ([`Error::Unauthentic`]), the targets contain no plaintext, but may be
+    /// overwritten. All other bytes are unchanged.
     pub fn open_chunk(
         &self,
         at: ChunkId,

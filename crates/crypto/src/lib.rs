@@ -25,12 +25,16 @@
 
 #![forbid(unsafe_code)]
 
-/// Implements `Debug` that shows a type's name and nothing of what it holds.
+/// Implements `Debug` that shows a type's name, and of what it holds nothing or only the number.
 macro_rules! opaque_debug {
     ($type:ident) => {
+        opaque_debug!($type, |_| "..");
+    };
+    ($type:ident, $number:expr) => {
         impl std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(concat!(stringify!($type), "(..)"))
+                let number: fn(&$type) -> _ = $number;
+                write!(f, "{}({})", stringify!($type), number(self))
             }
         }
     };

@@ -61,10 +61,7 @@ pub(crate) fn read_limited(
     limit: usize,
     what: &'static str,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let bytes = read_secret(file, limit).map_err(|source| Error::Io {
-        name: name.to_owned(),
-        source,
-    })?;
+    let bytes = read_secret(file, limit).map_err(|fault| Error::Io(name.to_owned(), fault))?;
     check_limit(bytes.len(), limit, what)?;
     Ok(to_utf8(bytes))
 }
@@ -72,7 +69,7 @@ pub(crate) fn read_limited(
 /// Fails if `found` is above the limit called `what` in errors.
 pub(crate) fn check_limit(found: usize, limit: usize, what: &'static str) -> Result<(), Error> {
     if found > limit {
-        return Err(Error::LimitExceeded { what, limit });
+        return Err(Error::LimitExceeded(what, limit));
     }
     Ok(())
 }

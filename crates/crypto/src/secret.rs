@@ -50,7 +50,7 @@ impl Secret {
     /// Moves secrets that will be held for long into a page of their own.
     pub(crate) fn keep(secrets: &[Secret]) -> Result<Vec<Secret>, Error> {
         let len_bytes = secrets.len() * 32;
-        let page = MmapMut::map_anon(len_bytes.max(1)).map_err(|_| Error::Memory { len_bytes })?;
+        let page = MmapMut::map_anon(len_bytes.max(1)).map_err(|_| Error::Memory(len_bytes))?;
         // Both are advice: some systems lack it, and few processes may lock much.
         #[cfg(target_os = "linux")]
         let _ = page.advise(memmap2::Advice::DontDump);

@@ -66,10 +66,6 @@ pub struct ClaimedSigner {
 
 /// Parses an armored signature and returns the key that it claims. Anyone can put any key there;
 /// only [`AllowedSigners::verify`] proves the claim.
-///
-/// # Errors
-/// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not the canonical encoding
-/// of a signature in our namespace.
 pub fn fingerprint_of(armored: &str) -> Result<ClaimedSigner, Error> {
     parse(armored).map(|signature| claimed(&signature))
 }

@@ -69,9 +69,6 @@ impl TierKey {
     /// XORs the tier's stream into `runs` of the chunk `bytes`, ANDed with the bytes of each run's
     /// mask, which repeat from the start of the run. Runs that do not overlap may come in any
     /// order. A second call restores the bytes.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] if the runs do not lie within `bytes`. `bytes` is then unchanged.
     pub fn apply_stream(
         &self,
         at: ChunkId,
@@ -110,8 +107,7 @@ impl TierKey {
                 if end - start >= PIECE {
                     self.apply_long(nonce, &mut bytes[start..end], start, mask, piece)?;
                 } else {
-                    end = batch.reserve(start..end, bytes);
-                    batch.add(start..end, mask);
+                    end = batch.add(start..end, mask, bytes);
                 }
                 start = end;
             }
@@ -141,11 +137,8 @@ impl TierKey {
     }
 
     /// Shuffles the elements of `width` bytes in `runs` of the chunk `bytes`, or restores their
-    /// order. `tensor` is the number of their tensor, and `chunk` that of the chunk in its file.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`] if the runs are not sorted, disjoint, non-empty ranges of `bytes` of whole
-    /// elements, or `width` is not 1, 2, 4, 8 or 16. `bytes` is then unchanged.
+    /// order. `tensor` is the number of their tensor, and `chunk` that of the chunk in its file. The
+    /// runs are sorted, disjoint, non-empty ranges of whole elements.
     pub fn shuffle(
         &self,
         (tensor, chunk): (u32, u64),
@@ -269,30 +262,28 @@ struct Part {
 }
 
 impl Batch<'_> {
-    /// Returns how far into `run` there is room. Makes room if there is none.
-    fn reserve(&mut self, run: Range<usize>, bytes: &mut [u8]) -> usize {
+    /// Adds as much of `run` as there is room for, and makes room if there is none. Returns the end
+    /// of that.
+    fn add(&mut self, run: Range<usize>, mask: u64, bytes: &mut [u8]) -> usize {
         if self.n_blocks == self.blocks.len() {
             self.apply(bytes);
         }
+        let first = run.start / BLOCK;
         let n_free = self.blocks.len() - self.n_blocks;
-        run.end.min((run.start / BLOCK + n_free) * BLOCK)
-    }
-
-    /// Adds a part, which must fit.
-    fn add(&mut self, range: Range<usize>, mask: u64) {
-        let first = range.start / BLOCK;
-        let n_blocks = range.end.div_ceil(BLOCK) - first;
+        let end = run.end.min((first + n_free) * BLOCK);
+        let n_blocks = end.div_ceil(BLOCK) - first;
         let blocks = &mut self.blocks[self.n_blocks..][..n_blocks];
         count(self.nonce, first as u32, blocks);
-        let at = self.n_blocks * BLOCK + range.start % BLOCK;
+        let (range, at) = (run.start..end, self.n_blocks * BLOCK + run.start % BLOCK);
         self.parts.push(Part { range, at, mask });
         self.n_blocks += n_blocks;
+        end
     }
 
     /// XORs all parts into `bytes`, and empties the batch.
     fn apply(&mut self, bytes: &mut [u8]) {
         let blocks = &mut self.blocks[..self.n_blocks];
-        encrypt(self.cipher, blocks);
+        (self.cipher).encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
         for Part { range, at, mask } in self.parts.drain(..) {
             let stream = &blocks.as_flattened()[at..][..range.len()];
             xor_masked(&mut bytes[range], stream, mask);
@@ -309,10 +300,6 @@ fn count(nonce: [u8; 12], first: u32, blocks: &mut [[u8; BLOCK]]) {
     for (block, i) in blocks.iter_mut().zip(first..) {
         *block = (start | u128::from(i)).to_be_bytes();
     }
-}
-
-fn encrypt(cipher: &Aes256, blocks: &mut [[u8; BLOCK]]) {
-    cipher.encrypt_blocks(Array::cast_slice_from_core_mut(blocks));
 }
 
 /// `bytes ⊕= stream AND mask`, with a repeating mask. Both must have one length.

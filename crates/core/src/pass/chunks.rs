@@ -213,7 +213,7 @@ impl Workspace {
             // Resizing could leave plaintext in freed memory.
             let mut bytes = Vec::new();
             let reserved = bytes.try_reserve_exact(len_bytes);
-            reserved.map_err(|_| Error::Key(KeyError::Memory { len_bytes }))?;
+            reserved.map_err(|_| Error::Key(KeyError::Memory(len_bytes)))?;
             bytes.resize(len_bytes, 0);
             self.bytes = Zeroizing::new(bytes);
         }

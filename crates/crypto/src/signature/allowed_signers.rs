@@ -4,7 +4,6 @@
 //! principals [options] keytype base64-key [comment]
 //! ```
 
-use std::fmt;
 use std::io::Read;
 use std::time::SystemTime;
 
@@ -22,6 +21,8 @@ pub const MAX_ALLOWED_SIGNERS_BYTES: usize = 1 << 20;
 
 /// Which keys may sign, for whom, for what and when.
 pub struct AllowedSigners(Vec<Line>);
+
+opaque_debug!(AllowedSigners, |all| all.0.len());
 
 struct Line {
     /// A pattern list.
@@ -62,23 +63,14 @@ impl AllowedSigners {
     /// The lines contain no secrets.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(|line| {
-            let Line {
-                principals,
-                key,
-                options,
-            } = line;
-            format!("{principals:?} {} {options:?}", fingerprint(key))
+            let key = fingerprint(&line.key);
+            format!("{:?} {key} {:?}", line.principals, line.options)
         })
     }
 
     /// Checks `armored` over `message` as `ssh-keygen -Y verify` does now: the signature is valid,
     /// in our namespace, and by a key that the file allows for that namespace at this time, and for
     /// `signer` if one is named.
-    ///
-    /// # Errors
-    /// [`Error::MalformedSignature`] and [`Error::LimitExceeded`] if it is not a signature in our
-    /// namespace, [`Error::BadSignature`] if it is invalid, [`Error::SignerNotAllowed`] if it is
-    /// valid but the file does not allow it.
     pub fn verify(
         &self,
         signer: Option<&str>,
@@ -150,13 +142,6 @@ impl AllowedSigners {
             Some(signer) => Ok(vec![signer.to_owned()]),
             None => Ok(principals.into_iter().map(str::to_owned).collect()),
         }
-    }
-}
-
-impl fmt::Debug for AllowedSigners {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let AllowedSigners(lines) = self;
-        write!(f, "AllowedSigners({})", lines.len())
     }
 }
 

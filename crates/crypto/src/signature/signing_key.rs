@@ -22,10 +22,6 @@ opaque_debug!(SigningKey);
 impl SigningKey {
     /// Reads an OpenSSH private key, as `ssh-keygen -t ed25519` writes it. `passphrase` is called
     /// only if it is encrypted. `name` is for error messages.
-    ///
-    /// # Errors
-    /// [`Error::Unusable`] for anything else, [`Error::WrongPassphrase`], and the errors
-    /// of `passphrase`.
     pub fn read(
         file: impl Read,
         name: &str,

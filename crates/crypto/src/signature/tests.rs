@@ -928,7 +928,7 @@ fn files_have_a_limit_and_faults_name_the_line() {
     let missing = fs::File::open(std::env::temp_dir());
     if let Ok(folder) = missing {
         let fault = AllowedSigners::read(folder, "folder");
-        assert!(matches!(fault, Err(Error::Io { name, .. }) if name == "folder"));
+        assert!(matches!(fault, Err(Error::Io(name, _)) if name == "folder"));
     }
     assert_eq!(format!("{:?}", allowed(&line)), "AllowedSigners(1)");
 }

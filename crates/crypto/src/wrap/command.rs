@@ -66,12 +66,7 @@ impl IdentityCommand {
     /// Runs the command, and reads what it prints as [`Identities::read_with`] reads a file. No
     /// shell takes part. The command gets no standard input, and has the caller's standard error.
     /// On Unix it is the leader of a process group. The group is killed after `patience`, and as
-    /// soon as `is_stopped` returns true.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the program cannot be run, fails, prints more than
-    /// [`MAX_KEY_FILE_BYTES`] or takes too long, or if the caller stops it; those of
-    /// [`Identities::read_with`]. They name the program, and show nothing that it printed.
+    /// soon as `is_stopped` returns true. Errors name the program, and show nothing that it printed.
     pub fn identities(
         &self,
         patience: Duration,
@@ -79,10 +74,7 @@ impl IdentityCommand {
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Identities, Error> {
         let name = format!("the output of {}", self.program.to_string_lossy());
-        let failed = |source| Error::Io {
-            name: name.clone(),
-            source,
-        };
+        let failed = |fault| Error::Io(name.clone(), fault);
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)

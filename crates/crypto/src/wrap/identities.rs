@@ -1,7 +1,6 @@
 //! The secrets that unwrap data keys.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -41,6 +40,8 @@ pub fn is_encrypted(file: &[u8]) -> bool {
 #[derive(Default)]
 pub struct Identities(Vec<Known>);
 
+opaque_debug!(Identities, |all| all.0.len());
+
 struct Known {
     identity: Box<dyn age::Identity + Send + Sync>,
     /// Its public key; none of a passphrase or a plugin.
@@ -79,11 +80,6 @@ impl Identities {
     /// encrypted with a passphrase; or an ssh private key, ed25519 or RSA. This asks `prompt` for
     /// passphrases at once; plugins ask it when they unwrap. `name` is the file's name for `prompt`
     /// and in messages.
-    ///
-    /// # Errors
-    /// [`Error::Unusable`] if a line is not an identity, or the file has none;
-    /// [`Error::PassphraseNeeded`], [`Error::WrongPassphrase`], [`Error::PluginMissing`],
-    /// [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read_with(
         file: impl Read,
         name: &str,
@@ -125,10 +121,6 @@ impl Identities {
     /// recipients, each must belong to one of these identities, of age's own kind or of ssh,
     /// because an age file itself has no public keys. A list is only a claim;
     /// [`Identities::unwrap`] proves that a recipient made it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownRecipients`] if there are others, and the errors of [`Identities::unwrap`]
-    /// if `armored` is not a wrapped key.
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
         let header = Header::of(&file);
@@ -212,12 +204,6 @@ impl Identities {
 impl From<Identity> for Identities {
     fn from(identity: Identity) -> Self {
         Identities(vec![identity.own.into()])
-    }
-}
-
-impl fmt::Debug for Identities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Identities({})", self.0.len())
     }
 }
 
@@ -358,8 +344,6 @@ fn kind_of(line: &str) -> &'static str {
 }
 
 fn excessive_work() -> Error {
-    Error::LimitExceeded {
-        what: "work factor of a passphrase, log2 of scrypt's N,",
-        limit: MAX_WORK_FACTOR.into(),
-    }
+    let what = "work factor of a passphrase, log2 of scrypt's N,";
+    Error::LimitExceeded(what, MAX_WORK_FACTOR.into())
 }

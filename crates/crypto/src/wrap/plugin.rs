@@ -85,8 +85,8 @@ impl age::Recipient for PluginKeys {
         file_key: &FileKey,
     ) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
         let request = [
-            message("extension-labels", NONE, &[]),
-            message("wrap-file-key", NONE, file_key.expose_secret()),
+            message("extension-labels", &[], &[]),
+            message("wrap-file-key", &[], file_key.expose_secret()),
         ];
         let (mut stanzas, mut labels) = (Vec::new(), None);
         let take = |mut message: Stanza| match message.tag.as_str() {
@@ -146,8 +146,6 @@ impl age::Identity for PluginKeys {
     }
 }
 
-const NONE: &[&str] = &[];
-
 /// Replies to a command of the plugin.
 const OK: &str = "ok";
 const FAIL: &str = "fail";
@@ -155,9 +153,9 @@ const UNSUPPORTED: &str = "unsupported";
 
 type Message = Zeroizing<Vec<u8>>;
 
-fn message<S: AsRef<str>>(command: &str, args: &[S], body: &[u8]) -> Message {
+fn message(command: &str, args: &[&str], body: &[u8]) -> Message {
     // Large enough for all of it: a buffer that grows leaves secrets behind.
-    let len_args: usize = args.iter().map(|arg| arg.as_ref().len() + 1).sum();
+    let len_args: usize = args.iter().map(|arg| arg.len() + 1).sum();
     let buffer = Vec::with_capacity(len_args + body.len() * 2 + 4096);
     let written = cookie_factory::gen_simple(write::age_stanza(command, args, body), buffer);
     // Writing to memory does not fail.
@@ -198,7 +196,7 @@ impl PluginKeys {
             .keys
             .iter()
             .map(|key| message(&add, &[key.as_str()], &[]));
-        let request = keys.chain(request).chain([message("done", NONE, &[])]);
+        let request = keys.chain(request).chain([message("done", &[], &[])]);
         let request: Vec<Message> = request.collect();
         let folder = tempfile::tempdir()?;
         let mut running = self.start(what, folder.path())?;
@@ -218,8 +216,8 @@ impl PluginKeys {
             let said = self.hear(&from, &mut waited, patience)?;
             let text = || shown(&said.body);
             let answer = |body: Option<&[u8]>| match body {
-                Some(body) => message(OK, NONE, body),
-                None => message(FAIL, NONE, &[]),
+                Some(body) => message(OK, &[], body),
+                None => message(FAIL, &[], &[]),
             };
             let reply = match said.tag.as_str() {
                 "done" => break,
@@ -241,7 +239,7 @@ impl PluginKeys {
                     faults.push(text());
                     answer(Some(&[]))
                 }
-                _ => message(take(said), NONE, &[]),
+                _ => message(take(said), &[], &[]),
             };
             // If the plugin has ended, listening to it shows that.
             let _ = to.send(reply);

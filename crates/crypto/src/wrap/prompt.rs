@@ -71,24 +71,16 @@ impl Passphrase {
         }
     }
 
-    /// Reads the first line, without its line end, and nothing after it. `name` is for error
-    /// messages.
-    pub fn read(mut file: impl Read, name: &str) -> Result<Passphrase, Error> {
+    /// Reads the first line, without its line end, and nothing after it: byte by byte, so that no
+    /// buffer keeps the passphrase and a pipe need not be closed. `name` is for error messages.
+    #[allow(clippy::unbuffered_bytes)]
+    pub fn read(file: impl Read, name: &str) -> Result<Passphrase, Error> {
         // Allocated once: a buffer that grows leaves secrets behind.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_BYTES + 2));
-        let mut byte = Zeroizing::new([0]);
-        while line.len() < MAX_PASSPHRASE_BYTES + 2 {
-            // Read byte by byte, so that no buffer keeps the passphrase and a pipe need not be
-            // closed.
-            let read = match file.read(byte.as_mut_slice()) {
-                Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => continue,
-                read => read,
-            };
-            let name = name.to_owned();
-            match read.map_err(|source| Error::Io { name, source })? {
-                0 => break,
-                _ if *byte == [b'\n'] => break,
-                _ => line.extend_from_slice(byte.as_slice()),
+        for byte in file.bytes().take(MAX_PASSPHRASE_BYTES + 2) {
+            match byte.map_err(|fault| Error::Io(name.to_owned(), fault))? {
+                b'\n' => break,
+                byte => line.push(byte),
             }
         }
         if line.len() <= MAX_PASSPHRASE_BYTES {

@@ -30,6 +30,8 @@ pub struct Recipients {
     is_listed: bool,
 }
 
+opaque_debug!(Recipients, |all| all.recipients.len());
+
 struct Recipient {
     /// Its canonical spelling, to recognise it.
     text: String,
@@ -54,11 +56,6 @@ impl Recipients {
     /// Reads recipients: X25519 (`age1...`), post-quantum (`age1pq1...`), tagged (`age1tag1...`,
     /// `age1tagpq1...`), ssh public keys (`ssh-ed25519 ...`, `ssh-rsa ...`) and those of plugins
     /// (`age1NAME1...`).
-    ///
-    /// # Errors
-    /// [`Error::InvalidRecipient`] if a string is not a recipient, [`Error::PluginMissing`] if its
-    /// plugin is not installed, [`Error::IncompatibleRecipients`], [`Error::Misuse`] for an empty
-    /// list.
     pub fn parse(recipients: &[impl AsRef<str>]) -> Result<Recipients, Error> {
         let mut all = of(Vec::new());
         for text in recipients {
@@ -73,10 +70,6 @@ impl Recipients {
 
     /// Reads a file with one recipient per line, and skips empty lines and those that begin with
     /// `#`. `name` is for error messages.
-    ///
-    /// # Errors
-    /// [`Error::RecipientsFile`] names the line that fails, as [`Recipients::parse`] would;
-    /// [`Error::Unusable`] for a file with none, [`Error::LimitExceeded`], [`Error::Io`].
     pub fn read(file: impl Read, name: &str) -> Result<Recipients, Error> {
         let what = "recipients file length in bytes";
         let text = read_limited(file, name, MAX_KEY_FILE_BYTES, what)?;
@@ -88,10 +81,9 @@ impl Recipients {
             }
             parse(&String::from_utf8_lossy(line))
                 .and_then(|recipient| all.add(recipient))
-                .map_err(|source| Error::RecipientsFile {
-                    name: name.to_owned(),
-                    line: index + 1,
-                    source: Box::new(source),
+                .map_err(|fault| {
+                    let line = format!("{name}, line {}", index + 1);
+                    Error::RecipientsFile(line, Box::new(fault))
                 })?;
         }
         if all.recipients.is_empty() {
@@ -186,11 +178,6 @@ impl Recipients {
     }
 
     /// Wraps the data key to every one of the recipients, as an armored age file.
-    ///
-    /// # Errors
-    /// [`Error::LimitExceeded`] if there are more recipients than readers accept, [`Error::Plugin`]
-    /// and [`Error::PluginMissing`] if a plugin fails, [`Error::IncompatibleRecipients`] if a
-    /// plugin refuses the combination.
     pub fn wrap(&self, key: &DataKey) -> Result<String, Error> {
         let file = self.file(key.expose())?;
         let armored = armor(&file)?;
@@ -221,12 +208,6 @@ impl Recipients {
         });
         wrappers.extend(noted.iter().map(|last| last as &dyn age::Recipient));
         encrypt(wrappers.into_iter(), payload)
-    }
-}
-
-impl fmt::Debug for Recipients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Recipients({})", self.recipients.len())
     }
 }
 
