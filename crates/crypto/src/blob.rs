@@ -16,7 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::backend::{Gcm, TAG_BYTES, Tag};
 use crate::derive;
 use crate::error::Error;
-use crate::gather::room_for;
+use crate::gather::{room_for, zeros};
 use crate::secret::Secret;
 
 const MAGIC: [u8; 16] = *b"onnxseal.blob.v1";
@@ -42,9 +42,7 @@ impl BlobKey {
 
     /// Opens a blob that was sealed under `name`.
     pub fn open(&self, name: &str, blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let len = Self::plaintext_len(blob)?;
-        let mut plaintext = Zeroizing::new(room_for(len)?);
-        plaintext.resize(len, 0);
+        let mut plaintext = Zeroizing::new(zeros(Self::plaintext_len(blob)?)?);
         self.open_into(name, blob, &mut plaintext)?;
         Ok(plaintext)
     }

@@ -32,7 +32,16 @@ pub(crate) fn in_parts<T>(
             let buffer = &mut scratch.reserve(0, n_clear_bytes, 0)?.aad[..n_clear_bytes];
             let (head, rest) = bytes.split_at_mut(target.start);
             let (text, tail) = rest.split_at_mut(n_target_bytes);
-            work(gather::join(head, tail, buffer), text)
+            let clear = match (&*head, &*tail) {
+                ([], clear) | (clear, []) => clear,
+                (head, tail) => {
+                    let (to_head, to_tail) = buffer.split_at_mut(head.len());
+                    to_head.copy_from_slice(head);
+                    to_tail.copy_from_slice(tail);
+                    buffer
+                }
+            };
+            work(clear, text)
         }
         _ => {
             let Scratch { text, aad, .. } = scratch.reserve(n_target_bytes, n_clear_bytes, 0)?;

@@ -30,15 +30,10 @@ pub enum Error {
     /// No passphrase was given for this key file.
     #[error("{0} needs a passphrase, and none was given")]
     PassphraseNeeded(String),
-    /// A string is not a recipient to which a data key can be wrapped.
-    #[error("\"{shown}\" is {kind}")]
-    InvalidRecipient {
-        /// What the string looks like instead.
-        kind: &'static str,
-        /// The first few characters of the string; nothing secret.
-        shown: String,
-    },
-    /// A recipients file and its line, counted from 1, and why that is no recipient.
+    /// The start of a string that is no recipient, and what it looks like instead.
+    #[error("\"{0}\" is {1}")]
+    InvalidRecipient(String, &'static str),
+    /// A line of a recipients file, with the file's name, is no recipient.
     #[error("{0}: unusable recipient")]
     RecipientsFile(String, #[source] Box<Error>),
     /// The public keys of some recipients of a data key are unknown.
@@ -66,14 +61,9 @@ pub enum Error {
     /// A publisher's signature is invalid: it is of other bytes or by another key.
     #[error("the signature does not hold")]
     BadSignature,
-    /// The signature is valid, but the allowed signers file does not allow its key.
-    #[error("the key {fingerprint} is not allowed to sign: {reason}")]
-    SignerNotAllowed {
-        /// The key's fingerprint, `SHA256:...`.
-        fingerprint: String,
-        /// The reason.
-        reason: NotAllowed,
-    },
+    /// The allowed signers file does not allow the key, named by its fingerprint, of a valid signature.
+    #[error("the key {0} is not allowed to sign: {1}")]
+    SignerNotAllowed(String, NotAllowed),
     /// A file with keys, recipients, allowed signers or a passphrase cannot be used: its name, as the
     /// caller gave it, and what is wrong with it; no part of its contents.
     #[error("{0}")]

@@ -49,7 +49,7 @@ impl Scratch {
     }
 }
 
-fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
+pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, Error> {
     let mut buffer = room_for(len)?;
     buffer.resize(len, T::default());
     Ok(buffer)
@@ -119,21 +119,6 @@ pub(crate) fn scatter(from: &[u8], runs: impl Iterator<Item = Range<usize>>, byt
         bytes[run].copy_from_slice(head);
         rest = tail;
     }
-}
-
-/// Returns `head ‖ tail`, in `buffer` only if neither is empty. `buffer` must have their total
-/// length.
-pub(crate) fn join<'a>(head: &'a [u8], tail: &'a [u8], buffer: &'a mut [u8]) -> &'a [u8] {
-    if head.is_empty() {
-        return tail;
-    }
-    if tail.is_empty() {
-        return head;
-    }
-    let (to_head, to_tail) = buffer.split_at_mut(head.len());
-    to_head.copy_from_slice(head);
-    to_tail.copy_from_slice(tail);
-    buffer
 }
 
 #[cfg(test)]

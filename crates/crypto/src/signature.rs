@@ -160,10 +160,9 @@ fn encode(signature: &SshSig) -> Result<Vec<u8>, ssh_encoding::Error> {
         Algorithm::SkEcdsaSha2NistP256 | Algorithm::SkEd25519 => SECURITY_KEY_TRAILER_BYTES,
         _ => 0,
     };
-    let at = part.as_bytes().len().checked_sub(trailer);
-    let (own, trailer) = part
-        .as_bytes()
-        .split_at(at.ok_or(ssh_encoding::Error::Length)?);
+    let (bytes, n_bytes) = (part.as_bytes(), part.as_bytes().len());
+    let n_own = n_bytes.checked_sub(trailer);
+    let (own, trailer) = bytes.split_at(n_own.ok_or(ssh_encoding::Error::Length)?);
     let mut encoded = Vec::new();
     part.algorithm().encode(&mut encoded)?;
     own.encode(&mut encoded)?;

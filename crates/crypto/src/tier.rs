@@ -104,35 +104,20 @@ impl TierKey {
                     _ if is_long => start.next_multiple_of(BLOCK),
                     _ => run.end,
                 };
-                if end - start >= PIECE {
-                    self.apply_long(nonce, &mut bytes[start..end], start, mask, piece)?;
-                } else {
+                let counter = (start / BLOCK) as u32;
+                if end - start < PIECE {
                     end = batch.add(start..end, mask, bytes);
+                } else if mask == u64::MAX {
+                    self.long.apply(nonce, counter, &mut bytes[start..end])?;
+                } else {
+                    piece.fill(0);
+                    self.long.apply(nonce, counter, piece)?;
+                    xor_masked(&mut bytes[start..end], piece, mask);
                 }
                 start = end;
             }
         }
         batch.apply(bytes);
-        Ok(())
-    }
-
-    /// XORs the stream into `bytes`, which begin at `start`, a multiple of a block: wholly, or
-    /// under the mask. With a mask, `piece` must be as long as the bytes.
-    fn apply_long(
-        &self,
-        nonce: [u8; 12],
-        bytes: &mut [u8],
-        start: usize,
-        mask: u64,
-        piece: &mut [u8],
-    ) -> Result<(), Error> {
-        let counter = (start / BLOCK) as u32;
-        if mask == u64::MAX {
-            return self.long.apply(nonce, counter, bytes);
-        }
-        piece.fill(0);
-        self.long.apply(nonce, counter, piece)?;
-        xor_masked(bytes, piece, mask);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-use super::{ClaimedSigner, NAMESPACE, Signer, claimed, fingerprint, holds, parse};
+use super::{NAMESPACE, Signer, claimed, fingerprint, holds, parse};
 use crate::error::{Error, NotAllowed};
 use crate::limited::read_limited;
 
@@ -94,20 +94,14 @@ impl AllowedSigners {
     ) -> Result<Signer, Error> {
         let signature = parse(armored)?;
         holds(&signature, message)?;
-        let ClaimedSigner {
-            fingerprint,
-            key_type,
-        } = claimed(&signature);
+        let claimed = claimed(&signature);
         match self.principals_of(signature.public_key(), signer, now) {
             Ok(principals) => Ok(Signer {
                 principals,
-                fingerprint,
-                key_type,
+                fingerprint: claimed.fingerprint,
+                key_type: claimed.key_type,
             }),
-            Err(reason) => Err(Error::SignerNotAllowed {
-                fingerprint,
-                reason,
-            }),
+            Err(reason) => Err(Error::SignerNotAllowed(claimed.fingerprint, reason)),
         }
     }
 

@@ -843,7 +843,7 @@ fn allowed_signers_are_read_as_ssh_keygen_reads_them() {
                 Err(fault) => panic!("{row}: {fault}"),
                 Ok(file) => match file.verify_at(Some(SIGNER), MESSAGE, &armored, NOW) {
                     Ok(_) => Yes,
-                    Err(Error::SignerNotAllowed { reason, .. }) => No(reason),
+                    Err(Error::SignerNotAllowed(_, reason)) => No(reason),
                     Err(fault) => panic!("{row}: {fault}"),
                 },
             };

@@ -36,7 +36,7 @@ pub fn is_encrypted(file: &[u8]) -> bool {
     start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
 }
 
-/// The secrets that unwrap data keys, in the order of their turns; may be empty.
+/// The secrets that unwrap data keys; may be empty.
 #[derive(Default)]
 pub struct Identities(Vec<Known>);
 
@@ -49,6 +49,7 @@ struct Known {
     turn: Turn,
 }
 
+/// When an identity is tried.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     /// Keys of age itself, all together: they are cheap, and without faults that would keep others
@@ -111,16 +112,18 @@ impl Identities {
         }])
     }
 
-    /// Returns the recipients of these identities, those of plugins and passphrases apart.
+    /// Returns the recipients of these identities, except those of plugins and passphrases.
     pub fn recipients(&self) -> Vec<String> {
-        let recipients = self.0.iter().filter_map(|one| one.recipient.clone());
-        recipients.collect()
+        self.0
+            .iter()
+            .flat_map(|one| one.recipient.clone())
+            .collect()
     }
 
     /// Returns all recipients of a data key, and its notes. If its maker did not list the
-    /// recipients, each must belong to one of these identities, of age's own kind or of ssh,
-    /// because an age file itself has no public keys. A list is only a claim;
-    /// [`Identities::unwrap`] proves that a recipient made it.
+    /// recipients, each must belong to one of these identities, of age's own kind or of ssh, or
+    /// they are [`Error::UnknownRecipients`]. A list is only a claim; [`Identities::unwrap`] proves
+    /// that a recipient made it.
     pub fn recipients_of(&self, armored: &str) -> Result<Recipients, Error> {
         let file = dearmor(armored)?;
         let header = Header::of(&file);
@@ -128,14 +131,15 @@ impl Identities {
         let is_listed = !header.recipients.is_empty();
         let mut known = BTreeSet::from_iter(header.recipients);
         for one in self.0.iter().filter(|one| one.recipient.is_some()) {
-            let opened = decrypt_with(&file, std::slice::from_ref(one), &read_data_key);
+            let opened = decrypt_with(&file, &[one], &read_data_key);
             if matches!(opened, Ok(Some(_))) {
                 known.extend(one.recipient.clone());
             }
         }
         if known.len() == present {
-            let recipients = Recipients::parse(&Vec::from_iter(known))?;
-            Ok(recipients.with_notes_like(header.comment, is_listed))
+            let mut recipients = Recipients::parse(&Vec::from_iter(known))?;
+            (recipients.comment, recipients.is_listed) = (header.comment, is_listed);
+            Ok(recipients)
         } else {
             Err(Error::UnknownRecipients {
                 present,
@@ -147,7 +151,6 @@ impl Identities {
     /// Adds the identities of another file to these.
     pub fn merge(&mut self, other: Identities) {
         self.0.extend(other.0);
-        self.0.sort_by_key(|one| one.turn);
     }
 
     /// Unwraps a data key, in exactly the encoding that
@@ -178,8 +181,10 @@ impl Identities {
         file: &[u8],
         read: impl Fn(&mut dyn Read) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let n_own = self.0.partition_point(|one| one.turn == Turn::Own);
-        let (own, others) = self.0.split_at(n_own);
+        let mut by_turn: Vec<&Known> = self.0.iter().collect();
+        by_turn.sort_by_key(|one| one.turn);
+        let n_own = by_turn.partition_point(|one| one.turn == Turn::Own);
+        let (own, others) = by_turn.split_at(n_own);
         let mut first_fault = None;
         for identities in std::iter::once(own).chain(others.chunks(1)) {
             match decrypt_with(file, identities, &read) {
@@ -213,8 +218,7 @@ fn scrypt_identity(passphrase: &Passphrase) -> scrypt::Identity {
     identity
 }
 
-/// Checks that `armored` is the canonical encoding of an age file, as far as possible without an
-/// identity.
+/// Checks, as far as possible without an identity, that `armored` is a wrapped data key.
 pub fn check_wrapped(armored: &str) -> Result<(), Error> {
     decryptor(&dearmor(armored)?).map(drop)
 }
@@ -230,29 +234,27 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<&[u8]>, Error> {
 /// matches.
 fn decrypt_with<T>(
     file: &[u8],
-    identities: &[Known],
+    identities: &[&Known],
     read: &impl Fn(&mut dyn Read) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
     let decryptor = decryptor(file)?;
     let is_scrypt = decryptor.is_scrypt();
     let identities = identities.iter().map(|one| &*one.identity as _);
-    let mut payload = match decryptor.decrypt(identities) {
-        Ok(payload) => payload,
+    let fault = match decryptor.decrypt(identities) {
+        Ok(mut payload) => return read(&mut payload).map(Some),
         Err(DecryptError::NoMatchingKeys) => return Ok(None),
-        Err(fault) => {
-            return Err(match fault {
-                DecryptError::InvalidHeader => Error::MalformedKey("a recipient stanza is invalid"),
-                DecryptError::ExcessiveWork { .. } => excessive_work(),
-                DecryptError::DecryptionFailed if is_scrypt => {
-                    Error::WrongPassphrase("the data key".to_owned())
-                }
-                // A plugin failed, since the file is in memory.
-                DecryptError::Io(fault) => Error::Plugin(fault.to_string()),
-                _ => Error::Unauthentic,
-            });
-        }
+        Err(fault) => fault,
     };
-    read(&mut payload).map(Some)
+    Err(match fault {
+        DecryptError::InvalidHeader => Error::MalformedKey("a recipient stanza is invalid"),
+        DecryptError::ExcessiveWork { .. } => excessive_work(),
+        DecryptError::DecryptionFailed if is_scrypt => {
+            Error::WrongPassphrase("the data key".to_owned())
+        }
+        // A plugin failed, since the file is in memory.
+        DecryptError::Io(fault) => Error::Plugin(fault.to_string()),
+        _ => Error::Unauthentic,
+    })
 }
 
 /// Reads the payload, which must be a text of at most `longest` bytes.
@@ -265,11 +267,12 @@ fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>
 /// Reads the payload, which must be exactly a data key.
 fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
     let bytes = read_secret(payload, 32).map_err(|_| Error::Unauthentic)?;
-    let key = bytes
-        .as_slice()
-        .try_into()
-        .map_err(|_| Error::MalformedKey("its payload is not the 32 bytes of a data key"))?;
-    Ok(DataKey(Secret::copy(key)))
+    match bytes.as_slice().try_into() {
+        Ok(key) => Ok(DataKey(Secret::copy(key))),
+        Err(_) => Err(Error::MalformedKey(
+            "its payload is not the 32 bytes of a data key",
+        )),
+    }
 }
 
 /// Decrypts an identity file with its passphrase, to its text.
@@ -314,15 +317,13 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
             return Err(malformed_identities(name, reason));
         }
     }
-    all.extend(
-        by_plugin(of_plugins, prompt)?
-            .into_iter()
-            .map(|keys| Known {
-                identity: Box::new(keys),
-                recipient: None,
-                turn: Turn::Plugin,
-            }),
-    );
+    for keys in by_plugin(of_plugins, prompt)? {
+        all.push(Known {
+            identity: Box::new(keys),
+            recipient: None,
+            turn: Turn::Plugin,
+        });
+    }
     if all.is_empty() {
         return Err(malformed_identities(name, "it holds no identity"));
     }

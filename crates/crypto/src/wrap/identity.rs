@@ -18,22 +18,18 @@ pub(super) struct Own {
 }
 
 impl Own {
+    fn new(recipient: impl ToString, key: impl age::Identity + Send + Sync + 'static) -> Own {
+        let (recipient, key) = (recipient.to_string(), Box::new(key));
+        Own { key, recipient }
+    }
+
     /// Parses an identity, `AGE-SECRET-KEY-1...` or `AGE-SECRET-KEY-PQ-1...`.
     pub(super) fn parse(text: &str) -> Option<Own> {
-        let x25519 = text.parse().map(Own::x25519).ok();
-        x25519.or_else(|| text.parse().map(Own::post_quantum).ok())
-    }
-
-    fn x25519(key: x25519::Identity) -> Own {
-        let recipient = key.to_public().to_string();
-        let key = Box::new(key);
-        Own { key, recipient }
-    }
-
-    fn post_quantum(key: pq::Identity) -> Own {
-        let recipient = key.to_public().to_string();
-        let key = Box::new(key);
-        Own { key, recipient }
+        if let Ok(key) = text.parse::<x25519::Identity>() {
+            return Some(Own::new(key.to_public(), key));
+        }
+        let key: pq::Identity = text.parse().ok()?;
+        Some(Own::new(key.to_public(), key))
     }
 }
 
@@ -51,7 +47,7 @@ pub fn generate_identity() -> Identity {
     let key = x25519::Identity::generate();
     let secret = Zeroizing::new(key.to_string().expose_secret().to_owned());
     Identity {
-        own: Own::x25519(key),
+        own: Own::new(key.to_public(), key),
         secret,
         comment: String::new(),
     }
@@ -62,7 +58,7 @@ pub fn generate_pq_identity() -> Result<Identity, Error> {
     let key = pq::Identity::generate()?;
     let secret = key.to_text();
     Ok(Identity {
-        own: Own::post_quantum(key),
+        own: Own::new(key.to_public(), key),
         secret,
         comment: String::new(),
     })

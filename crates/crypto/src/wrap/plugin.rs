@@ -192,12 +192,8 @@ impl PluginKeys {
         mut take: impl FnMut(Stanza) -> &'static str,
     ) -> io::Result<Option<io::Error>> {
         let (add, prompt) = (format!("add-{what}"), &*self.prompt);
-        let keys = self
-            .keys
-            .iter()
-            .map(|key| message(&add, &[key.as_str()], &[]));
-        let request = keys.chain(request).chain([message("done", &[], &[])]);
-        let request: Vec<Message> = request.collect();
+        let mut all = Vec::from_iter(self.keys.iter().map(|key| message(&add, &[key], &[])));
+        all.extend(request.chain([message("done", &[], &[])]));
         let folder = tempfile::tempdir()?;
         let mut running = self.start(what, folder.path())?;
         let (input, output) = (running.child.stdin.take(), running.child.stdout.take());
@@ -208,7 +204,7 @@ impl PluginKeys {
         let (to, replies) = mpsc::channel();
         let (messages, from) = mpsc::sync_channel(1);
         let thread = || std::thread::Builder::new().name("age-plugin".to_owned());
-        thread().spawn(move || talk(input, output, request, &replies, &messages))?;
+        thread().spawn(move || talk(input, output, all, &replies, &messages))?;
 
         let patience = prompt.plugin_patience();
         let (mut waited, mut faults) = (Duration::ZERO, Vec::new());
@@ -251,10 +247,8 @@ impl PluginKeys {
             let _ = running.wait(|| is_early().ok_or(io::ErrorKind::TimedOut.into()));
             drop((running, folder));
         })?;
-        Ok(
-            (!faults.is_empty())
-                .then(|| self.fault(&start_of(&faults.join("; "), MAX_SHOWN_CHARS))),
-        )
+        let all = faults.join("; ");
+        Ok((!faults.is_empty()).then(|| self.fault(&start_of(&all, MAX_SHOWN_CHARS))))
     }
 
     /// Listens to the plugin as long as the user's patience lasts. `waited` adds up its time, without
@@ -296,10 +290,7 @@ impl PluginKeys {
 
 /// Asks for one of the two answers that the arguments name.
 fn confirm(prompt: &dyn Prompt, text: &str, args: &[String]) -> Option<bool> {
-    let word = |n: usize| {
-        let word = BASE64_STANDARD_NO_PAD.decode(args.get(n)?).ok()?;
-        Some(shown(&word))
-    };
+    let word = |n: usize| Some(shown(&BASE64_STANDARD_NO_PAD.decode(args.get(n)?).ok()?));
     prompt.confirm(text, &word(0)?, word(1).as_deref())
 }
 

@@ -1,7 +1,7 @@
 //! The recipients of data keys.
 
 use std::fmt;
-use std::io::{Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::sync::Arc;
 
 use age::{EncryptError, Encryptor, scrypt, tag, tagpq, x25519};
@@ -26,8 +26,8 @@ const MAX_SHOWN_CHARS: usize = 12;
 pub struct Recipients {
     recipients: Vec<Recipient>,
     prompt: Arc<dyn Prompt>,
-    comment: Option<String>,
-    is_listed: bool,
+    pub(super) comment: Option<String>,
+    pub(super) is_listed: bool,
 }
 
 opaque_debug!(Recipients, |all| all.recipients.len());
@@ -134,14 +134,6 @@ impl Recipients {
         Ok(Recipients { is_listed, ..self })
     }
 
-    pub(super) fn with_notes_like(self, comment: Option<String>, is_listed: bool) -> Recipients {
-        Recipients {
-            comment,
-            is_listed,
-            ..self
-        }
-    }
-
     fn check_takes_notes(&self) -> Result<(), Error> {
         if self.names().any(str::is_empty) {
             Err(Error::IncompatibleRecipients(ALONE))
@@ -157,18 +149,14 @@ impl Recipients {
         let names: Vec<&str> = self.names().collect();
         let mut all = others;
         all.merge(Recipients::parse(&names)?)?;
-        let comment = self.comment.clone().or_else(|| all.comment.take());
-        let is_listed = self.is_listed || all.is_listed;
-        Ok(all
-            .with_notes_like(comment, is_listed)
-            .with_prompt(Arc::clone(&self.prompt)))
+        all.comment = self.comment.clone().or(all.comment);
+        all.is_listed |= self.is_listed;
+        Ok(all.with_prompt(Arc::clone(&self.prompt)))
     }
 
     /// Returns the public keys, each in its canonical spelling; an empty text for a passphrase.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.recipients
-            .iter()
-            .map(|recipient| recipient.text.as_str())
+        self.recipients.iter().map(|one| one.text.as_str())
     }
 
     /// Lets plugins ask the user through `prompt`; without it, questions are refused.
@@ -216,25 +204,7 @@ pub(super) fn encrypt<'a>(
     recipients: impl Iterator<Item = &'a dyn age::Recipient>,
     payload: &[u8],
 ) -> Result<Vec<u8>, Error> {
-    let encryptor = Encryptor::with_recipients(recipients).map_err(encrypt_fault)?;
-    let mut file = Vec::new();
-    let mut writer = encryptor
-        .wrap_output(&mut file)
-        .map_err(|_| Error::Backend)?;
-    writer.write_all(payload).map_err(|_| Error::Backend)?;
-    writer.finish().map_err(|_| Error::Backend)?;
-    Ok(file)
-}
-
-pub(super) fn scrypt_recipient(passphrase: &Passphrase) -> scrypt::Recipient {
-    let mut recipient = scrypt::Recipient::new(passphrase.secret());
-    // By default it would depend on the speed of this machine.
-    recipient.set_work_factor(WORK_FACTOR);
-    recipient
-}
-
-fn encrypt_fault(fault: EncryptError) -> Error {
-    match fault {
+    let encryptor = Encryptor::with_recipients(recipients).map_err(|fault| match fault {
         // Only plugins do I/O here.
         EncryptError::Io(fault) => Error::Plugin(fault.to_string()),
         EncryptError::MixedRecipientAndPassphrase => Error::IncompatibleRecipients(ALONE),
@@ -242,7 +212,20 @@ fn encrypt_fault(fault: EncryptError) -> Error {
             "one of them, of a plugin, does not allow the others beside it",
         ),
         _ => Error::Backend,
-    }
+    })?;
+    let write = || -> io::Result<Vec<u8>> {
+        let mut writer = encryptor.wrap_output(Vec::new())?;
+        writer.write_all(payload)?;
+        writer.finish()
+    };
+    write().map_err(|_| Error::Backend)
+}
+
+pub(super) fn scrypt_recipient(passphrase: &Passphrase) -> scrypt::Recipient {
+    let mut recipient = scrypt::Recipient::new(passphrase.secret());
+    // By default it would depend on the speed of this machine.
+    recipient.set_work_factor(WORK_FACTOR);
+    recipient
 }
 
 fn of(recipients: Vec<Recipient>) -> Recipients {
@@ -270,25 +253,24 @@ fn check_compatible(kinds: [Kind; 2]) -> Result<(), Error> {
 
 fn parse(text: &str) -> Result<Recipient, Error> {
     let invalid = |kind| invalid_recipient(text, kind);
-    let x25519 = text.parse::<x25519::Recipient>().ok();
-    if x25519.is_some() && !point_of(text).is_some_and(|point| has_prime_order_part(&point)) {
-        return Err(invalid(LOW_ORDER));
+    if let Ok(recipient) = text.parse::<x25519::Recipient>() {
+        return match point_of(text) {
+            Some(point) if has_prime_order_part(&point) => Ok(own(Kind::Classic, recipient)),
+            _ => Err(invalid(LOW_ORDER)),
+        };
+    }
+    if let Ok(recipient) = text.parse::<tag::Recipient>() {
+        return Ok(own(Kind::Classic, recipient));
+    }
+    if let Ok(recipient) = text.parse::<tagpq::Recipient>() {
+        return Ok(own(Kind::PostQuantum, recipient));
+    }
+    if let Ok(recipient) = text.parse::<pq::Recipient>() {
+        return Ok(own(Kind::PostQuantum, recipient));
     }
     if ssh::looks_public(text) {
         let recipient = ssh::recipient(text).map_err(invalid)?;
         return Ok(own(Kind::Classic, recipient));
-    }
-    let own = (x25519.map(|one| own(Kind::Classic, one)))
-        .or_else(|| Some(own(Kind::Classic, text.parse::<tag::Recipient>().ok()?)))
-        .or_else(|| {
-            Some(own(
-                Kind::PostQuantum,
-                text.parse::<tagpq::Recipient>().ok()?,
-            ))
-        })
-        .or_else(|| Some(own(Kind::PostQuantum, text.parse::<pq::Recipient>().ok()?)));
-    if let Some(own) = own {
-        return Ok(own);
     }
     // Fail early if the plugin is missing.
     plugin::find(&plugin_of(text).ok_or_else(|| invalid(kind_of(text)))?)?;
@@ -337,5 +319,5 @@ fn kind_of(text: &str) -> &'static str {
 
 fn invalid_recipient(text: &str, kind: &'static str) -> Error {
     let shown = start_of(text, MAX_SHOWN_CHARS).escape_debug().to_string();
-    Error::InvalidRecipient { kind, shown }
+    Error::InvalidRecipient(shown, kind)
 }

@@ -46,9 +46,8 @@ pub(crate) fn decrypt(
 }
 
 pub(super) fn looks_public(text: &str) -> bool {
-    ["ssh-", "ecdsa-", "sk-"]
-        .iter()
-        .any(|prefix| text.starts_with(prefix))
+    let starts = |prefix| text.starts_with(prefix);
+    ["ssh-", "ecdsa-", "sk-"].into_iter().any(starts)
 }
 
 /// Reads a public key. The error says what the text is instead.
@@ -97,8 +96,7 @@ pub(super) fn read_private(
     prompt: &dyn Prompt,
 ) -> Result<Identity, Error> {
     let malformed = |reason: &str| malformed_identities(name, reason);
-    const NOT_TEXT: &str = "it is no text";
-    let text = str::from_utf8(file.trim_ascii()).map_err(|_| malformed(NOT_TEXT))?;
+    let text = str::from_utf8(file.trim_ascii()).map_err(|_| malformed("it is no text"))?;
     if text.starts_with(BEGIN_RSA) {
         return match Identity::from_buffer(text.as_bytes(), None) {
             Ok(key @ Identity::Unencrypted(_)) => Ok(key),
