@@ -30,7 +30,7 @@ pub enum Error {
     /// No passphrase was given for this key file.
     #[error("{0} needs a passphrase, and none was given")]
     PassphraseNeeded(String),
-    /// The start of a string that is no recipient, and what it looks like instead.
+    /// The start of an unusable recipient, and what the string looks like instead.
     #[error("\"{0}\" is {1}")]
     InvalidRecipient(String, &'static str),
     /// A line of a recipients file, with the file's name, is no recipient.

@@ -247,8 +247,7 @@ struct Part {
 }
 
 impl Batch<'_> {
-    /// Adds as much of `run` as there is room for, and makes room if there is none. Returns the end
-    /// of that.
+    /// Empties the batch if it is full, and adds what fits of `run`. Returns where this part ends.
     fn add(&mut self, run: Range<usize>, mask: u64, bytes: &mut [u8]) -> usize {
         if self.n_blocks == self.blocks.len() {
             self.apply(bytes);

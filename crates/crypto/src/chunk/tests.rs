@@ -3,7 +3,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 use super::*;
-use crate::backend::{Gcm, Tag, rust_crypto};
+use crate::backend::{Ctr, Gcm, Tag, rust_crypto};
 use crate::derive::{self, ChunkId};
 use crate::gather::MAX_CHUNK_BYTES;
 use crate::secret::Secret;
@@ -294,4 +294,19 @@ fn illegal_targets_are_misuse() {
     let mut long = vec![0; MAX_CHUNK_BYTES + 1];
     let sealed = seal(&gcm, AT, &mut long, &[], &mut Scratch::new());
     assert!(matches!(sealed, Err(Error::Misuse { .. })));
+}
+
+#[test]
+fn counter_mode_opens_any_number_of_targets() {
+    let key = Secret::copy(&[7; 32]);
+    let (gcm, ctr) = (Gcm::new(&key).unwrap(), Ctr::new(&key).unwrap());
+    let plain: Vec<u8> = (0..100).collect();
+    for targets in [&[][..], &[0..100], &[3..20], &[0..1, 40..77, 99..100]] {
+        let (mut bytes, mut scratch) = (plain.clone(), Scratch::new());
+        seal(&gcm, AT, &mut bytes, targets, &mut scratch).unwrap();
+        assert_eq!(bytes == plain, targets.is_empty());
+        let work = |text: &mut [u8]| ctr.apply(derive::nonce(AT), 2, text);
+        on_targets(&mut bytes, targets, &mut scratch, work).unwrap();
+        assert_eq!(bytes, plain, "{targets:?}");
+    }
 }

@@ -36,7 +36,7 @@ struct Recipient {
     /// Its canonical spelling, to recognise it.
     text: String,
     kind: Kind,
-    /// What wraps to it. Of a plugin there is none, because a program wraps to all of its recipients.
+    /// What wraps to it, unless it is a plugin's, which wraps to all of its recipients at once.
     own: Option<Box<dyn age::Recipient + Send + Sync>>,
 }
 
