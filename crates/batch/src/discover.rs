@@ -66,10 +66,10 @@ pub struct Unreadable {
 ///
 /// A search takes a file if [`is_model`](onnxseal_core::is_model) recognises its contents, if its
 /// name ends in `.onnx`, if a change in place was interrupted, or if it cannot be opened. So it
-/// finds every model; other files fail when they are used. External data is taken only if it is
-/// named or reads like a model. Hidden files and folders count, except folders named `.git`. Files
-/// that are not regular do not count. Files named like unfinished ones (`.onnxseal-` and six
-/// letters or digits) are passed over.
+/// finds every model that can be protected; it finds a malformed one by its name alone, and then that
+/// fails when it is used. External data is taken only if it is named or reads like a model. Hidden
+/// files and folders count, except folders named `.git`. Files that are not regular do not count.
+/// Files named like unfinished ones (`.onnxseal-` and six letters or digits) are passed over.
 ///
 /// The search follows links. It takes a folder with several paths once, by the first in the order
 /// of sources and names, links last in their folder: so a link to a folder above leads to nothing
@@ -78,7 +78,7 @@ pub struct Unreadable {
 /// unreadable folder, a link that leads nowhere or in circles, an object that the store does not
 /// return. Empty objects do not count. For objects not
 /// named `*.onnx`, it fetches the parts that [`is_model`](onnxseal_core::is_model) asks for, 16
-/// objects at once: mostly 64 KiB of an object that is not a model.
+/// objects at once: mostly 16 bytes of an object that is not a model.
 ///
 /// A list has one source per line, a path relative to the list's folder or a URL. White space
 /// around it is dropped, and empty lines and those that begin with `#` are skipped.

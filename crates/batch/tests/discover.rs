@@ -99,12 +99,21 @@ fn folders_are_searched_by_content_and_suffix() {
     ];
     let dir = folder(&names);
     fs::write(dir.path().join("empty"), "").unwrap();
+    // A malformed model is found by its name alone.
+    let model = samples::gemm();
+    fs::write(dir.path().join("cut"), &model[..model.len() / 2]).unwrap();
+    fs::write(
+        dir.path().join("lora.onnx_adapter"),
+        b"\x0c\0\0\0TORT\0\0\0\0",
+    )
+    .unwrap();
     let expected = [
         ".model",
         "UPPER.ONNX",
         "a/.hidden/model.bin",
         "a/model",
         "broken.onnx",
+        "lora.onnx_adapter",
     ];
     assert_eq!(found(&dir, &[""]), same(&expected));
     // Where a source is below another, each file is still found once, by the first.

@@ -1,7 +1,5 @@
 //! Kinds of files that are not models.
 
-use crate::sniff::{FlatBuffer, flat_buffer};
-
 /// A kind of file that is easily mistaken for an ONNX model.
 #[derive(Debug)]
 pub struct Foreign {
@@ -82,12 +80,12 @@ const KINDS: [Foreign; 21] = [
     row(
         "a model in ONNX Runtime's own format (.ort)",
         Some("protect the ONNX model it was made from"),
-        |mut head| flat_buffer(&mut head) == Some(FlatBuffer::Model),
+        |head| is_flat(head, b"ORTM"),
     ),
     row(
         "an adapter (LoRA, .onnx_adapter)",
         Some("merge it into its model and protect that"),
-        |mut head| flat_buffer(&mut head) == Some(FlatBuffer::Adapter),
+        |head| is_flat(head, b"TORT"),
     ),
     row("a GGUF file", None, |head| head.starts_with(b"GGUF")),
     row(
@@ -131,9 +129,17 @@ pub fn foreign(bytes: &[u8]) -> Option<&'static Foreign> {
 }
 
 /// Names the kind of a file in one of ONNX Runtime's own formats, or returns `None`: `.ort`, or an
-/// adapter (LoRA). [`sniff`](crate::sniff()) finds them, and nothing can protect them.
-pub fn unprotectable(mut bytes: &[u8]) -> Option<&'static Foreign> {
-    flat_buffer(&mut bytes).and_then(|_| foreign(bytes))
+/// adapter (LoRA). Searches find them, and nothing can protect them.
+pub fn unprotectable(bytes: &[u8]) -> Option<&'static Foreign> {
+    let is_own = is_flat(bytes, b"ORTM") || is_flat(bytes, b"TORT");
+    is_own.then(|| foreign(bytes)).flatten()
+}
+
+/// Returns whether it is a flat buffer with this identifier, which follows the offset of the root
+/// table. That offset is less than 64 KiB. In the protobuf format, the zeros would be part of a
+/// name's length.
+fn is_flat(head: &[u8], identifier: &[u8]) -> bool {
+    matches!(head, [_, _, 0, 0, rest @ ..] if rest.starts_with(identifier))
 }
 
 const fn row(what: &'static str, advice: Option<&'static str>, is: fn(&[u8]) -> bool) -> Foreign {

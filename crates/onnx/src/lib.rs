@@ -3,9 +3,9 @@
 //!
 //! [`locate`] maps a model file without reading its weights, and [`skim`] fetches only the bytes
 //! for that. [`detail`] reads what the map leaves out. [`external`] finds the files beside it, and
-//! [`edit`] renames them. [`tail`] writes and finds the tail of a protected model. [`sniff`] tells
-//! models from other files, and [`foreign`] names the kind of other files. [`proto`] has ONNX's
-//! messages as generated types, through which no file is ever re-encoded.
+//! [`edit`] renames them. [`tail`] writes and finds the tail of a protected model. [`may_be_model`]
+//! and [`Model::has_content`] tell models from other files, and [`foreign`] names the kind of those.
+//! [`proto`] has ONNX's messages as generated types, through which no file is ever re-encoded.
 //!
 //! No file makes this crate panic, or take memory beyond [`Limits`].
 //!
@@ -54,4 +54,4 @@ pub use locate::locate;
 pub use model::Model;
 pub use names::{Name, Names};
 pub use skim::{skim, skim_fields, skim_near};
-pub use sniff::{sniff, sniff_by};
+pub use sniff::may_be_model;

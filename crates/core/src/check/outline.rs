@@ -2,10 +2,11 @@
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::model::{Model, Payload};
+use onnxseal_onnx::{Error as OnnxError, may_be_model, unprotectable};
 use onnxseal_plan::{Bound, Policy, bound};
 use onnxseal_store::{Input, Location};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
@@ -102,10 +103,20 @@ pub fn check_identities(
     protected.tier_of(edition, key_tier).map(drop)
 }
 
-/// Returns whether ONNX Runtime would take the contents of the file for a model.
+/// Returns whether the file is a model by its contents: one that can be located and has content, one
+/// beyond the limits, or one in ONNX Runtime's own formats.
 pub fn is_model(input: Input) -> Result<bool> {
-    let read = |part: &mut [u8], offset| input.read_exact_at(part, offset);
-    Ok(onnxseal_onnx::sniff_by(input.len, input.is_remote(), read)?)
+    let mut head = vec![0; input.len.min(16) as usize];
+    input.read_exact_at(&mut head, 0)?;
+    if !may_be_model(&head) {
+        return Ok(unprotectable(&head).is_some());
+    }
+    let source = Source::of(input)?;
+    let located = source.locate(source.input.len);
+    match located.map(|model| model.has_content()) {
+        Err(Error::Model { source, .. }) => Ok(matches!(source, OnnxError::LimitExceeded { .. })),
+        has_content => has_content,
+    }
 }
 
 #[cfg(test)]
