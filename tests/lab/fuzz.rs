@@ -70,18 +70,18 @@ pub fn wire_locate(bytes: &[u8]) {
     if let Ok(model) = locate(bytes, &Limits::default()) {
         model.has_content();
         for tensor in &model.tensors {
-            assert!(tensor.offset <= len);
+            assert!(tensor.message.start <= len);
             match tensor.payload {
                 Payload::Dense {
                     file: FileId::MODEL,
                     span,
                     ..
                 } => {
-                    assert!(span.start >= tensor.offset && span.end() <= len);
+                    assert!(span.start >= tensor.message.start && span.end() <= len);
                 }
                 Payload::Strided { start, stride, .. } => {
                     let span = (tensor.n_elements - 1) * u64::from(stride);
-                    assert!(start >= tensor.offset && start + span < len);
+                    assert!(start >= tensor.message.start && start + span < len);
                 }
                 _ => {}
             }
@@ -410,7 +410,7 @@ pub fn rewritten(bytes: &[u8]) {
     let outside = |(index, elements): &(usize, Vec<u8>)| {
         let (location, len) = ("null", elements.len() as u64);
         (
-            model.tensors[*index].message(),
+            model.tensors[*index].message,
             Elements::External { location, len },
         )
     };
@@ -419,7 +419,7 @@ pub fn rewritten(bytes: &[u8]) {
     let inside = |of: &Model<'_>| -> Vec<_> {
         let offsets = moved.iter().map(|(index, elements)| {
             let elements = Elements::Inline(elements);
-            (of.tensors[*index].message(), elements)
+            (of.tensors[*index].message, elements)
         });
         offsets.collect()
     };
@@ -429,7 +429,7 @@ pub fn rewritten(bytes: &[u8]) {
     assert!(move_elements(&without, &inside(&emptied)).unwrap() == with);
     let offsets: Vec<u64> = moved
         .iter()
-        .map(|(i, _)| model.tensors[*i].offset)
+        .map(|(i, _)| model.tensors[*i].message.start)
         .collect();
     let n_elements: usize = moved.iter().map(|(_, elements)| elements.len()).sum();
     for copy in [&without, &with] {

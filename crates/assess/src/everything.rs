@@ -67,7 +67,7 @@ impl Everything {
             .iter()
             .zip(&classified)
             .map(|(tensor, of)| match tensor.payload {
-                Payload::Unpatchable(Unpatchable::Strings) => tensor.len,
+                Payload::Unpatchable(Unpatchable::Strings) => tensor.message.len,
                 _ if tensor.n_elements < 2 && of.reason != Some(Reason::Shape) => of.bytes,
                 _ => 0,
             });

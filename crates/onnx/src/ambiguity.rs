@@ -80,7 +80,8 @@ impl<'a> Model<'a> {
                 continue;
             };
             if values.insert(tensor.graph, name, Value::Other) == Some(Value::Other) {
-                let error = Error::malformed(tensor.offset, self.twice(tensor.graph, tensor.name));
+                let error =
+                    Error::malformed(tensor.message.start, self.twice(tensor.graph, tensor.name));
                 return Err(error.in_tensor(tensor.name).under(&tensor.path));
             }
         }
@@ -89,7 +90,7 @@ impl<'a> Model<'a> {
                 let Some(name) = *name else { continue };
                 if values.insert(node.graph, name, Value::Other).is_some() {
                     let name = node.outputs.get(slot).copied().unwrap_or_default();
-                    let error = Error::malformed(node.offset, self.twice(node.graph, name));
+                    let error = Error::malformed(node.message.start, self.twice(node.graph, name));
                     return Err(error.in_node(node.name).under(&self.path_of(node)));
                 }
             }

@@ -5,10 +5,12 @@
 
 use crate::data_type::element_bits;
 use crate::edit::main_graph;
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::model::{Node, Payload, Tensor, Unpatchable};
 use crate::proto::tensor_proto::DataType;
-use crate::schema;
+use crate::schema::{
+    attribute, dimension, graph, node, shape, tensor, tensor_type, type_proto, value_info,
+};
 use crate::wire::{Field, Message, Value};
 
 /// An attribute of a node.
@@ -48,15 +50,9 @@ pub struct InputType<'a> {
 
 /// Returns the attributes of a node of the model file `bytes`.
 pub fn attributes<'a>(bytes: &'a [u8], node: &Node<'_>) -> Result<Vec<Attribute<'a>>, Error> {
-    let message = Message::within(bytes, node.message());
-    let mut attributes = Vec::new();
-    let mut fields = message.fields(schema::NODE);
-    while let Some(field) = fields.next()? {
-        if field.number == 5 {
-            attributes.push(attribute(field.message()?)?);
-        }
-    }
-    Ok(attributes)
+    let message = Message::within(bytes, node.message);
+    let attributes = message.all(&node::SCHEMA, node::attribute);
+    attributes.map(|message| attribute(message?)).collect()
 }
 
 fn attribute(message: Message<'_>) -> Result<Attribute<'_>, Error> {
@@ -67,16 +63,17 @@ fn attribute(message: Message<'_>) -> Result<Attribute<'_>, Error> {
     let mut kind = 0;
     let mut values = Vec::new();
     let mut ints = Vec::new();
-    let mut fields = message.fields(schema::ATTRIBUTE);
-    while let Some(field) = fields.next()? {
+    for field in message.fields(&attribute::SCHEMA) {
+        let field = field?;
         match field.number {
-            1 => name = field.string()?,
-            2 => values.push(Setting::Float(f32_of(message, &field)?)),
-            3 => values.push(Setting::Int(field.varint()? as i64)),
-            4 => values.push(Setting::String(field.message()?.slice())),
-            8 => varints(&field, &mut ints)?,
-            20 => kind = field.varint()?,
-            5..=7 | 9..=11 | 14 | 15 | 21..=23 => values.push(Setting::Other),
+            attribute::name => name = field.string()?,
+            attribute::f => values.push(Setting::Float(f32_of(&field)?)),
+            attribute::i => values.push(Setting::Int(field.varint()? as i64)),
+            attribute::s => values.push(Setting::String(field.message()?.slice())),
+            attribute::ints => varints(&field, &mut ints)?,
+            attribute::r#type => kind = field.varint()?,
+            attribute::doc_string => {}
+            _ if field.known().is_some() => values.push(Setting::Other),
             _ => {}
         }
     }
@@ -105,13 +102,17 @@ pub fn raw_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Option<Vec<u8>>
         return Ok(None);
     }
     let (mut coded, mut raw) = (Vec::new(), Vec::new());
-    let mut fields = Message::within(bytes, tensor.message()).fields(schema::TENSOR);
-    while let Some(field) = fields.next()? {
-        match (field.number, why) {
-            (5, Unpatchable::Int32Data)
-            | (7, Unpatchable::Int64Data)
-            | (11, Unpatchable::Uint64Data) => varints(&field, &mut coded)?,
-            (4 | 10, Unpatchable::Fragmented) => raw.extend_from_slice(fixed(bytes, &field)),
+    for field in Message::within(bytes, tensor.message).fields(&tensor::SCHEMA) {
+        let field = field?;
+        match (field.number, why, field.value) {
+            (tensor::int32_data, Unpatchable::Int32Data, _)
+            | (tensor::int64_data, Unpatchable::Int64Data, _)
+            | (tensor::uint64_data, Unpatchable::Uint64Data, _) => varints(&field, &mut coded)?,
+            (
+                tensor::float_data | tensor::double_data,
+                Unpatchable::Fragmented,
+                Value::Fixed32(part) | Value::Fixed64(part) | Value::Delimited(part),
+            ) => raw.extend_from_slice(part.slice()),
             _ => {}
         }
     }
@@ -139,30 +140,13 @@ pub fn raw_elements(bytes: &[u8], tensor: &Tensor<'_>) -> Result<Option<Vec<u8>>
     Ok((raw.len() as u128 == expected).then_some(raw))
 }
 
-/// Returns the bytes of elements of fixed width in a field.
-fn fixed<'a>(bytes: &'a [u8], field: &Field<'_>) -> &'a [u8] {
-    let span = match field.value {
-        Value::Fixed32(start) => start..start.saturating_add(4),
-        Value::Fixed64(start) => start..start.saturating_add(8),
-        Value::Delimited(packed) => packed.span().start..packed.span().end(),
-        Value::Varint(_) => 0..0,
-    };
-    (bytes.get(span.start as usize..span.end as usize)).unwrap_or_default()
-}
-
 /// Returns the types of the main graph's inputs in the model file `bytes`, in order.
 pub fn input_types(bytes: &[u8]) -> Result<Vec<InputType<'_>>, Error> {
-    let mut types = Vec::new();
     let Some(graph) = main_graph(bytes)? else {
-        return Ok(types);
+        return Ok(Vec::new());
     };
-    let mut fields = graph.fields(schema::GRAPH);
-    while let Some(field) = fields.next()? {
-        if field.number == 11 {
-            types.push(input_type(field.message()?)?);
-        }
-    }
-    Ok(types)
+    let inputs = graph.all(&graph::SCHEMA, graph::input);
+    inputs.map(|message| input_type(message?)).collect()
 }
 
 fn input_type(message: Message<'_>) -> Result<InputType<'_>, Error> {
@@ -171,16 +155,16 @@ fn input_type(message: Message<'_>) -> Result<InputType<'_>, Error> {
         data_type: None,
         dims: None,
     };
-    let mut fields = message.fields(schema::VALUE_INFO);
-    while let Some(field) = fields.next()? {
+    for field in message.fields(&value_info::SCHEMA) {
+        let field = field?;
         match field.number {
-            1 => input.name = field.string()?,
-            2 => {
-                let mut fields = field.message()?.fields(schema::TYPE);
-                while let Some(field) = fields.next()? {
-                    if field.number == 1 {
-                        tensor_type(field.message()?, &mut input)?;
-                    }
+            value_info::name => input.name = field.string()?,
+            value_info::r#type => {
+                for tensor in field
+                    .message()?
+                    .all(&type_proto::SCHEMA, type_proto::tensor_type)
+                {
+                    tensor_type(tensor?, &mut input)?;
                 }
             }
             _ => {}
@@ -190,19 +174,14 @@ fn input_type(message: Message<'_>) -> Result<InputType<'_>, Error> {
 }
 
 fn tensor_type(message: Message<'_>, input: &mut InputType<'_>) -> Result<(), Error> {
-    let mut fields = message.fields(schema::TENSOR_TYPE);
-    while let Some(field) = fields.next()? {
+    for field in message.fields(&tensor_type::SCHEMA) {
+        let field = field?;
         match field.number {
-            1 => input.data_type = DataType::try_from(field.int32()?).ok(),
-            2 => {
-                let mut dims = Vec::new();
-                let mut fields = field.message()?.fields(schema::SHAPE);
-                while let Some(field) = fields.next()? {
-                    if field.number == 1 {
-                        dims.push(dimension(field.message()?)?);
-                    }
-                }
-                input.dims = Some(dims);
+            tensor_type::elem_type => input.data_type = DataType::try_from(field.int32()?).ok(),
+            tensor_type::shape => {
+                let dims = field.message()?.all(&shape::SCHEMA, shape::dim);
+                let dims: Result<_, Error> = dims.map(|message| dimension(message?)).collect();
+                input.dims = Some(dims?);
             }
             _ => {}
         }
@@ -212,9 +191,9 @@ fn tensor_type(message: Message<'_>, input: &mut InputType<'_>) -> Result<(), Er
 
 fn dimension(message: Message<'_>) -> Result<Option<u64>, Error> {
     let mut dim = None;
-    let mut fields = message.fields(schema::DIMENSION);
-    while let Some(field) = fields.next()? {
-        if field.number == 1 {
+    for field in message.fields(&dimension::SCHEMA) {
+        let field = field?;
+        if field.number == dimension::dim_value {
             // Some writers put -1 or 0 for a dimension that is not fixed.
             dim = Some(field.varint()?).filter(|&dim| dim > 0 && dim <= i64::MAX as u64);
         }
@@ -224,24 +203,17 @@ fn dimension(message: Message<'_>) -> Result<Option<u64>, Error> {
 
 /// Appends the varints of a repeated field, packed or not.
 fn varints(field: &Field<'_>, out: &mut Vec<i64>) -> Result<(), Error> {
-    let Value::Delimited(packed) = field.value else {
-        out.push(field.varint()? as i64);
-        return Ok(());
-    };
-    let mut varints = packed.varints();
-    while let Some(value) = varints.next().map_err(|error| field.name(error))? {
+    field.varints(|value| {
         out.push(value as i64);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-fn f32_of(message: Message<'_>, field: &Field<'_>) -> Result<f32, Error> {
-    let Value::Fixed32(offset) = field.value else {
-        return Err(field.wire_type("4 bytes"));
+fn f32_of(field: &Field<'_>) -> Result<f32, Error> {
+    let bytes = match field.value {
+        Value::Fixed32(value) => value.slice().first_chunk(),
+        _ => None,
     };
-    let at = offset.saturating_sub(message.offset()) as usize;
-    match message.slice().get(at..at.saturating_add(4)) {
-        Some(&[a, b, c, d]) => Ok(f32::from_le_bytes([a, b, c, d])),
-        _ => Err(Error::malformed(offset, Fault::truncated(4, 0))),
-    }
+    let bytes = bytes.ok_or_else(|| field.wire_type("4 bytes"))?;
+    Ok(f32::from_le_bytes(*bytes))
 }

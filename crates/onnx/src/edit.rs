@@ -111,8 +111,8 @@ impl Walk<'_> {
     /// Adds the edits within a message. Returns by how many bytes it grows.
     fn message(&mut self, message: Message<'_>) -> Result<i64, Error> {
         let mut growth = 0;
-        let mut fields = message.fields(schema::ANY);
-        while let Some(field) = fields.next()? {
+        for field in message.fields(&schema::ANY) {
+            let field = field?;
             growth += self.own(message, field.offset);
             let (Value::Delimited(value), Some(change)) = (field.value, self.changes.peek()) else {
                 continue;

@@ -7,9 +7,9 @@
 //!
 //! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
 
-use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
 use crate::model::{FileId, Model, Payload, Span, Tensor};
+use crate::schema::entry;
 use crate::wire::Field;
 
 /// Marks an address in memory instead of a path, in models inside ONNX Runtime.
@@ -34,7 +34,8 @@ pub(crate) struct Entries<'a> {
 impl<'a> Entries<'a> {
     /// Takes in one more entry.
     pub(crate) fn add(&mut self, field: &Field<'a>) -> Result<(), Error> {
-        let (key, value) = entry(field.message()?)?;
+        let message = field.message()?;
+        let [key, value] = message.strings(&entry::SCHEMA, [entry::key, entry::value])?;
         let added = match key {
             "location" => once(&mut self.location, "location", (value, field.offset)),
             "offset" => number("offset", value).and_then(|n| once(&mut self.offset, "offset", n)),
@@ -163,7 +164,7 @@ pub fn check_extent(model: &Model<'_>, tensor: &Tensor<'_>, file_len: u64) -> Re
     let Span { start, len } = span;
     let expected = format_args!("{len} bytes at offset {start} of external data file {location:?}");
     let fault = Fault::expected(expected, format_args!("a file of {file_len} bytes"));
-    Err(Error::malformed(tensor.offset, fault)
+    Err(Error::malformed(tensor.message.start, fault)
         .in_field("TensorProto.external_data")
         .in_tensor(tensor.name)
         .under(&tensor.path))

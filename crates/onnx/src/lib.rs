@@ -33,7 +33,6 @@ pub mod tail;
 
 mod ambiguity;
 mod data_type;
-mod entry;
 mod error;
 mod foreign;
 mod id;

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use names::OpTypes;
+use tensor::Slot;
 
-use crate::entry::entry;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::model::{
@@ -23,9 +23,9 @@ use crate::model::{
 };
 use crate::names::Names;
 use crate::names_files::names_files;
-use crate::schema::{self, Kind};
+use crate::schema::{entry, function, graph, model, node, opset_import, value_info};
 use crate::tail;
-use crate::wire::{Field, Message, Value};
+use crate::wire::{Field, Fields, Message, Schema, Value};
 
 /// Reads a model file's structure and locates its tensors.
 ///
@@ -90,7 +90,7 @@ struct Locator<'a, 'l> {
     /// Inputs and outputs of all nodes and graphs.
     values: usize,
     /// Inputs and outputs of the node being read.
-    of_node: [Vec<&'a str>; 2],
+    of_node: (Vec<&'a str>, Vec<&'a str>),
     /// Room for the shape of the tensor being read.
     dims: Vec<u64>,
     /// The number of graphs around the one being read.
@@ -107,36 +107,24 @@ impl<'a> Locator<'a, '_> {
             return Err(Error::malformed(0, "empty file"));
         }
         let mut has_graph = false;
-        let mut n_functions = 0u64;
-        let mut n_training_infos = 0u64;
-        let mut fields = message.fields(schema::MODEL);
-        while let Some(field) = fields.next()? {
+        let mut walk = self.walk(message, &model::SCHEMA);
+        while let Some(field) = self.step(&mut walk)? {
             match field.number {
                 // The lock belongs to a tail, which `tail::split` judges.
-                8 if self.is_within_tail() && tail::is_lock_at(message.slice(), field.offset) => {
-                    fields.seek(field.offset as usize + tail::LOCK.len());
+                model::opset_import
+                    if self.is_within_tail() && tail::is_lock_at(message.slice(), field.offset) =>
+                {
+                    walk.fields.seek(field.offset as usize + tail::LOCK.len());
                 }
-                1 => self.model.ir_version = Some(field.varint()? as i64),
-                7 => {
+                model::ir_version => self.model.ir_version = Some(field.varint()? as i64),
+                model::graph => {
                     has_graph = true;
-                    let mark = self.enter("graph");
                     self.graph(self.model.main(), field.message()?)?;
-                    self.leave(mark);
                 }
-                8 => self.opset_import(field)?,
-                14 => self.metadata_prop(field)?,
-                20 => {
-                    let mark = self.enter_item("training_info", n_training_infos);
-                    self.pass_over(Kind::TrainingInfo, field)?;
-                    self.leave(mark);
-                    n_training_infos += 1;
-                }
-                25 => {
-                    let mark = self.enter_item("functions", n_functions);
-                    self.function(field)?;
-                    self.leave(mark);
-                    n_functions += 1;
-                }
+                model::opset_import => self.opset_import(field)?,
+                model::metadata_props => self.metadata_prop(field)?,
+                model::training_info => self.pass_over(field)?,
+                model::functions => self.function(field)?,
                 _ => {}
             }
         }
@@ -167,11 +155,11 @@ impl<'a> Locator<'a, '_> {
             domain: "",
             version: 0,
         };
-        let mut fields = field.message()?.fields(schema::OPSET_IMPORT);
-        while let Some(field) = fields.next()? {
+        for field in field.message()?.fields(&opset_import::SCHEMA) {
+            let field = field?;
             match field.number {
-                1 => import.domain = folded(field.string()?),
-                2 => import.version = field.varint()? as i64,
+                opset_import::domain => import.domain = folded(field.string()?),
+                opset_import::version => import.version = field.varint()? as i64,
                 _ => {}
             }
         }
@@ -187,7 +175,8 @@ impl<'a> Locator<'a, '_> {
             "metadata entries",
             field.offset,
         )?;
-        let (key, value) = entry(field.message()?)?;
+        let message = field.message()?;
+        let [key, value] = message.strings(&entry::SCHEMA, [entry::key, entry::value])?;
         self.model.metadata_props.push(MetadataProp {
             key,
             value,
@@ -205,97 +194,64 @@ impl<'a> Locator<'a, '_> {
         )?;
         let id = FunctionId(self.model.functions.len() as u32);
         let body = self.new_graph(GraphOwner::Function(id), field.offset)?;
-        self.model.functions.push(Function {
-            domain: "",
-            name: "",
-            overload: "",
-            body,
-        });
-        let mut position = 0;
-        let mut n_attribute_protos = 0u64;
-        let mut fields = field.message()?.fields(schema::FUNCTION);
-        while let Some(field) = fields.next()? {
+        let (mut domain, mut name, mut overload) = ("", "", "");
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut walk = self.walk(field.message()?, &function::SCHEMA);
+        while let Some(field) = self.step(&mut walk)? {
             match field.number {
-                1 => {
-                    let name = field.string()?;
-                    self.function_mut(id, |function| function.name = name);
-                    self.graph_mut(body, |graph| graph.name = name);
-                }
-                4 => {
-                    let name = self.value(field)?;
-                    self.graph_mut(body, |graph| graph.inputs.push(name));
-                }
-                5 => {
-                    let name = self.value(field)?;
-                    self.graph_mut(body, |graph| graph.outputs.push(name));
-                }
-                7 => {
-                    self.node(body, position, field)?;
-                    position += 1;
-                }
-                10 => {
-                    let domain = folded(field.string()?);
-                    self.function_mut(id, |function| function.domain = domain);
-                }
-                11 => {
-                    let mark = self.enter_item("attribute_proto", n_attribute_protos);
-                    self.default_attribute(field)?;
-                    self.leave(mark);
-                    n_attribute_protos += 1;
-                }
-                13 => {
-                    let overload = field.string()?;
-                    self.function_mut(id, |function| function.overload = overload);
-                }
+                function::name => name = field.string()?,
+                function::input => inputs.push(self.value(field)?),
+                function::output => outputs.push(self.value(field)?),
+                function::node => self.node(body, walk.index, field)?,
+                function::domain => domain = folded(field.string()?),
+                function::attribute_proto => self.default_attribute(field)?,
+                function::overload => overload = field.string()?,
                 _ => {}
             }
         }
+        self.model.functions.push(Function {
+            domain,
+            name,
+            overload,
+            body,
+        });
+        self.set_graph(body, name, inputs, outputs);
         Ok(())
     }
 
     fn graph(&mut self, id: GraphId, message: Message<'a>) -> Result<(), Error> {
-        let mut position = 0;
-        let mut n_initializers = 0u64;
-        let mut n_sparse = 0u64;
-        let mut fields = message.fields(schema::GRAPH);
-        while let Some(field) = fields.next()? {
+        let mut name = "";
+        let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+        let mut walk = self.walk(message, &graph::SCHEMA);
+        while let Some(field) = self.step(&mut walk)? {
             match field.number {
-                1 => {
-                    self.node(id, position, field)?;
-                    position += 1;
-                }
-                2 => {
-                    let name = field.string()?;
-                    self.graph_mut(id, |graph| graph.name = name);
-                }
-                5 => {
-                    let mark = self.enter_item("initializer", n_initializers);
-                    self.initializer(id, field)?;
-                    self.leave(mark);
-                    n_initializers += 1;
-                }
-                11 => {
-                    let name = self.value_info(field)?;
-                    self.graph_mut(id, |graph| graph.inputs.push(name));
-                }
-                12 => {
-                    let name = self.value_info(field)?;
-                    self.graph_mut(id, |graph| graph.outputs.push(name));
-                }
-                15 => {
-                    let mark = self.enter_item("sparse_initializer", n_sparse);
-                    self.sparse_tensor(id, None, field)?;
-                    self.leave(mark);
-                    n_sparse += 1;
-                }
+                graph::node => self.node(id, walk.index, field)?,
+                graph::name => name = field.string()?,
+                graph::initializer => self.tensor(Slot::initializer(id), field)?,
+                graph::input => inputs.push(self.value_info(field)?),
+                graph::output => outputs.push(self.value_info(field)?),
+                graph::sparse_initializer => self.sparse_tensor(Slot::initializer(id), field)?,
                 _ => {}
             }
         }
+        self.set_graph(id, name, inputs, outputs);
         Ok(())
     }
 
+    /// Fills in what was read of a graph, whose place was taken before those in it.
+    fn set_graph(
+        &mut self,
+        id: GraphId,
+        name: &'a str,
+        inputs: Vec<&'a str>,
+        outputs: Vec<&'a str>,
+    ) {
+        if let Some(graph) = self.model.graphs.get_mut(id.index()) {
+            (graph.name, graph.inputs, graph.outputs) = (name, inputs, outputs);
+        }
+    }
+
     fn node(&mut self, graph: GraphId, position: u32, field: Field<'a>) -> Result<(), Error> {
-        let mark = self.enter_item("node", position.into());
         within(
             self.model.nodes.len(),
             self.limits.nodes,
@@ -313,63 +269,60 @@ impl<'a> Locator<'a, '_> {
             inputs: Vec::new(),
             outputs: Vec::new(),
             position,
-            offset: message.offset(),
-            len: message.span().len,
+            message: message.span(),
         };
         let mut has_attributes = false;
-        self.of_node.iter_mut().for_each(Vec::clear);
-        let mut fields = message.fields(schema::NODE);
-        while let Some(field) = fields.next()? {
+        let (mut inputs, mut outputs) = std::mem::take(&mut self.of_node);
+        inputs.clear();
+        outputs.clear();
+        for field in message.fields(&node::SCHEMA) {
+            let field = field?;
             match field.number {
-                number @ (1 | 2) => {
-                    let name = self.value(field)?;
-                    self.of_node[number as usize - 1].push(name);
-                }
-                3 => node.name = field.string()?,
-                4 => node.op_type = field.string()?,
-                5 => has_attributes = true,
-                7 => node.domain = folded(field.string()?),
-                8 => node.overload = field.string()?,
+                node::input => inputs.push(self.value(field)?),
+                node::output => outputs.push(self.value(field)?),
+                node::name => node.name = field.string()?,
+                node::op_type => node.op_type = field.string()?,
+                node::attribute => has_attributes = true,
+                node::domain => node.domain = folded(field.string()?),
+                node::overload => node.overload = field.string()?,
                 _ => {}
             }
         }
         // Growing lists would take two or four times the memory.
-        [node.inputs, node.outputs] = self.of_node.each_ref().map(|names| names.to_vec());
+        (node.inputs, node.outputs) = (inputs.to_vec(), outputs.to_vec());
+        self.of_node = (inputs, outputs);
         let name = node.name;
         let value_name = match (node.op_type, node.domain) {
             ("Constant", "") => node.outputs.first().copied(),
             _ => None,
         };
-        (node.domain, node.op_type) = self.op_types.add(node.domain, node.op_type);
+        (node.domain, node.op_type) = self.op_types.add((node.domain, node.op_type));
         self.model.nodes.push(node);
         // Walk the tags again, because names that attributes' tensors need may come last.
         if has_attributes {
             self.attributes(graph, id, value_name, message)
                 .map_err(|error| error.in_node(name))?;
         }
-        self.leave(mark);
         Ok(())
     }
 
     /// Returns the name of a graph's input or output.
     fn value_info(&mut self, field: Field<'a>) -> Result<&'a str, Error> {
-        within(self.values, self.limits.values, "values", field.offset)?;
-        self.values += 1;
-        let mut name = "";
-        let mut fields = field.message()?.fields(schema::VALUE_INFO);
-        while let Some(field) = fields.next()? {
-            if field.number == 1 {
-                name = field.string()?;
-            }
-        }
+        self.count_value(field.offset)?;
+        let [name] = (field.message()?).strings(&value_info::SCHEMA, [value_info::name])?;
         Ok(name)
     }
 
     /// Returns the name of a node's or function's input or output.
     fn value(&mut self, field: Field<'a>) -> Result<&'a str, Error> {
-        within(self.values, self.limits.values, "values", field.offset)?;
-        self.values += 1;
+        self.count_value(field.offset)?;
         field.string()
+    }
+
+    fn count_value(&mut self, offset: u64) -> Result<(), Error> {
+        within(self.values, self.limits.values, "values", offset)?;
+        self.values += 1;
+        Ok(())
     }
 
     fn new_graph(&mut self, owner: GraphOwner<'a>, offset: u64) -> Result<GraphId, Error> {
@@ -385,23 +338,13 @@ impl<'a> Locator<'a, '_> {
         Ok(id)
     }
 
-    fn graph_mut(&mut self, id: GraphId, edit: impl FnOnce(&mut Graph<'a>)) {
-        if let Some(graph) = self.model.graphs.get_mut(id.index()) {
-            edit(graph);
-        }
-    }
-
-    fn function_mut(&mut self, id: FunctionId, edit: impl FnOnce(&mut Function<'a>)) {
-        if let Some(function) = self.model.functions.get_mut(id.index()) {
-            edit(function);
-        }
-    }
-
     /// Notes that the message at the current path may contain weights and is not read.
-    fn pass_over(&mut self, kind: Kind, field: Field<'a>) -> Result<(), Error> {
+    fn pass_over(&mut self, field: Field<'a>) -> Result<(), Error> {
         let path = self.path_here(field.offset)?;
-        let names_files = match field.value {
-            Value::Delimited(message) => names_files(kind, message, self.limits.graph_depth),
+        let names_files = match (field.inside(), field.value) {
+            (Some(schema), Value::Delimited(message)) => {
+                names_files(schema, message, self.limits.graph_depth)
+            }
             _ => true,
         };
         self.model.passed_over.push(PassedOver {
@@ -420,29 +363,51 @@ impl<'a> Locator<'a, '_> {
         Ok(self.path.clone())
     }
 
-    /// Appends to the path and returns what [`Locator::leave`] needs to undo that.
-    fn enter(&mut self, field: &str) -> usize {
-        let mark = self.path.len();
-        if mark > 0 {
-            self.path.push('.');
+    /// Begins to read the message at the current path.
+    fn walk(&self, message: Message<'a>, schema: &'static Schema) -> Walk<'a> {
+        Walk {
+            fields: message.fields(schema),
+            path_len: self.path.len(),
+            counts: [0; 32],
+            index: 0,
         }
-        self.path.push_str(field);
-        mark
     }
 
-    /// Appends one of several messages in a field to the path, as [`Locator::enter`] does.
-    fn enter_item(&mut self, field: &str, index: u64) -> usize {
-        let mark = self.enter(field);
-        self.path.push('[');
-        // Writing to a String does not fail.
-        let _ = write!(self.path, "{index}");
-        self.path.push(']');
-        mark
+    /// Returns the next field, and sets the path to it if it can contain tensors.
+    fn step(&mut self, walk: &mut Walk<'a>) -> Result<Option<Field<'a>>, Error> {
+        self.path.truncate(walk.path_len);
+        let Some(field) = walk.fields.next().transpose()? else {
+            return Ok(None);
+        };
+        if field.inside().is_some()
+            && let Some(known) = field.known()
+        {
+            if walk.path_len > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(known.name);
+            if let (false, Some(count)) =
+                (known.is_single, walk.counts.get_mut(field.number as usize))
+            {
+                walk.index = *count;
+                *count = count.saturating_add(1);
+                // Writing to a String does not fail.
+                let _ = write!(self.path, "[{}]", walk.index);
+            }
+        }
+        Ok(Some(field))
     }
+}
 
-    fn leave(&mut self, mark: usize) {
-        self.path.truncate(mark);
-    }
+/// A message that is read field by field, with the path of each.
+struct Walk<'a> {
+    fields: Fields<'a>,
+    /// Length of the path of the message.
+    path_len: usize,
+    /// How often each repeated field that can contain tensors has occurred.
+    counts: [u32; 32],
+    /// How often the field that was read last had occurred before.
+    index: u32,
 }
 
 /// Checks that the limit allows one more.

@@ -193,10 +193,8 @@ pub struct Node<'a> {
     pub outputs: Vec<&'a str>,
     /// The node's position among its graph's nodes, from 0.
     pub position: u32,
-    /// Offset in the model file of the `NodeProto`, in bytes.
-    pub offset: u64,
-    /// Length of the `NodeProto` in bytes.
-    pub len: u64,
+    /// The `NodeProto` in the model file.
+    pub message: Span,
 }
 
 /// A tensor that may hold weights.
@@ -220,10 +218,8 @@ pub struct Tensor<'a> {
     pub dims: Vec<u64>,
     /// Number of elements: the product of `dims`.
     pub n_elements: u64,
-    /// Offset in the model file of the `TensorProto` (of the attribute, for its floats), in bytes.
-    pub offset: u64,
-    /// Length of that in bytes.
-    pub len: u64,
+    /// The `TensorProto` (the attribute, for its floats) in the model file.
+    pub message: Span,
     /// Where the elements lie.
     pub payload: Payload,
 }
@@ -337,26 +333,6 @@ impl<'a> Model<'a> {
     /// Every tensor with its id, in file order.
     pub fn tensors_with_ids(&self) -> impl Iterator<Item = (TensorId, &Tensor<'a>)> {
         (0..).map(TensorId).zip(&self.tensors)
-    }
-}
-
-impl Node<'_> {
-    /// The `NodeProto` in the model file.
-    pub fn message(&self) -> Span {
-        Span {
-            start: self.offset,
-            len: self.len,
-        }
-    }
-}
-
-impl Tensor<'_> {
-    /// The `TensorProto` (the attribute, for its floats) in the model file.
-    pub fn message(&self) -> Span {
-        Span {
-            start: self.offset,
-            len: self.len,
-        }
     }
 }
 

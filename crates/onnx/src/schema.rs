@@ -1,210 +1,108 @@
-//! The fields of ONNX's messages that [`crate::locate`] and [`crate::tail`] read, and the fields
-//! that may occur only once.
+//! The fields of ONNX's messages that this crate reads.
 
-use crate::wire::Schema;
+#![allow(non_upper_case_globals)]
+
+use crate::wire::{Known, Schema};
 
 /// A message with an unknown schema.
-pub(crate) const ANY: &Schema = &Schema::new("message", &[], &[]);
+pub(crate) static ANY: Schema = Schema::new("message", &[]);
 
-pub(crate) const MODEL: &Schema = &Schema::new(
-    "ModelProto",
-    &[1, 2, 3, 4, 5, 6, 7],
-    &[
-        (1, "ir_version"),
-        (2, "producer_name"),
-        (3, "producer_version"),
-        (4, "domain"),
-        (5, "model_version"),
-        (6, "doc_string"),
-        (7, "graph"),
-        (8, "opset_import"),
-        (14, "metadata_props"),
-        (20, "training_info"),
-        (25, "functions"),
-    ],
-);
+/// Declares messages, each as a module with the numbers of its fields and their [`Schema`]: the
+/// fields that may occur once, those that may be repeated, and of what message a field is, if that
+/// can contain tensors.
+macro_rules! messages {
+    ($($name:literal $module:ident
+        once [$($one:ident $one_number:literal $(of $one_inside:ident)?),*]
+        many [$($of_many:ident $number:literal $(of $inside:ident)?),*];
+    )*) => {$(
+        pub(crate) mod $module {
+            use super::{Known, Schema};
 
-pub(crate) const GRAPH: &Schema = &Schema::new(
-    "GraphProto",
-    &[2, 10],
-    &[
-        (1, "node"),
-        (2, "name"),
-        (5, "initializer"),
-        (10, "doc_string"),
-        (11, "input"),
-        (12, "output"),
-        (15, "sparse_initializer"),
-    ],
-);
+            $(pub(crate) const $one: u32 = $one_number;)*
+            $(pub(crate) const $of_many: u32 = $number;)*
 
-pub(crate) const FUNCTION: &Schema = &Schema::new(
-    "FunctionProto",
-    &[1, 8, 10, 13],
-    &[
-        (1, "name"),
-        (4, "input"),
-        (5, "output"),
-        (7, "node"),
-        (8, "doc_string"),
-        (10, "domain"),
-        (11, "attribute_proto"),
-        (13, "overload"),
-    ],
-);
-
-pub(crate) const NODE: &Schema = &Schema::new(
-    "NodeProto",
-    &[3, 4, 6, 7, 8],
-    &[
-        (1, "input"),
-        (2, "output"),
-        (3, "name"),
-        (4, "op_type"),
-        (5, "attribute"),
-        (6, "doc_string"),
-        (7, "domain"),
-        (8, "overload"),
-    ],
-);
-
-pub(crate) const ATTRIBUTE: &Schema = &Schema::new(
-    "AttributeProto",
-    &[1, 2, 3, 4, 5, 6, 13, 14, 20, 21, 22],
-    &[
-        (1, "name"),
-        (2, "f"),
-        (3, "i"),
-        (4, "s"),
-        (5, "t"),
-        (6, "g"),
-        (7, "floats"),
-        (10, "tensors"),
-        (11, "graphs"),
-        (13, "doc_string"),
-        (14, "tp"),
-        (20, "type"),
-        (21, "ref_attr_name"),
-        (22, "sparse_tensor"),
-        (23, "sparse_tensors"),
-    ],
-);
-
-pub(crate) const TENSOR: &Schema = &Schema::new(
-    "TensorProto",
-    &[2, 3, 8, 9, 12, 14],
-    &[
-        (1, "dims"),
-        (2, "data_type"),
-        (3, "segment"),
-        (4, "float_data"),
-        (5, "int32_data"),
-        (6, "string_data"),
-        (7, "int64_data"),
-        (8, "name"),
-        (9, "raw_data"),
-        (10, "double_data"),
-        (11, "uint64_data"),
-        (12, "doc_string"),
-        (13, "external_data"),
-        (14, "data_location"),
-    ],
-);
-
-/// `TensorProto.external_data`.
-pub(crate) const EXTERNAL_DATA: u32 = 13;
-/// `TensorProto.data_location`.
-pub(crate) const DATA_LOCATION: u32 = 14;
-
-pub(crate) const TRAINING_INFO: &Schema = &Schema::new(
-    "TrainingInfoProto",
-    &[1, 2],
-    &[(1, "initialization"), (2, "algorithm")],
-);
-
-pub(crate) const SPARSE_TENSOR: &Schema = &Schema::new(
-    "SparseTensorProto",
-    &[1, 2],
-    &[(1, "values"), (2, "indices"), (3, "dims")],
-);
-
-pub(crate) const VALUE_INFO: &Schema = &Schema::new(
-    "ValueInfoProto",
-    &[1, 2, 3],
-    &[(1, "name"), (2, "type"), (3, "doc_string")],
-);
-
-pub(crate) const TYPE: &Schema = &Schema::new("TypeProto", &[1], &[(1, "tensor_type")]);
-
-pub(crate) const TENSOR_TYPE: &Schema = &Schema::new(
-    "TypeProto.Tensor",
-    &[1, 2],
-    &[(1, "elem_type"), (2, "shape")],
-);
-
-pub(crate) const SHAPE: &Schema = &Schema::new("TensorShapeProto", &[], &[(1, "dim")]);
-
-pub(crate) const DIMENSION: &Schema = &Schema::new(
-    "TensorShapeProto.Dimension",
-    &[1, 2],
-    &[(1, "dim_value"), (2, "dim_param")],
-);
-
-pub(crate) const OPSET_IMPORT: &Schema = &Schema::new(
-    "OperatorSetIdProto",
-    &[1, 2],
-    &[(1, "domain"), (2, "version")],
-);
-
-pub(crate) const ENTRY: &Schema = &Schema::new(
-    "StringStringEntryProto",
-    &[1, 2],
-    &[(1, "key"), (2, "value")],
-);
-
-/// The messages that can contain tensors, directly or deeper inside.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Model,
-    TrainingInfo,
-    Function,
-    Graph,
-    Node,
-    Attribute,
-    Sparse,
-    Tensor,
-}
-
-impl Kind {
-    pub(crate) fn schema(self) -> &'static Schema {
-        match self {
-            Kind::Model => MODEL,
-            Kind::TrainingInfo => TRAINING_INFO,
-            Kind::Function => FUNCTION,
-            Kind::Graph => GRAPH,
-            Kind::Node => NODE,
-            Kind::Attribute => ATTRIBUTE,
-            Kind::Sparse => SPARSE_TENSOR,
-            Kind::Tensor => TENSOR,
+            pub(crate) static SCHEMA: Schema = Schema::new($name, &[
+                $(Known {
+                    number: $one,
+                    name: stringify!($one),
+                    is_single: true,
+                    inside: &[$(&super::$one_inside::SCHEMA)?],
+                },)*
+                $(Known {
+                    number: $of_many,
+                    name: stringify!($of_many),
+                    is_single: false,
+                    inside: &[$(&super::$inside::SCHEMA)?],
+                },)*
+            ]);
         }
-    }
-
-    /// Returns the kind of the messages in a field, if they can contain tensors.
-    pub(crate) fn inside(self, number: u32) -> Option<Kind> {
-        Some(match (self, number) {
-            (Kind::Model, 7) => Kind::Graph,
-            (Kind::Model, 20) => Kind::TrainingInfo,
-            (Kind::Model, 25) => Kind::Function,
-            (Kind::TrainingInfo, 1 | 2) => Kind::Graph,
-            (Kind::Function, 7) | (Kind::Graph, 1) => Kind::Node,
-            (Kind::Function, 11) | (Kind::Node, 5) => Kind::Attribute,
-            (Kind::Graph, 5) => Kind::Tensor,
-            (Kind::Graph, 15) => Kind::Sparse,
-            (Kind::Attribute, 5 | 10) => Kind::Tensor,
-            (Kind::Attribute, 6 | 11) => Kind::Graph,
-            (Kind::Attribute, 22 | 23) => Kind::Sparse,
-            (Kind::Sparse, 1 | 2) => Kind::Tensor,
-            _ => return None,
-        })
-    }
+    )*};
 }
+
+messages! {
+    "ModelProto" model
+        once [ir_version 1, producer_name 2, producer_version 3, domain 4, model_version 5,
+            doc_string 6, graph 7 of graph]
+        many [opset_import 8, metadata_props 14, training_info 20 of training_info,
+            functions 25 of function];
+    "GraphProto" graph
+        once [name 2, doc_string 10]
+        many [node 1 of node, initializer 5 of tensor, input 11, output 12, value_info 13,
+            quantization_annotation 14, sparse_initializer 15 of sparse_tensor];
+    "FunctionProto" function
+        once [name 1, doc_string 8, domain 10, overload 13]
+        many [input 4, output 5, node 7 of node, attribute_proto 11 of attribute];
+    "NodeProto" node
+        once [name 3, op_type 4, doc_string 6, domain 7, overload 8]
+        many [input 1, output 2, attribute 5 of attribute];
+    "AttributeProto" attribute
+        once [name 1, f 2, i 3, s 4, t 5 of tensor, g 6 of graph, doc_string 13, tp 14, r#type 20,
+            ref_attr_name 21, sparse_tensor 22 of sparse_tensor]
+        many [floats 7, ints 8, strings 9, tensors 10 of tensor, graphs 11 of graph, type_protos 15,
+            sparse_tensors 23 of sparse_tensor];
+    "TensorProto" tensor
+        once [data_type 2, segment 3, name 8, raw_data 9, doc_string 12, data_location 14]
+        many [dims 1, float_data 4, int32_data 5, string_data 6, int64_data 7, double_data 10,
+            uint64_data 11, external_data 13];
+    "TrainingInfoProto" training_info
+        once [initialization 1 of graph, algorithm 2 of graph]
+        many [];
+    "SparseTensorProto" sparse_tensor
+        once [values 1 of tensor, indices 2 of tensor]
+        many [dims 3];
+    "ValueInfoProto" value_info
+        once [name 1, r#type 2, doc_string 3]
+        many [];
+    "TensorAnnotation" annotation
+        once [tensor_name 1]
+        many [];
+    "TypeProto" type_proto
+        once [tensor_type 1]
+        many [];
+    "TypeProto.Tensor" tensor_type
+        once [elem_type 1, shape 2]
+        many [];
+    "TensorShapeProto" shape
+        once []
+        many [dim 1];
+    "TensorShapeProto.Dimension" dimension
+        once [dim_value 1, dim_param 2]
+        many [];
+    "OperatorSetIdProto" opset_import
+        once [domain 1, version 2]
+        many [];
+    "StringStringEntryProto" entry
+        once [key 1, value 2]
+        many [];
+}
+
+/// The fields of a tensor that contain its elements, if these are in the model file.
+pub(crate) const ELEMENTS: [u32; 7] = [
+    tensor::float_data,
+    tensor::int32_data,
+    tensor::string_data,
+    tensor::int64_data,
+    tensor::raw_data,
+    tensor::double_data,
+    tensor::uint64_data,
+];

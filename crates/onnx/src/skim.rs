@@ -7,8 +7,8 @@
 use crate::foreign;
 use crate::limits::Limits;
 use crate::model::Span;
-use crate::schema::Kind;
-use crate::wire::{Field, Message, Value};
+use crate::schema::{self, attribute, graph, model, tensor};
+use crate::wire::{Field, Message, Schema, Value};
 
 /// How much to fetch at once.
 #[derive(Clone, Copy)]
@@ -80,27 +80,14 @@ fn skim_by<E>(
         max_depth: limits.graph_depth,
         depth: 0,
     };
-    skimmer.message(Kind::Model, 0, end)
+    skimmer.message(&model::SCHEMA, 0, end)
 }
 
-/// The treatment of a field.
-enum Part {
-    Fetched,
-    Walked(Kind),
-    /// Elements, which are skipped.
-    PassedOver,
-}
-
-impl Part {
-    fn of(kind: Kind, number: u32) -> Part {
-        match (kind, number) {
-            // s, floats, strings
-            (Kind::Attribute, 4 | 7 | 9) => Part::PassedOver,
-            // float_data, int32_data, string_data, int64_data, raw_data, double_data, uint64_data
-            (Kind::Tensor, 4 | 5 | 6 | 7 | 9 | 10 | 11) => Part::PassedOver,
-            _ => kind.inside(number).map_or(Part::Fetched, Part::Walked),
-        }
-    }
+/// Returns whether a field has elements, which are skipped.
+fn is_elements(schema: &Schema, number: u32) -> bool {
+    let of_attribute = [attribute::s, attribute::floats, attribute::strings];
+    (schema.is(&tensor::SCHEMA) && schema::ELEMENTS.contains(&number))
+        || (schema.is(&attribute::SCHEMA) && of_attribute.contains(&number))
 }
 
 struct Skimmer<'b, 'f, E> {
@@ -121,51 +108,50 @@ struct Skimmer<'b, 'f, E> {
 
 impl<E> Skimmer<'_, '_, E> {
     /// Walks a message. If it is not a message, `locate` stops there too, at fetched bytes.
-    fn message(&mut self, kind: Kind, start: usize, end: usize) -> Result<(), E> {
+    fn message(&mut self, schema: &Schema, start: usize, end: usize) -> Result<(), E> {
         let mut position = start;
         while position < end {
             self.need(position, end.min(position.saturating_add(HEAD_BYTES)))?;
-            let Some(field) = self.field(kind, position, end) else {
+            let Some(field) = self.field(position, end) else {
                 break;
             };
             position = field.end as usize;
-            if let Value::Delimited(value) = field.value {
-                let part = Part::of(kind, field.number);
-                self.part(part, value.offset() as usize, position)?;
+            if let Value::Delimited(value) = field.value
+                && !is_elements(schema, field.number)
+            {
+                let start = value.offset() as usize;
+                match schema.inside(field.number) {
+                    Some(inside) if position - start > self.sizes.whole => {
+                        self.long(inside, start, position)?;
+                    }
+                    _ => self.need(start, position)?,
+                }
             }
         }
         Ok(())
     }
 
     /// Returns the field at `position`, or `None` if the message that ends at `end` has none there.
-    fn field(&self, kind: Kind, position: usize, end: usize) -> Option<Field<'_>> {
-        let rest = Message::within(
-            self.bytes,
-            Span {
-                start: position as u64,
-                len: end.saturating_sub(position) as u64,
-            },
-        );
-        rest.fields(kind.schema()).next().ok().flatten()
+    fn field(&self, position: usize, end: usize) -> Option<Field<'_>> {
+        let part = Span {
+            start: position as u64,
+            len: end.saturating_sub(position) as u64,
+        };
+        let mut rest = Message::within(self.bytes, part).fields(&schema::ANY);
+        rest.next()?.ok()
     }
 
-    fn part(&mut self, part: Part, start: usize, end: usize) -> Result<(), E> {
-        match part {
-            Part::PassedOver => Ok(()),
-            Part::Walked(_) if self.is_flat && end - start > self.sizes.whole => Ok(()),
-            Part::Walked(kind) if end - start > self.sizes.whole => match kind {
-                // The outermost graph is at depth 0, which is always allowed.
-                Kind::Graph if self.depth > self.max_depth => Ok(()),
-                Kind::Graph => {
-                    self.depth += 1;
-                    let walked = self.message(kind, start, end);
-                    self.depth -= 1;
-                    walked
-                }
-                _ => self.message(kind, start, end),
-            },
-            Part::Walked(_) | Part::Fetched => self.need(start, end),
+    /// Walks a message that is too long to be fetched whole.
+    fn long(&mut self, schema: &Schema, start: usize, end: usize) -> Result<(), E> {
+        let depth = self.depth + u32::from(schema.is(&graph::SCHEMA));
+        // The outermost graph is at depth 0, which is always allowed.
+        if self.is_flat || depth > self.max_depth.saturating_add(1) {
+            return Ok(());
         }
+        let around = std::mem::replace(&mut self.depth, depth);
+        let walked = self.message(schema, start, end);
+        self.depth = around;
+        walked
     }
 
     /// Fetches these bytes, unless they were fetched before.

@@ -8,10 +8,9 @@
 //!
 //! Each entry is a legal `ModelProto.metadata_props`. This module does not interpret the values.
 
-use crate::entry::entry;
 use crate::error::{Error, Fault, excerpt};
 use crate::model::{Model, Span};
-use crate::schema;
+use crate::schema::{entry, model};
 use crate::wire::Message;
 use crate::write::entry_head;
 
@@ -155,7 +154,7 @@ pub fn is_marked(bytes: &[u8]) -> bool {
 pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value) in entries {
-        out.extend_from_slice(&entry_head(14, key, value.len()));
+        out.extend_from_slice(&entry_head(model::metadata_props, key, value.len()));
         out.extend_from_slice(value);
         if is_locked && *key == MAC {
             out.extend_from_slice(LOCK);
@@ -178,14 +177,16 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
     let mut is_locked = false;
     // The earliest position of the next entry in the order of the tail.
     let mut next = 0;
-    let mut fields = Message::of_file(bytes).fields(schema::MODEL);
-    while let Some(field) = fields.next()? {
+    let mut fields = Message::of_file(bytes).fields(&model::SCHEMA);
+    while let Some(field) = fields.next().transpose()? {
         let pair = match field.number {
-            14 => Some(entry(field.message()?)?),
-            _ => None,
+            model::metadata_props => field
+                .message()?
+                .strings(&entry::SCHEMA, [entry::key, entry::value])?,
+            _ => [""; 2],
         };
-        let (key, value) = match pair {
-            Some((key, value)) if key.starts_with(PREFIX) => (key, value),
+        let [key, value] = match pair {
+            [key, _] if key.starts_with(PREFIX) => pair,
             _ if next == 0 => continue,
             _ => {
                 if is_locked || next != N_REQUIRED || !is_lock_at(bytes, field.offset) {
@@ -265,7 +266,7 @@ fn expected(next: usize) -> &'static str {
 fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
     for entry in entries {
         let range = entry.field.start as usize..entry.field.end() as usize;
-        let head = entry_head(14, entry.key, entry.value.len());
+        let head = entry_head(model::metadata_props, entry.key, entry.value.len());
         let value = bytes
             .get(range)
             .and_then(|field| field.strip_prefix(&head[..]));

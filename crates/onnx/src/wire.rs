@@ -21,33 +21,58 @@ const FIELD_NUMBER: &str = "a field number from 1 to 536870911";
 /// The fields of a message that the reader knows.
 pub(crate) struct Schema {
     message: &'static str,
-    fields: &'static [(u32, &'static str)],
+    fields: &'static [Known],
     /// Bit `n` is set if field `n` may occur only once.
     singular: u64,
+    /// Bit `n` is set if field `n` has a message that can contain tensors.
+    outer: u64,
+}
+
+/// A field that the reader knows.
+pub(crate) struct Known {
+    pub(crate) number: u32,
+    pub(crate) name: &'static str,
+    pub(crate) is_single: bool,
+    /// The message in it, if that can contain tensors.
+    pub(crate) inside: &'static [&'static Schema],
 }
 
 impl Schema {
-    pub(crate) const fn new(
-        message: &'static str,
-        singular: &[u32],
-        fields: &'static [(u32, &'static str)],
-    ) -> Schema {
-        let mut mask = 0;
-        let mut i = 0;
-        while i < singular.len() {
-            mask |= 1 << singular[i];
+    pub(crate) const fn new(message: &'static str, fields: &'static [Known]) -> Schema {
+        let (mut singular, mut outer, mut i) = (0, 0, 0);
+        while i < fields.len() {
+            singular |= (fields[i].is_single as u64) << fields[i].number;
+            outer |= (fields[i].inside.len() as u64) << fields[i].number;
             i += 1;
         }
         Schema {
             message,
             fields,
-            singular: mask,
+            singular,
+            outer,
         }
     }
 
-    fn field_name(&self, number: u32) -> String {
-        match self.fields.iter().find(|(known, _)| *known == number) {
-            Some((_, name)) => format!("{}.{name}", self.message),
+    fn known(&self, number: u32) -> Option<&'static Known> {
+        self.fields.iter().find(|known| known.number == number)
+    }
+
+    /// Returns the message in a field, if that can contain tensors.
+    pub(crate) fn inside(&self, number: u32) -> Option<&'static Schema> {
+        if number < 64 && self.outer >> number & 1 == 1 {
+            self.known(number)?.inside.first().copied()
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn is(&self, other: &Schema) -> bool {
+        std::ptr::eq(self, other)
+    }
+
+    pub(crate) fn field_name(&self, number: u32) -> String {
+        match self.known(number) {
+            Some(known) => format!("{}.{}", self.message, known.name.trim_start_matches("r#")),
             None => format!("{}.{number}", self.message),
         }
     }
@@ -100,16 +125,38 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Reads the message as contiguous varints, as in packed fields.
-    pub(crate) fn varints(self) -> Varints<'a> {
-        Varints {
-            message: self,
-            position: self.start,
-        }
-    }
-
     pub(crate) fn slice(&self) -> &'a [u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Returns the messages in a repeated field.
+    pub(crate) fn all(
+        self,
+        schema: &'static Schema,
+        number: u32,
+    ) -> impl Iterator<Item = Result<Message<'a>, Error>> {
+        self.fields(schema).filter_map(move |field| match field {
+            Ok(field) if field.number != number => None,
+            field => Some(field.and_then(|field| field.message())),
+        })
+    }
+
+    /// Returns the strings in fields that may occur once; an empty one for a field that is absent.
+    pub(crate) fn strings<const N: usize>(
+        self,
+        schema: &'static Schema,
+        numbers: [u32; N],
+    ) -> Result<[&'a str; N], Error> {
+        let mut found = [""; N];
+        for field in self.fields(schema) {
+            let field = field?;
+            for (place, number) in found.iter_mut().zip(numbers) {
+                if field.number == number {
+                    *place = field.string()?;
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -137,12 +184,12 @@ pub(crate) struct Field<'a> {
 #[derive(Clone, Copy)]
 pub(crate) enum Value<'a> {
     Varint(u64),
-    /// 8 bytes from this offset.
-    Fixed64(u64),
+    /// 8 bytes.
+    Fixed64(Message<'a>),
     /// A string, bytes, a message or a packed field.
     Delimited(Message<'a>),
-    /// 4 bytes from this offset.
-    Fixed32(u64),
+    /// 4 bytes.
+    Fixed32(Message<'a>),
 }
 
 impl<'a> Fields<'a> {
@@ -152,12 +199,10 @@ impl<'a> Fields<'a> {
         self.position = position;
     }
 
-    /// Returns the next field, or `None` at the message's end.
-    pub(crate) fn next(&mut self) -> Result<Option<Field<'a>>, Error> {
+    /// Reads a field of the message, which goes on at `position`.
+    #[inline]
+    fn field(&mut self) -> Result<Field<'a>, Error> {
         let Message { bytes, end, .. } = self.message;
-        if self.position >= end {
-            return Ok(None);
-        }
         let offset = self.position as u64;
         let (tag, at) = varint(bytes, self.position, end)?;
         let number = tag >> 3;
@@ -167,28 +212,28 @@ impl<'a> Fields<'a> {
         }
         let number = number as u32;
         let name = |error: Error| error.in_field(self.schema.field_name(number));
-        let (value, next) = match tag & 7 {
-            0 => {
-                let (value, next) = varint(bytes, at, end).map_err(name)?;
-                (Value::Varint(value), next)
-            }
-            1 => (
-                Value::Fixed64(at as u64),
-                advance(at, 8, end).map_err(name)?,
-            ),
-            2 => {
-                let (len, start) = varint(bytes, at, end).map_err(name)?;
-                let end = advance(start, len, end).map_err(name)?;
-                (Value::Delimited(Message { bytes, start, end }), end)
-            }
-            5 => (
-                Value::Fixed32(at as u64),
-                advance(at, 4, end).map_err(name)?,
-            ),
-            other => {
-                let fault = Fault::expected("wire type 0, 1, 2 or 5", other);
-                return Err(name(Error::malformed(offset, fault)));
-            }
+        let wire_type = tag & 7;
+        let (value, next) = if wire_type == 0 {
+            let (value, next) = varint(bytes, at, end).map_err(name)?;
+            (Value::Varint(value), next)
+        } else {
+            let (len, start) = match wire_type {
+                1 => (8, at),
+                2 => varint(bytes, at, end).map_err(name)?,
+                5 => (4, at),
+                other => {
+                    let fault = Fault::expected("wire type 0, 1, 2 or 5", other);
+                    return Err(name(Error::malformed(offset, fault)));
+                }
+            };
+            let end = advance(start, len, end).map_err(name)?;
+            let part = Message { bytes, start, end };
+            let value = match wire_type {
+                1 => Value::Fixed64(part),
+                2 => Value::Delimited(part),
+                _ => Value::Fixed32(part),
+            };
+            (value, end)
         };
         if number < 64 {
             let bit = 1 << number;
@@ -198,13 +243,29 @@ impl<'a> Fields<'a> {
             self.seen |= bit;
         }
         self.position = next;
-        Ok(Some(Field {
+        Ok(Field {
             number,
             value,
             offset,
             end: next as u64,
             schema: self.schema,
-        }))
+        })
+    }
+}
+
+/// Ends after the message, and after an error.
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, Error>;
+
+    fn next(&mut self) -> Option<Result<Field<'a>, Error>> {
+        if self.position >= self.message.end {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.position = self.message.end;
+        }
+        Some(field)
     }
 }
 
@@ -228,6 +289,16 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Returns the message in this field, if that can contain tensors.
+    pub(crate) fn inside(&self) -> Option<&'static Schema> {
+        self.schema.inside(self.number)
+    }
+
+    /// Returns what the schema knows of this field.
+    pub(crate) fn known(&self) -> Option<&'static Known> {
+        self.schema.known(self.number)
+    }
+
     pub(crate) fn varint(&self) -> Result<u64, Error> {
         match self.value {
             Value::Varint(value) => Ok(value),
@@ -238,6 +309,24 @@ impl<'a> Field<'a> {
     /// Returns an int32 or enum, which protobuf writes sign-extended to 64 bits and cuts to 32.
     pub(crate) fn int32(&self) -> Result<i32, Error> {
         Ok(self.varint()? as i32)
+    }
+
+    /// Calls `each` with the varints of a repeated field, packed or not.
+    pub(crate) fn varints(
+        &self,
+        mut each: impl FnMut(u64) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let name = |error| self.name(error);
+        let Value::Delimited(Message { bytes, start, end }) = self.value else {
+            return each(self.varint()?).map_err(name);
+        };
+        let mut at = start;
+        while at < end {
+            let (value, next) = varint(bytes, at, end).map_err(name)?;
+            each(value).map_err(name)?;
+            at = next;
+        }
+        Ok(())
     }
 
     pub(crate) fn message(&self) -> Result<Message<'a>, Error> {
@@ -271,24 +360,6 @@ impl<'a> Field<'a> {
     /// Adds this field to an error.
     pub(crate) fn name(&self, error: Error) -> Error {
         error.in_field(self.schema.field_name(self.number))
-    }
-}
-
-/// Reads contiguous varints.
-pub(crate) struct Varints<'a> {
-    message: Message<'a>,
-    position: usize,
-}
-
-impl Varints<'_> {
-    pub(crate) fn next(&mut self) -> Result<Option<u64>, Error> {
-        let Message { bytes, end, .. } = self.message;
-        if self.position >= end {
-            return Ok(None);
-        }
-        let (value, next) = varint(bytes, self.position, end)?;
-        self.position = next;
-        Ok(Some(value))
     }
 }
 
@@ -328,7 +399,16 @@ mod tests {
 
     use super::*;
 
-    const SCHEMA: &Schema = &Schema::new("Test", &[1], &[(1, "one"), (2, "two")]);
+    const fn known(number: u32, name: &'static str, is_single: bool) -> Known {
+        Known {
+            number,
+            name,
+            is_single,
+            inside: &[],
+        }
+    }
+
+    const SCHEMA: &Schema = &Schema::new("Test", &[known(1, "one", true), known(2, "two", false)]);
 
     /// Returns number and span of every field, or the fault and its offset.
     fn read(bytes: &[u8]) -> Result<Vec<(u32, Span)>, (u64, Fault)> {
@@ -336,10 +416,10 @@ mod tests {
         let mut found = Vec::new();
         loop {
             match fields.next() {
-                Ok(Some(field)) => found.push((field.number, field.span())),
-                Ok(None) => return Ok(found),
-                Err(Error::Malformed { at, fault }) => return Err((at.offset, fault)),
-                Err(other) => panic!("{other:?}"),
+                Some(Ok(field)) => found.push((field.number, field.span())),
+                None => return Ok(found),
+                Some(Err(Error::Malformed { at, fault })) => return Err((at.offset, fault)),
+                Some(Err(other)) => panic!("{other:?}"),
             }
         }
     }
@@ -437,7 +517,7 @@ mod tests {
     fn errors_name_the_field() {
         for (bytes, name) in [(&[0x0a, 9][..], "Test.one"), (&[0x3a, 9], "Test.7")] {
             let mut fields = Message::of_file(bytes).fields(SCHEMA);
-            let Err(Error::Malformed { at, .. }) = fields.next() else {
+            let Some(Err(Error::Malformed { at, .. })) = fields.next() else {
                 panic!();
             };
             assert_eq!(at.field.as_deref(), Some(name));

@@ -153,7 +153,7 @@ pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
         Payload::Dense { element_bits, .. } | Payload::Strided { element_bits, .. } => {
             of(element_bits)
         }
-        Payload::Unpatchable(Unpatchable::Strings) => tensor.len,
+        Payload::Unpatchable(Unpatchable::Strings) => tensor.message.len,
         Payload::Unpatchable(_) => element_bits(tensor.data_type).map_or(0, of),
     }
 }

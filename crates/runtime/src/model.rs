@@ -375,7 +375,7 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Op
             // `usize` fits: the span lies in a slice in memory.
             start: start as usize,
             len: len as usize,
-            message: tensor.message(),
+            message: tensor.message,
             how,
         });
     }

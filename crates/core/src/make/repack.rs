@@ -50,7 +50,7 @@ pub(crate) fn repack(source: Source) -> Result<Repacked> {
     let mut raw: Vec<(Span, Zeroizing<Vec<u8>>)> = Vec::new();
     for tensor in coded {
         if let Some(elements) = raw_elements(&bytes, tensor).map_err(malformed)? {
-            raw.push((tensor.message(), Zeroizing::new(elements)));
+            raw.push((tensor.message, Zeroizing::new(elements)));
         }
     }
     row.tensors = raw.len() as u64;

@@ -181,7 +181,7 @@ impl Tail {
         all.extend(&self.constants);
         for id in all.values() {
             let node = graph.node(*id)?;
-            nodes.push(decoded::<NodeProto>(graph, node.offset, node.len)?);
+            nodes.push(decoded::<NodeProto>(graph, node.message)?);
             let constants = node.inputs.iter().filter_map(|name| graph.constant(name));
             for id in constants {
                 let is_initializer =
@@ -204,9 +204,8 @@ impl Tail {
             .all
             .iter()
             .filter(|part| part.kind == PartKind::Output && is_moved(part.name));
-        let moved: Result<Vec<ValueInfoProto>> = moved
-            .map(|part| decoded(graph, part.message.start, part.message.len))
-            .collect();
+        let moved: Result<Vec<ValueInfoProto>> =
+            moved.map(|part| decoded(graph, part.message)).collect();
         let model = ModelProto {
             ir_version: graph.model().ir_version,
             opset_import: (graph.model().opset_imports.iter())
@@ -274,23 +273,19 @@ pub(super) fn value_info(
 }
 
 /// A message that lies in the model file, and is short.
-pub(super) fn decoded<T: prost::Message + Default>(
-    graph: &Graph<'_>,
-    start: u64,
-    len: u64,
-) -> Result<T> {
+pub(super) fn decoded<T: prost::Message + Default>(graph: &Graph<'_>, span: Span) -> Result<T> {
     // Messages take memory out of all proportion to their bytes.
-    if len > MAX_TAIL_BYTES as u64 {
-        return Err(Refusal::new(format!("a part of the graph behind the layer, or of its own, takes {len} bytes, and at most {MAX_TAIL_BYTES} can move")).into());
+    if span.len > MAX_TAIL_BYTES as u64 {
+        return Err(Refusal::new(format!("a part of the graph behind the layer, or of its own, takes {} bytes, and at most {MAX_TAIL_BYTES} can move", span.len)).into());
     }
-    let bytes = slice(graph.source.bytes, Span { start, len }).unwrap_or_default();
+    let bytes = slice(graph.source.bytes, span).unwrap_or_default();
     T::decode(bytes).map_err(|_| Error::from(Refusal::new("a part of the graph cannot be read")))
 }
 
 /// A tensor with its elements in it, wherever they lie.
 fn initializer(graph: &Graph<'_>, id: TensorId) -> Result<TensorProto> {
     let tensor = graph.tensor(id)?;
-    let proto: TensorProto = decoded(graph, tensor.offset, tensor.len)?;
+    let proto: TensorProto = decoded(graph, tensor.message)?;
     if proto.external_data.is_empty() {
         return Ok(proto);
     }

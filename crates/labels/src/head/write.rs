@@ -89,13 +89,13 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn part_of(&self, node: NodeId) -> Result<Part<'_>> {
-        let offset = self.graph.node(node)?.offset;
+        let message = self.graph.node(node)?.message;
         let mut nodes = self
             .parts
             .all
             .iter()
             .filter(|part| part.kind == PartKind::Node);
-        let found = nodes.find(|part| part.message.start == offset);
+        let found = nodes.find(|part| part.message == message);
         found
             .copied()
             .ok_or_else(|| Refusal::new("a node is missing").into())
@@ -105,7 +105,7 @@ impl Work<'_> {
     fn add_layer(&mut self, stored: &Stored) -> Result<()> {
         let (graph, layer) = (self.graph, &self.head.layer);
         let node = graph.node(layer.node)?;
-        let original: NodeProto = decoded(graph, node.offset, node.len)?;
+        let original: NodeProto = decoded(graph, node.message)?;
         let mut nodes = Vec::new();
         let mut input = layer.input.clone();
         if layer.weights.data_type != DataType::Float {
@@ -130,10 +130,7 @@ impl Work<'_> {
                     ..original
                 });
                 let add = match layer.add {
-                    Some(add) => {
-                        let add = graph.node(add)?;
-                        decoded(graph, add.offset, add.len)?
-                    }
+                    Some(add) => decoded(graph, graph.node(add)?.message)?,
                     None => NodeProto {
                         op_type: Some("Add".into()),
                         ..NodeProto::default()
@@ -305,8 +302,7 @@ impl Work<'_> {
         });
         let known = match infos.next() {
             Some(part) => {
-                let info: ValueInfoProto =
-                    decoded(self.graph, part.message.start, part.message.len)?;
+                let info: ValueInfoProto = decoded(self.graph, part.message)?;
                 match info.r#type.and_then(|known| known.value) {
                     Some(type_proto::Value::TensorType(tensor)) => tensor.shape,
                     _ => None,

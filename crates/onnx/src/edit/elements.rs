@@ -3,11 +3,10 @@
 use zeroize::Zeroizing;
 
 use crate::edit::{Change, apply};
-use crate::entry::entry;
 use crate::error::Error;
 use crate::external::PREPACKED;
 use crate::model::{Span, Tensor};
-use crate::schema::{self, DATA_LOCATION, EXTERNAL_DATA};
+use crate::schema::{ELEMENTS, entry, tensor};
 use crate::wire::{Message, Value};
 use crate::write::{entry_of, put_head, put_varint};
 
@@ -26,10 +25,6 @@ pub enum Elements<'e> {
     /// Where they are in external data, without packed copies of them.
     Unpacked,
 }
-
-/// Fields of `TensorProto` that contain elements, or say where they are.
-const OF_ELEMENTS: [u32; 9] = [4, 5, 6, 7, 9, 10, 11, 13, 14];
-pub(super) const RAW_DATA: u32 = 9;
 
 /// Copies the model file `bytes`, with the elements of some tensors moved or unpacked: of those
 /// whose messages ([`Tensor::message`]) are in `moved`. All else is copied unread, except the
@@ -52,27 +47,26 @@ pub fn move_elements(
 /// Replaces all elements of a tensor by `raw`, in `raw_data`.
 pub fn set_elements<'e>(
     bytes: &[u8],
-    tensor: &Tensor<'_>,
+    of: &Tensor<'_>,
     raw: &'e [u8],
 ) -> Result<Vec<Change<'e>>, Error> {
-    of_tensor(
-        Message::within(bytes, tensor.message()),
-        Elements::Inline(raw),
-    )
+    of_tensor(Message::within(bytes, of.message), Elements::Inline(raw))
 }
 
 /// Returns the changes of the `TensorProto` in `message`.
 fn of_tensor<'e>(message: Message<'_>, elements: Elements<'e>) -> Result<Vec<Change<'e>>, Error> {
     let (offset, end) = (message.offset(), message.span().end());
     let mut changes = Vec::new();
-    let mut fields = message.fields(schema::TENSOR);
-    while let Some(field) = fields.next()? {
+    for field in message.fields(&tensor::SCHEMA) {
+        let field = field?;
         let goes = match (&elements, field.number, field.value) {
-            (Elements::Unpacked, EXTERNAL_DATA, Value::Delimited(value)) => {
-                entry(value)?.0.starts_with(PREPACKED)
+            (Elements::Unpacked, tensor::external_data, Value::Delimited(value)) => {
+                let [key] = value.strings(&entry::SCHEMA, [entry::key])?;
+                key.starts_with(PREPACKED)
             }
             (Elements::Unpacked, ..) => false,
-            (_, number, _) => OF_ELEMENTS.contains(&number),
+            (_, tensor::external_data | tensor::data_location, _) => true,
+            (_, number, _) => ELEMENTS.contains(&number),
         };
         if goes {
             changes.push(Change {
@@ -86,7 +80,7 @@ fn of_tensor<'e>(message: Message<'_>, elements: Elements<'e>) -> Result<Vec<Cha
         Elements::Unpacked => {}
         Elements::Inline(elements) => {
             let mut head = Vec::new();
-            put_head(&mut head, RAW_DATA, elements.len());
+            put_head(&mut head, tensor::raw_data, elements.len());
             changes.push(Change::insert(offset, end, head));
             changes.push(Change::insert(offset, end, elements));
         }
@@ -97,10 +91,10 @@ fn of_tensor<'e>(message: Message<'_>, elements: Elements<'e>) -> Result<Vec<Cha
                 ("length", &len.to_string()),
             ];
             let mut text = entries
-                .map(|(key, value)| entry_of(EXTERNAL_DATA, key, value.as_bytes()))
+                .map(|(key, value)| entry_of(tensor::external_data, key, value.as_bytes()))
                 .concat();
             // DataLocation.EXTERNAL
-            put_varint(&mut text, u64::from(DATA_LOCATION << 3));
+            put_varint(&mut text, u64::from(tensor::data_location << 3));
             put_varint(&mut text, 1);
             changes.push(Change::insert(offset, end, text));
         }

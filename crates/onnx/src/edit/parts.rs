@@ -1,12 +1,11 @@
 //! The fields of the main graph, and changes that add or remove whole ones.
 
 use crate::edit::Change;
-use crate::edit::elements::RAW_DATA;
 use crate::error::Error;
 use crate::model::{Node, Span};
 use crate::proto::tensor_proto::DataType;
-use crate::schema;
-use crate::wire::{Message, Schema};
+use crate::schema::{annotation, graph, model, node, tensor, value_info};
+use crate::wire::Message;
 use crate::write::{entry_of, field_of, put_head, put_varint};
 
 /// A tensor to add, with its elements in `raw_data`.
@@ -27,17 +26,17 @@ impl NewTensor<'_> {
     fn initializer(self) -> Vec<u8> {
         let mut before = Vec::new();
         for dim in self.dims {
-            put_varint(&mut before, 1 << 3);
+            put_varint(&mut before, (tensor::dims << 3).into());
             put_varint(&mut before, *dim);
         }
-        put_varint(&mut before, 2 << 3);
+        put_varint(&mut before, (tensor::data_type << 3).into());
         put_varint(&mut before, self.data_type as u64);
-        before.extend_from_slice(&field_of(8, self.name.as_bytes()));
-        put_head(&mut before, RAW_DATA, self.raw.len());
+        before.extend_from_slice(&field_of(tensor::name, self.name.as_bytes()));
+        put_head(&mut before, tensor::raw_data, self.raw.len());
         let len = before.len() + self.raw.len();
         // Tag and length of the field take at most 11 bytes.
         let mut text = Vec::with_capacity(len + 11);
-        put_head(&mut text, 5, len);
+        put_head(&mut text, graph::initializer, len);
         text.extend_from_slice(&before);
         text.extend_from_slice(self.raw);
         text
@@ -52,13 +51,13 @@ pub fn add_input(
     slot: usize,
     tensor: NewTensor<'_>,
 ) -> Result<Vec<Change<'static>>, Error> {
-    let message = Message::within(bytes, node.message());
+    let message = Message::within(bytes, node.message);
     let end = message.span().end();
     let mut taken = Span { start: end, len: 0 };
     let mut n = 0;
-    let mut fields = message.fields(schema::NODE);
-    while let Some(field) = fields.next()? {
-        if field.number == 1 {
+    for field in message.fields(&node::SCHEMA) {
+        let field = field?;
+        if field.number == node::input {
             if n == slot {
                 taken = field.span();
             }
@@ -67,9 +66,9 @@ pub fn add_input(
     }
     let mut text = Vec::new();
     for _ in n..slot {
-        put_head(&mut text, 1, 0);
+        put_head(&mut text, node::input, 0);
     }
-    text.extend_from_slice(&field_of(1, tensor.name.as_bytes()));
+    text.extend_from_slice(&field_of(node::input, tensor.name.as_bytes()));
     let mut changes = vec![Change {
         message: message.offset(),
         taken,
@@ -84,14 +83,8 @@ pub fn add_input(
 
 /// Returns the main graph of the model file `bytes`.
 pub(crate) fn main_graph(bytes: &[u8]) -> Result<Option<Message<'_>>, Error> {
-    let mut graph = None;
-    let mut fields = Message::of_file(bytes).fields(schema::MODEL);
-    while let Some(field) = fields.next()? {
-        if field.number == 7 {
-            graph = Some(field.message()?);
-        }
-    }
-    Ok(graph)
+    let graphs = Message::of_file(bytes).all(&model::SCHEMA, model::graph);
+    graphs.last().transpose()
 }
 
 /// The kind of a graph's field, with its number.
@@ -143,21 +136,33 @@ pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
         return Ok(parts);
     };
     parts.graph = graph.span();
-    let mut fields = graph.fields(schema::GRAPH);
-    while let Some(field) = fields.next()? {
-        let (kind, name) = match field.number {
-            1 => (PartKind::Node, None),
-            5 => (PartKind::Initializer, Some((schema::TENSOR, 8))),
-            11 => (PartKind::Input, Some((schema::VALUE_INFO, 1))),
-            12 => (PartKind::Output, Some((schema::VALUE_INFO, 1))),
-            13 => (PartKind::ValueInfo, Some((schema::VALUE_INFO, 1))),
-            14 => (PartKind::Annotation, Some((schema::ANY, 1))),
+    for field in graph.fields(&graph::SCHEMA) {
+        let field = field?;
+        let (kind, schema) = match field.number {
+            graph::node => (PartKind::Node, None),
+            graph::initializer => (PartKind::Initializer, Some((&tensor::SCHEMA, tensor::name))),
+            graph::input => (
+                PartKind::Input,
+                Some((&value_info::SCHEMA, value_info::name)),
+            ),
+            graph::output => (
+                PartKind::Output,
+                Some((&value_info::SCHEMA, value_info::name)),
+            ),
+            graph::value_info => (
+                PartKind::ValueInfo,
+                Some((&value_info::SCHEMA, value_info::name)),
+            ),
+            graph::quantization_annotation => (
+                PartKind::Annotation,
+                Some((&annotation::SCHEMA, annotation::tensor_name)),
+            ),
             _ => continue,
         };
         let message = field.message()?;
-        let name = match name {
-            Some((schema, number)) => string(message, schema, number)?,
-            None => "",
+        let [name] = match schema {
+            Some((schema, number)) => message.strings(schema, [number])?,
+            None => [""],
         };
         parts.all.push(Part {
             kind,
@@ -167,22 +172,6 @@ pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
         });
     }
     Ok(parts)
-}
-
-/// Returns the string in a field of a message.
-fn string<'a>(
-    message: Message<'a>,
-    schema: &'static Schema,
-    number: u32,
-) -> Result<&'a str, Error> {
-    let mut found = "";
-    let mut fields = message.fields(schema);
-    while let Some(field) = fields.next()? {
-        if field.number == number {
-            found = field.string()?;
-        }
-    }
-    Ok(found)
 }
 
 impl Parts<'_> {
@@ -231,5 +220,9 @@ impl Parts<'_> {
 
 /// Adds an entry of `metadata_props` to the model file `bytes`.
 pub fn add_metadata(bytes: &[u8], key: &str, value: &str) -> Change<'static> {
-    Change::insert(0, bytes.len() as u64, entry_of(14, key, value.as_bytes()))
+    Change::insert(
+        0,
+        bytes.len() as u64,
+        entry_of(model::metadata_props, key, value.as_bytes()),
+    )
 }

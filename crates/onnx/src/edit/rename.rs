@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use crate::edit::edits::{Builder, Edits};
 use crate::edit::{Change, with_lengths};
-use crate::entry::entry;
 use crate::error::Error;
 use crate::external;
 use crate::model::Span;
-use crate::schema::{self, Kind};
-use crate::wire::{Field, Message, Value};
+use crate::schema::{self, entry, model, tensor};
+use crate::wire::{Field, Message, Schema, Value};
 use crate::write::put_varint;
 
 /// The deepest nesting of messages, far more than `locate` accepts.
@@ -27,7 +26,13 @@ const MAX_DEPTH: usize = 200;
 /// deeply.
 pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<Edits, Error> {
     let mut changes = Vec::new();
-    rename(Kind::Model, Message::of_file(bytes), names, 0, &mut changes)?;
+    rename(
+        &model::SCHEMA,
+        Message::of_file(bytes),
+        names,
+        0,
+        &mut changes,
+    )?;
     let edits = with_lengths(bytes, changes)?;
     let mut builder = Builder::default();
     for (taken, text) in &edits {
@@ -40,7 +45,7 @@ pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<
 
 /// Collects the changes within `message`.
 fn rename(
-    kind: Kind,
+    schema: &Schema,
     message: Message<'_>,
     names: &HashMap<String, String>,
     depth: usize,
@@ -50,14 +55,14 @@ fn rename(
         let (at, limit) = (message.offset(), MAX_DEPTH as u64);
         return Err(Error::limit(at, "messages in messages", limit));
     }
-    let mut fields = message.fields(schema::ANY);
-    while let Some(field) = fields.next()? {
+    for field in message.fields(&schema::ANY) {
+        let field = field?;
         let Value::Delimited(value) = field.value else {
             continue;
         };
-        if kind == Kind::Tensor && field.number == schema::EXTERNAL_DATA {
+        if schema.is(&tensor::SCHEMA) && field.number == tensor::external_data {
             changes.extend(renamed(message, field, value, names)?);
-        } else if let Some(inner) = kind.inside(field.number) {
+        } else if let Some(inner) = schema.inside(field.number) {
             rename(inner, value, names, depth + 1, changes)?;
         }
     }
@@ -71,23 +76,23 @@ fn renamed(
     value: Message<'_>,
     names: &HashMap<String, String>,
 ) -> Result<Option<Change<'static>>, Error> {
-    let (key, location) = entry(value)?;
+    let [key, location] = value.strings(&entry::SCHEMA, [entry::key, entry::value])?;
     let new = match external::normalise(location) {
         Ok(location) if key == "location" => names.get(&location),
         _ => None,
     };
     let Some(new) = new else { return Ok(None) };
     let mut inner = Vec::new();
-    let mut fields = value.fields(schema::ENTRY);
-    while let Some(part) = fields.next()? {
+    for part in value.fields(&entry::SCHEMA) {
+        let part = part?;
         let from = (part.offset - value.offset()) as usize;
         let (copied, text) = match (part.number, part.value) {
-            (2, Value::Delimited(old)) => (part.length(old).start, new.as_bytes()),
+            (entry::value, Value::Delimited(old)) => (part.length(old).start, new.as_bytes()),
             _ => (part.end, &[][..]),
         };
         let copied = from..(copied - value.offset()) as usize;
         inner.extend_from_slice(value.slice().get(copied).unwrap_or_default());
-        if part.number == 2 {
+        if part.number == entry::value {
             put_varint(&mut inner, text.len() as u64);
             inner.extend_from_slice(text);
         }

@@ -8,32 +8,23 @@ use crate::names::{Name, Names};
 /// The operator types of the nodes read so far.
 #[derive(Default)]
 pub(super) struct OpTypes<'a> {
-    first: HashMap<(&'a str, &'a str), OpType<'a>>,
+    /// Domain and type as first read, and their number, by domain and type.
+    first: HashMap<OpType<'a>, (OpType<'a>, u32)>,
     of_nodes: Vec<u32>,
 }
 
-/// An operator type, with its texts as first read.
-#[derive(Clone, Copy)]
-struct OpType<'a> {
-    domain: &'a str,
-    op_type: &'a str,
-    number: u32,
-}
+type OpType<'a> = (&'a str, &'a str);
 
 impl<'a> OpTypes<'a> {
     /// Adds a node.
     ///
     /// Returns domain and type as first read: a shared text stays in the cache, unlike equal texts
     /// beside each node.
-    pub(super) fn add(&mut self, domain: &'a str, op_type: &'a str) -> (&'a str, &'a str) {
-        let number = self.first.len() as u32;
-        let first = self.first.entry((domain, op_type)).or_insert(OpType {
-            domain,
-            op_type,
-            number,
-        });
-        self.of_nodes.push(first.number);
-        (first.domain, first.op_type)
+    pub(super) fn add(&mut self, of_node: OpType<'a>) -> OpType<'a> {
+        let next = self.first.len() as u32;
+        let (first, number) = *self.first.entry(of_node).or_insert((of_node, next));
+        self.of_nodes.push(number);
+        first
     }
 
     /// Numbers all names of `model`, whose nodes were added before.

@@ -1,10 +1,11 @@
 //! Checks that a tensor has as many elements as its shape and type say, and finds their place.
 
-use super::runs::{Layout, Runs};
+use super::runs::Runs;
 use crate::data_type::element_bits;
-use crate::error::Fault;
+use crate::error::{Error, Fault};
 use crate::model::{FileId, Payload, PayloadField, Span, Unpatchable};
 use crate::proto::tensor_proto::DataType;
+use crate::wire::{Field, Value};
 
 /// The most elements, and the most bytes, of a tensor.
 pub(super) const MAX_SIZE: u64 = 1 << 60;
@@ -24,6 +25,19 @@ pub(super) struct Coded {
     pub(super) n_unpacked: u64,
 }
 
+impl Coded {
+    /// Takes in one more field. Returns whether it has elements.
+    pub(super) fn add(&mut self, field: &Field<'_>) -> Result<bool, Error> {
+        match field.value {
+            Value::Varint(_) => self.n_unpacked += 1,
+            Value::Delimited(packed) if packed.span().len == 0 => return Ok(false),
+            Value::Delimited(packed) => self.packed_bytes += packed.span().len,
+            _ => return Err(field.wire_type("a varint or a length-delimited value")),
+        }
+        Ok(true)
+    }
+}
+
 /// Elements in `raw_data`.
 pub(super) fn raw(span: Span, data_type: DataType, n: u64) -> Result<Payload, Fault> {
     if n == 0 && span.len == 0 {
@@ -32,8 +46,7 @@ pub(super) fn raw(span: Span, data_type: DataType, n: u64) -> Result<Payload, Fa
     let element_bits = element_bits(data_type).ok_or_else(|| misplaced(data_type))?;
     let expected = n_bytes(n, element_bits)?;
     if span.len != expected {
-        let found = span.len;
-        return Err(length(expected, found));
+        return Err(length(expected, span.len));
     }
     Ok(Payload::Dense {
         file: FileId::MODEL,
@@ -59,26 +72,14 @@ pub(super) fn fixed(
     };
     let element_bits = 8 * width * parts;
     let expected = n_bytes(n, element_bits)?;
-    let len = runs.n.saturating_mul(u64::from(width));
-    if len != expected {
-        let found = len;
+    let found = runs.n.saturating_mul(u64::from(width));
+    if found != expected {
         return Err(length(expected, found));
     }
-    Ok(match runs.layout {
-        Layout::None => Payload::Empty,
-        Layout::Dense(start) => Payload::Dense {
-            file: FileId::MODEL,
-            span: Span { start, len },
-            field,
-            element_bits,
-        },
-        Layout::Strided(start, stride) if parts == 1 => Payload::Strided {
-            start,
-            stride,
-            field,
-            element_bits,
-        },
-        Layout::Strided(..) | Layout::Scattered => Payload::Unpatchable(Unpatchable::Fragmented),
+    let elements = Runs { n, ..runs };
+    Ok(match elements.payload(field, element_bits) {
+        Payload::Strided { .. } if parts > 1 => Payload::Unpatchable(Unpatchable::Fragmented),
+        payload => payload,
     })
 }
 

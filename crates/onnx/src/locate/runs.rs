@@ -3,7 +3,7 @@
 //! Writers pack them in one field, or write a field for each element; protobuf allows any mixture.
 
 use crate::error::{Error, Fault};
-use crate::model::Span;
+use crate::model::{FileId, Payload, PayloadField, Span, Unpatchable};
 use crate::wire::{Field, Value};
 
 /// The elements seen so far.
@@ -30,11 +30,9 @@ impl Runs {
     /// Takes in one more field of elements of `width` bytes, 4 or 8.
     pub(super) fn add(&mut self, field: &Field<'_>, width: u32) -> Result<(), Error> {
         let span = match (field.value, width) {
-            (Value::Fixed32(start), 4) | (Value::Fixed64(start), 8) => Span {
-                start,
-                len: u64::from(width),
-            },
-            (Value::Delimited(message), _) => message.span(),
+            (Value::Fixed32(value), 4)
+            | (Value::Fixed64(value), 8)
+            | (Value::Delimited(value), _) => value.span(),
             (_, 4) => return Err(field.wire_type("4 bytes or a length-delimited value")),
             _ => return Err(field.wire_type("8 bytes or a length-delimited value")),
         };
@@ -49,6 +47,29 @@ impl Runs {
             self.n = self.n.saturating_add(n);
         }
         Ok(())
+    }
+
+    /// Returns where the elements lie, which have `element_bits` each.
+    pub(super) fn payload(self, field: PayloadField, element_bits: u32) -> Payload {
+        match self.layout {
+            Layout::None => Payload::Empty,
+            Layout::Dense(start) => {
+                let len = self.n.saturating_mul(u64::from(element_bits / 8));
+                Payload::Dense {
+                    file: FileId::MODEL,
+                    span: Span { start, len },
+                    field,
+                    element_bits,
+                }
+            }
+            Layout::Strided(start, stride) => Payload::Strided {
+                start,
+                stride,
+                field,
+                element_bits,
+            },
+            Layout::Scattered => Payload::Unpatchable(Unpatchable::Fragmented),
+        }
     }
 
     /// Returns the layout with `n` more contiguous elements at `start`.

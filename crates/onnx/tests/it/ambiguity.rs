@@ -174,7 +174,7 @@ fn keys_that_onnx_runtime_does_not_take() {
     let bytes = with("prepacked_0", "MatMul+1|16;16;0|32;8;1");
     let model = located(&bytes);
     model.check_unambiguous().unwrap();
-    assert_eq!(model.prepacked, [model.tensors[0].message()]);
+    assert_eq!(model.prepacked, [model.tensors[0].message]);
 }
 
 /// A function whose attribute has this default, and training that begins with such a graph.

@@ -70,7 +70,7 @@ fn tensors_must_lie_within_their_file() {
             "tensor \"w\", graph.initializer[0], TensorProto.external_data, offset {}: expected \
              48 bytes at offset 64 of external data file \"weights/w.bin\", found a file of 111 \
              bytes",
-            w.offset
+            w.message.start
         )
     );
     let gemm = samples::gemm();
