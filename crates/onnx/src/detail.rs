@@ -13,25 +13,17 @@ use crate::schema::{
 };
 use crate::wire::{Field, Message, Value};
 
-/// An attribute of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribute<'a> {
-    /// `AttributeProto.name`.
     pub name: &'a str,
-    /// Its value.
     pub value: Setting<'a>,
 }
 
-/// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setting<'a> {
-    /// `f`.
     Float(f32),
-    /// `i`.
     Int(i64),
-    /// `s`.
     String(&'a [u8]),
-    /// `ints`.
     Ints(Vec<i64>),
     /// Any other, or more than one.
     Other,
@@ -40,7 +32,6 @@ pub enum Setting<'a> {
 /// The name and type of a graph's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputType<'a> {
-    /// `ValueInfoProto.name`.
     pub name: &'a str,
     /// Element type, if the file has one.
     pub data_type: Option<DataType>,
@@ -48,7 +39,6 @@ pub struct InputType<'a> {
     pub dims: Option<Vec<Option<u64>>>,
 }
 
-/// Returns the attributes of a node of the model file `bytes`.
 pub fn attributes<'a>(bytes: &'a [u8], node: &Node<'_>) -> Result<Vec<Attribute<'a>>, Error> {
     let message = Message::within(bytes, node.message);
     let attributes = message.all(&node::SCHEMA, node::attribute);

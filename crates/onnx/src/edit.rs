@@ -33,12 +33,10 @@ pub struct Change<'t> {
     pub message: u64,
     /// Whole fields, or an empty span between two.
     pub taken: Span,
-    /// The replacement.
     pub text: Cow<'t, [u8]>,
 }
 
 impl<'t> Change<'t> {
-    /// Copies the replacement, if it is borrowed.
     pub fn into_owned(self) -> Change<'static> {
         Change {
             message: self.message,
@@ -60,9 +58,6 @@ impl<'t> Change<'t> {
 type Replaced<'t> = (Span, Cow<'t, [u8]>);
 
 /// Copies the model file `bytes` with `changes`, and with the lengths of the messages around them.
-///
-/// # Errors
-/// [`Error::Malformed`] as for [`with_lengths`]; [`Error::Memory`].
 pub fn apply(bytes: &[u8], changes: Vec<Change<'_>>) -> Result<Zeroizing<Vec<u8>>, Error> {
     let edits = with_lengths(bytes, changes)?;
     let growth = |(taken, text): &Replaced<'_>| text.len() as i64 - taken.len as i64;
@@ -75,9 +70,6 @@ pub fn apply(bytes: &[u8], changes: Vec<Change<'_>>) -> Result<Zeroizing<Vec<u8>
 /// Returns the ranges of the model file `bytes` to replace, in ascending order, with their
 /// replacements: `changes`, and the lengths of all messages that they make longer or shorter. These
 /// lengths become minimal varints.
-///
-/// # Errors
-/// [`Error::Malformed`] if a message around a change is not a sequence of fields, or is no message.
 pub fn with_lengths<'t>(
     bytes: &[u8],
     mut changes: Vec<Change<'t>>,

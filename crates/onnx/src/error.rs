@@ -5,40 +5,25 @@ use std::fmt;
 
 use crate::foreign::Foreign;
 
-/// An error of reading a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The bytes are not an ONNX model, or contradict themselves.
     #[error("{at}: {fault}")]
-    Malformed {
-        /// The place in the model file.
-        at: Box<At>,
-        /// What is wrong.
-        fault: Fault,
-    },
+    Malformed { at: Box<At>, fault: Fault },
     /// The model exceeds the [`Limits`](crate::Limits).
     #[error("{at}: too many {what}: expected at most {maximum}")]
     LimitExceeded {
-        /// The place in the model file.
         at: Box<At>,
-        /// The things of which there are too many.
         what: &'static str,
-        /// The limit.
         maximum: u64,
     },
     /// The file is of another kind.
     #[error("it is {}, not an ONNX model", kind.what)]
-    Foreign {
-        /// The kind.
-        kind: &'static Foreign,
-    },
+    Foreign { kind: &'static Foreign },
     /// The system has no memory left.
     #[error("there is no memory for {len_bytes} bytes")]
-    Memory {
-        /// The size that was asked for, in bytes.
-        len_bytes: usize,
-    },
+    Memory { len_bytes: usize },
 }
 
 /// A place in the model file, as far as known.
@@ -48,7 +33,6 @@ pub struct At {
     pub offset: u64,
     /// Protobuf path of the innermost graph, node or tensor; empty for the model itself.
     pub path: String,
-    /// Name of the tensor or node.
     pub subject: Option<Subject>,
     /// The field, such as `TensorProto.raw_data`.
     pub field: Option<String>,
@@ -57,9 +41,7 @@ pub struct At {
 /// The named tensor or node at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A tensor.
     Tensor(String),
-    /// A node.
     Node(String),
 }
 
@@ -69,13 +51,7 @@ pub enum Subject {
 pub enum Fault {
     /// An external data location is not a plain path below the model's folder.
     #[error("location {found:?} {reason}")]
-    Location {
-        /// What is wrong with it.
-        reason: &'static str,
-        /// The location.
-        found: String,
-    },
-    /// Any other.
+    Location { reason: &'static str, found: String },
     #[error("{0}")]
     Other(Cow<'static, str>),
 }
@@ -87,7 +63,6 @@ impl From<&'static str> for Fault {
 }
 
 impl Fault {
-    /// Makes the fault from what should stand somewhere, and what does.
     pub(crate) fn expected(expected: impl fmt::Display, found: impl fmt::Display) -> Fault {
         Fault::Other(format!("expected {expected}, found {found}").into())
     }
@@ -156,7 +131,6 @@ impl Error {
         })
     }
 
-    /// Returns the place and the fault of a malformed model.
     pub(crate) fn into_fault(self) -> Option<(Box<At>, Fault)> {
         match self {
             Error::Malformed { at, fault } => Some((at, fault)),
@@ -164,7 +138,6 @@ impl Error {
         }
     }
 
-    /// Adds the place in the protobuf tree.
     pub(crate) fn under(self, path: &str) -> Error {
         self.with(|at| at.path = path.to_owned())
     }

@@ -32,7 +32,6 @@ pub(crate) struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// Takes in one more entry.
     pub(crate) fn add(&mut self, field: &Field<'a>) -> Result<(), Error> {
         let message = field.message()?;
         let [key, value] = message.strings(&entry::SCHEMA, [entry::key, entry::value])?;
@@ -89,12 +88,7 @@ fn number(key: &'static str, text: &str) -> Result<u64, Fault> {
     }
 }
 
-/// Removes `.` parts from a location, and checks it.
-///
-/// # Errors
-///
-/// [`Fault::Location`] if it is empty or absolute, has a part `..`, a backslash, a NUL or a drive
-/// letter, or is an address in memory.
+/// Removes `.` parts from a location, and checks that it is a plain path below the model's folder.
 pub fn normalise(location: &str) -> Result<String, Fault> {
     let parts = (location.split('/')).filter(|part| !matches!(*part, "" | "."));
     let has_drive = |part: &str| {
@@ -127,12 +121,8 @@ pub fn normalise(location: &str) -> Result<String, Fault> {
 }
 
 /// Checks that a normalised location is safe to write below a folder of the user's: a hostile model
-/// could use hidden files, and control characters move a terminal's cursor.
-///
-/// # Errors
-///
-/// [`Fault::Location`] if a part begins with a dot, like the names that this tool reserves, or has
-/// a control character.
+/// could use hidden files, and control characters move a terminal's cursor. The names that this tool
+/// reserves begin with a dot too.
 pub fn check_plain(location: &str) -> Result<(), Fault> {
     let reason = if location.split('/').any(|part| part.starts_with('.')) {
         "has a part that begins with a dot"
@@ -149,10 +139,6 @@ pub fn check_plain(location: &str) -> Result<(), Fault> {
 
 /// Checks that a tensor's elements lie within their external data file, given that file's length
 /// in bytes. Elements in the model file always do.
-///
-/// # Errors
-///
-/// [`Error::Malformed`].
 pub fn check_extent(model: &Model<'_>, tensor: &Tensor<'_>, file_len: u64) -> Result<(), Error> {
     let Payload::Dense { file, span, .. } = &tensor.payload else {
         return Ok(());

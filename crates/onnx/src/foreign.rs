@@ -3,9 +3,8 @@
 /// A kind of file that is easily mistaken for an ONNX model.
 #[derive(Debug)]
 pub struct Foreign {
-    /// The kind, with its article.
+    /// With its article.
     pub what: &'static str,
-    /// What to do about it, if that is known.
     pub advice: Option<&'static str>,
     is: fn(&[u8]) -> bool,
 }

@@ -1,12 +1,10 @@
-//! Numbers that identify the parts of a model.
+//! Indices into the lists of a [`Model`](crate::model::Model).
 
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident;)*) => {$(
-        $(#[$doc])*
+    ($($name:ident),*) => {$(
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub(crate) u32);
         impl $name {
-            /// Returns the index in the [`Model`](crate::model::Model)'s list of these.
             pub fn index(self) -> usize {
                 self.0 as usize
             }
@@ -15,12 +13,5 @@ macro_rules! ids {
 }
 
 ids! {
-    /// Names one of [`Model::graphs`](crate::model::Model::graphs).
-    GraphId;
-    /// Names one of [`Model::nodes`](crate::model::Model::nodes).
-    NodeId;
-    /// Names one of [`Model::tensors`](crate::model::Model::tensors).
-    TensorId;
-    /// Names one of [`Model::functions`](crate::model::Model::functions).
-    FunctionId;
+    GraphId, NodeId, TensorId, FunctionId
 }

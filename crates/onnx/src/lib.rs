@@ -22,6 +22,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 pub mod detail;
 pub mod edit;

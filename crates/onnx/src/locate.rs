@@ -33,10 +33,6 @@ use crate::wire::{Field, Fields, Message, Schema, Value};
 /// elements whose place or number does not match shape and type. Ignores the lock of a protected
 /// model. Reads no other file: [`crate::external`] checks that external data exists and is long
 /// enough.
-///
-/// # Errors
-///
-/// [`Error::Malformed`] or [`Error::LimitExceeded`], with the absolute offset.
 pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> {
     let mut locator = Locator {
         limits,
@@ -87,7 +83,6 @@ struct Locator<'a, 'l> {
     path_bytes: usize,
     /// Bytes of all tensors' names, counting shared ones each time, because reports repeat them.
     name_bytes: usize,
-    /// Inputs and outputs of all nodes and graphs.
     values: usize,
     /// Inputs and outputs of the node being read.
     of_node: (Vec<&'a str>, Vec<&'a str>),
@@ -137,20 +132,14 @@ impl<'a> Locator<'a, '_> {
         Ok(())
     }
 
-    /// Returns whether the last entry belongs to a tail.
     fn is_within_tail(&self) -> bool {
         let last = self.model.metadata_props.last();
         last.is_some_and(|prop| prop.key.starts_with(tail::PREFIX))
     }
 
     fn opset_import(&mut self, field: Field<'a>) -> Result<(), Error> {
-        let limit = self.limits.opset_imports;
-        within(
-            self.model.opset_imports.len(),
-            limit,
-            "opset imports",
-            field.offset,
-        )?;
+        let (n, limit) = (self.model.opset_imports.len(), self.limits.opset_imports);
+        within(n, limit, "opset imports", field.offset)?;
         let mut import = OpsetImport {
             domain: "",
             version: 0,
@@ -168,13 +157,8 @@ impl<'a> Locator<'a, '_> {
     }
 
     fn metadata_prop(&mut self, field: Field<'a>) -> Result<(), Error> {
-        let limit = self.limits.metadata_props;
-        within(
-            self.model.metadata_props.len(),
-            limit,
-            "metadata entries",
-            field.offset,
-        )?;
+        let (n, limit) = (self.model.metadata_props.len(), self.limits.metadata_props);
+        within(n, limit, "metadata entries", field.offset)?;
         let message = field.message()?;
         let [key, value] = message.strings(&entry::SCHEMA, [entry::key, entry::value])?;
         self.model.metadata_props.push(MetadataProp {
@@ -186,13 +170,9 @@ impl<'a> Locator<'a, '_> {
     }
 
     fn function(&mut self, field: Field<'a>) -> Result<(), Error> {
-        within(
-            self.model.functions.len(),
-            self.limits.functions,
-            "functions",
-            field.offset,
-        )?;
-        let id = FunctionId(self.model.functions.len() as u32);
+        let n = self.model.functions.len();
+        within(n, self.limits.functions, "functions", field.offset)?;
+        let id = FunctionId(n as u32);
         let body = self.new_graph(GraphOwner::Function(id), field.offset)?;
         let (mut domain, mut name, mut overload) = ("", "", "");
         let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
@@ -252,13 +232,9 @@ impl<'a> Locator<'a, '_> {
     }
 
     fn node(&mut self, graph: GraphId, position: u32, field: Field<'a>) -> Result<(), Error> {
-        within(
-            self.model.nodes.len(),
-            self.limits.nodes,
-            "nodes",
-            field.offset,
-        )?;
-        let id = NodeId(self.model.nodes.len() as u32);
+        let n = self.model.nodes.len();
+        within(n, self.limits.nodes, "nodes", field.offset)?;
+        let id = NodeId(n as u32);
         let message = field.message()?;
         let mut node = Node {
             graph,
@@ -326,13 +302,9 @@ impl<'a> Locator<'a, '_> {
     }
 
     fn new_graph(&mut self, owner: GraphOwner<'a>, offset: u64) -> Result<GraphId, Error> {
-        within(
-            self.model.graphs.len(),
-            self.limits.graphs,
-            "graphs",
-            offset,
-        )?;
-        let id = GraphId(self.model.graphs.len() as u32);
+        let n = self.model.graphs.len();
+        within(n, self.limits.graphs, "graphs", offset)?;
+        let id = GraphId(n as u32);
         let path = self.path_here(offset)?;
         self.model.graphs.push(Graph::new(owner, path));
         Ok(id)

@@ -14,36 +14,19 @@ use crate::schema::{entry, model};
 use crate::wire::Message;
 use crate::write::entry_head;
 
-/// The beginning of every key of the tail.
 pub const PREFIX: &str = "onnxseal.";
-/// Key of the manifest.
 pub const MANIFEST: &str = "onnxseal.manifest";
-/// Key of the chunks' tags.
 pub const TAGS: &str = "onnxseal.tags";
 /// Key of the MAC over manifest and tags.
 pub const MAC: &str = "onnxseal.mac";
-/// Key of the publisher's signature.
 pub const SIG: &str = "onnxseal.sig";
+macro_rules! keys {
+    ($($tier:literal),*) => { [$(concat!("onnxseal.key.", $tier)),*] };
+}
+
 /// Keys of the wrapped keys of the tiers, the least tier's first. A model of one edition has one
 /// tier.
-pub const KEYS: [&str; 16] = [
-    "onnxseal.key.1",
-    "onnxseal.key.2",
-    "onnxseal.key.3",
-    "onnxseal.key.4",
-    "onnxseal.key.5",
-    "onnxseal.key.6",
-    "onnxseal.key.7",
-    "onnxseal.key.8",
-    "onnxseal.key.9",
-    "onnxseal.key.10",
-    "onnxseal.key.11",
-    "onnxseal.key.12",
-    "onnxseal.key.13",
-    "onnxseal.key.14",
-    "onnxseal.key.15",
-    "onnxseal.key.16",
-];
+pub const KEYS: [&str; 16] = keys![1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 
 /// The lock, with which programs refuse the model.
 ///
@@ -90,27 +73,19 @@ const N_REQUIRED: usize = 3;
 pub struct Tail<'a> {
     /// The offset where the original model ends and the tail begins: `L` in the format.
     pub start: u64,
-    /// Its entries, in file order.
     pub entries: Vec<Entry<'a>>,
-    /// Whether it has the lock.
     pub is_locked: bool,
 }
 
-/// One entry of a tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// One of the keys above.
     pub key: &'static str,
-    /// The value.
     pub value: &'a str,
-    /// The whole entry in the file.
     pub field: Span,
-    /// The value in the file.
     pub value_span: Span,
 }
 
 impl<'a> Tail<'a> {
-    /// Returns the value of a key.
     pub fn value(&self, key: &str) -> Option<&'a str> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         Some(entry.value)
@@ -166,12 +141,8 @@ pub fn encode(entries: &[(&str, &[u8])], is_locked: bool) -> Vec<u8> {
 /// Finds the tail of a model file, or returns `None` if the model is not protected.
 ///
 /// Reads only the file's outermost fields, without copies: a value takes no memory before the
-/// caller has checked its length.
-///
-/// # Errors
-///
-/// [`Error::Malformed`] if the file is not a sequence of fields, or has keys that begin with
-/// [`PREFIX`] without ending in a tail exactly as [`encode`] writes it.
+/// caller has checked its length. Keys that begin with [`PREFIX`] are an error if they are no tail at
+/// the end, exactly as [`encode`] writes it.
 pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     let mut is_locked = false;

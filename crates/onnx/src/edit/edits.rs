@@ -38,17 +38,14 @@ impl Texts {
         true
     }
 
-    /// Returns the number of texts.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Returns whether there are no texts.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Returns the text at `index`, counted from 0.
     pub fn get(&self, index: u64) -> Option<&[u8]> {
         let index = usize::try_from(index).ok()?;
         let start = match index.checked_sub(1) {
@@ -58,19 +55,15 @@ impl Texts {
         self.bytes.get(start..*self.ends.get(index)? as usize)
     }
 
-    /// Returns all texts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len() as u64).filter_map(|index| self.get(index))
     }
 }
 
 impl Edits {
-    /// Makes the edits that `numbers` describe, for a file of `len` bytes.
-    ///
-    /// # Errors
-    /// A text that says which rule is broken: there is at least one edit; each leaves out at least
-    /// one byte and, except the first, copies at least one before; they lie within the file; the
-    /// texts have at least one byte each and are all used, in the order of their first use.
+    /// Makes the edits that `numbers` describe, for a file of `len` bytes, if they are in the one
+    /// form that a file has: each leaves out a byte and, except the first, copies one before; the
+    /// texts have a byte each and are all used, in the order of their first use.
     pub fn new(numbers: Vec<u64>, texts: Texts, len: u64) -> Result<Edits, &'static str> {
         if numbers.is_empty() || !numbers.len().is_multiple_of(3) {
             return Err("edits are not in threes");
@@ -104,12 +97,10 @@ impl Edits {
         &self.numbers
     }
 
-    /// Returns the texts to insert.
     pub fn texts(&self) -> &Texts {
         &self.texts
     }
 
-    /// Returns whether there are no edits.
     pub fn is_empty(&self) -> bool {
         self.numbers.is_empty()
     }

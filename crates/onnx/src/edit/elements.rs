@@ -16,12 +16,7 @@ pub enum Elements<'e> {
     /// In `raw_data`.
     Inline(&'e [u8]),
     /// In the external data file `location`, the first `len` bytes.
-    External {
-        /// `location` in `TensorProto.external_data`.
-        location: &'e str,
-        /// `length` there, in bytes.
-        len: u64,
-    },
+    External { location: &'e str, len: u64 },
     /// Where they are in external data, without packed copies of them.
     Unpacked,
 }
@@ -29,10 +24,6 @@ pub enum Elements<'e> {
 /// Copies the model file `bytes`, with the elements of some tensors moved or unpacked: of those
 /// whose messages ([`Tensor::message`]) are in `moved`. All else is copied unread, except the
 /// lengths of the messages around.
-///
-/// # Errors
-/// [`Error::Malformed`] if a tensor or a message around it is not a sequence of fields;
-/// [`Error::Memory`].
 pub fn move_elements(
     bytes: &[u8],
     moved: &[(Span, Elements<'_>)],

@@ -11,11 +11,8 @@ use crate::write::{entry_of, field_of, put_head, put_varint};
 /// A tensor to add, with its elements in `raw_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewTensor<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Element type.
     pub data_type: DataType,
-    /// Shape.
     pub dims: &'a [u64],
     /// Elements, little-endian.
     pub raw: &'a [u8],
@@ -90,39 +87,29 @@ pub(crate) fn main_graph(bytes: &[u8]) -> Result<Option<Message<'_>>, Error> {
 /// The kind of a graph's field, with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartKind {
-    /// `GraphProto.node`.
     Node = 1,
-    /// `GraphProto.initializer`.
     Initializer = 5,
-    /// `GraphProto.input`.
     Input = 11,
-    /// `GraphProto.output`.
     Output = 12,
-    /// `GraphProto.value_info`.
     ValueInfo = 13,
-    /// `GraphProto.quantization_annotation`.
     Annotation = 14,
 }
 
 /// A field of the main graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
-    /// The kind.
     pub kind: PartKind,
     /// The name of the tensor or value; empty for nodes.
     pub name: &'a str,
-    /// The whole field: tag, length and message.
+    /// With tag and length.
     pub field: Span,
-    /// The message in it.
     pub message: Span,
 }
 
 /// The fields of the main graph, in file order.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
-    /// The `GraphProto`.
     pub graph: Span,
-    /// Its fields of the kinds in [`PartKind`].
     pub all: Vec<Part<'a>>,
 }
 
@@ -175,7 +162,6 @@ pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
 }
 
 impl Parts<'_> {
-    /// Leaves a field out.
     pub fn remove(&self, part: &Part<'_>) -> Change<'static> {
         Change {
             message: self.graph.start,
@@ -184,7 +170,6 @@ impl Parts<'_> {
         }
     }
 
-    /// Replaces the message in a field.
     pub fn replace(&self, part: &Part<'_>, message: &[u8]) -> Change<'static> {
         Change {
             taken: part.field,
@@ -192,7 +177,6 @@ impl Parts<'_> {
         }
     }
 
-    /// Adds a field before another one.
     pub fn insert_before(
         &self,
         part: &Part<'_>,
@@ -203,12 +187,10 @@ impl Parts<'_> {
         Change::insert(self.graph.start, part.field.start, text)
     }
 
-    /// Adds a field after all others.
     pub fn append(&self, kind: PartKind, message: &[u8]) -> Change<'static> {
         self.append_field(field_of(kind as u32, message))
     }
 
-    /// Adds an initializer after all fields.
     pub fn append_tensor(&self, tensor: NewTensor<'_>) -> Change<'static> {
         self.append_field(tensor.initializer())
     }

@@ -20,10 +20,6 @@ const MAX_DEPTH: usize = 200;
 /// This renames every possible location of a tensor: in initializers, sparse ones, attributes,
 /// subgraphs, functions with their defaults, and training information. Lengths of messages around a
 /// location become minimal varints; no other byte changes.
-///
-/// # Errors
-/// [`Error::Malformed`] if the file is not a model; [`Error::LimitExceeded`] if it nests too
-/// deeply.
 pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<Edits, Error> {
     let mut changes = Vec::new();
     rename(
