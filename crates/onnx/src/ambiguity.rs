@@ -44,11 +44,7 @@ impl<'a> Model<'a> {
     /// Checks that every program finds the same elements for each value.
     ///
     /// [`locate`](crate::locate) accepts models that this check refuses, so that they can be
-    /// inspected.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Malformed`], where:
+    /// inspected. It fails where:
     /// - Two values of one graph have one name. Among two initializers,
     ///   sparse initializers or Constant nodes, ONNX Runtime takes the first or the last, depending
     ///   on where their elements lie. An initializer may have the name of an input, as its default.
@@ -69,9 +65,9 @@ impl<'a> Model<'a> {
 
     fn check_names(&self) -> Result<(), Error> {
         let names = &self.names;
-        let mut values = Values::new(names.count());
+        let mut values = Values::new(names.count);
         for (graph, _) in self.graphs_with_ids() {
-            for name in names.graph_inputs(graph).iter().flatten() {
+            for name in names.graph_inputs.of(graph.index()).iter().flatten() {
                 values.insert(graph, *name, Value::Input);
             }
         }
@@ -86,7 +82,7 @@ impl<'a> Model<'a> {
             }
         }
         for (id, node) in self.nodes_with_ids() {
-            for (slot, name) in names.outputs(id).iter().enumerate() {
+            for (slot, name) in names.outputs.of(id.index()).iter().enumerate() {
                 let Some(name) = *name else { continue };
                 if values.insert(node.graph, name, Value::Other).is_some() {
                     let name = node.outputs.get(slot).copied().unwrap_or_default();

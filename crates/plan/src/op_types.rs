@@ -14,7 +14,7 @@ pub struct OfOpTypes<'m, 'a, T> {
 impl<'m, 'a, T> OfOpTypes<'m, 'a, T> {
     /// Makes an empty cache for the operator types of `model`.
     pub fn new(model: &'m Model<'a>) -> Self {
-        let n = model.names.n_op_types();
+        let n = model.names.n_op_types;
         OfOpTypes {
             model,
             values: (0..n).map(|_| OnceCell::new()).collect(),

@@ -85,23 +85,18 @@ mod tests {
             .encode();
         let model = locate(&bytes, &Limits::default()).unwrap();
         let names = &model.names;
-        let [first, second] = [0, 1].map(|at| model.nodes_with_ids().nth(at).unwrap().0);
         let tensor = model.tensors_with_ids().next().unwrap().0;
-        let x = names.graph_inputs(model.main())[0];
+        let x = names.graph_inputs.of(0)[0];
         let w = names.tensor(tensor);
-        assert_eq!(names.inputs(first), [x, w]);
-        let y = names.outputs(first)[0];
-        assert_eq!(names.inputs(second), [y, None, w]);
-        assert_eq!(names.outputs(second)[1], None);
-        let all = [x, w, y, names.outputs(second)[0]];
-        assert_eq!(names.count(), 4);
+        assert_eq!(names.inputs.of(0), [x, w]);
+        let y = names.outputs.of(0)[0];
+        assert_eq!(names.inputs.of(1), [y, None, w]);
+        assert_eq!(names.outputs.of(1)[1], None);
+        let all = [x, w, y, names.outputs.of(1)[0]];
+        assert_eq!(names.count, 4);
         let different: std::collections::BTreeSet<_> =
             all.into_iter().map(Option::unwrap).collect();
         assert_eq!(different.len(), 4);
-        assert!(
-            different
-                .iter()
-                .all(|&name| (name as usize) < names.count())
-        );
+        assert!(different.iter().all(|&name| (name as usize) < names.count));
     }
 }

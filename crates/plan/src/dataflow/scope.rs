@@ -39,7 +39,7 @@ impl Scopes {
     pub fn new(model: &Model<'_>) -> Scopes {
         let contents = Contents::new(model);
         let names = &model.names;
-        let mut resolver = Resolver::new(names.count());
+        let mut resolver = Resolver::new(names.count);
         let mut outputs = Vec::with_capacity(model.nodes.len());
         let mut parameters = Vec::new();
         let mut tensors = vec![None; model.tensors.len()];
@@ -57,24 +57,24 @@ impl Scopes {
             };
             let graph = id.index() as u32;
             let mark = resolver.hidden.len();
-            let inputs = names.graph_inputs(id).iter();
+            let inputs = names.graph_inputs.of(id.index()).iter();
             parameters.extend(inputs.map(|name| (graph, resolver.define(graph, *name))));
             for &tensor in contents.tensors.of(graph) {
                 tensors[tensor.index()] = resolver.define(graph, value_name(model, tensor));
             }
             let nodes = contents.nodes.of(graph);
             for &node in nodes {
-                let made = names.outputs(node).iter();
+                let made = names.outputs.of(node.index()).iter();
                 let node = node.index() as u32;
                 outputs.extend(made.map(|name| (node, resolver.define(graph, *name))));
             }
             for &node in nodes {
-                for (slot, name) in (0..).zip(names.inputs(node)) {
+                for (slot, name) in (0..).zip(names.inputs.of(node.index())) {
                     let node = node.index() as u32;
                     resolver.note(*name, Use::Input { node, slot });
                 }
             }
-            for (position, name) in (0..).zip(names.graph_outputs(id)) {
+            for (position, name) in (0..).zip(names.graph_outputs.of(id.index())) {
                 resolver.note(*name, Use::Output { graph, position });
             }
             steps.push(Step::Out { mark });
@@ -100,7 +100,7 @@ fn value_name(model: &Model<'_>, id: TensorId) -> Name {
         TensorRole::Attribute { node, .. } => {
             let of = model.nodes.get(node.index())?;
             match (of.domain, of.op_type) {
-                ("", "Constant") => model.names.outputs(node).first().copied().flatten(),
+                ("", "Constant") => *model.names.outputs.of(node.index()).first()?,
                 _ => None,
             }
         }
