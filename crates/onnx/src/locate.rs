@@ -19,9 +19,8 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
-    OpsetImport, PassedOver, Settings,
+    OpsetImport, PassedOver,
 };
-use crate::names::Names;
 use crate::names_files::names_files;
 use crate::schema::{entry, function, graph, model, node, opset_import, value_info};
 use crate::tail;
@@ -47,20 +46,8 @@ pub fn locate<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> 
         op_types: OpTypes::default(),
         model: Model {
             len: bytes.len() as u64,
-            ir_version: None,
-            opset_imports: Vec::new(),
-            metadata_props: Vec::new(),
             graphs: vec![Graph::new(GraphOwner::Model, "graph".to_owned())],
-            nodes: Vec::new(),
-            tensors: Vec::new(),
-            functions: Vec::new(),
-            external_files: Vec::new(),
-            passed_over: Vec::new(),
-            settings: Settings::default(),
-            long_settings: Vec::new(),
-            prepacked: Vec::new(),
-            stray_key: None,
-            names: Names::default(),
+            ..Model::default()
         },
     };
     match locator.model(Message::of_file(bytes)) {

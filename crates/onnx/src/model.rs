@@ -30,7 +30,7 @@ impl FileId {
 }
 
 /// A located ONNX model (`ModelProto`).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Model<'a> {
     /// Length of the model file in bytes.
     pub len: u64,

@@ -161,8 +161,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
             _ if next == 0 => continue,
             _ => {
                 if is_locked || next != N_REQUIRED || !is_lock_at(bytes, field.offset) {
-                    let (expected, found) = ("the next entry or the end", "another field".into());
-                    return Err(misfit(field.offset, expected, found));
+                    let expected = "the next entry or the end";
+                    return Err(misfit(field.offset, expected, "another field"));
                 }
                 is_locked = true;
                 // Skip the lock: as a field, its graph would be the model's second.
@@ -188,11 +188,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
         return Ok(None);
     };
     if !KEYS.contains(&last.key) {
-        return Err(misfit(
-            bytes.len() as u64,
-            expected(next),
-            "the end of the file".into(),
-        ));
+        let end = bytes.len() as u64;
+        return Err(misfit(end, expected(next), "the end of the file"));
     }
     let start = first.field.start;
     check_encoding(bytes, &entries)?;
@@ -206,7 +203,7 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
 /// Returns the position of the key `found` in the order of the tail, if that is allowed with `next`
 /// as the earliest.
 fn place(next: usize, found: &str, offset: u64) -> Result<(usize, &'static str), Error> {
-    let misfit = || misfit(offset, expected(next), excerpt(found));
+    let misfit = || misfit(offset, expected(next), &excerpt(found));
     let (at, key) = ORDER
         .into_iter()
         .chain(KEYS)
@@ -242,18 +239,14 @@ fn check_encoding(bytes: &[u8], entries: &[Entry<'_>]) -> Result<(), Error> {
             .get(range)
             .and_then(|field| field.strip_prefix(&head[..]));
         if value != Some(entry.value.as_bytes()) {
-            let offset = entry.field.start;
-            return Err(misfit(
-                offset,
-                "the entry's only encoding",
-                "another".into(),
-            ));
+            let expected = "the entry's only encoding";
+            return Err(misfit(entry.field.start, expected, "another"));
         }
     }
     Ok(())
 }
 
-fn misfit(offset: u64, expected: &'static str, found: String) -> Error {
+fn misfit(offset: u64, expected: &str, found: &str) -> Error {
     let words = format!(
         "changed since it was protected: the metadata has {found} where {expected} must stand"
     );

@@ -123,23 +123,15 @@ pub fn parts(bytes: &[u8]) -> Result<Parts<'_>, Error> {
         return Ok(parts);
     };
     parts.graph = graph.span();
+    let value = Some((&value_info::SCHEMA, value_info::name));
     for field in graph.fields(&graph::SCHEMA) {
         let field = field?;
         let (kind, schema) = match field.number {
             graph::node => (PartKind::Node, None),
             graph::initializer => (PartKind::Initializer, Some((&tensor::SCHEMA, tensor::name))),
-            graph::input => (
-                PartKind::Input,
-                Some((&value_info::SCHEMA, value_info::name)),
-            ),
-            graph::output => (
-                PartKind::Output,
-                Some((&value_info::SCHEMA, value_info::name)),
-            ),
-            graph::value_info => (
-                PartKind::ValueInfo,
-                Some((&value_info::SCHEMA, value_info::name)),
-            ),
+            graph::input => (PartKind::Input, value),
+            graph::output => (PartKind::Output, value),
+            graph::value_info => (PartKind::ValueInfo, value),
             graph::quantization_annotation => (
                 PartKind::Annotation,
                 Some((&annotation::SCHEMA, annotation::tensor_name)),
@@ -202,9 +194,6 @@ impl Parts<'_> {
 
 /// Adds an entry of `metadata_props` to the model file `bytes`.
 pub fn add_metadata(bytes: &[u8], key: &str, value: &str) -> Change<'static> {
-    Change::insert(
-        0,
-        bytes.len() as u64,
-        entry_of(model::metadata_props, key, value.as_bytes()),
-    )
+    let entry = entry_of(model::metadata_props, key, value.as_bytes());
+    Change::insert(0, bytes.len() as u64, entry)
 }

@@ -21,14 +21,8 @@ const MAX_DEPTH: usize = 200;
 /// subgraphs, functions with their defaults, and training information. Lengths of messages around a
 /// location become minimal varints; no other byte changes.
 pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<Edits, Error> {
-    let mut changes = Vec::new();
-    rename(
-        &model::SCHEMA,
-        Message::of_file(bytes),
-        names,
-        0,
-        &mut changes,
-    )?;
+    let (file, mut changes) = (Message::of_file(bytes), Vec::new());
+    rename(&model::SCHEMA, file, names, 0, &mut changes)?;
     let edits = with_lengths(bytes, changes)?;
     let mut builder = Builder::default();
     for (taken, text) in &edits {

@@ -29,7 +29,7 @@ struct Contents {
 impl Contents {
     fn add(&mut self, field: &Field<'_>) -> Result<(), Error> {
         match field.number {
-            attribute::floats => self.floats.add(field, 4)?,
+            attribute::floats => drop(self.floats.add(field, 4)?),
             attribute::f | attribute::i | attribute::s | attribute::strings => {
                 self.plain_bytes += field.span().len;
             }

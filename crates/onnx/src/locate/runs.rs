@@ -27,8 +27,8 @@ pub(super) enum Layout {
 }
 
 impl Runs {
-    /// Takes in one more field of elements of `width` bytes, 4 or 8.
-    pub(super) fn add(&mut self, field: &Field<'_>, width: u32) -> Result<(), Error> {
+    /// Takes in one more field of elements of `width` bytes, 4 or 8. Returns whether it has any.
+    pub(super) fn add(&mut self, field: &Field<'_>, width: u32) -> Result<bool, Error> {
         let span = match (field.value, width) {
             (Value::Fixed32(value), 4)
             | (Value::Fixed64(value), 8)
@@ -46,7 +46,7 @@ impl Runs {
             self.layout = self.with(span.start, n);
             self.n = self.n.saturating_add(n);
         }
-        Ok(())
+        Ok(n > 0)
     }
 
     /// Returns where the elements lie, which have `element_bits` each.

@@ -54,13 +54,8 @@ impl<'a> Locator<'a, '_> {
     }
 
     pub(super) fn push_tensor(&mut self, tensor: Tensor<'a>) -> Result<(), Error> {
-        let limit = self.limits.tensors;
-        within(
-            self.model.tensors.len(),
-            limit,
-            "tensors",
-            tensor.message.start,
-        )?;
+        let (n, start) = (self.model.tensors.len(), tensor.message.start);
+        within(n, self.limits.tensors, "tensors", start)?;
         let holder = match tensor.place {
             TensorRole::Attribute { attribute, .. } => attribute.len(),
             _ => 0,
@@ -70,7 +65,7 @@ impl<'a> Locator<'a, '_> {
             .saturating_add(tensor.name.len())
             .saturating_add(holder);
         let (bytes, limit) = (self.name_bytes, self.limits.name_bytes);
-        fits(bytes, limit, "bytes of tensor names", tensor.message.start)?;
+        fits(bytes, limit, "bytes of tensor names", start)?;
         self.model.tensors.push(tensor);
         Ok(())
     }
@@ -183,27 +178,16 @@ impl<'a> Locator<'a, '_> {
         let Some((location, offset)) = entries.location else {
             return Err(Error::malformed(offset, NO_LOCATION));
         };
-        let limit = self.limits.location_bytes;
-        if location.len() > limit as usize {
-            return Err(Error::limit(
-                offset,
-                "bytes in a location",
-                u64::from(limit),
-            ));
-        }
+        let (len, limit) = (location.len(), self.limits.location_bytes);
+        fits(len, limit, "bytes in a location", offset)?;
         let location =
             external::normalise(location).map_err(|fault| Error::malformed(offset, fault))?;
         if let Some(&id) = self.external_ids.get(&location) {
             return Ok(id);
         }
-        let n_files = self.model.external_files.len();
-        within(
-            n_files,
-            self.limits.external_files,
-            "external data files",
-            offset,
-        )?;
-        let id = FileId(n_files as u32 + 1);
+        let (n, limit) = (self.model.external_files.len(), self.limits.external_files);
+        within(n, limit, "external data files", offset)?;
+        let id = FileId(n as u32 + 1);
         self.external_ids.insert(location.clone(), id);
         self.model.external_files.push(location);
         Ok(id)
@@ -252,16 +236,8 @@ impl<'a> Parts<'a> {
         for field in message.fields(&tensor::SCHEMA) {
             let field = field?;
             let has_elements = match field.number {
-                tensor::float_data | tensor::double_data => {
-                    let width = if field.number == tensor::float_data {
-                        4
-                    } else {
-                        8
-                    };
-                    let n_before = self.runs.n;
-                    self.runs.add(&field, width)?;
-                    self.runs.n > n_before
-                }
+                tensor::float_data => self.runs.add(&field, 4)?,
+                tensor::double_data => self.runs.add(&field, 8)?,
                 tensor::int32_data | tensor::int64_data | tensor::uint64_data => {
                     self.coded.add(&field)?
                 }
@@ -325,14 +301,10 @@ impl<'a> Parts<'a> {
         if self.dims.contains(&0) {
             return Ok(0);
         }
-        self.dims
-            .iter()
-            .try_fold(1_u64, |n, &dim| {
-                n.checked_mul(dim).filter(|&n| n <= MAX_SIZE)
-            })
-            .ok_or_else(|| {
-                Error::malformed(self.message.start, TOO_LARGE).in_field("TensorProto.dims")
-            })
+        let times = |n: u64, dim: &u64| n.checked_mul(*dim).filter(|n| *n <= MAX_SIZE);
+        let too_large = || Error::malformed(self.message.start, TOO_LARGE);
+        (self.dims.iter().try_fold(1, times))
+            .ok_or_else(|| too_large().in_field("TensorProto.dims"))
     }
 
     fn data_type(&self, n_elements: u64) -> Result<DataType, Error> {
