@@ -11,21 +11,21 @@ use crate::{root, sources};
 const CEILINGS: [(&str, usize); 17] = [
     ("assess", 7076),
     ("batch", 3309),
-    ("capi", 2203),
-    ("core", 8772),
+    ("capi", 2193),
+    ("core", 8783),
     ("crypto", 4698),
     ("data", 2181),
     ("engine", 1490),
     ("inputs", 9035),
-    ("labels", 4590),
-    ("onnx", 5269),
+    ("labels", 4581),
+    ("onnx", 4399),
     ("plan", 5498),
-    ("python", 3672),
+    ("python", 3660),
     ("rewrite", 1177),
     ("runtime", 2633),
     ("store", 6473),
     ("testkit", 1026),
-    ("src", 9212),
+    ("src", 9210),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
