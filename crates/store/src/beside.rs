@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Error as IoError;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileFault, io};
@@ -70,12 +69,6 @@ fn find(model: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
         return Err(fault(location, FileFault::NotRegular));
     }
     Ok(found)
-}
-
-/// Opens the file at a path that was canonical, for reading. By now it may be another file.
-pub(crate) fn open_canonical(path: &Path) -> Result<File, IoError> {
-    let inner = Path::new(path.file_name().unwrap_or_default());
-    open_any(folder_of(path), inner)
 }
 
 /// Fails if two locations lead to one file, or one leads to the model file. Each comes with its

@@ -11,24 +11,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
 use crate::error::{Error, Result, io as io_error};
-use crate::input::{Backing, Input, OpenFile, file_of, read_exact_at};
-use crate::limit;
+use crate::input::{Backing, Input, OpenFile, is_same, read_exact_at};
 use crate::regular::check_regular;
 use crate::stamp::Stamp;
+use crate::{limit, no_links};
 
 /// A file that is open, or reopened for each read.
 #[derive(Debug)]
 pub(crate) struct Held {
     open: Option<File>,
-    first: Identity,
+    /// As it was when it was first opened.
+    first: Metadata,
     n_beside: AtomicUsize,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Identity {
-    len: u64,
-    stamp: Option<Stamp>,
-    file: (u64, u64),
 }
 
 impl Drop for Held {
@@ -36,7 +30,9 @@ impl Drop for Held {
         // Programs that close all descriptors close this one too. Its number may then be another
         // file's, which is not ours to close.
         if let Some(file) = self.open.take()
-            && !self.first.is_of(&file)
+            && !file
+                .metadata()
+                .is_ok_and(|found| is_same(&found, &self.first))
         {
             std::mem::forget(file);
         }
@@ -52,17 +48,17 @@ impl Input {
 
 impl Held {
     fn new(path: &Path, file: File) -> Result<Held> {
-        let metadata = file.metadata().map_err(io_error("read", path))?;
-        check_regular(&metadata).map_err(io_error("read", path))?;
+        let first = file.metadata().map_err(io_error("read", path))?;
+        check_regular(&first).map_err(io_error("read", path))?;
         Ok(Held {
             open: Some(file),
-            first: Identity::of(&metadata),
+            first,
             n_beside: AtomicUsize::new(0),
         })
     }
 
     fn into_input(self, path: &Path) -> Input {
-        Input::new(path.to_owned(), self.first.len, Arc::new(self))
+        Input::new(path.to_owned(), self.first.len(), Arc::new(self))
     }
 
     /// Returns the file, which lies at the canonical `path` if it is closed.
@@ -70,14 +66,18 @@ impl Held {
         if let Some(file) = &self.open {
             return Ok(OpenFile::Held(file));
         }
-        let file = beside::open_canonical(path).map_err(io_error("open", path))?;
+        let file = no_links::open_file(path).map_err(io_error("open", path))?;
         self.check(&file, path)?;
         Ok(OpenFile::Again(file))
     }
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
-        let metadata = file.metadata().map_err(io_error("read", path))?;
-        match Identity::of(&metadata) == self.first {
+        let (now, first) = (
+            file.metadata().map_err(io_error("read", path))?,
+            &self.first,
+        );
+        let is_first = is_same(&now, first) && now.len() == first.len();
+        match is_first && Stamp::of(&now) == self.stamp() {
             true => Ok(()),
             false => Err(Error::InputChanged(path.to_owned())),
         }
@@ -103,7 +103,7 @@ impl Backing for Held {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        self.first.stamp.clone()
+        Stamp::of(&self.first)
     }
 
     fn check_unchanged(&self, path: &Path) -> Result<()> {
@@ -112,22 +112,6 @@ impl Backing for Held {
 
     fn is_file(&self) -> bool {
         true
-    }
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Identity {
-        Identity {
-            len: metadata.len(),
-            stamp: Stamp::of(metadata),
-            file: file_of(metadata),
-        }
-    }
-
-    /// Returns whether `file` is the file that has this identity, however it has changed.
-    fn is_of(&self, file: &File) -> bool {
-        file.metadata()
-            .is_ok_and(|found| file_of(&found) == self.file)
     }
 }
 

@@ -235,20 +235,15 @@ pub(crate) fn copy_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::
 /// Returns whether both describe one file. On other systems than Unix an open file cannot be
 /// replaced, and this returns `true`.
 pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    file_of(a) == file_of(b)
-}
-
-/// Returns the device of a file system, and the file's number there; 0 if unknown.
-pub(crate) fn file_of(metadata: &Metadata) -> (u64, u64) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
-        (metadata.dev(), metadata.ino())
+        (a.dev(), a.ino()) == (b.dev(), b.ino())
     }
     #[cfg(not(unix))]
     {
-        let _ = metadata;
-        (0, 0)
+        let _ = (a, b);
+        true
     }
 }
 

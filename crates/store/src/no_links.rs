@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 #[cfg(unix)]
 use rustix::io::Errno;
 
+use crate::location::folder_of;
 use crate::regular::check_regular;
 
 /// A folder that the user named, or one that is reached from it through no link.
@@ -41,6 +42,12 @@ pub fn open(folder: &Path, relative: &Path) -> io::Result<Option<File>> {
 pub(crate) fn open_any(folder: &Path, relative: &Path) -> io::Result<File> {
     let (folder, name) = walk(folder, relative)?;
     folder.open(name, false)
+}
+
+/// Opens anything but a link at `path`, to whose folder links may lead.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let name = Path::new(path.file_name().unwrap_or_default());
+    open_any(folder_of(path), name)
 }
 
 /// Opens the file for reading and writing, and makes it if nothing exists there. Its folder must

@@ -1,22 +1,16 @@
 //! Reaches what lies at a location: a file, memory or an object.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::error::{Result, io};
-use crate::input::{Backing, Input, copy_at};
-use crate::location::{Location, folder_of};
+use crate::input::Input;
+use crate::location::Location;
 use crate::object::remote::Object;
 use crate::object_url::ObjectUrl;
 use crate::output::Output;
 use crate::parallel::N_REQUESTS;
 use crate::part;
-use crate::permitted::Permitted;
 use crate::regular::open_regular;
 use crate::version::Version;
 
@@ -25,17 +19,7 @@ impl Input {
         match location {
             Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
             Location::Object(url) => Object::at(url)?.open(),
-            Location::Memory(model) => {
-                let model = model.clone();
-                let (beside, permitted) = (Arc::new(model.external), model.permitted);
-                let (name, bytes) = (model.name, model.model);
-                let of = OfMemory {
-                    bytes,
-                    beside,
-                    permitted,
-                };
-                Ok(Input::new(name, of.bytes.len() as u64, Arc::new(of)))
-            }
+            Location::Memory(model) => Ok(model.clone().into()),
         }
     }
 }
@@ -48,42 +32,6 @@ impl Output {
             Location::Memory(_) => Err(location.not_an_output()),
             Location::Object(url) => Object::at(url)?.create(replace, len),
         }
-    }
-}
-
-struct OfMemory {
-    bytes: Bytes,
-    beside: Arc<BTreeMap<String, Bytes>>,
-    permitted: Permitted,
-}
-
-impl Backing for OfMemory {
-    fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
-        copy_at(&self.bytes, buffer, offset).map_err(io("read", path))
-    }
-
-    fn open_beside(&self, path: &Path, name: &str) -> Result<Input> {
-        let path = folder_of(path).join(name);
-        let Some(bytes) = self.beside.get(name).cloned() else {
-            let text = "the model is in memory and has no folder: give this file's bytes with it, or the path of the model";
-            let absent = std::io::Error::new(ErrorKind::NotFound, text);
-            return Err(io("open", &path)(absent));
-        };
-        let (len, beside) = (bytes.len() as u64, Arc::clone(&self.beside));
-        let permitted = self.permitted;
-        Ok(Input::new(
-            path,
-            len,
-            Arc::new(OfMemory {
-                bytes,
-                beside,
-                permitted,
-            }),
-        ))
-    }
-
-    fn permitted(&self) -> Permitted {
-        self.permitted
     }
 }
 

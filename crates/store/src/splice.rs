@@ -237,8 +237,7 @@ impl Change {
     /// Reads the change in the `journal` of `file`. Returns `None` if there is no journal, or an
     /// incomplete one: the file is then unchanged.
     fn read(journal: &Path, file: Option<&Metadata>) -> Result<Option<Change>> {
-        let name = Path::new(journal.file_name().unwrap_or_default());
-        let opened = no_links::there(no_links::open_any(folder_of(journal), name));
+        let opened = no_links::there(no_links::open_file(journal));
         let Some(opened) = opened.map_err(io_error("open", journal))? else {
             return Ok(None);
         };
