@@ -61,7 +61,9 @@ fn check_file(path: &Path, replace: bool) -> Result<There> {
 /// the bits setuid, setgid and sticky.
 struct NewFile {
     place: OutputPath,
-    draft: Draft,
+    file: File,
+    /// Its hidden name, if it has one, and the open folder through which that is reached.
+    hidden: Option<(TempPath, Folder)>,
     /// The permissions that it may get, as bits of the mode.
     allowed: u32,
     made: MadeFolders,
@@ -69,33 +71,13 @@ struct NewFile {
 
 const PERMISSIONS: u32 = 0o777;
 
-struct Draft {
-    file: File,
-    /// Its hidden name, if it has one, and the open folder through which that is reached.
-    hidden: Option<(TempPath, Folder)>,
-}
-
-impl NewFile {
-    fn create(place: OutputPath) -> Result<NewFile> {
-        let (folder, made) = place.make_folder()?;
-        let fault = io_error("create a file in", folder_of(&place.path));
-        let (draft, allowed) = Draft::create(folder).map_err(fault)?;
-        Ok(NewFile {
-            place,
-            draft,
-            allowed,
-            made,
-        })
-    }
-}
-
 impl Sink for NewFile {
     fn file(&self) -> Option<(&Path, &File)> {
-        Some((&self.place.path, &self.draft.file))
+        Some((&self.place.path, &self.file))
     }
 
     fn stamp(&self) -> Result<Option<Stamp>> {
-        let metadata = self.draft.file.metadata();
+        let metadata = self.file.metadata();
         let metadata = metadata.map_err(io_error("read", &self.place.path))?;
         Ok(Stamp::of(&metadata).map(Stamp::before_naming))
     }
@@ -103,30 +85,30 @@ impl Sink for NewFile {
     fn finish(&self, flush: Flush) -> Result<()> {
         // Only naming it tells whether it replaces a file.
         match flush {
-            Flush::ToDisk => self.draft.file.sync_all(),
+            Flush::ToDisk => self.file.sync_all(),
             Flush::Replacing | Flush::Later => Ok(()),
         }
         .map_err(io_error("write", &self.place.path))
     }
 
     fn publish(self: Box<Self>, permitted: Permitted, options: OutputOptions) -> Result<Published> {
+        if options.replace {
+            // The path may lead to something else by now.
+            check_file(&self.place.path, true)?;
+        }
         let NewFile {
             place,
-            draft,
+            file,
+            hidden,
             allowed,
             made,
         } = *self;
-        if options.replace {
-            // The path may lead to something else by now.
-            check_file(&place.path, true)?;
-        }
-        let permitted = permissions(permitted, &draft.file, allowed);
         // The folder was closed, since a model may have thousands of files.
         let folder = place.folder()?;
-        let to = place.within(&folder);
-        let published = permitted
-            .and_then(|permissions| draft.publish(folder.path(), &to, permissions, options));
-        let replaced = published.map_err(|error| match error.kind() {
+        let to = (folder.path(), &*place.within(&folder));
+        let named = permissions(permitted, &file, allowed)
+            .and_then(|permissions| name(file, hidden, to, permissions, options));
+        let replaced = named.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::OutputExists(place.path.clone()),
             _ => io_error("create", &place.path)(error),
         })?;
@@ -143,7 +125,7 @@ impl Sink for NewFile {
         #[cfg(unix)]
         {
             use std::os::unix::fs::{MetadataExt, fchown};
-            let _ = fchown(&self.draft.file, Some(like.uid()), Some(like.gid()));
+            let _ = fchown(&self.file, Some(like.uid()), Some(like.gid()));
         }
         #[cfg(not(unix))]
         let _ = like;
@@ -154,109 +136,121 @@ fn waits_for(flush: Flush, replaced: bool) -> bool {
     flush == Flush::ToDisk || flush == Flush::Replacing && replaced
 }
 
-impl Draft {
-    /// Makes a file for its owner alone. Returns the permissions that a new file there may have too.
-    fn create(folder: Folder) -> io::Result<(Draft, u32)> {
+impl NewFile {
+    /// Makes a file for its owner alone.
+    fn create(place: OutputPath) -> Result<NewFile> {
+        let (folder, made) = place.make_folder()?;
+        let fault = io_error("create a file in", folder_of(&place.path));
         #[cfg(target_os = "linux")]
-        if let Some(unnamed) = Draft::unnamed(&folder)? {
-            return Ok(unnamed);
-        }
-        Draft::named(folder)
+        let unnamed = unnamed(&folder);
+        #[cfg(not(target_os = "linux"))]
+        let unnamed = Ok(None);
+        let file = unnamed.and_then(|unnamed| match unnamed {
+            Some((file, allowed)) => Ok((file, None, allowed)),
+            None => named(folder),
+        });
+        let (file, hidden, allowed) = file.map_err(fault)?;
+        Ok(NewFile {
+            place,
+            file,
+            hidden,
+            allowed,
+            made,
+        })
     }
+}
 
-    /// Makes a file without a name, if kernel and file system have them.
-    #[cfg(target_os = "linux")]
-    fn unnamed(folder: &Folder) -> io::Result<Option<(Draft, u32)>> {
+/// Gives the file the name `to` in `folder`, and its permissions. As long as it has a hidden name,
+/// with which a killed process leaves it behind, only its owner may read it. Returns whether it
+/// replaced a file.
+fn name(
+    file: File,
+    hidden: Option<(TempPath, Folder)>,
+    (folder, to): (&Path, &Path),
+    permissions: Permissions,
+    options: OutputOptions,
+) -> io::Result<bool> {
+    if hidden.is_none() {
+        let own = file.metadata()?.permissions();
+        file.set_permissions(permissions.clone())?;
+        match link(&file, to) {
+            Err(error) if options.replace && error.kind() == io::ErrorKind::AlreadyExists => {
+                file.set_permissions(own)?;
+            }
+            linked => return linked.map(|()| false),
+        }
+    }
+    let replaces = hidden.is_none() || options.replace && fs::symlink_metadata(to).is_ok();
+    if replaces && options.flush == Flush::Replacing {
+        // Before it replaces the old one. Otherwise it is synced already, or nobody waits.
+        file.sync_all()?;
+    }
+    // What a failed call returns removes the hidden name, through the open folder.
+    let removed = |error: tempfile::PathPersistError| error.error;
+    match hidden {
+        Some((path, _folder)) if !options.replace => path.persist_noclobber(to).map_err(removed),
+        // Some file systems can rename over a name, but lack a rename that refuses to.
+        Some((path, _folder)) => path.persist(to).map_err(removed),
+        // Linking cannot replace a name; only renaming can.
+        None => {
+            let between = draft::builder().make_in(folder, |to| link(&file, to))?;
+            between.into_temp_path().persist(to).map_err(removed)
+        }
+    }?;
+    // If this fails, its owner alone may read it.
+    let permitted = file.set_permissions(permissions);
+    if permitted.is_ok() && waits_for(options.flush, replaces) {
+        let _ = file.sync_all();
+    }
+    Ok(replaces)
+}
+
+/// Makes a file without a name, if kernel and file system have them. Returns the permissions that a
+/// new file there may have too.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Folder) -> io::Result<Option<(File, u32)>> {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    use rustix::io::Errno;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
+        Ok(file) => File::from(file),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if fs::symlink_metadata(path_of(&file)).is_err() {
+        // Without `/proc` it could not get its name.
+        return Ok(None);
+    }
+    // Learn all permissions of a new file here, then restrict it to its owner before it has bytes.
+    let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    draft::sweep(folder.path());
+    // Before it has even its short-lived hidden name.
+    draft::hold(&file);
+    Ok(Some((file, allowed)))
+}
+
+/// A new file, its hidden name in its folder if it has one, and the permissions of new files there.
+type Begun = (File, Option<(TempPath, Folder)>, u32);
+
+fn named(folder: Folder) -> io::Result<Begun> {
+    #[cfg(unix)]
+    let allowed = {
+        // A process that opened this file while its permissions were wide could keep reading it.
+        // So ask a second file for the permissions, and restrict this one to its owner from the
+        // start.
         use std::os::unix::fs::PermissionsExt;
-
-        use rustix::fs::{CWD, Mode, OFlags, openat};
-        use rustix::io::Errno;
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = match openat(CWD, folder.path(), flags, Mode::from_raw_mode(PERMISSIONS)) {
-            Ok(file) => File::from(file),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        if fs::symlink_metadata(path_of(&file)).is_err() {
-            // Without `/proc` it could not get its name.
-            return Ok(None);
-        }
-        // Learn all permissions of a new file here, then restrict it to its owner before it has
-        // bytes.
-        let allowed = file.metadata()?.permissions().mode() & PERMISSIONS;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        draft::sweep(folder.path());
-        // Before it has even its short-lived hidden name.
-        draft::hold(&file);
-        Ok(Some((Draft { file, hidden: None }, allowed)))
-    }
-
-    fn named(folder: Folder) -> io::Result<(Draft, u32)> {
-        #[cfg(unix)]
-        let allowed = {
-            // A process that opened this file while its permissions were wide could keep reading
-            // it. So ask a second file for the permissions, and restrict this one to its owner from
-            // the start.
-            use std::os::unix::fs::PermissionsExt;
-            let mut probe = draft::builder();
-            let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
-            let metadata = probe.tempfile_in(folder.path())?.as_file().metadata()?;
-            metadata.permissions().mode() & PERMISSIONS
-        };
-        #[cfg(not(unix))]
-        let allowed = PERMISSIONS;
-        let (file, path) = draft::named(folder.path(), Readers::Owner)?.into_parts();
-        let hidden = Some((path, folder));
-        Ok((Draft { file, hidden }, allowed))
-    }
-
-    /// Gives the file the name `to` in `folder`, and its permissions. As long as it has a hidden
-    /// name, with which a killed process leaves it behind, only its owner may read it. Returns
-    /// whether it replaced a file.
-    fn publish(
-        self,
-        folder: &Path,
-        to: &Path,
-        permissions: Permissions,
-        options: OutputOptions,
-    ) -> io::Result<bool> {
-        let Draft { file, hidden } = self;
-        if hidden.is_none() {
-            let own = file.metadata()?.permissions();
-            file.set_permissions(permissions.clone())?;
-            match link(&file, to) {
-                Err(error) if options.replace && error.kind() == io::ErrorKind::AlreadyExists => {
-                    file.set_permissions(own)?;
-                }
-                linked => return linked.map(|()| false),
-            }
-        }
-        let replaces = hidden.is_none() || options.replace && fs::symlink_metadata(to).is_ok();
-        if replaces && options.flush == Flush::Replacing {
-            // Before it replaces the old one. Otherwise it is synced already, or nobody waits.
-            file.sync_all()?;
-        }
-        // What a failed call returns removes the hidden name, through the open folder.
-        let removed = |error: tempfile::PathPersistError| error.error;
-        match hidden {
-            Some((path, _folder)) if !options.replace => {
-                path.persist_noclobber(to).map_err(removed)
-            }
-            // Some file systems can rename over a name, but lack a rename that refuses to.
-            Some((path, _folder)) => path.persist(to).map_err(removed),
-            // Linking cannot replace a name; only renaming can.
-            None => {
-                let between = draft::builder().make_in(folder, |to| link(&file, to))?;
-                between.into_temp_path().persist(to).map_err(removed)
-            }
-        }?;
-        // If this fails, its owner alone may read it.
-        let permitted = file.set_permissions(permissions);
-        if permitted.is_ok() && waits_for(options.flush, replaces) {
-            let _ = file.sync_all();
-        }
-        Ok(replaces)
-    }
+        let mut probe = draft::builder();
+        let probe = probe.permissions(Permissions::from_mode(PERMISSIONS));
+        let metadata = probe.tempfile_in(folder.path())?.as_file().metadata()?;
+        metadata.permissions().mode() & PERMISSIONS
+    };
+    #[cfg(not(unix))]
+    let allowed = PERMISSIONS;
+    let (file, path) = draft::named(folder.path(), Readers::Owner)?.into_parts();
+    Ok((file, Some((path, folder)), allowed))
 }
 
 /// Names an unnamed file.
@@ -322,10 +316,16 @@ mod tests {
     ) -> io::Result<bool> {
         let path = folder.join(name);
         let there = OutputPath { path, below };
-        let (draft, _) = Draft::named(there.folder().unwrap()).unwrap();
-        (&draft.file).write_all(b"new").unwrap();
+        let (mut file, hidden, _) = named(there.folder().unwrap()).unwrap();
+        file.write_all(b"new").unwrap();
         let permissions = fs::metadata(folder)?.permissions();
-        draft.publish(folder, &folder.join(name), permissions, options)
+        super::name(
+            file,
+            hidden,
+            (folder, &folder.join(name)),
+            permissions,
+            options,
+        )
     }
 
     #[test]
