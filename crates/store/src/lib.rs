@@ -71,7 +71,6 @@ mod redact;
 pub mod reflink;
 mod regular;
 mod replaced;
-pub mod reserve;
 mod secret;
 mod shown;
 pub mod splice;

@@ -83,6 +83,27 @@ impl Output {
         self.0.write_all_at(bytes, offset)
     }
 
+    /// Reserves blocks for the first `len` bytes of a file on ext4. The caller then writes all of them.
+    ///
+    /// ext4 otherwise finds a place for each page as it is written. Measured for files of 512 MiB that
+    /// two threads write: the kernel takes a third less time. On btrfs and in memory that makes no
+    /// difference, on XFS writing takes half as long again.
+    ///
+    /// If this fails, the disk is full or nearly so: writing will tell.
+    pub fn reserve(&self, len: u64) {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = self.file() {
+            use rustix::fs::{FallocateFlags, fallocate, fstatfs};
+            /// The number of ext4 in `statfs`.
+            const EXT4: u64 = 0xEF53;
+            if fstatfs(file).is_ok_and(|of| of.f_type as u64 == EXT4) {
+                let _ = fallocate(file, FallocateFlags::empty(), 0, len);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = len;
+    }
+
     /// Cuts a file to `len` bytes, if it is longer.
     pub fn truncate(&self, len: u64) -> Result<()> {
         self.0.file().map_or(Ok(()), |(path, file)| {
@@ -146,4 +167,28 @@ pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Resul
         }
     }
     Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn ext4_gives_a_file_its_blocks_and_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Output::create_file(&dir.path().join("new"), false).unwrap();
+        let file = output.file().unwrap();
+        let is_ext4 = rustix::fs::fstatfs(file).unwrap().f_type == 0xEF53;
+        let len = 100_000;
+        output.reserve(len);
+        let metadata = file.metadata().unwrap();
+        assert_eq!(metadata.len(), if is_ext4 { len } else { 0 });
+        assert_eq!(metadata.blocks() * 512 >= len, is_ext4);
+        // More than any disk has: nothing is said, and the file is written nevertheless.
+        output.reserve(1 << 62);
+        output.write_all_at(b"bytes", 0).unwrap();
+    }
 }

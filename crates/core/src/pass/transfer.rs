@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use onnxseal_onnx::edit::Edits;
-use onnxseal_store::{Input, Progress, Stamp, reflink, reserve};
+use onnxseal_store::{Input, Progress, Stamp, reflink};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, io};
@@ -112,7 +112,7 @@ impl<'a> Transfer<'a> {
         let held = usize::from(self.restoring.is_some());
         for (file, (output, cloned)) in self.layout.files().iter().zip(outputs).skip(held) {
             if cloned.is_none() && file.bytes > self.layout.chunk_bytes() {
-                reserve::reserve(output, file.bytes);
+                output.reserve(file.bytes);
             }
         }
     }
