@@ -12,8 +12,7 @@ use crate::error::{Error, Result, io};
 use crate::location::Location;
 use crate::object_url::ObjectUrl;
 use crate::permitted::Permitted;
-use crate::stamp::Stamp;
-use crate::version::Version;
+use crate::stamp::{Stamp, Version};
 
 pub struct Input {
     /// Its path, or the URL of an object, for messages.

@@ -9,10 +9,8 @@ use crate::location::Location;
 use crate::object::remote::Object;
 use crate::object_url::ObjectUrl;
 use crate::output::Output;
-use crate::parallel::N_REQUESTS;
-use crate::part;
 use crate::regular::open_regular;
-use crate::version::Version;
+use crate::stamp::Version;
 
 impl Input {
     pub fn open(location: &Location) -> Result<Input> {
@@ -87,7 +85,7 @@ impl Location {
     /// Returns the most memory that writing one model's outputs, of `lens` bytes, holds here.
     pub fn bytes_held(&self, lens: &[u64]) -> u64 {
         match self {
-            Location::Object(_) => part::held_bytes(lens, N_REQUESTS as u64),
+            Location::Object(_) => Object::held_bytes(lens),
             _ => 0,
         }
     }

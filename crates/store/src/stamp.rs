@@ -91,6 +91,20 @@ fn nanoseconds(time: SystemTime) -> i64 {
     since.map_or_else(|before| -most(before.duration()), most)
 }
 
+/// The version of an object, as far as its store tells.
+#[derive(Clone, Debug)]
+pub struct Version(#[cfg(feature = "object-store")] pub(crate) object_store::UpdateVersion);
+
+#[cfg(feature = "object-store")]
+impl Version {
+    /// Returns the stamp of this version, or `None` if the store gives no tag.
+    pub(crate) fn stamp(self) -> Option<Stamp> {
+        let object_store::UpdateVersion { e_tag, version } = self.0;
+        let e_tag = e_tag?;
+        Some(Stamp::Object { e_tag, version })
+    }
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     #![allow(clippy::unwrap_used)]

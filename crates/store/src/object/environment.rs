@@ -23,7 +23,7 @@ enum Holds {
 }
 
 /// The first of these parts that the name of a variable contains says what it holds.
-const NAMES: [(&str, Holds); 17] = [
+const NAMES: [(&str, Holds); 13] = [
     ("_file", Holds::Text),
     ("ca_certificate", Holds::Text),
     ("service_account", Holds::Text),
@@ -34,12 +34,8 @@ const NAMES: [(&str, Holds); 17] = [
     ("service_url", Holds::Endpoint),
     ("secret", Holds::Secret),
     ("token", Holds::Secret),
-    ("access_key", Holds::Secret),
-    ("account_key", Holds::Secret),
-    ("master_key", Holds::Secret),
-    ("encryption_key", Holds::Secret),
-    ("customer_key", Holds::Secret),
-    ("sas_key", Holds::Secret),
+    ("kms_key_id", Holds::Plain),
+    ("_key", Holds::Secret),
     // It may contain a password.
     ("proxy_url", Holds::Secret),
 ];
@@ -77,27 +73,20 @@ fn check_one(scheme: Scheme, name: &OsStr, value: &OsStr) -> Result<(), String> 
             "the variable {name} has a line break, or another character that is not printable ASCII"
         ));
     }
-    let checked = if holds == Holds::Endpoint {
-        check_endpoint(value)
-    } else {
-        Ok(())
+    let fault = match reqwest::Url::parse(value) {
+        _ if holds != Holds::Endpoint => return Ok(()),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            let rest = [url.query(), url.fragment(), url.password()];
+            if url.username().is_empty() && rest == [None; 3] {
+                return Ok(());
+            }
+            "has a user, a password, a query or a fragment in its URL"
+        }
+        _ => "is no http:// or https:// URL",
     };
-    checked.map_err(|fault| {
-        format!("the variable {name} {fault}; credentials have variables of their own")
-    })
-}
-
-fn check_endpoint(value: &str) -> Result<(), &'static str> {
-    let url = reqwest::Url::parse(value).map_err(|_| "is no http:// or https:// URL")?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err("is no http:// or https:// URL");
-    }
-    let has_user = !url.username().is_empty() || url.password().is_some();
-    if has_user || url.query().is_some() || url.fragment().is_some() {
-        Err("has a user, a password, a query or a fragment in its URL")
-    } else {
-        Ok(())
-    }
+    Err(format!(
+        "the variable {name} {fault}; credentials have variables of their own"
+    ))
 }
 
 /// Masks the secrets of all kinds of stores in `text`, since a store may repeat them.

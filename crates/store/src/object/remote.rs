@@ -4,13 +4,10 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use object_store::multipart::PartId;
 use object_store::{
-    Error as StoreError, GetOptions, MultipartId, ObjectMeta, ObjectStoreExt, PutMode, PutPayload,
-    UpdateVersion,
+    Error as StoreError, GetOptions, ObjectMeta, ObjectStoreExt, PutMode, PutPayload, UpdateVersion,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -21,11 +18,7 @@ use crate::object::bucket::Store;
 use crate::object::{fault, listing};
 use crate::object_url::ObjectUrl;
 use crate::parallel::{self, lock};
-use crate::stamp::Stamp;
-use crate::version::Version;
-
-/// How long to wait for a store to abort an upload, before leaving that to the store's own rules.
-const ABORT_PATIENCE: Duration = Duration::from_secs(10);
+use crate::stamp::{Stamp, Version};
 
 /// An object, existing or not, in a reachable store.
 #[derive(Clone)]
@@ -84,31 +77,40 @@ impl Object {
         }
     }
 
-    pub(crate) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
+    pub(super) fn put(&self, payload: PutPayload, replace: bool) -> Result<()> {
+        let mode = match self.store.creates && !replace {
+            true => PutMode::Create,
+            false => PutMode::Overwrite,
+        };
+        self.create_by(replace, |store, path| async move {
+            store.objects.put_opts(&path, payload, mode.into()).await
+        })
+    }
+
+    /// Makes a request that creates the object, or with `replace` also replaces it.
+    pub(super) fn create_by<T: Send + 'static, R>(
+        &self,
+        replace: bool,
+        request: impl FnOnce(Store, object_store::path::Path) -> R,
+    ) -> Result<()>
+    where
+        R: Future<Output = object_store::Result<T>> + Send + 'static,
+    {
         if !replace {
             self.check_absent()?;
         }
-        let create = !replace && self.store.creates;
-        let mode = if create {
-            PutMode::Create
-        } else {
-            PutMode::Overwrite
-        };
-        let put = self.put_as(payload, mode);
-        put.map(drop).map_err(|error| self.not_created(error))
-    }
-
-    fn put_as(&self, payload: PutPayload, mode: PutMode) -> object_store::Result<UpdateVersion> {
-        self.on(|store, path| async move {
-            let put = store.objects.put_opts(&path, payload, mode.into()).await;
-            put.map(UpdateVersion::from)
-        })
+        match self.on(request) {
+            Ok(_) => Ok(()),
+            Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
+                Err(Error::OutputExists(self.name()))
+            }
+            Err(error) => Err(self.failed("create", error)),
+        }
     }
 
     /// See [`ObjectUrl::put_after`].
     pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<Option<Version>> {
-        let bytes = bytes::Bytes::from(bytes);
-        let creates = self.store.creates;
+        let (bytes, creates) = (bytes::Bytes::from(bytes), self.store.creates);
         let mode = match version {
             None if creates => PutMode::Create,
             Some(Version(at)) if creates && (at.e_tag.is_some() || at.version.is_some()) => {
@@ -116,7 +118,12 @@ impl Object {
             }
             _ => PutMode::Overwrite,
         };
-        match self.put_as(bytes.clone().into(), mode) {
+        let payload = bytes.clone().into();
+        let put = self.on(|store, path| async move {
+            let put = store.objects.put_opts(&path, payload, mode.into()).await;
+            put.map(UpdateVersion::from)
+        });
+        match put {
             Ok(version) => Ok((creates && version.e_tag.is_some()).then_some(Version(version))),
             // We wrote it: only the answer to the first request was lost.
             Err(error) if is_refused(&error) && self.has(&bytes) => Ok(None),
@@ -130,62 +137,10 @@ impl Object {
 
     /// Returns whether the object contains `bytes`.
     fn has(&self, bytes: &[u8]) -> bool {
-        let there = self
-            .open()
-            .ok()
-            .filter(|there| there.len == bytes.len() as u64);
-        there.is_some_and(|there| there.read_all().is_ok_and(|there| there == bytes))
-    }
-
-    /// Begins an upload in parts, which stays invisible until it is completed.
-    pub(crate) fn begin_parts(&self) -> Result<MultipartId> {
-        self.on(|store, path| async move { store.parts.create_multipart(&path).await })
-            .map_err(|error| self.failed("write", error))
-    }
-
-    pub(crate) fn put_part(
-        &self,
-        id: &MultipartId,
-        index: usize,
-        part: PutPayload,
-    ) -> Result<PartId> {
-        let id = id.clone();
-        self.on(
-            move |store, path| async move { store.parts.put_part(&path, &id, index, part).await },
-        )
-        .map_err(|error| self.failed("write", error))
-    }
-
-    /// Puts the parts together to the object.
-    pub(crate) fn complete(
-        &self,
-        id: &MultipartId,
-        parts: Vec<PartId>,
-        replace: bool,
-    ) -> Result<()> {
-        if !replace {
-            self.check_absent()?;
-        }
-        let id = id.clone();
-        let completed = self.on(move |store, path| async move {
-            let to = store.creating.filter(|_| !replace).unwrap_or(store.parts);
-            to.complete_multipart(&path, &id, parts).await
-        });
-        completed.map(drop).map_err(|error| self.not_created(error))
-    }
-
-    /// Aborts an upload. On failure, the store's own rules remove it later.
-    pub(crate) fn abort(&self, id: MultipartId) {
-        let _ = self.on(|store, path| async move {
-            let abort = store.parts.abort_multipart(&path, &id);
-            let _ = tokio::time::timeout(ABORT_PATIENCE, abort).await;
-            Ok(())
-        });
-    }
-
-    /// Removes the object, if possible.
-    pub(crate) fn remove(&self) {
-        let _ = self.delete();
+        let is_it = |there: Input| {
+            there.len == bytes.len() as u64 && there.read_all().is_ok_and(|there| there == bytes)
+        };
+        self.open().is_ok_and(is_it)
     }
 
     pub fn delete(&self) -> Result<()> {
@@ -200,13 +155,11 @@ impl Object {
         let listed = self.on(|store, path| async move {
             let prefix = Some(path.as_ref()).filter(|path| !path.is_empty());
             let prefix = prefix.map(|path| format!("{path}/"));
-            match store.lists {
-                Some(lists) => listing::all(&*lists, prefix.as_deref(), &listing::LIMITS).await,
-                None => Err(StoreError::NotImplemented {
-                    operation: "list".into(),
-                    implementer: "this store".into(),
-                }),
-            }
+            let lists = store.lists.ok_or(StoreError::NotImplemented {
+                operation: "list".into(),
+                implementer: "this store".into(),
+            })?;
+            listing::all(&*lists, prefix.as_deref(), &listing::LIMITS).await
         });
         let mut keys = listed.map_err(|error| self.failed("list", error))?;
         keys.sort_unstable();
@@ -218,7 +171,7 @@ impl Object {
     }
 
     /// Makes a request for this object, and waits for the answer.
-    fn on<T: Send + 'static, R>(
+    pub(super) fn on<T: Send + 'static, R>(
         &self,
         request: impl FnOnce(Store, object_store::path::Path) -> R,
     ) -> object_store::Result<T>
@@ -228,24 +181,14 @@ impl Object {
         wait(request(self.store.clone(), self.path.clone()))
     }
 
-    pub(crate) fn check_absent(&self) -> Result<()> {
+    pub(super) fn check_absent(&self) -> Result<()> {
         match self.exists()? {
             true => Err(Error::OutputExists(self.name())),
             false => Ok(()),
         }
     }
 
-    /// Makes the error for an object that was not created.
-    fn not_created(&self, error: StoreError) -> Error {
-        match error {
-            StoreError::AlreadyExists { .. } | StoreError::Precondition { .. } => {
-                Error::OutputExists(self.name())
-            }
-            error => self.failed("create", error),
-        }
-    }
-
-    fn failed(&self, action: &'static str, error: StoreError) -> Error {
+    pub(super) fn failed(&self, action: &'static str, error: StoreError) -> Error {
         failed(action, &self.url, error)
     }
 
@@ -416,7 +359,7 @@ mod tests {
         let changed = |result| matches!(result, Err(Error::InputChanged { .. }));
         assert!(changed(remote.read_exact_at(&mut read, 2)));
         assert!(changed(remote.check_unchanged()));
-        object.remove();
+        object.delete().unwrap();
         assert!(changed(remote.check_unchanged()));
         assert!(object.open().is_err());
     }
@@ -437,7 +380,7 @@ mod tests {
         put("two", Some(&first)).unwrap();
         assert!(in_use(put("three", Some(&first))));
         put("three", Some(&version())).unwrap();
-        object.remove();
+        object.delete().unwrap();
         assert!(in_use(put("four", Some(&first))));
     }
 

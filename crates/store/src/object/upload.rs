@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::multipart::PartId;
@@ -11,9 +12,25 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::object::remote::Object;
 use crate::output::{Flush, Output, OutputOptions, Published, Sink};
-use crate::parallel::lock;
-use crate::part::part_bytes;
+use crate::parallel::{N_REQUESTS, lock};
 use crate::permitted::Permitted;
+
+/// The least bytes of a part. Stores require 5 MiB, except for the last part.
+const MIN_PART_BYTES: u64 = 8 << 20;
+
+/// The most parts for the known length of an object. A tail of unknown length may take 1,000 more.
+const MAX_PARTS: u64 = 9_000;
+
+/// Returns the bytes of a part for an object of `len` bytes.
+fn part_bytes(len: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    len.div_ceil(MAX_PARTS)
+        .next_multiple_of(MIB)
+        .max(MIN_PART_BYTES)
+}
+
+/// How long to wait for a store to abort an upload, before leaving that to the store's own rules.
+const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// An object that is being written in parts, invisible until they are put together.
 ///
@@ -88,7 +105,10 @@ impl Upload {
             return Err(INCOMPLETE);
         }
         let sent = sent.into_values().collect();
-        self.object.complete(&id, sent, replace)?;
+        self.object.create_by(replace, |store, path| async move {
+            let to = store.creating.filter(|_| !replace).unwrap_or(store.parts);
+            to.complete_multipart(&path, &id, sent).await
+        })?;
         lock(&self.id).take();
         Ok(())
     }
@@ -111,23 +131,39 @@ impl Upload {
 
     fn send(&self, index: u64, part: Gathering) -> Result<()> {
         let payload = part.into_payload(index * self.part_bytes)?;
-        let id = self.id()?;
-        let sent = self.object.put_part(&id, index as usize, payload)?;
+        let mut begun = lock(&self.id);
+        let id = match &*begun {
+            Some(id) => id.clone(),
+            None => {
+                let id = self
+                    .object
+                    .on(|store, path| async move { store.parts.create_multipart(&path).await });
+                let id = id.map_err(|error| self.object.failed("write", error))?;
+                begun.insert(id).clone()
+            }
+        };
+        drop(begun);
+        let sent = self.object.on(|store, path| async move {
+            (store.parts)
+                .put_part(&path, &id, index as usize, payload)
+                .await
+        });
+        let sent = sent.map_err(|error| self.object.failed("write", error))?;
         lock(&self.state).sent.insert(index, sent);
         Ok(())
-    }
-
-    /// Returns the upload's name in the store. The first call begins the upload.
-    fn id(&self) -> Result<MultipartId> {
-        let mut id = lock(&self.id);
-        match &*id {
-            Some(id) => Ok(id.clone()),
-            None => Ok(id.insert(self.object.begin_parts()?).clone()),
-        }
     }
 }
 
 impl Object {
+    /// Returns the most memory that uploads of one model's files, of `lens` bytes, hold: a part for
+    /// each request under way, and the beginning and the end of each file.
+    pub fn held_bytes(lens: &[u64]) -> u64 {
+        let all = lens.iter().fold(0_u64, |sum, len| sum.saturating_add(*len));
+        let part = lens.iter().map(|len| part_bytes(*len)).max();
+        let n_parts = N_REQUESTS + 2 * lens.len();
+        all.min(part.unwrap_or(0).saturating_mul(n_parts as u64))
+    }
+
     pub fn create(&self, replace: bool, len: u64) -> Result<Output> {
         Upload::create(self.clone(), replace, len).map(Output::new)
     }
@@ -156,7 +192,7 @@ impl Sink for Upload {
     fn publish(self: Box<Self>, _: Permitted, options: OutputOptions) -> Result<Published> {
         self.complete(options.replace)?;
         let object = self.object.clone();
-        Ok(Published::new(move || object.remove()))
+        Ok(Published::new(move || drop(object.delete())))
     }
 }
 
@@ -164,7 +200,12 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let id = lock(&self.id).take();
         if let Some(id) = id {
-            self.object.abort(id);
+            // On failure, the store's own rules remove it later.
+            let _ = self.object.on(|store, path| async move {
+                let abort = store.parts.abort_multipart(&path, &id);
+                let _ = tokio::time::timeout(ABORT_PATIENCE, abort).await;
+                Ok(())
+            });
         }
     }
 }
@@ -191,7 +232,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::part::MIN_PART_BYTES;
 
     const PART: usize = MIN_PART_BYTES as usize;
 
@@ -270,5 +310,27 @@ mod tests {
             late.complete(true).unwrap();
             assert!(read(object.clone()) == bytes(len));
         }
+    }
+
+    #[test]
+    fn uploads_hold_what_they_have_or_some_parts() {
+        assert_eq!(Object::held_bytes(&[]), 0);
+        assert_eq!(Object::held_bytes(&[1 << 20, 3 << 20]), 4 << 20);
+        assert_eq!(Object::held_bytes(&[1 << 30]), 18 * MIN_PART_BYTES);
+        assert_eq!(
+            Object::held_bytes(&[1 << 20, u64::MAX]),
+            20 * part_bytes(u64::MAX)
+        );
+    }
+
+    #[test]
+    fn parts_are_as_few_as_stores_allow() {
+        let tebibytes = 1 << 40;
+        assert_eq!(part_bytes(0), MIN_PART_BYTES);
+        for len in [1, 70 << 30, 100 << 30, tebibytes, 5 * tebibytes] {
+            let part = part_bytes(len);
+            assert!(len.div_ceil(part) <= MAX_PARTS && part >= MIN_PART_BYTES);
+        }
+        assert!(part_bytes(5 * tebibytes) < 600 << 20);
     }
 }
