@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tempfile::{Builder, NamedTempFile};
+use zeroize::Zeroizing;
 
 use crate::input::is_same;
+use crate::output::Readers;
 use crate::parallel::lock;
-use crate::permitted::Readers;
 use crate::stream::{self, There};
 
 const PREFIX: &str = ".onnxseal-";
@@ -61,6 +62,46 @@ fn write_file(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io:
     named.map_err(|error| error.error)?;
     crate::folder::sync_folder(folder);
     Ok(())
+}
+
+/// A replaced file, readable only by its owner. Dropping this restores the old bytes unless they
+/// were kept, so that a failing caller changes nothing. Bytes are zeroized on drop.
+#[derive(Debug)]
+pub struct Replaced {
+    /// The file itself, with links resolved.
+    path: PathBuf,
+    old: Zeroizing<Vec<u8>>,
+    new: Zeroizing<Vec<u8>>,
+    is_kept: bool,
+}
+
+impl Replaced {
+    /// Replaces the file at `path` by `bytes`, whole or not at all. A link to the file stays.
+    pub fn write(path: &Path, bytes: &[u8]) -> io::Result<Replaced> {
+        let path = path.canonicalize()?;
+        let old = fs::read(&path)?.into();
+        write_whole(&path, bytes, true, Readers::Owner)?;
+        Ok(Replaced {
+            path,
+            old,
+            new: bytes.to_vec().into(),
+            is_kept: false,
+        })
+    }
+
+    pub fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        // Another process may have written to the file since.
+        let is_ours = || fs::read(&self.path).is_ok_and(|bytes| bytes == *self.new);
+        if !self.is_kept && is_ours() {
+            let _ = write_whole(&self.path, &self.old, true, Readers::Owner);
+        }
+    }
 }
 
 /// Makes a new hidden file in `folder`, and locks it.

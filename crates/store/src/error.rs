@@ -116,7 +116,6 @@ impl Error {
     }
 }
 
-/// Why a file beside a model may not be used as external data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileFault {
@@ -133,7 +132,6 @@ pub enum FileFault {
     NotNormalised,
 }
 
-/// Why something cannot be an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputFault {

@@ -366,7 +366,6 @@ pub(crate) fn before_fork(prepare: extern "C" fn()) {
     unsafe { libc::pthread_atfork(Some(prepare), None, None) };
 }
 
-/// The size of a page in bytes.
 pub(crate) fn page_bytes() -> usize {
     rustix::param::page_size()
 }

@@ -4,6 +4,7 @@
 //! names the folders of external data below it, so no part of these may be a link. On Linux this
 //! holds even if others change folders meanwhile: files are made in the open folder.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -60,7 +61,6 @@ impl OutputPath {
         Ok(folder)
     }
 
-    /// Returns the path of the file through its open `folder`.
     pub fn within(&self, folder: &Folder) -> PathBuf {
         folder
             .path()
@@ -95,6 +95,48 @@ pub fn sync_folder(folder: &Path) {
     }
 }
 
+/// Returns once all of `files`, which lie in `folder` or below, and their names are on the disk.
+///
+/// On Linux this makes one call per file system instead of per file, which also writes the data of
+/// other processes there.
+pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
+    const ACTION: &str = "put on the disk";
+    let mut folders: BTreeSet<&Path> = files.iter().map(|file| folder_of(file)).collect();
+    folders.insert(folder);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mut synced = BTreeSet::new();
+        for folder in folders {
+            let mut open = || -> io::Result<Option<File>> {
+                let file = File::open(folder)?;
+                let is_new = synced.insert(file.metadata()?.dev());
+                Ok(is_new.then_some(file))
+            };
+            if let Some(file) = open().map_err(io_error(ACTION, folder))? {
+                rustix::fs::syncfs(file).map_err(|error| io_error(ACTION, folder)(error.into()))?;
+            }
+        }
+        Ok(())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        for file in files {
+            // Windows flushes only files open for writing, Unix any.
+            let open = File::options().read(true).write(cfg!(windows)).open(file);
+            open.and_then(|file| file.sync_all())
+                .map_err(io_error(ACTION, file))?;
+        }
+        // Sync names, if the system can.
+        let above = folders.iter().flat_map(|folder| folder.ancestors());
+        let below = above.filter(|above| above.starts_with(folder));
+        for folder in below.collect::<BTreeSet<_>>() {
+            sync_folder(folder);
+        }
+        Ok(())
+    }
+}
+
 impl MadeFolders {
     fn make(&mut self, path: &Path) -> io::Result<()> {
         let missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
@@ -106,7 +148,6 @@ impl MadeFolders {
         fs::create_dir_all(path)
     }
 
-    /// Keeps the folders, and syncs their names if `sync`.
     pub fn keep(mut self, sync: bool) {
         for made in self.0.drain(..) {
             if sync && let Ok(folder) = made.folder() {

@@ -11,7 +11,7 @@ use crate::beside;
 use crate::error::{Error, Result, io};
 use crate::location::Location;
 use crate::object_url::ObjectUrl;
-use crate::permitted::Permitted;
+use crate::output::Permitted;
 use crate::stamp::{Stamp, Version};
 
 pub struct Input {
@@ -94,7 +94,6 @@ impl Input {
         }
     }
 
-    /// Replaces the bytes of this file in memory.
     pub fn edited(self, bytes: Bytes) -> Input {
         Input {
             len: bytes.len() as u64,
@@ -103,7 +102,6 @@ impl Input {
         }
     }
 
-    /// Returns the file before it was [edited](Input::edited).
     pub fn before_edit(&self) -> Option<Input> {
         let of = || Input::new(self.path.clone(), self.len_before, self.backing.clone());
         self.edited.as_ref().map(|_| of())
@@ -173,7 +171,6 @@ impl Input {
         }
     }
 
-    /// Returns the file if it is one that stays open.
     pub fn held(&self) -> Option<&File> {
         match self.file() {
             Ok(Some(OpenFile::Held(file))) => Some(file),
@@ -246,7 +243,6 @@ pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
     }
 }
 
-/// Returns whether two paths lead to one regular file.
 pub fn is_same_file(one: &Path, other: &Path) -> bool {
     let (Ok(a), Ok(b)) = (fs::metadata(one), fs::metadata(other)) else {
         return false;

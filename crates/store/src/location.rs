@@ -100,7 +100,6 @@ impl Location {
         }
     }
 
-    /// Makes the error for writing to this location.
     pub fn not_an_output(&self) -> Error {
         Error::Location(format!("{self} is in memory, and no place for an output"))
     }

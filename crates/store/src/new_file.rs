@@ -11,8 +11,7 @@ use crate::error::{Error, Result, io as io_error};
 use crate::folder::{MadeFolders, OutputPath, sync_folder};
 use crate::location::{Location, folder_of};
 use crate::no_links::Folder;
-use crate::output::{Flush, Output, OutputOptions, Published, Sink};
-use crate::permitted::{Permitted, Readers};
+use crate::output::{Flush, Output, OutputOptions, Permitted, Published, Readers, Sink};
 use crate::stamp::Stamp;
 use crate::stream::{Stream, There};
 
@@ -137,7 +136,6 @@ fn waits_for(flush: Flush, replaced: bool) -> bool {
 }
 
 impl NewFile {
-    /// Makes a file for its owner alone.
     fn create(place: OutputPath) -> Result<NewFile> {
         let (folder, made) = place.make_folder()?;
         let fault = io_error("create a file in", folder_of(&place.path));
@@ -253,7 +251,6 @@ fn named(folder: Folder) -> io::Result<Begun> {
     Ok((file, Some((path, folder)), allowed))
 }
 
-/// Names an unnamed file.
 fn link(file: &File, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

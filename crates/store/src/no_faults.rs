@@ -4,11 +4,9 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-/// Memory that cannot be made.
 #[derive(Debug)]
 pub(crate) enum Faults {}
 
-/// The faults of such memory.
 #[derive(Debug)]
 pub(crate) enum Descriptor {}
 

@@ -7,7 +7,6 @@ pub mod remote {
     use crate::output::Output;
     use crate::stamp::Version;
 
-    /// An object that cannot be reached.
     pub enum Object {}
 
     impl Object {

@@ -58,7 +58,6 @@ impl<F: Fill> OnDemand<F> {
         self.inner().faults.bytes()
     }
 
-    /// Returns where the bytes come from.
     pub fn filler(&self) -> &F {
         &self.inner().fill
     }

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Result, io as io_error};
-use crate::permitted::Permitted;
 use crate::stamp::Stamp;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +29,40 @@ pub enum Flush {
     /// Does not wait. A power loss soon after may leave a new file incomplete, and lose both the
     /// old file and the new one that replaced it.
     Later,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Readers {
+    /// Its owner alone.
+    Owner,
+    /// Whom the process lets read new files (`umask`).
+    Usual,
+}
+
+/// Who may do what with a new file; never more than the process's umask allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Permitted {
+    /// These may read it, and its owner may write it.
+    To(Readers),
+    /// What these bits of a mode permit, where the system has modes.
+    Mode(u32),
+}
+
+impl Permitted {
+    pub const OWNER: Permitted = Permitted::To(Readers::Owner);
+
+    pub fn like(metadata: &Metadata) -> Permitted {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            Permitted::Mode(metadata.permissions().mode())
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = metadata;
+            Permitted::To(Readers::Usual)
+        }
+    }
 }
 
 /// A file or an object that is being written and is still invisible.

@@ -81,7 +81,6 @@ pub fn at_work() -> AtWork<'static> {
     CORES.enter()
 }
 
-/// Returns the number of cores that the system lets this process use.
 pub fn n_cores() -> usize {
     // Asking the system takes longer than protecting a small model.
     static N: OnceLock<usize> = OnceLock::new();
@@ -124,7 +123,6 @@ impl Cores {
         added.is_ok().then(|| Added(self))
     }
 
-    /// Returns whether more threads work than there are cores.
     fn are_crowded(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > self.limit()
     }

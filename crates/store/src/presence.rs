@@ -1,14 +1,17 @@
 //! Reaches what lies at a location: a file, memory or an object.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{Error as IoError, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Result, io};
-use crate::input::Input;
-use crate::location::Location;
+use crate::input::{Backing, Input, copy_at};
+use crate::location::{Location, folder_of};
+use crate::memory::InMemory;
 use crate::object::remote::Object;
 use crate::object_url::ObjectUrl;
-use crate::output::Output;
+use crate::output::{Output, Permitted};
 use crate::regular::open_regular;
 use crate::stamp::Version;
 
@@ -17,7 +20,7 @@ impl Input {
         match location {
             Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
             Location::Object(url) => Object::at(url)?.open(),
-            Location::Memory(model) => Ok(model.clone().into()),
+            Location::Memory(model) => Ok(of_memory(model.clone())),
         }
     }
 }
@@ -33,8 +36,33 @@ impl Output {
     }
 }
 
+fn of_memory(model: InMemory) -> Input {
+    let (name, len) = (model.name.clone(), model.model.len() as u64);
+    Input::new(name, len, Arc::new(model))
+}
+
+impl Backing for InMemory {
+    fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
+        copy_at(&self.model, buffer, offset).map_err(io("read", path))
+    }
+
+    fn open_beside(&self, path: &Path, name: &str) -> Result<Input> {
+        let path = folder_of(path).join(name);
+        let Some(bytes) = self.external.get(name) else {
+            let text = "the model is in memory and has no folder: give this file's bytes with it, or the path of the model";
+            return Err(io("open", &path)(IoError::new(ErrorKind::NotFound, text)));
+        };
+        let mut beside = InMemory::new(path, bytes.clone());
+        beside.permitted = self.permitted;
+        Ok(of_memory(beside))
+    }
+
+    fn permitted(&self) -> Permitted {
+        self.permitted
+    }
+}
+
 impl Location {
-    /// Fails if this build cannot reach it.
     pub fn check_reachable(&self) -> Result<()> {
         match self {
             Location::Object(url) if cfg!(not(feature = "object-store")) => {

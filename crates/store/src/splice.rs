@@ -25,8 +25,7 @@ use crate::folder::sync_folder;
 use crate::input::{Input, read_exact_at};
 use crate::location::folder_of;
 use crate::no_links;
-use crate::output::{Flush, Output, OutputOptions, write_all_at};
-use crate::permitted::Permitted;
+use crate::output::{Flush, Output, OutputOptions, Permitted, write_all_at};
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";
 

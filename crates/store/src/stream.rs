@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, OutputFault, Result, io as io_error};
 use crate::location::Location;
-use crate::output::{OutputOptions, Published, Sink};
-use crate::permitted::Permitted;
+use crate::output::{OutputOptions, Permitted, Published, Sink};
 use crate::regular::open_regular;
 
 /// The path that stands for standard output on every system.

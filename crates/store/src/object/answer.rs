@@ -9,7 +9,6 @@ use crate::object::environment;
 use crate::object_url::ObjectUrl;
 use crate::redact::redact;
 
-/// Makes our error from a store's.
 pub(super) fn failed(action: &'static str, url: &ObjectUrl, error: StoreError) -> Error {
     let kind = match &error {
         StoreError::NotFound { .. } => io::ErrorKind::NotFound,

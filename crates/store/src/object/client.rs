@@ -26,7 +26,6 @@ const MAX_REFUSAL_BYTES: usize = 16 << 10;
 
 type Fault = Box<dyn StdError + Send + Sync>;
 
-/// Sets a time of a client.
 type Set = fn(Make, Duration) -> Make;
 
 /// Makes the clients of this module from [`ClientOptions`].

@@ -55,7 +55,6 @@ fn what(scheme: Scheme, name: &str) -> Option<Holds> {
     is_read.then(|| known.map_or(Holds::Plain, |(_, holds)| *holds))
 }
 
-/// Checks all variables that a store of this kind reads.
 pub(super) fn check(scheme: Scheme) -> Result<(), String> {
     std::env::vars_os().try_for_each(|(name, value)| check_one(scheme, &name, &value))
 }

@@ -10,7 +10,6 @@ mod upload;
 
 use object_store::Error as StoreError;
 
-/// Wraps our own fault as an error of the store.
 fn fault(text: String) -> StoreError {
     StoreError::Generic {
         store: "onnxseal",

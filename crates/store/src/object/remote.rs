@@ -28,7 +28,6 @@ pub struct Object {
     path: object_store::path::Path,
 }
 
-/// An object that is being read, as it was when it was opened.
 struct Remote {
     object: Object,
     meta: ObjectMeta,
@@ -108,7 +107,6 @@ impl Object {
         }
     }
 
-    /// See [`ObjectUrl::put_after`].
     pub fn put_after(&self, bytes: Vec<u8>, version: Option<&Version>) -> Result<Option<Version>> {
         let (bytes, creates) = (bytes::Bytes::from(bytes), self.store.creates);
         let mode = match version {
@@ -135,7 +133,6 @@ impl Object {
         }
     }
 
-    /// Returns whether the object contains `bytes`.
     fn has(&self, bytes: &[u8]) -> bool {
         let is_it = |there: Input| {
             there.len == bytes.len() as u64 && there.read_all().is_ok_and(|there| there == bytes)
@@ -150,7 +147,6 @@ impl Object {
         }
     }
 
-    /// See [`ObjectUrl::list`].
     pub fn list(&self) -> Result<Vec<String>> {
         let listed = self.on(|store, path| async move {
             let prefix = Some(path.as_ref()).filter(|path| !path.is_empty());
@@ -170,7 +166,6 @@ impl Object {
         self.on(|store, path| async move { store.objects.head(&path).await })
     }
 
-    /// Makes a request for this object, and waits for the answer.
     pub(super) fn on<T: Send + 'static, R>(
         &self,
         request: impl FnOnce(Store, object_store::path::Path) -> R,
@@ -198,7 +193,6 @@ impl Object {
     }
 }
 
-/// Returns whether the condition of a request did not hold.
 fn is_refused(error: &StoreError) -> bool {
     matches!(
         error,
@@ -209,7 +203,6 @@ fn is_refused(error: &StoreError) -> bool {
 }
 
 impl Backing for Remote {
-    /// Reads the version that was opened.
     fn read_exact_at(&self, path: &Path, buffer: &mut [u8], offset: u64) -> Result<()> {
         if buffer.is_empty() {
             return Ok(());
@@ -266,7 +259,6 @@ impl Backing for Remote {
         self.version()?.stamp()
     }
 
-    /// Fails if the object was replaced or removed.
     fn check_unchanged(&self, _: &Path) -> Result<()> {
         let meta = self.object.head().map_err(|error| self.not_read(error))?;
         self.check_as_opened(&meta)
@@ -294,7 +286,6 @@ impl Remote {
     }
 }
 
-/// Makes the threads that wait for stores.
 fn make_runtime() -> io::Result<Runtime> {
     let n_threads = std::thread::available_parallelism()
         .map_or(1, usize::from)

@@ -11,9 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::object::remote::Object;
-use crate::output::{Flush, Output, OutputOptions, Published, Sink};
+use crate::output::{Flush, Output, OutputOptions, Permitted, Published, Sink};
 use crate::parallel::{N_REQUESTS, lock};
-use crate::permitted::Permitted;
 
 /// The least bytes of a part. Stores require 5 MiB, except for the last part.
 const MIN_PART_BYTES: u64 = 8 << 20;
@@ -21,7 +20,6 @@ const MIN_PART_BYTES: u64 = 8 << 20;
 /// The most parts for the known length of an object. A tail of unknown length may take 1,000 more.
 const MAX_PARTS: u64 = 9_000;
 
-/// Returns the bytes of a part for an object of `len` bytes.
 fn part_bytes(len: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     len.div_ceil(MAX_PARTS)
@@ -170,7 +168,6 @@ impl Object {
 }
 
 impl Sink for Upload {
-    /// Takes in `bytes`, and sends the parts that they complete.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let (mut rest, mut offset) = (bytes, offset);
         while !rest.is_empty() {
@@ -210,7 +207,6 @@ impl Drop for Upload {
     }
 }
 
-/// The error for an upload that was published incomplete.
 const INCOMPLETE: Error = Error::Internal("an object that lacks bytes");
 
 impl Gathering {

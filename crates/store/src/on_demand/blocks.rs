@@ -35,7 +35,6 @@ pub enum OnLoss {
     Tell,
 }
 
-/// The memory and its blocks.
 pub(super) struct Inner<F: Fill> {
     pub(super) faults: Faults,
     pub(super) fill: F,
@@ -110,7 +109,6 @@ pub(super) enum Place {
     There,
 }
 
-/// Why a block is filled.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Cause {
     /// Somebody touched it.
@@ -221,12 +219,10 @@ impl<F: Fill> Inner<F> {
         lock(&self.state)
     }
 
-    /// Returns whether this is a child of the process that made the memory.
     pub(super) fn is_in_child(&self) -> bool {
         self.process != std::process::id()
     }
 
-    /// Returns the length of the longest block.
     pub(super) fn longest(&self) -> usize {
         self.blocks.iter().map(Range::len).max().unwrap_or_default()
     }

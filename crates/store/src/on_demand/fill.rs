@@ -35,7 +35,6 @@ pub trait Fill: Send + Sync + 'static {
     fn refused(&self, source: io::Error) -> Self::Error;
 }
 
-/// The memory of a thread that fills.
 pub(super) struct Buffer<F: Fill> {
     pub(super) bytes: SecretBytes,
     tools: F::Tools,

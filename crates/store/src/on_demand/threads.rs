@@ -34,7 +34,6 @@ struct Requests<F: Fill> {
 }
 
 impl<F: Fill> Served<F> {
-    /// Starts the thread.
     pub(super) fn start(inner: Inner<F>) -> io::Result<(Arc<Served<F>>, JoinHandle<()>)> {
         let served = Arc::new(Served {
             inner,
@@ -110,7 +109,6 @@ impl<F: Fill> Served<F> {
         }
     }
 
-    /// Ends the thread. Returns false if that is not possible.
     pub(super) fn stop(&self) -> bool {
         self.ring(|requests| requests.is_stopped = true)
     }
@@ -226,7 +224,6 @@ fn work<F: Fill>(served: &Served<F>, descriptor: &Descriptor) {
     }
 }
 
-/// Fills or only checks blocks, on all cores.
 fn fill_all<F: Fill>(
     inner: &Inner<F>,
     cause: Cause,

@@ -40,7 +40,6 @@ impl Drop for Held {
 }
 
 impl Input {
-    /// Takes the file that was opened from `path`.
     pub fn of(path: &Path, file: File) -> Result<Input> {
         Ok(Held::new(path, file)?.into_input(path))
     }
