@@ -21,7 +21,6 @@ use blocks::{Block, Cause, Failure, Inner, Place};
 pub use blocks::{OnLoss, Unit};
 use fill::Buffer;
 pub use fill::Fill;
-use threads::Served;
 
 /// The most threads that fill ahead. One keeps up with a core that packs weights.
 const MAX_WORKERS: usize = 4;
@@ -31,7 +30,7 @@ const MAX_WORKERS: usize = 4;
 /// Bytes where a fill failed are zeros: use none before [`finish`](OnDemand::finish) or
 /// [`fill_all`](OnDemand::fill_all) succeeded.
 pub struct OnDemand<F: Fill> {
-    served: Arc<Served<F>>,
+    inner: Arc<Inner<F>>,
     handler: Option<JoinHandle<()>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -40,31 +39,27 @@ impl<F: Fill> OnDemand<F> {
     /// Reserves memory for `blocks`: ranges of bytes that begin at multiples of
     /// [`page_bytes`], in ascending order.
     pub fn new(fill: F, blocks: Vec<Range<usize>>) -> io::Result<OnDemand<F>> {
-        let (served, handler) = Served::start(Inner::new(fill, blocks)?)?;
-        remember(&served);
+        let (inner, handler) = Inner::new(fill, blocks)?.start()?;
+        remember(&inner);
         Ok(OnDemand {
-            served,
+            inner,
             handler: Some(handler),
             workers: Mutex::default(),
         })
     }
 
-    fn inner(&self) -> &Inner<F> {
-        &self.served.inner
-    }
-
     /// Returns the memory. A thread that touches a missing block waits until it is filled.
     pub fn bytes(&self) -> &[u8] {
-        self.inner().faults.bytes()
+        self.inner.faults.bytes()
     }
 
     pub fn filler(&self) -> &F {
-        &self.inner().fill
+        &self.inner.fill
     }
 
     /// Returns whether all bytes that are there are locked out of swap space.
     pub fn is_locked(&self) -> bool {
-        self.inner().faults.is_locked()
+        self.inner.faults.is_locked()
     }
 
     /// Says in which order the memory will be touched. Until [`finish`](OnDemand::finish), blocks
@@ -72,23 +67,23 @@ impl<F: Fill> OnDemand<F> {
     pub fn begin(&self, units: Vec<Unit>) {
         // Locked first, and to the end: another thread may be ending the work.
         let mut workers = self.workers();
-        let mut state = self.inner().lock();
+        let mut state = self.inner.lock();
         // The touch of its first block tells that the owner has come to a unit.
         for first in state.begin(units) {
-            self.inner().give_back(&mut state, first);
+            self.inner.give_back(&mut state, first);
         }
         drop(state);
         // The owner has a core. Without a thread, blocks are filled when they are touched.
         let wanted = (parallel::n_cores() - 1).clamp(1, MAX_WORKERS);
         let n = wanted.saturating_sub(workers.len());
-        workers.extend(self.served.start_workers(n));
+        workers.extend(self.inner.start_workers(n));
     }
 
     /// Ends the work: fills or checks all blocks that were never filled, and gives back those that
     /// were touched. Blocks that are filled later stay.
     pub fn finish(&self, on_loss: OnLoss) -> Result<(), F::Error> {
         self.end_work();
-        let inner = self.inner();
+        let inner = &self.inner;
         let mut todo = Vec::new();
         let mut state = inner.lock();
         for index in 0..inner.blocks.len() {
@@ -101,14 +96,14 @@ impl<F: Fill> OnDemand<F> {
             }
         }
         drop(state);
-        self.served.fill_these(Cause::Need, todo);
+        self.inner.fill_these(Cause::Need, todo);
         inner.lock().on_loss = on_loss;
         self.check()
     }
 
     /// Fills the blocks that have the bytes in `ranges`, on all cores. They may be given back later.
     pub fn fill_within(&self, ranges: impl Iterator<Item = Range<usize>>) {
-        let blocks = &self.inner().blocks;
+        let blocks = &self.inner.blocks;
         let within = |range: Range<usize>| {
             let first = blocks.partition_point(|block| block.end <= range.start);
             let end = blocks.partition_point(|block| block.start < range.end);
@@ -116,24 +111,24 @@ impl<F: Fill> OnDemand<F> {
         };
         let mut todo: Vec<_> = ranges.flat_map(within).map(|index| (index, true)).collect();
         todo.dedup();
-        self.served.fill_these(Cause::Need, todo);
+        self.inner.fill_these(Cause::Need, todo);
     }
 
     /// Fills all blocks, which then stay.
     pub fn fill_all(&self) -> Result<(), F::Error> {
         self.end_work();
-        self.served.fill_missing(Cause::Need);
+        self.inner.fill_missing(Cause::Need);
         self.check()
     }
 
     /// Fails if a block could not be filled, ever.
     pub fn check(&self) -> Result<(), F::Error> {
         // Without the lock: another thread may have held it when this process was forked.
-        if !self.inner().has_failed() {
+        if !self.inner.has_failed() {
             return Ok(());
         }
-        let fill = &self.inner().fill;
-        let (block, error) = match &mut *lock(&self.inner().failure) {
+        let fill = &self.inner.fill;
+        let (block, error) = match &mut *lock(&self.inner.failure) {
             Some(Failure::Block(block, error)) => (*block, error.take()),
             Some(Failure::System(kind, code)) => {
                 let code = code.map(io::Error::from_raw_os_error);
@@ -142,7 +137,7 @@ impl<F: Fill> OnDemand<F> {
             None => return Ok(()),
         };
         let again = || {
-            let again = Buffer::default().run(fill, block, self.inner().blocks[block].len());
+            let again = Buffer::default().run(fill, block, self.inner.blocks[block].len());
             // It is there once more, but was not when it was needed.
             again.err().unwrap_or_else(|| fill.lost(block))
         };
@@ -152,10 +147,10 @@ impl<F: Fill> OnDemand<F> {
     /// Stops filling ahead and giving back.
     fn end_work(&self) {
         let mut workers = self.workers();
-        let mut state = self.inner().lock();
+        let mut state = self.inner.lock();
         state.is_working = false;
         state.ahead.clear();
-        self.inner().changed.notify_all();
+        self.inner.changed.notify_all();
         drop(state);
         for worker in workers.drain(..) {
             let _ = worker.join();
@@ -165,7 +160,7 @@ impl<F: Fill> OnDemand<F> {
     /// Returns the threads that fill ahead, locked.
     fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         let mut workers = lock(&self.workers);
-        if self.inner().is_in_child() {
+        if self.inner.is_in_child() {
             // Threads do not follow to a child: nobody can wait for them.
             workers.drain(..).for_each(std::mem::forget);
         }
@@ -173,27 +168,26 @@ impl<F: Fill> OnDemand<F> {
     }
 }
 
-impl<F: Fill> Served<F> {
+impl<F: Fill> Inner<F> {
     /// Fills all blocks that are missing, and gives nothing back any more. Children of the process
     /// get a copy of what is there.
     fn fill_missing(&self, cause: Cause) {
-        let inner = &self.inner;
-        let mut state = inner.lock();
+        let mut state = self.lock();
         state.stays = true;
         let missing = |index: &usize| state.blocks[*index].place != Place::There;
-        let todo = (0..inner.blocks.len()).filter(missing);
+        let todo = (0..self.blocks.len()).filter(missing);
         let todo = todo.map(|index| (index, true)).collect();
         drop(state);
         self.fill_these(cause, todo);
-        let state = inner.lock();
+        let state = self.lock();
         let is_good = |block: &Block| block.place == Place::There && block.is_proved;
         let good = (0..).zip(&state.blocks).filter(|(_, block)| is_good(block));
         let good: Vec<usize> = good.map(|(index, _)| index).collect();
         for run in good.chunk_by(|one, next| one + 1 == *next) {
             let (first, last) = (run[0], run[run.len() - 1]);
-            let range = inner.blocks[first].start..inner.blocks[last].end;
+            let range = self.blocks[first].start..self.blocks[last].end;
             // What fails here is missing in the child.
-            let _ = inner.faults.let_children_have(range);
+            let _ = self.faults.let_children_have(range);
         }
     }
 }
@@ -202,7 +196,7 @@ impl<F: Fill> Drop for OnDemand<F> {
     fn drop(&mut self) {
         self.end_work();
         let handler = self.handler.take();
-        match self.served.stop() {
+        match self.inner.stop() {
             true => drop(handler.map(JoinHandle::join)),
             // The thread is not there, or cannot be woken: the memory stays.
             false => std::mem::forget(handler),
@@ -237,9 +231,9 @@ trait Copied: Send + Sync {
     fn before_fork(&self);
 }
 
-impl<F: Fill> Copied for Served<F> {
+impl<F: Fill> Copied for Inner<F> {
     fn before_fork(&self) {
-        if !self.inner.is_in_child() {
+        if !self.is_in_child() {
             self.fill_missing(Cause::Fork);
         }
     }
@@ -249,13 +243,13 @@ impl<F: Fill> Copied for Served<F> {
 static REGIONS: Mutex<Vec<Weak<dyn Copied>>> = Mutex::new(Vec::new());
 
 /// Sees to it that the memory is whole before the process forks.
-fn remember<F: Fill>(served: &Arc<Served<F>>) {
+fn remember<F: Fill>(inner: &Arc<Inner<F>>) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| faults::before_fork(before_fork));
-    let copied: Arc<dyn Copied> = Arc::clone(served) as _;
+    let region: Weak<dyn Copied> = Arc::<Inner<F>>::downgrade(inner);
     let mut regions = lock(&REGIONS);
     regions.retain(|region| region.strong_count() > 0);
-    regions.push(Arc::downgrade(&copied));
+    regions.push(region);
 }
 
 extern "C" fn before_fork() {

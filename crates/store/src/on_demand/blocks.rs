@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::faults::{self, Descriptor, Faults};
 use crate::on_demand::fill::{Buffer, Fill};
@@ -46,6 +46,8 @@ pub(super) struct Inner<F: Fill> {
     failed: AtomicBool,
     /// The first failure.
     pub(super) failure: Mutex<Option<Failure<F::Error>>>,
+    /// What the thread that answers touches is asked to do.
+    pub(super) requests: Mutex<Requests<F>>,
     /// The process that made it: threads do not follow to a child.
     process: u32,
 }
@@ -71,6 +73,17 @@ pub(super) struct State {
     pub(super) on_loss: OnLoss,
     /// Whether missing pages become zeros, because no thread fills them any more.
     pub(super) is_lost: bool,
+}
+
+/// Work for the thread between touches. A ring without any makes it drop its plaintext.
+pub(super) type Request<F> = Box<dyn FnOnce(&Arc<Inner<F>>, &Arc<Descriptor>) + Send>;
+
+pub(super) struct Requests<F: Fill> {
+    pub(super) waiting: Vec<Request<F>>,
+    /// Whether the thread is to end.
+    pub(super) is_stopped: bool,
+    /// Whether nobody takes requests any more.
+    pub(super) is_closed: bool,
 }
 
 /// Why bytes are not what they should be.
@@ -211,6 +224,11 @@ impl<F: Fill> Inner<F> {
             changed: Condvar::new(),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
+            requests: Mutex::new(Requests {
+                waiting: Vec::new(),
+                is_stopped: false,
+                is_closed: false,
+            }),
             process: std::process::id(),
         })
     }
