@@ -3,7 +3,8 @@
 //! Source: <https://onnx.ai/onnx/repo-docs/ExternalData.html>
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::io::Result as IoResult;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileFault, io};
@@ -24,14 +25,27 @@ const MAX_SHOWN_CHARS: usize = 100;
 /// part of the path is opened in the folder before it, and none may have become a link. Does not
 /// block on a pipe.
 pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
-    let (folder, inner) = find(model, location)?;
-    let path = folder.join(&inner);
-    let file = open_any(&folder, &inner).map_err(io("read", &path))?;
-    let metadata = file.metadata().map_err(io("read", &path))?;
-    match metadata.is_file() {
-        true => Ok((path, file)),
+    check_normalised(location)?;
+    let canonical = |path: &Path| fs::canonicalize(path).map_err(io("read", path));
+    let folder = canonical(folder_of(model))?;
+    let path = canonical(&folder.join(location))?;
+    let below = |folder: &Path| {
+        let inner = path.strip_prefix(folder).ok()?;
+        Some((folder.to_owned(), inner.to_owned()))
+    };
+    let found = below(&folder).or_else(|| below(folder_of(&fs::canonicalize(model).ok()?)));
+    let Some((folder, inner)) = found else {
+        return Err(fault(location, FileFault::Outside(path)));
+    };
+    let check = |metadata: IoResult<Metadata>| match metadata.map_err(io("read", &path))?.is_file()
+    {
+        true => Ok(()),
         false => Err(fault(location, FileFault::NotRegular)),
-    }
+    };
+    check(fs::metadata(&path))?;
+    let file = open_any(&folder, &inner).map_err(io("read", &path))?;
+    check(file.metadata())?;
+    Ok((path, file))
 }
 
 /// Fails unless a location is a relative path without empty parts, `.` and `..`, separated by `/`.
@@ -50,27 +64,6 @@ fn fault(location: &str, fault: FileFault) -> Error {
     Error::External { location, fault }
 }
 
-/// Returns the canonical path of the folder that the file at a location may lie in, and its path
-/// below that folder.
-fn find(model: &Path, location: &str) -> Result<(PathBuf, PathBuf), Error> {
-    check_normalised(location)?;
-    let folder = canonical(folder_of(model))?;
-    let path = canonical(&folder.join(location))?;
-    let below = |folder: &Path| {
-        let inner = path.strip_prefix(folder).ok()?;
-        Some((folder.to_owned(), inner.to_owned()))
-    };
-    let found = below(&folder).or_else(|| below(folder_of(&fs::canonicalize(model).ok()?)));
-    let Some(found) = found else {
-        return Err(fault(location, FileFault::Outside(path)));
-    };
-    let metadata = fs::metadata(&path).map_err(io("read", &path))?;
-    if !metadata.is_file() {
-        return Err(fault(location, FileFault::NotRegular));
-    }
-    Ok(found)
-}
-
 /// Fails if two locations lead to one file, or one leads to the model file. Each comes with its
 /// file's canonical path; `model` is the model file's.
 pub(crate) fn check_apart<'a>(
@@ -87,8 +80,4 @@ pub(crate) fn check_apart<'a>(
         }
     }
     Ok(())
-}
-
-fn canonical(path: &Path) -> Result<PathBuf, Error> {
-    fs::canonicalize(path).map_err(io("read", path))
 }

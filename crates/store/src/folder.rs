@@ -5,13 +5,12 @@
 //! holds even if others change folders meanwhile: files are made in the open folder.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, io as io_error};
-use crate::location::folder_of;
+use crate::location::{folder_of, or_here};
 use crate::no_links::Folder;
 
 #[derive(Clone, Debug)]
@@ -36,12 +35,19 @@ impl OutputPath {
     }
 
     fn enter(&self, mut made: Option<&mut MadeFolders>) -> Result<Folder> {
-        let (base, names) = self.parts();
+        let above = self.path.ancestors().nth(self.below + 1);
+        let above = above.unwrap_or(Path::new(""));
+        let (base, named) = (or_here(above), self.path.strip_prefix(above));
         if let Some(made) = &mut made {
             made.make(base).map_err(io_error("create folder", base))?;
         }
         let (mut folder, mut path) = (Folder::named(base), base.to_owned());
-        for (below, name) in names.into_iter().enumerate() {
+        for (below, name) in named
+            .iter()
+            .flat_map(|of| of.iter())
+            .take(self.below)
+            .enumerate()
+        {
             path.push(name);
             if let Some(made) = &mut made {
                 match fs::create_dir(folder.path().join(name)) {
@@ -71,18 +77,6 @@ impl OutputPath {
         let folder = self.folder()?;
         fs::remove_file(self.within(&folder)).map_err(io_error("remove", &self.path))
     }
-
-    /// Splits the path into the folder that the user named, and the names of the folders below it.
-    fn parts(&self) -> (&Path, Vec<&OsStr>) {
-        let mut base = folder_of(&self.path);
-        let mut names = Vec::new();
-        for _ in 0..self.below {
-            names.extend(base.file_name());
-            base = folder_of(base);
-        }
-        names.reverse();
-        (base, names)
-    }
 }
 
 /// Syncs the names in a folder, if the system can, so that a power loss does not undo them. Either
@@ -108,14 +102,14 @@ pub fn sync_all(folder: &Path, files: &[PathBuf]) -> Result<()> {
         use std::os::unix::fs::MetadataExt;
         let mut synced = BTreeSet::new();
         for folder in folders {
-            let mut open = || -> io::Result<Option<File>> {
+            let mut sync = || -> io::Result<()> {
                 let file = File::open(folder)?;
-                let is_new = synced.insert(file.metadata()?.dev());
-                Ok(is_new.then_some(file))
+                if synced.insert(file.metadata()?.dev()) {
+                    rustix::fs::syncfs(file)?;
+                }
+                Ok(())
             };
-            if let Some(file) = open().map_err(io_error(ACTION, folder))? {
-                rustix::fs::syncfs(file).map_err(|error| io_error(ACTION, folder)(error.into()))?;
-            }
+            sync().map_err(io_error(ACTION, folder))?;
         }
         Ok(())
     }

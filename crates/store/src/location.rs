@@ -112,7 +112,7 @@ impl Location {
                 resolve(path).starts_with(resolve(folder))
             }
             (Location::Object(url), Location::Object(folder)) => {
-                let is_same = (url.scheme(), url.bucket()) == (folder.scheme(), folder.bucket());
+                let is_same = (url.scheme, &url.bucket) == (folder.scheme, &folder.bucket);
                 is_same && url.prefix().starts_with(&folder.prefix())
             }
             _ => false,

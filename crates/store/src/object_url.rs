@@ -13,8 +13,8 @@ use crate::redact::is_signed;
 /// `/`, or be empty for a whole bucket.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectUrl {
-    scheme: Scheme,
-    bucket: String,
+    pub(crate) scheme: Scheme,
+    pub(crate) bucket: String,
     key: String,
 }
 
@@ -47,27 +47,22 @@ impl ObjectUrl {
         } else if query.is_some_and(is_signed) {
             "the key goes on with a signature or a token; name the object alone, credentials come from the environment"
         } else {
-            let (bucket, key) = (bucket.to_owned(), key.to_owned());
             return Ok(ObjectUrl {
                 scheme,
-                bucket,
-                key,
+                bucket: bucket.to_owned(),
+                key: key.to_owned(),
             });
         };
-        let scheme = scheme.name();
-        Err(Error::Location(format!(
-            "not a {scheme}://bucket/key URL: {fault}"
-        )))
+        let text = format!("not a {}://bucket/key URL: {fault}", scheme.name());
+        Err(Error::Location(text))
     }
 
     pub(crate) fn beside(&self, path: &str) -> ObjectUrl {
         let folder = self.key.rfind('/').map_or(0, |slash| slash + 1);
         let key = format!("{}{path}", self.key.get(..folder).unwrap_or_default());
-        let (scheme, bucket) = (self.scheme, self.bucket.clone());
         ObjectUrl {
-            scheme,
-            bucket,
             key,
+            ..self.clone()
         }
     }
 
@@ -96,14 +91,6 @@ impl ObjectUrl {
         };
         // A name, for example on Windows, may have characters that a key may not.
         self.with_key(&(self.prefix() + &names.join("/")))
-    }
-
-    pub(crate) fn scheme(&self) -> Scheme {
-        self.scheme
-    }
-
-    pub(crate) fn bucket(&self) -> &str {
-        &self.bucket
     }
 
     pub fn key(&self) -> &str {

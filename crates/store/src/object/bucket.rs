@@ -1,6 +1,7 @@
 //! Buckets and containers, with credentials and endpoint from the environment.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -32,28 +33,24 @@ impl Store {
     pub(super) fn of(url: &ObjectUrl) -> object_store::Result<Store> {
         static STORES: Mutex<Option<HashMap<(Scheme, String), Store>>> = Mutex::new(None);
         let mut stores = lock(&STORES);
-        let stores = stores.get_or_insert_default();
-        let bucket = (url.scheme(), url.bucket().to_owned());
-        if let Some(store) = stores.get(&bucket) {
-            return Ok(store.clone());
-        }
-        let store = Store::new_of(url)?;
-        stores.insert(bucket, store.clone());
-        Ok(store)
+        let bucket = (url.scheme, url.bucket.clone());
+        Ok(match stores.get_or_insert_default().entry(bucket) {
+            Entry::Occupied(store) => store.get().clone(),
+            Entry::Vacant(none) => none.insert(Store::new_of(url)?).clone(),
+        })
     }
 
     fn new_of(url: &ObjectUrl) -> object_store::Result<Store> {
-        let bucket = url.bucket();
-        environment::check(url.scheme()).map_err(fault)?;
-        match url.scheme() {
-            Scheme::S3 => Store::s3(bucket),
+        environment::check(url.scheme).map_err(fault)?;
+        match url.scheme {
+            Scheme::S3 => Store::s3(&url.bucket),
             Scheme::Gs => GoogleCloudStorageBuilder::from_env()
-                .with_bucket_name(bucket)
+                .with_bucket_name(&url.bucket)
                 .with_http_connector(Connector)
                 .build()
                 .map(Store::listed),
             Scheme::Az => MicrosoftAzureBuilder::from_env()
-                .with_container_name(bucket)
+                .with_container_name(&url.bucket)
                 .with_http_connector(Connector)
                 .build()
                 .map(Store::listed),
@@ -69,6 +66,7 @@ impl Store {
             lists: None,
         }
     }
+
     fn listed(store: impl ObjectStore + MultipartStore + PaginatedListStore) -> Store {
         let store = Arc::new(store);
         Store {

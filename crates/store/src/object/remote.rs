@@ -313,10 +313,7 @@ fn wait<T: Send + 'static>(
     static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
     let runtime = {
         let mut runtime = lock(&RUNTIME);
-        let made = match runtime.take() {
-            Some(made) => Ok(made),
-            None => make_runtime(),
-        };
+        let made = runtime.take().map_or_else(make_runtime, Ok);
         let made = made.map_err(|error| fault(format!("no threads: {error}")))?;
         runtime.insert(made).handle().clone()
     };
