@@ -60,8 +60,8 @@ pub(super) struct State {
     passed: Vec<bool>,
     /// The units that were touched last, the very last in front.
     recent: VecDeque<usize>,
-    /// Blocks to fill ahead, wholly or but for their first pages.
-    pub(super) ahead: VecDeque<(usize, Extent)>,
+    /// Blocks to fill ahead, and why.
+    pub(super) ahead: VecDeque<(usize, Cause)>,
     /// The unit that was filled ahead last.
     next: Option<usize>,
     /// The first page of the block that lacks no other.
@@ -104,14 +104,6 @@ pub(super) struct Block {
     unit: Option<usize>,
 }
 
-/// How much of a block is filled.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Extent {
-    Whole,
-    /// All but the first page: its touch tells that the owner has come to the block.
-    ButFirstPage,
-}
-
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(super) enum Place {
     #[default]
@@ -128,6 +120,8 @@ pub(super) enum Cause {
     Touch,
     /// Somebody will need it: a failure is one of the memory.
     Need,
+    /// The owner will come to it next: its first page may wait, whose touch tells that.
+    Next,
     /// A child of the process may need it: a block that cannot be filled stays missing.
     Fork,
 }
@@ -192,15 +186,15 @@ impl State {
         let astray = astray.filter(|next| *next != unit && !self.passed[*next]);
         self.passed[unit] = true;
         let (now, next) = (&self.units[unit], self.units.get(unit + 1));
-        let whole = |block: &usize| (*block, Extent::Whole);
-        self.ahead = now.blocks.iter().map(whole).collect();
+        let needed = |block: &usize| (*block, Cause::Need);
+        self.ahead = now.blocks.iter().map(needed).collect();
         if now.is_kept
             && let Some(next) = next.filter(|next| next.is_kept && !self.passed[unit + 1])
             && let Some((first, others)) = next.blocks.split_first()
         {
             self.next = Some(unit + 1);
-            self.ahead.push_back((*first, Extent::ButFirstPage));
-            self.ahead.extend(others.iter().map(whole));
+            self.ahead.push_back((*first, Cause::Next));
+            self.ahead.extend(others.iter().map(needed));
         }
         Some([left, astray])
     }
@@ -250,7 +244,7 @@ impl<F: Fill> Inner<F> {
     pub(super) fn fill(
         &self,
         index: usize,
-        (cause, extent): (Cause, Extent),
+        cause: Cause,
         descriptor: &Descriptor,
         buffer: &mut Buffer<F>,
     ) {
@@ -278,7 +272,7 @@ impl<F: Fill> Inner<F> {
         };
         let (first, others) = bytes.split_at_mut(page);
         let is_proved = self.provide(range.start + page, others, descriptor) && is_good;
-        if extent == Extent::ButFirstPage && self.keep_first_page(index, first, is_proved) {
+        if cause == Cause::Next && self.keep_first_page(index, first, is_proved) {
             return;
         }
         let is_proved = self.provide(range.start, first, descriptor) && is_proved;

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::faults::{self, Descriptor};
-use crate::on_demand::blocks::{Cause, Extent, Failure, Inner, Request, Requests};
+use crate::on_demand::blocks::{Cause, Failure, Inner, Request, Requests};
 use crate::on_demand::fill::{Buffer, Fill};
 use crate::parallel::{self, lock};
 
@@ -134,8 +134,7 @@ impl<F: Fill> Inner<F> {
             for offset in &offsets {
                 let block = self.blocks.partition_point(|block| block.end <= *offset);
                 if block < self.blocks.len() {
-                    let whole = (Cause::Touch, Extent::Whole);
-                    self.fill(block, whole, descriptor, buffer);
+                    self.fill(block, Cause::Touch, descriptor, buffer);
                     self.move_on(block);
                 }
             }
@@ -169,13 +168,13 @@ impl<F: Fill> Inner<F> {
         }
         let mut state = self.lock();
         while state.is_working && !state.is_lost {
-            let Some((block, extent)) = state.ahead.pop_front() else {
+            let Some((block, cause)) = state.ahead.pop_front() else {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             drop(state);
-            self.fill(block, (Cause::Need, extent), descriptor, &mut buffer);
+            self.fill(block, cause, descriptor, &mut buffer);
             state = self.lock();
         }
     }
@@ -183,7 +182,7 @@ impl<F: Fill> Inner<F> {
     fn fill_all(&self, cause: Cause, todo: Vec<(usize, bool)>, descriptor: &Descriptor) {
         let work = |buffer: &mut Buffer<F>, (index, is_kept): (usize, bool)| {
             match is_kept {
-                true => self.fill(index, (cause, Extent::Whole), descriptor, buffer),
+                true => self.fill(index, cause, descriptor, buffer),
                 false => self.prove(index, buffer),
             }
             let goes_on = cause == Cause::Fork || !self.has_failed();
