@@ -1,7 +1,6 @@
 //! The files of a model, opened for reading.
 
 use std::fs::{self, File, Metadata};
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,8 +33,13 @@ pub(crate) trait Backing: Send + Sync {
     fn open_beside(&self, path: &Path, name: &str) -> Result<Input>;
 
     /// Returns the open file, or opens it again.
-    fn file(&self, _path: &Path) -> Result<Option<OpenFile<'_>>> {
+    fn file(&self, _path: &Path) -> Result<Option<Arc<File>>> {
         Ok(None)
+    }
+
+    /// Returns the file if it is one that stays open.
+    fn held(&self) -> Option<&File> {
+        None
     }
 
     fn url(&self) -> Option<&ObjectUrl> {
@@ -61,23 +65,6 @@ pub(crate) trait Backing: Send + Sync {
 
     fn is_file(&self) -> bool {
         false
-    }
-}
-
-/// A file that stays open while this lives.
-#[derive(Debug)]
-pub enum OpenFile<'a> {
-    Held(&'a File),
-    Again(File),
-}
-
-impl Deref for OpenFile<'_> {
-    type Target = File;
-    fn deref(&self) -> &File {
-        match self {
-            OpenFile::Held(file) => file,
-            OpenFile::Again(file) => file,
-        }
     }
 }
 
@@ -164,7 +151,7 @@ impl Input {
     }
 
     /// Returns the file if it is one: open, or opened again.
-    pub fn file(&self) -> Result<Option<OpenFile<'_>>> {
+    pub fn file(&self) -> Result<Option<Arc<File>>> {
         match self.edited {
             None => self.backing.file(&self.path),
             Some(_) => Ok(None),
@@ -172,10 +159,7 @@ impl Input {
     }
 
     pub fn held(&self) -> Option<&File> {
-        match self.file() {
-            Ok(Some(OpenFile::Held(file))) => Some(file),
-            _ => None,
-        }
+        self.backing.held().filter(|_| self.edited.is_none())
     }
 
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
 use crate::error::{Error, Result, io as io_error};
-use crate::input::{Backing, Input, OpenFile, is_same, read_exact_at};
+use crate::input::{Backing, Input, is_same, read_exact_at};
 use crate::regular::check_regular;
 use crate::stamp::Stamp;
 use crate::{limit, no_links};
@@ -19,7 +19,7 @@ use crate::{limit, no_links};
 /// A file that is open, or reopened for each read.
 #[derive(Debug)]
 pub(crate) struct Held {
-    open: Option<File>,
+    open: Option<Arc<File>>,
     /// As it was when it was first opened.
     first: Metadata,
     n_beside: AtomicUsize,
@@ -50,7 +50,7 @@ impl Held {
         let first = file.metadata().map_err(io_error("read", path))?;
         check_regular(&first).map_err(io_error("read", path))?;
         Ok(Held {
-            open: Some(file),
+            open: Some(Arc::new(file)),
             first,
             n_beside: AtomicUsize::new(0),
         })
@@ -61,13 +61,13 @@ impl Held {
     }
 
     /// Returns the file, which lies at the canonical `path` if it is closed.
-    fn open(&self, path: &Path) -> Result<OpenFile<'_>> {
+    fn open(&self, path: &Path) -> Result<Arc<File>> {
         if let Some(file) = &self.open {
-            return Ok(OpenFile::Held(file));
+            return Ok(Arc::clone(file));
         }
         let file = no_links::open_file(path).map_err(io_error("open", path))?;
         self.check(&file, path)?;
-        Ok(OpenFile::Again(file))
+        Ok(Arc::new(file))
     }
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
@@ -97,8 +97,12 @@ impl Backing for Held {
         Ok(held.into_input(&path))
     }
 
-    fn file(&self, path: &Path) -> Result<Option<OpenFile<'_>>> {
+    fn file(&self, path: &Path) -> Result<Option<Arc<File>>> {
         self.open(path).map(Some)
+    }
+
+    fn held(&self) -> Option<&File> {
+        self.open.as_deref()
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -129,9 +133,11 @@ mod tests {
         let file = File::open(&path).unwrap();
         let metadata = file.metadata().unwrap();
         let mut held = Held::new(&path, file).unwrap();
-        assert!(matches!(held.open(&path).unwrap(), OpenFile::Held(_)));
+        assert!(held.held().is_some());
+        held.open(&path).unwrap();
         held.open = None;
-        assert!(matches!(held.open(&path).unwrap(), OpenFile::Again(_)));
+        assert!(held.held().is_none());
+        held.open(&path).unwrap();
         held.check_unchanged(&path).unwrap();
 
         // While the first file exists, another file has another number.
