@@ -147,7 +147,11 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
     ];
     for (key, set) in times {
         if let Some(time) = text(key) {
-            builder = set(builder, duration(key, &time)?);
+            let time = humantime::parse_duration(&time);
+            builder = set(
+                builder,
+                time.map_err(|_| misread(key, "a time such as \"30 seconds\""))?,
+            );
         }
     }
     if let Some(n) = number(Key::PoolMaxIdlePerHost)? {
@@ -168,10 +172,6 @@ fn flag(key: ClientConfigKey, value: &str) -> Result<bool, Fault> {
         "0" | "false" | "off" | "no" | "n" => Ok(false),
         _ => Err(misread(key, "true or false")),
     }
-}
-
-fn duration(key: ClientConfigKey, value: &str) -> Result<Duration, Fault> {
-    humantime::parse_duration(value).map_err(|_| misread(key, "a time such as \"30 seconds\""))
 }
 
 fn misread(key: ClientConfigKey, expected: &str) -> Fault {

@@ -30,50 +30,45 @@ pub(super) async fn all(
     prefix: Option<&str>,
     limits: &Limits,
 ) -> object_store::Result<Vec<String>> {
+    let listed = tokio::time::timeout(limits.time, async {
+        let (mut keys, mut n_objects, mut key_bytes, mut n_empty) = (Vec::new(), 0, 0, 0);
+        let mut token = None;
+        for _ in 0..limits.pages {
+            let mut options = PaginatedListOptions::default();
+            options.page_token.clone_from(&token);
+            let page = store.list_paginated(prefix, options).await?;
+            let objects = page.result.objects;
+            n_empty = if objects.is_empty() { n_empty + 1 } else { 0 };
+            n_objects += objects.len();
+            key_bytes += objects
+                .iter()
+                .map(|object| object.location.as_ref().len())
+                .sum::<usize>();
+            let objects = objects.into_iter().filter(|object| object.size > 0);
+            keys.extend(objects.map(|object| String::from(object.location)));
+            if n_objects > limits.objects {
+                return Err(exceeded("has more than", limits.objects, "objects"));
+            }
+            if key_bytes > limits.key_bytes {
+                return Err(exceeded("has more than", limits.key_bytes, "bytes of keys"));
+            }
+            match page.page_token.filter(|token| !token.is_empty()) {
+                None => return Ok(keys),
+                Some(next) if token.as_ref() == Some(&next) => {
+                    return Err(fault("the listing repeats itself, without end".to_owned()));
+                }
+                Some(_) if n_empty >= limits.empty_pages => {
+                    let what = "pages without an object, one after the other";
+                    return Err(exceeded("has", limits.empty_pages, what));
+                }
+                next => token = next,
+            }
+        }
+        Err(exceeded("has more than", limits.pages, "pages"))
+    });
     let seconds = limits.time.as_secs_f64();
-    let listed = tokio::time::timeout(limits.time, pages(store, prefix, limits)).await;
-    listed.unwrap_or_else(|_| Err(exceeded("takes longer than", seconds, "seconds")))
-}
-
-async fn pages(
-    store: &dyn PaginatedListStore,
-    prefix: Option<&str>,
-    limits: &Limits,
-) -> object_store::Result<Vec<String>> {
-    let (mut keys, mut n_objects, mut key_bytes, mut n_empty) = (Vec::new(), 0, 0, 0);
-    let mut token = None;
-    for _ in 0..limits.pages {
-        let mut options = PaginatedListOptions::default();
-        options.page_token.clone_from(&token);
-        let page = store.list_paginated(prefix, options).await?;
-        let objects = page.result.objects;
-        n_empty = if objects.is_empty() { n_empty + 1 } else { 0 };
-        n_objects += objects.len();
-        key_bytes += objects
-            .iter()
-            .map(|object| object.location.as_ref().len())
-            .sum::<usize>();
-        let objects = objects.into_iter().filter(|object| object.size > 0);
-        keys.extend(objects.map(|object| String::from(object.location)));
-        if n_objects > limits.objects {
-            return Err(exceeded("has more than", limits.objects, "objects"));
-        }
-        if key_bytes > limits.key_bytes {
-            return Err(exceeded("has more than", limits.key_bytes, "bytes of keys"));
-        }
-        match page.page_token.filter(|token| !token.is_empty()) {
-            None => return Ok(keys),
-            Some(next) if token.as_ref() == Some(&next) => {
-                return Err(fault("the listing repeats itself, without end".to_owned()));
-            }
-            Some(_) if n_empty >= limits.empty_pages => {
-                let what = "pages without an object, one after the other";
-                return Err(exceeded("has", limits.empty_pages, what));
-            }
-            next => token = next,
-        }
-    }
-    Err(exceeded("has more than", limits.pages, "pages"))
+    let late = |_| Err(exceeded("takes longer than", seconds, "seconds"));
+    listed.await.unwrap_or_else(late)
 }
 
 fn exceeded(verb: &str, limit: impl std::fmt::Display, unit: &str) -> object_store::Error {

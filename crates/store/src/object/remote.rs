@@ -49,17 +49,6 @@ impl Object {
         })
     }
 
-    /// Makes an object in a store of its own, in memory.
-    #[cfg(test)]
-    pub fn in_memory() -> Object {
-        let url = ObjectUrl::parse(crate::object_url::Scheme::S3, "memory/object", false);
-        Object {
-            url: url.unwrap_or_else(|_| unreachable!()),
-            store: Store::new(Arc::new(object_store::memory::InMemory::new())),
-            path: "object".into(),
-        }
-    }
-
     pub fn open(&self) -> Result<Input> {
         let meta = self.head().map_err(|error| self.failed("open", error))?;
         let (name, len, object) = (self.name(), meta.size, self.clone());
@@ -330,6 +319,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::object_url::Scheme;
+
+    impl Object {
+        /// Makes an object in a store of its own, in memory.
+        pub fn in_memory() -> Object {
+            Object {
+                url: ObjectUrl::parse(Scheme::S3, "memory/object", false).unwrap(),
+                store: Store::new(Arc::new(object_store::memory::InMemory::new())),
+                path: "object".into(),
+            }
+        }
+    }
 
     #[test]
     fn objects_that_change_are_noticed() {
