@@ -21,7 +21,6 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    /// The process cannot open more files.
     #[error("cannot {action} {}: {}", shown(path), too_many(*limit, *needed))]
     OpenFiles {
         action: &'static str,
@@ -36,7 +35,6 @@ pub enum Error {
     /// without parts that may be secret.
     #[error("{0}")]
     Location(String),
-    /// An external data file, by its location in the model, cannot be used.
     #[error("external data file {location:?}: {fault}")]
     External { location: String, fault: FileFault },
     #[error(
@@ -46,12 +44,10 @@ pub enum Error {
     NotAFolder(PathBuf),
     #[error("{} exists already", shown(.0))]
     OutputExists(PathBuf),
-    /// The thing at the output's path is never replaced, or cannot take the output.
     #[error("{} {fault}", shown(path))]
     NoOutput { path: PathBuf, fault: OutputFault },
     #[error("{} lies in an object store, where nothing can be replaced in place", shown(.0))]
     InPlaceObject(PathBuf),
-    /// Only builds with the feature `object-store` reach object stores.
     #[error("{} lies in an object store, and this build does not support them", shown(.0))]
     NoObjectStores(PathBuf),
     #[error("{} changed while it was being read", shown(.0))]
@@ -125,7 +121,6 @@ pub enum FileFault {
     /// leads to.
     #[error("expected a file below the model's folder, found {}", shown(.0))]
     Outside(PathBuf),
-    /// It is the model file itself, or also the file of another location.
     #[error("expected a file of its own, found the file of {0}")]
     Shared(String),
     #[error("expected a normalised relative path")]

@@ -277,24 +277,26 @@ fn path_of(file: &File) -> String {
 }
 
 /// Returns the permissions of a file as far as they are `allowed`.
-#[cfg(unix)]
-fn permissions(permitted: Permitted, _file: &File, allowed: u32) -> io::Result<Permissions> {
-    use std::os::unix::fs::PermissionsExt;
-    Ok(Permissions::from_mode(match permitted {
-        Permitted::Mode(mode) => mode & allowed,
-        Permitted::To(Readers::Usual) => 0o666 & allowed,
-        Permitted::To(Readers::Owner) => 0o600,
-    }))
-}
-
-/// Returns the permissions of the file, made writable: here a read-only file cannot be written
-/// while it is open.
-#[cfg(not(unix))]
-fn permissions(_: Permitted, file: &File, _allowed: u32) -> io::Result<Permissions> {
-    let mut permissions = file.metadata()?.permissions();
-    #[allow(clippy::permissions_set_readonly_false)]
-    permissions.set_readonly(false);
-    Ok(permissions)
+fn permissions(permitted: Permitted, file: &File, allowed: u32) -> io::Result<Permissions> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let _ = file;
+        Ok(Permissions::from_mode(match permitted {
+            Permitted::Mode(mode) => mode & allowed,
+            Permitted::To(Readers::Usual) => 0o666 & allowed,
+            Permitted::To(Readers::Owner) => 0o600,
+        }))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (permitted, allowed);
+        // Here a read-only file cannot be written while it is open.
+        let mut permissions = file.metadata()?.permissions();
+        #[allow(clippy::permissions_set_readonly_false)]
+        permissions.set_readonly(false);
+        Ok(permissions)
+    }
 }
 
 #[cfg(test)]

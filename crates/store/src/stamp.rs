@@ -61,14 +61,8 @@ impl Stamp {
 
     /// Returns whether the present stamp `there` shows no change since this one.
     pub fn fits(&self, there: &Stamp) -> bool {
-        let is_named = !matches!(
-            self,
-            Stamp::File {
-                changed_ns: None,
-                ..
-            }
-        );
-        self == there || !is_named && *self == there.clone().before_naming()
+        // Only a stamp without a change time equals one from which that was left out.
+        self == there || *self == there.clone().before_naming()
     }
 
     /// Returns whether any later write will change this stamp. Times advance in steps, on some file
