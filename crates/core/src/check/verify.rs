@@ -146,20 +146,20 @@ pub fn verify(
 
 /// The result of checking the bytes of a model.
 #[derive(Default)]
-struct Authenticated<'a> {
+struct Authenticated {
     /// The model, if an identity was given: every chunk has been opened.
-    unlocked: Option<Unlocked<'a>>,
+    unlocked: Option<Unlocked>,
     signer: Option<Signer>,
     digests: Vec<FileState>,
 }
 
 /// Checks all bytes with the identities of `checks`, or the demanded signature, or that all files
 /// are there.
-fn authenticate<'a>(
+fn authenticate(
     protected: &Arc<Protected>,
-    checks: &Checks<'a>,
+    checks: &Checks<'_>,
     progress: &dyn Progress,
-) -> Result<Authenticated<'a>> {
+) -> Result<Authenticated> {
     let structure = protected.source.structure()?;
     let mut found = Authenticated::default();
     let Some(identities) = checks.identities else {
@@ -199,7 +199,7 @@ fn authenticate<'a>(
 /// Fails if the protection falls short of `policy`.
 fn check_policy(
     protected: &Protected,
-    found: &Authenticated<'_>,
+    found: &Authenticated,
     model: &Model<'_>,
     gaps: &[Gap],
     policy: &Policy,

@@ -168,7 +168,7 @@ fn edit(
 ///
 /// Tensors of the model file then lie elsewhere: see [`follow`].
 pub(crate) fn rename_protected(
-    unlocked: &Unlocked<'_>,
+    unlocked: &Unlocked,
     naming: &Naming<'_>,
     draft: &mut Draft,
     progress: &dyn Progress,
@@ -217,7 +217,7 @@ pub(crate) fn follow(tensors: &mut [Tensor], model: &Model<'_>) {
 }
 
 /// Opens the model file of a protected model in memory.
-fn open_model_file(unlocked: &Unlocked<'_>, progress: &dyn Progress) -> Result<Zeroizing<Vec<u8>>> {
+fn open_model_file(unlocked: &Unlocked, progress: &dyn Progress) -> Result<Zeroizing<Vec<u8>>> {
     let manifest = unlocked.manifest();
     let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
     // The chunks of the model file come first.

@@ -134,7 +134,7 @@ fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Resul
 /// A protected model that is encrypted again.
 struct Rotation<'a> {
     protected: &'a Protected,
-    unlocked: &'a Unlocked<'a>,
+    unlocked: &'a Unlocked,
     /// The manifest of the result, as far as it is known.
     draft: Draft,
     /// The model file in plaintext, if its external files get other names.

@@ -39,10 +39,10 @@ pub(crate) enum Plaintext<'a> {
     Files(Vec<&'a Input>),
     /// A protected model, each chunk of which is compared with the graph that was planned, and
     /// opened.
-    Sealed(&'a Unlocked<'a>, &'a Structure),
+    Sealed(&'a Unlocked, &'a Structure),
     /// A protected model whose external data are opened, and its model file in plaintext with other
     /// names for them.
-    Renamed(&'a Unlocked<'a>, &'a Input),
+    Renamed(&'a Unlocked, &'a Input),
 }
 
 impl<'a> Plaintext<'a> {
@@ -66,7 +66,7 @@ impl<'a> Plaintext<'a> {
     }
 
     /// Returns the protected model whose chunks are opened.
-    fn unlocked(&self) -> Option<&'a Unlocked<'a>> {
+    fn unlocked(&self) -> Option<&'a Unlocked> {
         match self {
             Plaintext::Files(_) => None,
             Plaintext::Sealed(unlocked, _) | Plaintext::Renamed(unlocked, _) => Some(unlocked),

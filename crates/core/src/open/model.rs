@@ -90,22 +90,13 @@ pub fn open_on_demand<'a>(
     min_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
-    let access = access.into();
-    let protected = Arc::new(Protected::open(&model.into())?);
-    let mut unlocked = protected.unlock_edition(access.identities, access.edition)?;
-    let demand = protected.demand(access.signed_by)?;
+    let mut unlocked = Arc::new(Protected::open(&model.into())?).unlock(access)?;
     requirements.check(unlocked.path(), unlocked.manifest().claims())?;
-    // `unlocked` is the only owner from here on: a structure can be taken, and files be closed.
-    drop(protected);
     if let Some(obstacle) = on_demand::obstacle(&unlocked, min_bytes) {
-        let mut unlocked: Unlocked<'a> = unlocked;
-        unlocked.demand = demand;
         return open_whole(unlocked, Some(obstacle), progress);
     }
     let (blob_key, edition) = (Arc::clone(&unlocked.blob_key), unlocked.edition());
-    if let Some(demand) = demand {
-        unlocked.check_first(demand, progress)?;
-    }
+    unlocked.check_first(progress)?;
     // What was read is not authentic yet: a chunk that turns out to have structure too is opened
     // when it is touched.
     let structure = unlocked.take_structure()?;
@@ -119,7 +110,7 @@ pub fn open_on_demand<'a>(
 }
 
 fn open_whole(
-    unlocked: Unlocked<'_>,
+    unlocked: Unlocked,
     obstacle: Option<String>,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {

@@ -40,12 +40,12 @@ pub(crate) struct Files {
 }
 
 pub(crate) struct Opener {
-    pub(crate) unlocked: Unlocked<'static>,
+    pub(crate) unlocked: Unlocked,
     chunks: Vec<Chunk>,
 }
 
 /// Returns why the chunks of a model cannot be opened when they are touched, or `None`.
-pub(crate) fn obstacle(unlocked: &Unlocked<'_>, min_bytes: u64) -> Option<String> {
+pub(crate) fn obstacle(unlocked: &Unlocked, min_bytes: u64) -> Option<String> {
     if unlocked.manifest().total_bytes() < min_bytes {
         return Some("the model is small".to_owned());
     }
@@ -66,7 +66,7 @@ pub(crate) fn obstacle(unlocked: &Unlocked<'_>, min_bytes: u64) -> Option<String
 
 impl Files {
     /// Reserves memory for the files of `unlocked`, whose signature has been checked.
-    pub(crate) fn new(unlocked: Unlocked<'static>) -> Result<Files> {
+    pub(crate) fn new(unlocked: Unlocked) -> Result<Files> {
         let manifest = unlocked.manifest();
         let chunk_bytes = manifest.chunk_bytes() as usize;
         let index = ChunkIndex::new(manifest);

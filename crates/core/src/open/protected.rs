@@ -14,7 +14,7 @@ use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::signature::{Access, Leaves, RequiredSignature, SignedBy};
+use crate::pass::signature::{Access, RequiredSignature};
 use crate::pass::source::{Source, check_fetched};
 use crate::pass::tiers::Targets;
 
@@ -27,7 +27,7 @@ pub(crate) struct Protected {
 
 /// A protected model with its data key. The type proves that an identity opens it, and that
 /// manifest and tags are authentic.
-pub(crate) struct Unlocked<'a> {
+pub(crate) struct Unlocked {
     protected: Arc<Protected>,
     key: OpenKeys,
     /// The tier of the key; 1 without tiers.
@@ -37,9 +37,7 @@ pub(crate) struct Unlocked<'a> {
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     pub(crate) targets: Targets,
-    pub(crate) demand: Option<RequiredSignature<'a>>,
-    /// The digests that a signature was checked over: chunks must have them ever after.
-    signed: Option<Leaves>,
+    demand: Option<RequiredSignature>,
 }
 
 impl Protected {
@@ -133,22 +131,11 @@ impl Protected {
     pub(crate) fn unlock<'a>(
         self: &Arc<Protected>,
         access: impl Into<Access<'a>>,
-    ) -> Result<Unlocked<'a>> {
+    ) -> Result<Unlocked> {
         let access = access.into();
-        let mut unlocked: Unlocked<'a> = self.unlock_edition(access.identities, access.edition)?;
-        unlocked.demand = self.demand(access.signed_by)?;
-        Ok(unlocked)
-    }
-
-    /// Unlocks the model as [`unlock`](Protected::unlock) does, without a demand for a signature.
-    pub(crate) fn unlock_edition(
-        self: &Arc<Protected>,
-        identities: &Identities,
-        edition: Edition<'_>,
-    ) -> Result<Unlocked<'static>> {
-        let (data_key, key, key_tier) = self.data_key(identities)?;
+        let (data_key, key, key_tier) = self.data_key(access.identities)?;
         let manifest = self.manifest();
-        let tier = self.tier_of(edition, key_tier)?;
+        let tier = self.tier_of(access.edition, key_tier)?;
         let keys = data_key.with_lower(key_tier, manifest.n_tiers())?;
         let data_key = keys.get(usize::from(tier) - 1);
         let data_key = data_key.ok_or(Error::Internal("a tier without a key"))?;
@@ -161,18 +148,10 @@ impl Protected {
             // The paths can be trusted only now: the MAC holds.
             external: self.open_external()?,
             targets: Targets::of(manifest),
-            demand: None,
-            signed: None,
+            demand: (access.signed_by)
+                .map(|by| RequiredSignature::new(&self.source.input.path, &self.artifact, by))
+                .transpose()?,
         })
-    }
-
-    /// Fails if a signature is demanded and the model has none.
-    pub(crate) fn demand<'a>(
-        &self,
-        signed_by: Option<&'a SignedBy>,
-    ) -> Result<Option<RequiredSignature<'a>>> {
-        let demand = |by| RequiredSignature::new(&self.source.input.path, &self.artifact, by);
-        signed_by.map(demand).transpose()
     }
 
     /// Opens the external files that the manifest names.
@@ -196,20 +175,15 @@ impl Protected {
     }
 }
 
-impl Unlocked<'_> {
-    /// Checks the signature that is demanded before any chunk is opened: reads all chunks. Chunks can
-    /// then be opened any number of times, in any order.
-    pub(crate) fn check_first(
-        &mut self,
-        demand: RequiredSignature,
-        progress: &dyn Progress,
-    ) -> Result<()> {
-        let Protected { artifact, source } = &*self.protected;
-        let inputs: Vec<&Input> = self.files().collect();
-        (demand.leaves).take_all(&artifact.manifest, &inputs, progress, |_, _| Ok(()))?;
-        demand.check(&source.input.path, artifact)?;
-        self.signed = Some(demand.leaves);
-        Ok(())
+impl Unlocked {
+    /// Checks a demanded signature before any chunk is opened: reads all chunks. Chunks can then be
+    /// opened any number of times, in any order, and must be those that were signed.
+    pub(crate) fn check_first(&self, progress: &dyn Progress) -> Result<()> {
+        if let Some(demand) = &self.demand {
+            let inputs: Vec<&Input> = self.files().collect();
+            (demand.leaves).take_all(self.manifest(), &inputs, progress, |_, _| Ok(()))?;
+        }
+        self.check_signature().map(drop)
     }
 
     /// Closes all files.
@@ -278,8 +252,9 @@ impl Unlocked<'_> {
     /// Call it after the last chunk is opened. Hand out plaintext only if it succeeds.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
         let Protected { artifact, source } = &*self.protected;
-        let check = |demand: &RequiredSignature<'_>| demand.check(&source.input.path, artifact);
-        self.demand.as_ref().map(check).transpose()
+        let demand = self.demand.as_ref();
+        let signer = demand.map(|demand| demand.check(&source.input.path, artifact));
+        signer.transpose()
     }
 
     /// Reads `chunk` from its file into `bytes`, of the chunk's length.
@@ -298,9 +273,8 @@ impl Unlocked<'_> {
         tools: &mut Tools,
     ) -> Result<()> {
         // The signature covers the stored bytes: take them in before they are decrypted.
-        let demanded = self.demand.as_ref().map(|demand| &demand.leaves);
-        if let Some(leaves) = demanded.or(self.signed.as_ref())
-            && !leaves.take(chunk, bytes)
+        if let Some(demand) = &self.demand
+            && !demand.leaves.take(chunk, bytes)
         {
             return Err(self.changed(chunk));
         }

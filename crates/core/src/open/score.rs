@@ -12,7 +12,7 @@ use crate::pass::structure::Structure;
 /// Scores the tensors of `model`, located in `structure`, from the protected model that `unlocked`
 /// opens.
 pub(crate) fn score_protected(
-    unlocked: &Unlocked<'_>,
+    unlocked: &Unlocked,
     structure: &Structure,
     model: &Model<'_>,
     wanted: &[Wanted],

@@ -26,7 +26,7 @@ use crate::format::tiers::Edition;
 use crate::pass::chunks::{self, Chunk, PerChunk};
 
 /// The publishers, one of whom must have signed a model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SignedBy {
     /// The publishers that may sign, and their keys.
     pub allowed: AllowedSigners,
@@ -105,36 +105,27 @@ impl Leaves {
 }
 
 /// A demand for a signature, to be checked once all chunks have been taken in.
-pub(crate) struct RequiredSignature<'a> {
-    pub(crate) by: &'a SignedBy,
+pub(crate) struct RequiredSignature {
+    by: SignedBy,
     pub(crate) leaves: Leaves,
 }
 
-impl<'a> RequiredSignature<'a> {
+impl RequiredSignature {
     /// Demands a signature by one of `by` on the model at `path`.
-    pub(crate) fn new(
-        path: &Path,
-        artifact: &Artifact,
-        by: &'a SignedBy,
-    ) -> Result<RequiredSignature<'a>> {
-        match artifact.signature {
-            Some(_) => Ok(RequiredSignature {
-                by,
-                leaves: Leaves::new(&artifact.manifest),
-            }),
-            None => Err(Error::NotSigned(path.to_owned())),
+    pub(crate) fn new(path: &Path, artifact: &Artifact, by: &SignedBy) -> Result<Self> {
+        if artifact.signature.is_none() {
+            return Err(Error::NotSigned(path.to_owned()));
         }
+        let (by, leaves) = (by.clone(), Leaves::new(&artifact.manifest));
+        Ok(RequiredSignature { by, leaves })
     }
 
     pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
         let message = self.leaves.message_of(artifact)?;
-        let SignedBy { allowed, signer } = self.by;
+        let SignedBy { allowed, signer } = &self.by;
         let signature = artifact.signature.as_deref().unwrap_or_default();
-        allowed
-            .verify(signer.as_deref(), message.as_bytes(), signature)
-            .map_err(|source| Error::Signature {
-                path: path.to_owned(),
-                source,
-            })
+        let verified = allowed.verify(signer.as_deref(), message.as_bytes(), signature);
+        let path = path.to_owned();
+        verified.map_err(|source| Error::Signature { path, source })
     }
 }

@@ -20,10 +20,12 @@ use crate::limited::read_limited;
 pub const MAX_ALLOWED_SIGNERS_BYTES: usize = 1 << 20;
 
 /// Which keys may sign, for whom, for what and when.
+#[derive(Clone)]
 pub struct AllowedSigners(Vec<Line>);
 
 opaque_debug!(AllowedSigners, |all| all.0.len());
 
+#[derive(Clone)]
 struct Line {
     /// A pattern list.
     principals: String,
@@ -31,7 +33,7 @@ struct Line {
     options: Options,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Options {
     /// The key signs certificates, which we do not accept: the line allows nobody.
     cert_authority: bool,
