@@ -219,8 +219,9 @@ impl Job<'_> {
             fs::create_dir(&folder)
                 .with_context(|| format!("cannot write to {}", folder.display()))?;
             let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
-            let publication = Publication::new(folder.join(name), OutputOptions::default());
-            core::open_to(model, publication, access, &Bar::new(self.quiet))?;
+            let mut publication = Publication::new(folder.join(name), OutputOptions::default());
+            publication.keep_paths = true;
+            core::unprotect(model, publication, access, &Bar::new(self.quiet))?;
             // Else a link that somebody puts there meanwhile leads the mount elsewhere.
             if canonical(path)? != real {
                 let text = format!(

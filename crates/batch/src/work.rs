@@ -194,7 +194,7 @@ impl ModelRun<'_> {
         let publication = Publication {
             location: place.output.clone(),
             options: creation,
-            keep_paths: true,
+            keep_paths: !matches!(self.batch.operation, Operation::Unprotect { .. }),
             hook: options.records.then_some(self as &dyn PublishHook),
         };
         let made = self.make(publication.into());

@@ -171,6 +171,9 @@ fn open_whole(
 /// Restores the original of the protected `model` to `publication`, and its external files beside
 /// it under their former relative paths. Returns which edition was opened.
 ///
+/// If external files [keep their paths](Publication::keep_paths), the outputs have the contents that
+/// [`open`] gives, and each can take the place of the file it was made from.
+///
 /// # Errors
 /// As [`open`]; `Usage` if an output is an input or if it exists (unless it may be replaced;
 /// several files are never replaced). Nothing appears on failure.
@@ -180,40 +183,15 @@ pub fn unprotect<'a>(
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<OpenedEdition> {
-    let (publication, access) = (publication.into(), access.into());
-    write(&model.into(), publication, access, progress, true)
-}
-
-/// Opens the protected `model` to files at `publication` that keep the protected files' names, so
-/// that each can take the place of the file it was made from. Their contents are those of
-/// [`open`]. Returns which edition was opened.
-pub fn open_to<'a>(
-    model: impl Into<Location>,
-    publication: impl Into<Publication<'a>>,
-    access: impl Into<Access<'a>>,
-    progress: &dyn Progress,
-) -> Result<OpenedEdition> {
-    let (publication, access) = (publication.into(), access.into());
-    write(&model.into(), publication, access, progress, false)
-}
-
-/// Writes all files of a model, and publishes them once every byte is authenticated. `restores` says
-/// whether external files get the names that they had.
-fn write(
-    model: &Location,
-    publication: Publication<'_>,
-    access: Access<'_>,
-    progress: &dyn Progress,
-    restores: bool,
-) -> Result<OpenedEdition> {
-    let protected = Arc::new(Protected::open(model)?);
+    let publication = publication.into();
+    let protected = Arc::new(Protected::open(&model.into())?);
     let manifest = protected.manifest();
     let unlocked = protected.unlock(access)?;
-    let restored = restores.then(|| manifest.original_files());
+    let restored = (!publication.keep_paths).then(|| manifest.original_files());
     let files = restored.as_deref().unwrap_or(manifest.files());
     let outputs = Outputs::create(publication, files, unlocked.files())?;
     let mut transfer = Transfer::new(manifest, unlocked.files(), &outputs);
-    if restores {
+    if restored.is_some() {
         transfer.restore()?;
     }
     transfer.run(unlocked.tags(), progress, |chunk, bytes, tools, tag| {

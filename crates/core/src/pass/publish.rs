@@ -25,8 +25,9 @@ pub struct Publication<'h> {
     pub location: Location,
     /// How the files are written.
     pub options: OutputOptions,
-    /// Whether external files keep their paths even where [`protect`](crate::protect()) would
-    /// choose others, because the caller has planned all outputs.
+    /// Whether external files keep the paths by which the model that is read names them, even where
+    /// [`protect`](crate::protect()) would choose others and [`unprotect`](crate::unprotect())
+    /// would restore the original's.
     pub keep_paths: bool,
     /// The hook to call before the files get their names.
     pub hook: Option<&'h dyn PublishHook>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
     Error, Manifest, Policy, Preset, ProtectOptions, Publication, Report, RotateOptions, Silent,
-    StoreError, Usage, inspect, open, open_to, protect, rekey, rotate, unprotect, verify,
+    StoreError, Usage, inspect, open, protect, rekey, rotate, unprotect, verify,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::build;
@@ -143,7 +143,9 @@ fn a_model_and_its_protected_form_lie_in_one_folder() {
         assert_eq!(*opened.original_model(), fs::read(&original).unwrap());
         // In files each may take the place of the one that it was made of.
         let to = lab.path(&format!("{case}-in-place"));
-        open_to(&*protected, to.join("b.onnx"), &lab.identities, &Silent).unwrap();
+        let mut publication = Publication::from(to.join("b.onnx"));
+        publication.keep_paths = true;
+        unprotect(&*protected, publication, &lab.identities, &Silent).unwrap();
         let in_files: Vec<_> = files(&to);
         assert_eq!(in_files.len(), 1 + new.len());
         assert!(fs::read(to.join("b.onnx")).unwrap() == opened.model());
