@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::Args;
 use onnxseal_core::{
-    COMMAND_PATIENCE, Error, Identities, IdentityCommand, KeyError, OwnedAudience, Passphrase,
-    Recipients, holds_secret, open_handed_over,
+    COMMAND_PATIENCE, Error, Identities, IdentityCommand, KeyError, Passphrase, Recipients,
+    TierRecipients, holds_secret, join_recipients, open_handed_over,
 };
 
 use crate::exit::{Usage, stopped};
@@ -174,39 +174,52 @@ enum Source<'a> {
     Descriptor(u32),
 }
 
-/// The error for a result without recipients.
-const NO_RECIPIENT: &str =
-    "no recipient, so nobody could open the result: name one with --recipient, --recipients-file";
-
 impl RecipientArgs {
     /// Reads the recipients, and fails if there are none.
-    pub fn require(&self, quiet: bool) -> Result<OwnedAudience> {
-        self.read(quiet)?
-            .ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --passphrase")).into())
+    pub fn require(&self, quiet: bool) -> Result<TierRecipients> {
+        (self.keys).require(self.passphrase.source(), "--passphrase", quiet)
     }
 
-    /// Reads the recipients, or returns `None` if there are none.
-    pub fn read(&self, quiet: bool) -> Result<Option<OwnedAudience>> {
+    /// Reads the recipients, if there are any.
+    pub fn read(&self, quiet: bool) -> Result<TierRecipients> {
         self.keys.read(self.passphrase.source(), quiet)
     }
 
+    /// Reads the recipients of `what`, which has no tiers, if there are any.
+    pub fn read_untiered(&self, what: &str, quiet: bool) -> Result<Option<Recipients>> {
+        let mut found = self.read(quiet)?;
+        if found.iter().any(|(tier, _)| tier.is_some()) {
+            return Err(Usage(format!("{what} has no tiers: leave out TIER=")).into());
+        }
+        Ok(found.pop().map(|(_, recipients)| recipients))
+    }
+
     /// Makes the recipients from a new identity's recipient, if the user gave none.
-    pub fn of_new_identity(&self, recipient: &str) -> Result<OwnedAudience> {
+    pub fn of_new_identity(&self, recipient: &str) -> Result<TierRecipients> {
         let recipients = Recipients::parse(&[recipient]).map_err(Error::Key)?;
-        self.keys.with_notes(recipients).map(OwnedAudience::All)
+        Ok(vec![(None, self.keys.with_notes(recipients)?)])
     }
 }
 
 impl NewRecipientArgs {
     /// Reads the recipients, and fails if there are none, which would lock everybody out.
-    pub fn require(&self, quiet: bool) -> Result<OwnedAudience> {
-        let found = self.keys.read(self.passphrase.source(), quiet)?;
-        found.ok_or_else(|| Usage(format!("{NO_RECIPIENT} or --new-passphrase")).into())
+    pub fn require(&self, quiet: bool) -> Result<TierRecipients> {
+        (self.keys).require(self.passphrase.source(), "--new-passphrase", quiet)
     }
 }
 
 impl RecipientKeys {
-    fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<Option<OwnedAudience>> {
+    fn require(&self, passphrase: Option<Source>, or: &str, quiet: bool) -> Result<TierRecipients> {
+        match self.read(passphrase, quiet)? {
+            found if found.is_empty() => Err(Usage(format!(
+                "no recipient, so nobody could open the result: name one with --recipient, --recipients-file or {or}"
+            ))
+            .into()),
+            found => Ok(found),
+        }
+    }
+
+    fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<TierRecipients> {
         let mut found = Vec::new();
         for text in &self.recipients {
             let (tier, text) = tier_of(text);
@@ -223,12 +236,13 @@ impl RecipientKeys {
             let passphrase = source.new_passphrase(quiet)?;
             found.push((None, Recipients::passphrase(&passphrase)));
         }
-        let all = OwnedAudience::join(found)?;
-        let finish = |all: Recipients| self.with_notes(all.with_prompt(Arc::new(Terminal)));
-        all.map(|all| all.try_map(finish)).transpose()
+        let all = join_recipients(found)?.into_iter();
+        all.map(|(tier, all)| Ok((tier, self.with_notes(all)?)))
+            .collect()
     }
 
-    fn with_notes(&self, mut recipients: Recipients) -> Result<Recipients> {
+    fn with_notes(&self, recipients: Recipients) -> Result<Recipients> {
+        let mut recipients = recipients.with_prompt(Arc::new(Terminal));
         if let Some(comment) = &self.comment {
             if holds_secret(comment) {
                 return Err(Usage(
@@ -594,7 +608,7 @@ mod tests {
         let recipients = both.recipients.require(true).unwrap();
         assert_eq!(
             format!("{identities:?} {recipients:?}"),
-            "Identities(1) All(Recipients(1))"
+            "Identities(1) [(None, Recipients(1))]"
         );
 
         let none = Both::try_parse_from(["both"]).unwrap();

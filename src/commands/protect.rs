@@ -30,8 +30,8 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     };
     let mut new_identity = None;
     let recipients = match args.recipients.read(quiet)? {
-        Some(recipients) => recipients,
-        None => {
+        found if !found.is_empty() => found,
+        _ => {
             // Plan first, so that a model that cannot be protected gets no key.
             if !args.repack {
                 let violations = core::plan(&args.model, &options.policy)?.violations;

@@ -1,7 +1,7 @@
 //! `onnxseal rekey`
 
 use anyhow::Result;
-use onnxseal_core::{self as core, Destination, OwnedAudience, Rewrap};
+use onnxseal_core::{self as core, Destination, Rewrap};
 
 use crate::cli::Rekey;
 use crate::progress::Bar;
@@ -34,15 +34,15 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
         } else {
             "the new recipients, to nobody else"
         };
-        match &recipients {
-            OwnedAudience::All(_) => note(&format!("{model}: its data key is wrapped to {to}")),
-            OwnedAudience::Tiers(tiers) => {
-                let names: Vec<&str> = tiers.iter().map(|(tier, _)| &**tier).collect();
-                let names = names.join(", ");
-                note(&format!(
-                    "{model}: the keys of these tiers are wrapped to {to}: {names}; other tiers stay as they are"
-                ));
-            }
+        let tiers: Vec<&str> =
+            (recipients.iter().filter_map(|(tier, _)| tier.as_deref())).collect();
+        if tiers.is_empty() {
+            note(&format!("{model}: its data key is wrapped to {to}"));
+        } else {
+            note(&format!(
+                "{model}: the keys of these tiers are wrapped to {to}: {}; other tiers stay as they are",
+                tiers.join(", ")
+            ));
         }
         if !rekeyed.still_opens {
             note("note: the identities given here no longer open it");

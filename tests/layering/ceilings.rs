@@ -9,7 +9,7 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 7076),
+    ("assess", 7069),
     ("batch", 3309),
     ("capi", 2193),
     ("core", 8783),

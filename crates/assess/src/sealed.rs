@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use onnxseal_core::{
-    Access, Audience, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, OutputOptions,
-    Policy, ProtectOptions, Publication, Recipients, Report, Silent, TierRecipients,
+    Access, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, OutputOptions, Policy,
+    ProtectOptions, Publication, Recipients, Report, Silent, TierRecipients,
 };
 use onnxseal_engine::Files;
 use tempfile::TempDir;
@@ -39,21 +39,14 @@ impl Sealed {
             tempfile::tempdir().map_err(onnxseal_core::io("create", &std::env::temp_dir()))?;
         let path = folder.path().join("protected.onnx");
         let identity = onnxseal_core::generate_identity();
-        let recipients =
-            || Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from);
         let mut output = OutputOptions::default();
         output.flush = Flush::Later;
         let destination = Publication::new(&path, output);
         let options = ProtectOptions::new(policy.clone());
         let highest = policy.tiers().last().map(|tier| tier.name.clone());
-        let report = match highest {
-            None => onnxseal_core::protect(model, destination, &recipients()?, &options, &Silent)?,
-            Some(highest) => {
-                let tiers: TierRecipients = vec![(highest, recipients()?)];
-                let audience = Audience::Tiers(&tiers);
-                onnxseal_core::protect(model, destination, audience, &options, &Silent)?
-            }
-        };
+        let to = Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from)?;
+        let to: TierRecipients = vec![(highest, to)];
+        let report = onnxseal_core::protect(model, destination, &to, &options, &Silent)?;
         Ok(Sealed {
             _folder: folder,
             path,

@@ -69,7 +69,7 @@ fn compare(sealed: &PathBuf, model: &PathBuf, preset: &str, mode: &str) {
     let to = |tier: usize| Recipients::parse(&[pairs[tier].recipient()]).unwrap();
     let names = ["trial", "standard", "full"];
     let tiers: TierRecipients = (0..3)
-        .map(|tier| (names[tier].to_owned(), to(tier)))
+        .map(|tier| (Some(names[tier].to_owned()), to(tier)))
         .collect();
     let one = to(2);
     let keys: Vec<Identities> = pairs.into_iter().map(Identities::from).collect();

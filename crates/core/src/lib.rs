@@ -99,7 +99,7 @@ pub use {
         SettingsRow, SignatureRow, TensorRow, TypeRow,
     },
     check::verify::{Checks, SignedByRow, Verification, verify},
-    make::audience::{Audience, OwnedAudience, TierRecipients},
+    make::audience::{Audience, TierRecipients, join_recipients},
     make::protect::{ProtectOptions, plan, protect},
     make::rekey::{Rekeyed, Rewrap, rekey},
     make::rotate::{Resign, RotateOptions, rotate},

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use onnxseal_core::OwnedAudience;
 use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{
     self as inputs, Layout, Normalisation, Order, Scale, Spec, Transform, ValueType,
@@ -231,12 +230,10 @@ impl RawInputKey {
 impl RawInputKey {
     fn file_text(&self, recipients: Option<AudienceArgs>) -> Result<zeroize::Zeroizing<String>> {
         let recipients = recipients.map(AudienceArgs::read).transpose()?;
-        match recipients {
+        match recipients.unwrap_or_default().pop() {
             None => Ok(self.0.to_text()),
-            Some(OwnedAudience::All(recipients)) => {
-                Ok(self.0.to_encrypted_text(&recipients)?.into())
-            }
-            Some(OwnedAudience::Tiers(_)) => Err(usage("an input key has no tiers")),
+            Some((None, recipients)) => Ok(self.0.to_encrypted_text(&recipients)?.into()),
+            Some((Some(_), _)) => Err(usage("an input key has no tiers")),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onnxseal_core::{
-    self as core, AllowedSigners, COMMAND_PATIENCE, Edition, KeyError, NoPrompt, OwnedAudience,
-    Progress, Prompt, Recipients, redact,
+    self as core, AllowedSigners, COMMAND_PATIENCE, Edition, KeyError, NoPrompt, Progress, Prompt,
+    Recipients, TierRecipients, redact,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -164,27 +164,27 @@ pub enum AudienceArgs {
 
 impl AudienceArgs {
     /// Reads the recipients. Refuses an empty list, which would lock everybody out.
-    pub fn read(self) -> Result<OwnedAudience> {
+    pub fn read(self) -> Result<TierRecipients> {
         self.read_each(RecipientArgs::read)
     }
 
     /// Reads the recipients, with a comment for the model, and a list of their public keys in it if
     /// `is_listed`. Everybody can read both.
-    pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<OwnedAudience> {
+    pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<TierRecipients> {
         self.read_each(|recipients| recipients.read_with(comment, is_listed))
     }
 
     fn read_each(
         self,
         read: impl Fn(RecipientArgs) -> Result<Recipients>,
-    ) -> Result<OwnedAudience> {
+    ) -> Result<TierRecipients> {
         match self {
-            AudienceArgs::All(recipients) => Ok(OwnedAudience::All(read(recipients)?)),
+            AudienceArgs::All(recipients) => Ok(vec![(None, read(recipients)?)]),
             AudienceArgs::Tiers(tiers) if tiers.is_empty() => Err(no_recipient()),
             AudienceArgs::Tiers(tiers) => {
                 let tiers = tiers.into_iter();
-                let tiers = tiers.map(|(tier, recipients)| Ok((tier, read(recipients)?)));
-                Ok(OwnedAudience::Tiers(tiers.collect::<Result<_>>()?))
+                let tiers = tiers.map(|(tier, recipients)| Ok((Some(tier), read(recipients)?)));
+                tiers.collect()
             }
         }
     }

@@ -3,11 +3,9 @@
 use std::io::Write as _;
 
 use anyhow::Result;
-use onnxseal_core::OwnedAudience;
 use onnxseal_inputs::{InputKey, Spec, Transform};
 
 use crate::cli::inputs::Keygen;
-use crate::exit::Usage;
 use crate::io;
 use crate::text::note;
 
@@ -19,13 +17,7 @@ const FEW_BITS: f64 = 40.0;
 
 /// Writes a new key, encrypted if there is a recipient.
 pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
-    let recipients = match args.recipients.read(quiet)? {
-        None => None,
-        Some(OwnedAudience::All(recipients)) => Some(recipients),
-        Some(OwnedAudience::Tiers(_)) => {
-            return Err(Usage("an input key has no tiers: leave out TIER=".into()).into());
-        }
-    };
+    let recipients = args.recipients.read_untiered("an input key", quiet)?;
     let key = InputKey::generate(args.spec())?;
     let text = match &recipients {
         Some(recipients) => key.to_encrypted_text(recipients)?.into(),

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use onnxseal_core::{OwnedAudience, Recipients, There};
+use onnxseal_core::{Recipients, There};
 use onnxseal_labels::Authority;
 use serde_json::json;
 
@@ -19,13 +19,7 @@ const MAX_LIST_BYTES: usize = 64 << 20;
 
 /// Makes an authority.
 pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
-    let recipients = match args.recipients.read(quiet)? {
-        None => None,
-        Some(OwnedAudience::All(recipients)) => Some(recipients),
-        Some(OwnedAudience::Tiers(_)) => {
-            return Err(Usage("a label authority has no tiers: leave out TIER=".into()).into());
-        }
-    };
+    let recipients = args.recipients.read_untiered("a label authority", quiet)?;
     if recipients
         .as_ref()
         .is_some_and(|recipients| recipients.names().next().is_none())

@@ -44,8 +44,8 @@ impl Tiers {
             Recipients::parse(&names).unwrap()
         };
         let recipients = vec![
-            ("trial".to_owned(), of(&trial)),
-            ("full".to_owned(), of(&lab)),
+            (Some("trial".to_owned()), of(&trial)),
+            (Some("full".to_owned()), of(&lab)),
         ];
         protect(&plain, &protected, &recipients, &options, &Silent).unwrap();
         Tiers {

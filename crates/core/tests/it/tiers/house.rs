@@ -44,7 +44,9 @@ impl House {
         let of = |public: &String| Recipients::parse(&[public]).unwrap();
         House {
             dir: tempfile::tempdir().unwrap(),
-            recipients: names.iter().cloned().zip(public.iter().map(of)).collect(),
+            recipients: (names.iter().cloned().map(Some))
+                .zip(public.iter().map(of))
+                .collect(),
             names,
             public,
             keys,

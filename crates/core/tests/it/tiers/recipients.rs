@@ -41,8 +41,8 @@ impl Scene {
     }
 }
 
-fn to(tier: &str, public: &[&str]) -> (String, Recipients) {
-    (tier.to_owned(), Recipients::parse(public).unwrap())
+fn to(tier: &str, public: &[&str]) -> (Option<String>, Recipients) {
+    (Some(tier.to_owned()), Recipients::parse(public).unwrap())
 }
 
 fn rotating(policy: Option<Policy>) -> RotateOptions {
@@ -151,7 +151,7 @@ fn rekey_adds_recipients_and_copies_models() {
     let listed: TierRecipients = (scene.house.names.iter().zip(&scene.house.public))
         .map(|(name, public)| {
             let recipients = Recipients::parse(&[public]).unwrap();
-            (name.clone(), recipients.listed().unwrap())
+            (Some(name.clone()), recipients.listed().unwrap())
         })
         .collect();
     scene.rekey(3, &listed).unwrap();
