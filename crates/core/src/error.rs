@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use onnxseal_onnx::{Foreign, foreign};
-use onnxseal_store::{Error as StoreError, ErrorKind, Location, shown};
+use onnxseal_store::{Error as StoreError, ErrorKind, shown};
 
 /// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -137,13 +137,6 @@ pub enum Error {
     /// An output would overwrite an input.
     #[error("{} is an input of this model and would be overwritten", shown(.0))]
     OutputIsInput(PathBuf),
-    /// An output would take the place of a file that the caller has named for reading.
-    #[error(
-        "{} would be written over {}, which is read",
-        shown(output),
-        shown(file)
-    )]
-    OutputIsRead { output: PathBuf, file: PathBuf },
     /// An external file has a name that onnxseal does not write: hidden, or with control
     /// characters.
     #[error(
@@ -209,64 +202,10 @@ pub enum Error {
     /// An internal fault; nothing was written.
     #[error("internal error: {0}")]
     Internal(&'static str),
-    /// An argument of the call cannot be used.
-    #[error(transparent)]
-    Usage(#[from] Usage),
-}
-
-/// Why an argument of a call cannot be used. Tiers are listed from the least.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-#[allow(missing_docs)] // of fields that say no more than their variant
-pub enum Usage {
-    /// A required claim has no key.
-    #[error("{0:?} names no claim: expected KEY=VALUE or KEY")]
-    Requirement(String),
-    /// The manifest of the result would break a rule of the format.
+    /// An argument of the call cannot be used, or the manifest of the result would break a rule of the
+    /// format.
     #[error("{0}")]
-    Manifest(String),
-    /// The caller names external data of a model that has none.
-    #[error("the model has no external data to name")]
-    NoExternalData,
-    /// External data needs a new name, and the output has no file name to derive it from.
-    #[error("cannot derive a name for external data from {0}: give one")]
-    ExternalNameless(Location),
-    /// The name for external data is not a plain relative path.
-    #[error(
-        "external data cannot have the name {0:?}: expected a plain relative path, without parts that begin with a dot"
-    )]
-    ExternalName(String),
-    /// The policy or the model has tiers, and recipients are given without a tier.
-    #[error("recipients need a tier: {}", list_tiers(.0))]
-    RecipientsWithoutTier(Vec<String>),
-    /// The caller gives recipients for a tier that does not exist.
-    #[error("there is no tier {name:?} for recipients: {}", list_tiers(tiers))]
-    RecipientsOfNoTier { name: String, tiers: Vec<String> },
-    /// Recipients of one tier are given in two parts.
-    #[error("tier {0:?} is given recipients twice")]
-    TierTwice(String),
-    /// Some recipients are given with a tier, and some without.
-    #[error("only some recipients have a tier: give all of them one")]
-    MixedRecipients,
-    /// The highest tier has no recipients, so nobody could restore the original.
-    #[error("the highest tier, {0:?}, needs recipients: only they open everything")]
-    NobodyOpensAll(String),
-    /// The keys of a tier above the identity's cannot be wrapped.
-    #[error(
-        "recipients of tier {wanted:?} need a key of that tier or a higher one, and the identities open tier {found:?}"
-    )]
-    RewrapAbove { wanted: String, found: String },
-    /// Two files of the model would be written to one output.
-    #[error("two files of the model would be written to {0}")]
-    SameOutput(Location),
-    /// A file of the model would be an output, and also the folder of another output.
-    #[error("a file of the model and a folder of others would both be written to {0}")]
-    FileAndFolder(Location),
-}
-
-/// Makes the error for a manifest that would break a rule: `.map_err(rule)`.
-pub(crate) fn rule(rule: String) -> Error {
-    Error::Usage(Usage::Manifest(rule))
+    Usage(String),
 }
 
 impl Error {
@@ -312,7 +251,6 @@ impl Error {
             | Error::NotProtected { .. }
             | Error::Unprotectable { .. }
             | Error::OutputIsInput { .. }
-            | Error::OutputIsRead { .. }
             | Error::ExternalName { .. }
             | Error::ReplaceSeveral { .. }
             | Error::InPlaceExternal { .. }
@@ -325,7 +263,7 @@ impl Error {
 }
 
 /// Says which tiers there are.
-fn list_tiers(tiers: &[String]) -> String {
+pub(crate) fn list_tiers(tiers: &[String]) -> String {
     match tiers {
         [] => "it has no tiers".into(),
         tiers => {

@@ -62,7 +62,7 @@ mod make;
 mod open;
 mod pass;
 
-pub use error::{Error, Result, Usage, io};
+pub use error::{Error, Result, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
 pub use format::tiers::{Edition, OpenedEdition};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use onnxseal_store::{Location, is_same_file};
+use onnxseal_store::{Location, is_same_file, shown};
 
 use crate::check::outline::Outline;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ impl NamedInputs {
     /// the folders. Where there is no file yet, nothing can be lost.
     ///
     /// # Errors
-    /// [`Error::OutputIsRead`], and [`Error::OutputIsInput`] for a file of a model.
+    /// [`Error::Usage`], and [`Error::OutputIsInput`] for a file of a model.
     pub fn check(&self, output: &Path) -> Result<()> {
         if !output.is_file() {
             return Ok(());
@@ -31,10 +31,9 @@ impl NamedInputs {
             is_same_file(output, file) || file.is_dir() && at.lies_in(&(*file).into())
         };
         if let Some(file) = self.files.iter().find(is_read) {
-            return Err(Error::OutputIsRead {
-                output: output.to_owned(),
-                file: file.clone(),
-            });
+            let (output, file) = (shown(output), shown(file));
+            let fault = format!("{output} would be written over {file}, which is read");
+            return Err(Error::Usage(fault));
         }
         if self.models.iter().any(|model| is_of_model(output, model)) {
             let path = output.to_owned();

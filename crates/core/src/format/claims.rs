@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use onnxseal_onnx::excerpt;
 
-use crate::error::{Error, Result, Usage};
+use crate::error::{Error, Result};
 
 /// Claims that a model must make to be opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,8 @@ impl Requirements {
                 None => (text, Requirement::Made),
             };
             if key.is_empty() {
-                return Err(Error::Usage(Usage::Requirement(text.into())));
+                let fault = format!("{text:?} names no claim: expected KEY=VALUE or KEY");
+                return Err(Error::Usage(fault));
             }
             Ok((key.to_owned(), requirement))
         });

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::model::Span;
 
-use crate::error;
+use crate::error::{self, Error};
 use crate::format::manifest::draft::Draft;
 use crate::format::spans::SpanSet;
 
@@ -51,7 +51,7 @@ impl Manifest {
 
     /// Makes a manifest that cuts `files` into chunks and encrypts nothing.
     pub(crate) fn layout(files: Vec<File>) -> error::Result<Manifest> {
-        Draft::of_files(files).into_manifest().map_err(error::rule)
+        Draft::of_files(files).into_manifest().map_err(Error::Usage)
     }
 
     /// Bytes in a chunk.

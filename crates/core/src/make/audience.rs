@@ -3,7 +3,7 @@
 use onnxseal_crypto::DataKey;
 use onnxseal_crypto::wrap::Recipients;
 
-use crate::error::{Error, Result, Usage};
+use crate::error::{Error, Result, list_tiers};
 use crate::format::manifest::Manifest;
 use crate::format::tiers::WrappedKeys;
 
@@ -13,8 +13,8 @@ pub type TierRecipients = Vec<(Option<String>, Recipients)>;
 /// Joins recipients, each with its tier if it has one.
 ///
 /// # Errors
-/// [`Usage::MixedRecipients`] if only some have a tier; [`Error::Key`] if age cannot combine the
-/// recipients of a tier.
+/// [`Error::Usage`] if only some have a tier; [`Error::Key`] if age cannot combine the recipients of
+/// a tier.
 pub fn join_recipients(
     all: impl IntoIterator<Item = (Option<String>, Recipients)>,
 ) -> Result<TierRecipients> {
@@ -26,7 +26,8 @@ pub fn join_recipients(
         }
     }
     if joined.len() > 1 && joined.iter().any(|(tier, _)| tier.is_none()) {
-        return Err(Usage::MixedRecipients.into());
+        let fault = "only some recipients have a tier: give all of them one";
+        return Err(Error::Usage(fault.into()));
     }
     Ok(joined)
 }
@@ -69,20 +70,25 @@ impl<'a> Audience<'a> {
 
     /// Assigns the recipients to the tiers of `manifest`, counted from 1.
     pub(crate) fn by_tier(self, manifest: &Manifest) -> Result<Vec<(u8, &'a Recipients)>> {
-        let tiers = || manifest.tier_names().to_vec();
+        let tiers = || list_tiers(manifest.tier_names());
         let mut by_tier = Vec::new();
         for (name, recipients) in self.entries() {
             let tier = match name {
                 None if manifest.n_tiers() == 1 => 1,
-                None => return Err(Usage::RecipientsWithoutTier(tiers()).into()),
+                None => {
+                    let fault = format!("recipients need a tier: {}", tiers());
+                    return Err(Error::Usage(fault));
+                }
                 Some(name) => manifest.tier_named(name).ok_or_else(|| {
-                    let (name, tiers) = (name.to_owned(), tiers());
-                    Error::from(Usage::RecipientsOfNoTier { name, tiers })
+                    let fault = format!("there is no tier {name:?} for recipients: {}", tiers());
+                    Error::Usage(fault)
                 })?,
             };
             if by_tier.iter().any(|(other, _)| *other == tier) {
-                let name = name.unwrap_or_default().to_owned();
-                return Err(Usage::TierTwice(name).into());
+                let name = name.unwrap_or_default();
+                return Err(Error::Usage(format!(
+                    "tier {name:?} is given recipients twice"
+                )));
             }
             by_tier.push((tier, recipients));
         }
@@ -95,8 +101,10 @@ impl<'a> Audience<'a> {
         let tiers = manifest.n_tiers();
         let mut parts = vec![None; tiers.into()];
         if by_tier.iter().all(|(tier, _)| *tier != tiers) {
-            let name = manifest.tier_name(tiers).to_owned();
-            return Err(Usage::NobodyOpensAll(name).into());
+            return Err(Error::Usage(format!(
+                "the highest tier, {:?}, needs recipients: only they open everything",
+                manifest.tier_name(tiers)
+            )));
         }
         let keys = key.with_lower(tiers, tiers)?;
         for (tier, key) in (1..=tiers).zip(&keys).rev() {

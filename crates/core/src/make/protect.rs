@@ -9,7 +9,7 @@ use onnxseal_plan::{Gap, Policy, Wanted};
 use onnxseal_store::{Input, Location, Progress, Silent};
 
 use crate::check::report::Report;
-use crate::error::{Error, Result, rule};
+use crate::error::{Error, Result};
 use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest};
 use crate::make::audience::Audience;
@@ -247,7 +247,7 @@ impl Prepared {
         let sealing = Sealing {
             plaintext: Plaintext::Files(inputs().collect()),
             zeroed,
-            manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
+            manifest: Manifest::parse(&manifest_bytes).map_err(Error::Usage)?,
             manifest_bytes,
             recipients,
             weights,

@@ -2,7 +2,7 @@
 
 use onnxseal_store::{Location, Progress};
 
-use crate::error::{Result, Usage};
+use crate::error::{Error, Result};
 use crate::format::artifact::{check_len, encode_end};
 use crate::format::spans::SpanSet;
 use crate::make::audience::Audience;
@@ -121,9 +121,11 @@ fn new_end(
     let (Rewrap::Only(audience) | Rewrap::Also(audience)) = recipients;
     let by_tier = audience.by_tier(manifest)?;
     if let Some((above, _)) = by_tier.iter().find(|(tier, _)| *tier > key_tier) {
-        let wanted = manifest.tier_name(*above).to_owned();
-        let found = manifest.tier_name(key_tier).to_owned();
-        return Err(Usage::RewrapAbove { wanted, found }.into());
+        return Err(Error::Usage(format!(
+            "recipients of tier {:?} need a key of that tier or a higher one, and the identities open tier {:?}",
+            manifest.tier_name(*above),
+            manifest.tier_name(key_tier)
+        )));
     }
     // The wrapped keys of other tiers stay, byte for byte.
     let mut keys = protected.artifact.keys.clone();

@@ -8,7 +8,7 @@ use onnxseal_onnx::{Model, external};
 use onnxseal_store::{Bytes, InMemory, Input, Location, Progress};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result, Usage};
+use crate::error::{Error, Result};
 use crate::format::manifest::File;
 use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::tensor::{Place, Tensor};
@@ -71,7 +71,9 @@ impl<'a> Naming<'a> {
         if external.is_empty() {
             return match name {
                 None => Ok(None),
-                Some(_) => Err(Usage::NoExternalData.into()),
+                Some(_) => Err(Error::Usage(
+                    "the model has no external data to name".into(),
+                )),
             };
         }
         let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
@@ -101,14 +103,18 @@ impl<'a> Naming<'a> {
             let is_free =
                 |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
             let name = names.into_iter().flatten().find(is_free);
-            under(&name.ok_or_else(|| Usage::ExternalNameless(output.clone()))?)
+            under(&name.ok_or_else(|| {
+                let fault = "cannot derive a name for external data from";
+                Error::Usage(format!("{fault} {output}: give one"))
+            })?)
         };
         for path in &paths {
             if external::normalise(path).as_ref() != Ok(path)
                 || external::check_plain(path).is_err()
             {
-                let name = path.clone();
-                return Err(Usage::ExternalName(name).into());
+                return Err(Error::Usage(format!(
+                    "external data cannot have the name {path:?}: expected a plain relative path, without parts that begin with a dot"
+                )));
             }
         }
         let is_same = paths.iter().eq(external.iter().map(|file| &file.path));

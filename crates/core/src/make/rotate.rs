@@ -10,7 +10,7 @@ use onnxseal_store::{Location, Progress};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
-use crate::error::{Error, Result, rule};
+use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::manifest::draft::Draft;
 use crate::format::tiers::Edition;
@@ -106,7 +106,7 @@ pub fn rotate<'a>(
     let mut rotation = Rotation {
         protected: &protected,
         unlocked: &unlocked,
-        draft: Draft::parse(manifest_bytes).map_err(rule)?,
+        draft: Draft::parse(manifest_bytes).map_err(Error::Usage)?,
         renamed: None,
     };
     if name.is_some() {
@@ -163,7 +163,7 @@ impl Rotation<'_> {
         let sealing = Sealing {
             plaintext,
             zeroed: Vec::new(),
-            manifest: Manifest::parse(&manifest_bytes).map_err(rule)?,
+            manifest: Manifest::parse(&manifest_bytes).map_err(Error::Usage)?,
             manifest_bytes,
             recipients,
             weights: report.weights,
@@ -192,7 +192,7 @@ impl Rotation<'_> {
             Some(source) => {
                 let model = source.locate(source.input.len)?;
                 follow(&mut self.draft.tensors, &model);
-                let renamed = Manifest::parse(&self.draft.encode()?).map_err(rule)?;
+                let renamed = Manifest::parse(&self.draft.encode()?).map_err(Error::Usage)?;
                 (model, Some(renamed))
             }
         };

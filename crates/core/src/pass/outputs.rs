@@ -9,7 +9,7 @@ use onnxseal_store::{
     check_no_stream,
 };
 
-use crate::error::{Error, Result, Usage};
+use crate::error::{Error, Result};
 use crate::format::manifest::File;
 use crate::pass::chunks::Chunk;
 use crate::pass::publish::{Destination, Made, Publication, PublishHook};
@@ -256,11 +256,8 @@ fn located<'f>(
     std::iter::once(model.clone()).chain(external).zip(files)
 }
 
-/// Returns the places of `files`, each at its location.
-///
-/// # Errors
-/// [`Error::OutputIsInput`] if one of them is in `inputs`; [`Usage::SameOutput`] if two coincide;
-/// [`Usage::FileAndFolder`] if one is a folder of another.
+/// Returns the places of `files`, each at its location. Fails if one is in `inputs`, or if two coincide
+/// or need a file where another needs a folder.
 fn places<'f, 'a>(
     files: impl Iterator<Item = (Location, &'f File)>,
     inputs: impl Iterator<Item = &'a Input>,
@@ -275,8 +272,9 @@ fn places<'f, 'a>(
             return Err(Error::OutputIsInput(path));
         }
         if !seen.insert(location.clone()) {
-            let output = location;
-            return Err(Usage::SameOutput(output).into());
+            return Err(Error::Usage(format!(
+                "two files of the model would be written to {location}"
+            )));
         }
         let (len, below) = (file.bytes, file.path.matches('/').count());
         places.push(Place {
@@ -287,7 +285,9 @@ fn places<'f, 'a>(
     }
     let mut folders = places.iter().map(|file| &file.location);
     match folders.find_map(|file| folder_among(file, &seen)) {
-        Some(output) => Err(Usage::FileAndFolder(output).into()),
+        Some(output) => Err(Error::Usage(format!(
+            "a file of the model and a folder of others would both be written to {output}"
+        ))),
         None => Ok(places),
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::Edits;
 use serde::Serialize;
 
-use crate::error::{Error, Result, rule};
+use crate::error::{Error, Result};
 use crate::format::manifest::draft::{
     DEFAULT_CHUNK_BYTES, Draft, FORMAT, File, OriginalDraft, SUITE, check_len,
 };
@@ -47,7 +47,7 @@ impl Draft {
     /// The length of the manifest.
     fn count_bytes(&self) -> Result<usize> {
         let count = Count::of(self)?;
-        check_len(count).map_err(rule)?;
+        check_len(count).map_err(Error::Usage)?;
         Ok(count)
     }
 
@@ -89,7 +89,7 @@ impl Length {
     }
 
     pub(crate) fn check(self) -> Result<()> {
-        check_len(self.bytes).map_err(rule)
+        check_len(self.bytes).map_err(Error::Usage)
     }
 }
 

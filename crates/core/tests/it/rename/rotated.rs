@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use onnxseal_core::{
     Access, AllowedSigners, Checks, Destination, Edition, Error, ErrorKind, Flush, Made, Policy,
     Preset, Publication, PublishHook, Report, Resign, RotateOptions, SignedBy, Silent, StoreError,
-    Usage, inspect, protect, rotate, sign, unprotect, verify,
+    inspect, protect, rotate, sign, unprotect, verify,
 };
 use onnxseal_onnx::proto::ModelProto;
 use onnxseal_testkit::build::{self, GraphBuilder, node};
@@ -293,7 +293,8 @@ fn names_that_are_taken_or_never_written_change_nothing() {
     ] {
         for name in ["../w", "/w", "", ".w", "x/"] {
             let error = refused(name, to.clone());
-            let is_named = matches!(error, Error::Usage(Usage::ExternalName { .. }));
+            let is_named =
+                matches!(&error, Error::Usage(text) if text.contains("cannot have the name"));
             assert!(is_named, "{name}: {error}");
         }
         let error = refused("b.data", to.clone());
@@ -311,7 +312,7 @@ fn names_that_are_taken_or_never_written_change_nothing() {
     fs::write(&one, samples::conv_net()).unwrap();
     let one = lab.protect(&one, "one", Preset::Light).unwrap();
     let error = rotate_to((&lab, &lab), &one, IN_PLACE, &rotating("w", None)).unwrap_err();
-    let has_none = matches!(error, Error::Usage(Usage::NoExternalData));
+    let has_none = matches!(&error, Error::Usage(text) if text.contains("has no external data"));
     assert!(has_none, "{error}");
 }
 
