@@ -88,7 +88,7 @@ fn copy(
     let tail = [protected.artifact.split_end().0, &end].concat();
     let path = &protected.source.input.path;
     check_len(path, manifest.model_bytes(), tail.len())?;
-    let outputs = Outputs::create(publication, manifest.files(), inputs())?;
+    let outputs = Outputs::begin(publication, manifest.files(), inputs())?;
     // Chunks stay as they are: files are cloned if the file system can, and copied otherwise.
     let unchanged = vec![SpanSet::default(); manifest.files().len()];
     let mut transfer = Transfer::new(manifest, inputs(), &outputs);

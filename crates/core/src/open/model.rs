@@ -189,7 +189,7 @@ pub fn unprotect<'a>(
     let unlocked = protected.unlock(access)?;
     let restored = (!publication.keep_paths).then(|| manifest.original_files());
     let files = restored.as_deref().unwrap_or(manifest.files());
-    let outputs = Outputs::create(publication, files, unlocked.files())?;
+    let outputs = Outputs::begin(publication, files, unlocked.files())?;
     let mut transfer = Transfer::new(manifest, unlocked.files(), &outputs);
     if restored.is_some() {
         transfer.restore()?;

@@ -13,7 +13,7 @@ use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
 use crate::pass::digest::{Digester, states};
 use crate::pass::outputs::Outputs;
-use crate::pass::publish::Made;
+use crate::pass::publish::{Made, PublishHook};
 use crate::pass::states::{FileState, FileStates, Volume};
 
 /// The files that a pass reads, and the files that it writes.
@@ -41,9 +41,8 @@ impl<'a> Transfer<'a> {
         inputs: impl Iterator<Item = &'i Input>,
         outputs: &'a Outputs<'a>,
     ) -> Transfer<'a> {
-        let digesters = outputs
-            .wants_digests()
-            .then(|| (Digester::new(layout), Digester::new(layout)));
+        let digests = outputs.hook.is_some_and(PublishHook::wants_digests);
+        let digesters = digests.then(|| (Digester::new(layout), Digester::new(layout)));
         Transfer {
             layout,
             inputs: inputs.map(|input| input as &'a Input).collect(),
@@ -68,7 +67,7 @@ impl<'a> Transfer<'a> {
     /// Makes each output a clone of its input, if that saves time. The work may then change only
     /// the bytes in `changed`.
     pub(crate) fn clone_files(&mut self, changed: &'a [SpanSet]) {
-        let files = self.inputs.iter().zip(self.outputs.files()).zip(changed);
+        let files = self.inputs.iter().zip(&self.outputs.files).zip(changed);
         self.cloned = files
             .map(|((input, output), changed)| {
                 let ranges = changed.iter().map(|span| span.start..span.end());
@@ -108,7 +107,7 @@ impl<'a> Transfer<'a> {
 
     /// Reserves blocks for the outputs that will be written chunk by chunk.
     fn reserve(&self) {
-        let outputs = self.outputs.files().iter().zip(&self.cloned);
+        let outputs = self.outputs.files.iter().zip(&self.cloned);
         let held = usize::from(self.restoring.is_some());
         for (file, (output, cloned)) in self.layout.files().iter().zip(outputs).skip(held) {
             if cloned.is_none() && file.bytes > self.layout.chunk_bytes() {
@@ -141,7 +140,7 @@ impl<'a> Transfer<'a> {
         }
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
-            let output = chunk.file_of(self.outputs.files())?;
+            let output = chunk.file_of(&self.outputs.files)?;
             let start = chunk.window.start;
             return Ok(reflink::write_changed(output, bytes, start, changed)?);
         }
@@ -164,9 +163,9 @@ impl<'a> Transfer<'a> {
         if let Some(restored) = &restored {
             self.outputs.write_model(restored)?;
         }
-        if !self.outputs.has_hook() {
+        let Some(hook) = self.outputs.hook else {
             return Ok(());
-        }
+        };
         let mut files = match &self.digesters {
             Some((input, output)) => FileStates {
                 input: input.finish(input_tail)?,
@@ -196,10 +195,11 @@ impl<'a> Transfer<'a> {
         for (file, input) in files.input.iter_mut().zip(&self.inputs) {
             file.stamp = input.stamp().filter(Stamp::is_settled);
         }
-        for (file, stamp) in files.output.iter_mut().zip(self.outputs.stamps()?) {
-            file.stamp = stamp;
+        for (file, output) in files.output.iter_mut().zip(&self.outputs.files) {
+            file.stamp = output.stamp()?;
         }
-        self.outputs.call_hook(&Made { files, weights })
+        hook.publish(&Made { files, weights })
+            .map_err(Error::Refused)
     }
 }
 
