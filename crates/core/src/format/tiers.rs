@@ -3,8 +3,6 @@
 use onnxseal_crypto::wrap::{Identities, check_wrapped};
 use onnxseal_crypto::{self as crypto, DataKey};
 use onnxseal_onnx::tail::{self, Tail};
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The edition that a caller accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,42 +46,6 @@ const ANY: &str = "any";
 pub(crate) fn is_tier_name(name: &str) -> bool {
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
     (1..=64).contains(&name.len()) && name.bytes().all(is_plain) && name != ANY
-}
-
-/// The bytes that replace an element a tier lacks; empty for zeros. JSON has them as hexadecimal
-/// digits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fill(Vec<u8>);
-
-impl Fill {
-    pub(crate) fn new(bytes: Vec<u8>) -> Fill {
-        Fill(bytes)
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    pub(crate) fn is_zero(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Serialize for Fill {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&base16ct::lower::encode_string(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Fill {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fill, D::Error> {
-        match base16ct::lower::decode_vec(String::deserialize(deserializer)?) {
-            Ok(bytes) if bytes.iter().any(|&byte| byte != 0) => Ok(Fill(bytes)),
-            _ => Err(D::Error::custom(
-                "fill is not an element other than 0 in hexadecimal digits",
-            )),
-        }
-    }
 }
 
 /// The keys of all tiers, each wrapped to its recipients: armored age files.

@@ -12,12 +12,11 @@ use onnxseal_plan::{
 use crate::check::report::{Builder, Operators, Report, list, tier_rows};
 use crate::check::rows::{ClearRow, RepackedRow, TensorRow};
 use crate::error::{Error, Result};
-use crate::format::manifest::draft::Draft;
-use crate::format::manifest::encode::Length;
+use crate::format::manifest::draft::{Draft, check_len};
+use crate::format::manifest::encode::count_bytes;
 use crate::format::manifest::targets::TierRun;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{ElementType, File, Mode, Operator, Targets, Tensor};
-use crate::format::tiers::Fill;
 use crate::pass::states::Volume;
 
 /// The error for a tensor that is missing: it would otherwise stay in clear.
@@ -107,7 +106,8 @@ impl Planned {
             planned.builder.add_clear(row);
         }
         let tensors = std::mem::take(&mut plan.tensors);
-        let mut length = Length::of(&Draft {
+        // The length of the manifest, with a comma after each tensor.
+        let mut n_bytes = count_bytes(&Draft {
             tiers: tier_names(policy),
             ..Draft::of_files(files.to_vec())
         })?;
@@ -129,14 +129,14 @@ impl Planned {
                 (true, Purpose::Seal) => planned.unselected.push(((id, operator), entry)),
                 (is_clear, Purpose::Report) => {
                     if !is_clear {
-                        length.add(&entry)?;
+                        n_bytes += count_bytes(&entry)? + 1;
                     }
                     planned.add_row(operator, entry)?;
                 }
             }
         }
         if purpose == Purpose::Report {
-            length.check()?;
+            check_len(n_bytes.saturating_sub(1)).map_err(Error::Usage)?;
         }
         planned.selected = sorted(planned.selected, |(_, tensor)| (tensor.file, tensor.offset));
         Ok(planned)
@@ -237,7 +237,7 @@ fn take_entry(
             plan::Mode::Shuffle => Mode::Shuffle,
             _ => Mode::Bytes,
         },
-        fill: Fill::new(planned.fill),
+        fill: planned.fill,
     })
 }
 
@@ -306,13 +306,13 @@ mod tests {
             let none = |_: &Model<'_>, _: &[Wanted]| Ok(Scores::new());
             let planned = Planned::new(path, &[], model, Vec::new(), &policy, Purpose::Seal, none);
             let tensors = planned.unwrap().take_tensors(path).unwrap();
-            let mut length = Length::of(&Draft::of_files(Vec::new())).unwrap();
+            let mut n_bytes = count_bytes(&Draft::of_files(Vec::new())).unwrap();
             for tensor in &tensors {
-                length.add(tensor).unwrap();
+                n_bytes += count_bytes(tensor).unwrap() + 1;
             }
             let draft = Draft::of_files(Vec::new());
             let encoded = Draft { tensors, ..draft }.encode().unwrap();
-            assert_eq!(length.bytes(), encoded.len(), "{n} tensors");
+            assert_eq!(n_bytes - 1, encoded.len(), "{n} tensors");
         }
     }
 }

@@ -197,7 +197,7 @@ impl<'m> Parts<'m> {
         let lacks = |part: &&Streamed| usize::from(part.tier) > tier;
         for part in self.streams.iter().filter(lacks) {
             let place = &mut bytes[part.range.clone()];
-            match part.tensor.fill.bytes() {
+            match &part.tensor.fill[..] {
                 _ if part.tensor.mode == Mode::Mask => {}
                 [] => place.fill(0),
                 element => {

@@ -246,7 +246,7 @@ impl Tensor {
             return Err(format!("targets reach subsequence {end} of {}", self.n()));
         }
         if n_tiers == 1 {
-            if self.mode != Mode::Bytes || !self.fill.is_zero() {
+            if self.mode != Mode::Bytes || !self.fill.is_empty() {
                 return Err("a mode or fill in a model of one edition".into());
             }
             return Ok(());
@@ -258,8 +258,8 @@ impl Tensor {
             bits @ (2 | 4 | 8..) => (bits / 8).max(1) as usize,
             _ => 0,
         };
-        if !self.fill.is_zero() && self.fill.bytes().len() != width {
-            return Err(format!("fill of {} bytes", self.fill.bytes().len()));
+        if !self.fill.is_empty() && self.fill.len() != width {
+            return Err(format!("fill of {} bytes", self.fill.len()));
         }
         Ok(())
     }

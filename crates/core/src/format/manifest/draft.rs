@@ -110,7 +110,7 @@ impl Draft {
 }
 
 /// Fails if a manifest of `n_bytes` is longer than a reader accepts.
-pub(super) fn check_len(n_bytes: usize) -> Result<(), String> {
+pub(crate) fn check_len(n_bytes: usize) -> Result<(), String> {
     if n_bytes > MAX_MANIFEST_BYTES {
         return Err(format!(
             "manifest of {n_bytes} bytes (limit {MAX_MANIFEST_BYTES})"

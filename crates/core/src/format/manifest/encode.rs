@@ -12,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::format::manifest::draft::{
     DEFAULT_CHUNK_BYTES, Draft, FORMAT, File, OriginalDraft, SUITE, check_len,
 };
-use crate::format::manifest::tensor::Tensor;
 
 impl OriginalDraft {
     /// Describes an original of `bytes` bytes with external data files at `paths`, which `edits`
@@ -44,53 +43,23 @@ impl Draft {
         }
     }
 
-    /// The length of the manifest.
-    fn count_bytes(&self) -> Result<usize> {
-        let count = Count::of(self)?;
-        check_len(count).map_err(Error::Usage)?;
-        Ok(count)
-    }
-
     /// Encodes the bytes to be authenticated, which [`Manifest::parse`](crate::Manifest::parse)
     /// checks.
     pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         // Counted first: a buffer that grows may take twice the memory.
-        let mut bytes = Vec::with_capacity(self.count_bytes()?);
+        let n_bytes = count_bytes(self)?;
+        check_len(n_bytes).map_err(Error::Usage)?;
+        let mut bytes = Vec::with_capacity(n_bytes);
         write(self, &mut bytes)?;
         Ok(bytes)
     }
 }
 
-/// Counts the length of a manifest, tensor by tensor, without storing it.
-pub(crate) struct Length {
-    bytes: usize,
-    has_tensors: bool,
-}
-
-impl Length {
-    /// Starts with the length of `draft`, whose list of tensors is empty.
-    pub(crate) fn of(draft: &Draft) -> Result<Length> {
-        Ok(Length {
-            bytes: Count::of(draft)?,
-            has_tensors: false,
-        })
-    }
-
-    pub(crate) fn add(&mut self, tensor: &Tensor) -> Result<()> {
-        let comma = usize::from(self.has_tensors);
-        self.has_tensors = true;
-        self.bytes += comma + Count::of(tensor)?;
-        Ok(())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(crate) fn check(self) -> Result<()> {
-        check_len(self.bytes).map_err(Error::Usage)
-    }
+/// The length of the JSON of `value`.
+pub(crate) fn count_bytes(value: &impl Serialize) -> Result<usize> {
+    let mut count = Count(0);
+    write(value, &mut count)?;
+    Ok(count.0)
 }
 
 fn write(value: &impl Serialize, out: &mut impl io::Write) -> Result<()> {
@@ -99,15 +68,6 @@ fn write(value: &impl Serialize, out: &mut impl io::Write) -> Result<()> {
 
 /// A writer that counts bytes and drops them.
 struct Count(usize);
-
-impl Count {
-    /// The length of the JSON of `value`.
-    fn of(value: &impl Serialize) -> Result<usize> {
-        let mut count = Count(0);
-        write(value, &mut count)?;
-        Ok(count.0)
-    }
-}
 
 impl io::Write for Count {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
 
 /// The largest integer that every JSON reader keeps exactly.
 pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
@@ -77,19 +77,27 @@ pub(super) fn object<'de, T: Members, D: Deserializer<'de>>(
     Object::deserialize(deserializer).map(|Object(value)| Some(value))
 }
 
-/// Reads an array of strings. It checks the limit before it allocates more.
+/// Reads an array of strings.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Texts;
+    texts_up_to(MAX_TEXTS, deserializer)
+}
+
+/// Reads an array of strings. It checks the limit before it allocates more.
+pub(super) fn texts_up_to<'de, D: Deserializer<'de>>(
+    limit: usize,
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    struct Texts(usize);
     impl<'de> Visitor<'de> for Texts {
         type Value = Vec<String>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an array of strings")
         }
         fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-            let mut texts = Vec::new();
+            let mut texts = Vec::with_capacity(1);
             while let Some(text) = array.next_element()? {
-                if texts.len() == MAX_TEXTS {
-                    let fault = format_args!("more than {MAX_TEXTS} texts");
+                if texts.len() == self.0 {
+                    let fault = format_args!("more than {} texts", self.0);
                     return Err(A::Error::custom(fault));
                 }
                 texts.push(text);
@@ -97,7 +105,22 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
             Ok(texts)
         }
     }
-    deserializer.deserialize_seq(Texts)
+    deserializer.deserialize_seq(Texts(limit))
+}
+
+/// Writes an element that is not 0: hexadecimal digits.
+pub(super) fn write_element<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&base16ct::lower::encode_string(bytes))
+}
+
+/// Reads what [`write_element`] writes.
+pub(super) fn element<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let bytes = base16ct::lower::decode_vec(String::deserialize(deserializer)?);
+    let element = bytes
+        .ok()
+        .filter(|bytes| bytes.iter().any(|byte| *byte != 0));
+    let rule = "fill is not an element other than 0 in hexadecimal digits";
+    element.ok_or_else(|| D::Error::custom(rule))
 }
 
 /// Reads an object of strings. It checks the limit before it allocates more.

@@ -5,11 +5,11 @@ use std::ops::Deref;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::Error;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::format::manifest::json::MAX_INTEGER;
+use crate::format::manifest::json::{self, MAX_INTEGER};
 use crate::format::tiers::MAX_TIERS;
 
 /// Bits of a number in a byte of LEB128.
@@ -177,24 +177,12 @@ impl Serialize for Targets {
 
 impl<'de> Deserialize<'de> for Targets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
-        struct Texts;
-        impl<'de> Visitor<'de> for Texts {
-            type Value = Targets;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array with a string of base64 for each tier")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Targets, A::Error> {
-                let mut lists = Vec::with_capacity(1);
-                while let Some(text) = array.next_element::<String>()? {
-                    if lists.len() == MAX_TIERS {
-                        return Err(A::Error::custom("targets of too many tiers"));
-                    }
-                    lists.push(runs(&text).map_err(A::Error::custom)?);
-                }
-                Targets::of_tiers(lists).map_err(A::Error::custom)
-            }
-        }
-        deserializer.deserialize_seq(Texts)
+        let texts = json::texts_up_to(MAX_TIERS, deserializer)?;
+        let lists = texts
+            .iter()
+            .map(|text| runs(text))
+            .collect::<Result<_, _>>();
+        lists.and_then(Targets::of_tiers).map_err(D::Error::custom)
     }
 }
 

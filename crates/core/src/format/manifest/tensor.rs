@@ -9,9 +9,8 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::format::manifest::json::{Members, members, objects, present};
+use crate::format::manifest::json::{Members, element, members, objects, present, write_element};
 use crate::format::manifest::targets::Targets;
-use crate::format::tiers::Fill;
 
 /// A tensor of which some part is encrypted, as a [`Manifest`](super::Manifest) lists it.
 #[derive(Clone, Debug, Serialize)]
@@ -42,9 +41,12 @@ pub struct Tensor {
     /// How the targets of tiers above the first are encrypted.
     #[serde(skip_serializing_if = "Mode::is_bytes")]
     pub mode: Mode,
-    /// The value of an element that a tier lacks.
-    #[serde(skip_serializing_if = "Fill::is_zero")]
-    pub fill: Fill,
+    /// The bytes that replace an element a tier lacks; empty for zeros.
+    #[serde(
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "write_element"
+    )]
+    pub fill: Vec<u8>,
 }
 
 /// A node that consumes a tensor.
@@ -142,8 +144,8 @@ struct TensorMembers {
     targets: Targets,
     #[serde(default)]
     mode: Mode,
-    #[serde(default)]
-    fill: Fill,
+    #[serde(default, deserialize_with = "element")]
+    fill: Vec<u8>,
 }
 
 members!(OperatorMembers => Operator, TensorMembers => Tensor);

@@ -58,17 +58,9 @@ fn assert_edition(
     for (index, tensor) in manifest.tensors().iter().enumerate() {
         let (file, bits) = (tensor.file as usize, tensor.data_type.bits() as usize);
         let width = (bits / 8).max(1);
-        let fill: Vec<u8> = match serde_json::to_value(&tensor.fill).unwrap() {
-            digits if digits == "" => vec![0; width],
-            digits => {
-                let digits = digits.as_str().unwrap().as_bytes().to_vec();
-                let pairs = digits
-                    .chunks(2)
-                    .map(|pair| std::str::from_utf8(pair).unwrap());
-                pairs
-                    .map(|pair| u8::from_str_radix(pair, 16).unwrap())
-                    .collect()
-            }
+        let fill = match &tensor.fill[..] {
+            [] => vec![0; width],
+            fill => fill.to_vec(),
         };
         let n_elements: u64 = tensor.dims.iter().product();
         let step = tensor.stride.map_or(width, |stride| stride as usize);
