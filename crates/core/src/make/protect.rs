@@ -14,8 +14,8 @@ use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest};
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
-use crate::make::rename::{Naming, Renamed, rename};
-use crate::make::repack::{Repacked, repack};
+use crate::make::rename::{Naming, rename};
+use crate::make::repack::repack;
 use crate::make::seal::{Plaintext, Sealing};
 use crate::pass::gaps::gaps;
 use crate::pass::outputs::{Outputs, check_names};
@@ -67,14 +67,7 @@ impl ProtectOptions {
 /// If the plan falls short of the policy's demands, [`Report::violations`] says so.
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(
-        source,
-        policy,
-        false,
-        Naming::Keep,
-        Purpose::Report,
-        &Silent,
-    )?;
+    let prepared = Prepared::new(source, policy, false, None, Purpose::Report, &Silent)?;
     let mut report = prepared.planned.into_report(Vec::new())?;
     report.locked = is_locked(policy);
     Ok(report)
@@ -140,21 +133,15 @@ impl Prepared {
         source: Source,
         policy: &Policy,
         repacks: bool,
-        naming: Naming<'_>,
+        naming: Option<Naming<'_>>,
         purpose: Purpose,
         progress: &dyn Progress,
     ) -> Result<Prepared> {
         let path = source.input.path.clone();
         check_protectable(&source)?;
-        let (source, zeroed, row) = if repacks {
-            let Repacked {
-                source,
-                zeroed,
-                row,
-            } = repack(source)?;
-            (source, zeroed, Some(row))
-        } else {
-            (source, Vec::new(), None)
+        let (source, zeroed, row) = match repacks {
+            true => repack(source)?,
+            false => (source, Vec::new(), None),
         };
         let model = source.locate(source.input.len)?;
         let external = source.open_external(&model)?;
@@ -178,7 +165,9 @@ impl Prepared {
             };
             Planned::new(&path, files, model, gaps, policy, purpose, score)
         };
-        let (source, original, mut planned) = match naming.choose(&files, inputs())? {
+        let (source, original, mut planned) = match naming
+            .map_or(Ok(None), |naming| naming.choose(&files, inputs()))?
+        {
             None => {
                 let planned = plan(&source, model, &files, gaps)?;
                 (source, None, planned)
@@ -187,7 +176,7 @@ impl Prepared {
                 drop(model);
                 // `unprotect` will write the original's names: check them before they are replaced.
                 check_names(&path, &files)?;
-                let Renamed { source, original } = rename(source, &mut files, names)?;
+                let (source, original) = rename(source, &mut files, names)?;
                 // Plan the edited model, whose offsets differ.
                 let model = source.locate(source.input.len)?;
                 if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {

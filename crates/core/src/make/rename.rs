@@ -8,52 +8,39 @@ use onnxseal_onnx::{Model, external};
 use onnxseal_store::{Bytes, InMemory, Input, Location, Progress};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, model as model_error};
 use crate::format::manifest::File;
 use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::tensor::{Place, Tensor};
 use crate::open::protected::Unlocked;
 use crate::pass::chunks;
 use crate::pass::outputs::check_names;
-use crate::pass::publish::{Destination, Publication};
+use crate::pass::publish::Destination;
 use crate::pass::score::Unseen;
 use crate::pass::source::Source;
 use crate::pass::transfer::zeros;
 
-/// The names of external data files.
-pub(crate) enum Naming<'a> {
-    /// The names stay.
-    Keep,
-    /// The caller's name, or one derived from the output's if the present names would collide with
-    /// inputs.
-    After {
-        output: &'a Location,
-        name: Option<&'a str>,
-    },
-}
-
-/// A model whose external data files were renamed.
-pub(crate) struct Renamed {
-    pub(crate) source: Source,
-    pub(crate) original: OriginalDraft,
+/// The names of external data files: the caller's, or one derived from the output's if the present
+/// names would collide with inputs.
+pub(crate) struct Naming<'a> {
+    output: &'a Location,
+    name: Option<&'a str>,
 }
 
 impl<'a> Naming<'a> {
     /// Chooses `name`, or one derived from the output's, for what a call makes of the model at
-    /// `location`, unless its caller has planned all outputs.
+    /// `location`; `None` if the names stay, because the caller has planned all outputs.
     pub(crate) fn of(
         destination: &'a Destination<'_>,
         location: &'a Location,
         name: Option<&'a str>,
-    ) -> Naming<'a> {
+    ) -> Option<Naming<'a>> {
         let output = match destination {
-            Destination::New(Publication {
-                keep_paths: true, ..
-            }) => return Naming::Keep,
-            Destination::New(publication) => &publication.location,
+            Destination::New(to) if to.keep_paths => return None,
+            Destination::New(to) => &to.location,
             Destination::InPlace(_) => location,
         };
-        Naming::After { output, name }
+        Some(Naming { output, name })
     }
 
     /// Returns new paths for the external files in `files`, or `None` if all keep theirs.
@@ -64,9 +51,7 @@ impl<'a> Naming<'a> {
         files: &[File],
         inputs: impl Iterator<Item = &'i Input>,
     ) -> Result<Option<Vec<String>>> {
-        let Naming::After { output, name } = *self else {
-            return Ok(None);
-        };
+        let Naming { output, name } = *self;
         let external = files.get(1..).unwrap_or_default();
         if external.is_empty() {
             return match name {
@@ -123,13 +108,17 @@ impl<'a> Naming<'a> {
 }
 
 /// Gives the external files new `paths`, in `files` and in a copy of the model in memory.
-pub(crate) fn rename(source: Source, files: &mut [File], paths: Vec<String>) -> Result<Renamed> {
-    let Source { input, .. } = source;
+/// Returns the copy, and what leads back.
+pub(crate) fn rename(
+    Source { input, .. }: Source,
+    files: &mut [File],
+    paths: Vec<String>,
+) -> Result<(Source, OriginalDraft)> {
     // Read all bytes: the map of an object holds only the structure.
     let bytes = Zeroizing::new(input.read_all()?);
     let (edited, original) = edit(&input.path, bytes, files, paths)?;
     let source = Source::of(input.edited(Bytes::from_owner(edited)))?;
-    Ok(Renamed { source, original })
+    Ok((source, original))
 }
 
 /// Gives the external files new `paths`, in `files` and in the model file, `original`. Returns the
@@ -140,22 +129,16 @@ fn edit(
     files: &mut [File],
     paths: Vec<String>,
 ) -> Result<(Zeroizing<Vec<u8>>, OriginalDraft)> {
-    let malformed = |source| Error::Model {
-        path: path.to_owned(),
-        source,
-    };
     let old: Vec<String> = files.iter().skip(1).map(|file| file.path.clone()).collect();
     let names: HashMap<String, String> = old.iter().cloned().zip(paths.iter().cloned()).collect();
-    let edits = rename_external(&original, &names).map_err(malformed)?;
+    let edits = rename_external(&original, &names);
+    let edits = edits.map_err(|error| model_error(path, &original, error))?;
     let (edited, undo) = (edits.apply(&original), edits.undo(&original));
     let (Some(edited), Some(undo)) = (edited, undo) else {
         return Err(Error::Internal("edits beyond their file"));
     };
     // A wrong edit could never be restored, so undo it here and compare.
-    if undo
-        .apply(&edited)
-        .is_none_or(|restored| restored != original)
-    {
+    if undo.apply(&edited).as_ref() != Some(&original) {
         return Err(Error::Internal("a renamed model cannot be restored"));
     }
     let draft = OriginalDraft::new(original.len() as u64, old, &undo);

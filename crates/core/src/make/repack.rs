@@ -12,18 +12,10 @@ use crate::error::{Result, model as model_error};
 use crate::pass::gaps::gaps;
 use crate::pass::source::Source;
 
-/// A rewritten model.
-pub(crate) struct Repacked {
-    pub(crate) source: Source,
-    /// Bytes of external data files to read as zeros.
-    pub(crate) zeroed: Vec<Gap>,
-    pub(crate) row: RepackedRow,
-}
-
 /// Moves elements that are coded as varints, or scattered over several fields, to `raw_data`, and
 /// lists the bytes of external data files in which no tensor lies. Packed copies are such bytes, and
 /// the model names them no more: ONNX Runtime would take zeros for weights.
-pub(crate) fn repack(source: Source) -> Result<Repacked> {
+pub(crate) fn repack(source: Source) -> Result<(Source, Vec<Gap>, Option<RepackedRow>)> {
     let model = source.locate(source.input.len)?;
     let zeroed = gaps(&model, &source.open_external(&model)?)?;
     let is_coded = |why: &Unpatchable| {
@@ -38,11 +30,7 @@ pub(crate) fn repack(source: Source) -> Result<Repacked> {
     };
     if coded.clone().next().is_none() && model.prepacked.is_empty() {
         drop(model);
-        return Ok(Repacked {
-            source,
-            zeroed,
-            row,
-        });
+        return Ok((source, zeroed, Some(row)));
     }
     // Read all bytes: the source may hold only the structure.
     let bytes = Zeroizing::new(source.input.read_all()?);
@@ -63,9 +51,5 @@ pub(crate) fn repack(source: Source) -> Result<Repacked> {
     drop(model);
     let edited = Bytes::from(std::mem::take(&mut *edited));
     let source = Source::of(source.input.edited(edited))?;
-    Ok(Repacked {
-        source,
-        zeroed,
-        row,
-    })
+    Ok((source, zeroed, Some(row)))
 }

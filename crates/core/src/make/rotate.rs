@@ -109,8 +109,9 @@ pub fn rotate<'a>(
         draft: Draft::parse(manifest_bytes).map_err(Error::Usage)?,
         renamed: None,
     };
-    if name.is_some() {
-        let naming = Naming::of(&destination, &location, name);
+    if name.is_some()
+        && let Some(naming) = Naming::of(&destination, &location, name)
+    {
         let draft = &mut rotation.draft;
         rotation.renamed = rename_protected(&unlocked, &naming, draft, progress)?;
     }
