@@ -17,8 +17,6 @@ use crate::format::artifact::Artifact;
 use crate::format::claims::Requirements;
 use crate::format::tiers::Edition;
 use crate::open::protected::{Protected, Unlocked};
-use crate::open::score::score_protected;
-use crate::open::signed::check_signature;
 use crate::pass::chunks::Chunk;
 use crate::pass::digest::Digester;
 use crate::pass::gaps::gaps_of_original;
@@ -106,7 +104,7 @@ pub fn verify(
     progress: &dyn Progress,
 ) -> Result<Verification> {
     let protected = Arc::new(Protected::open(&location.into())?);
-    let (path, manifest) = (&protected.source.input.path, protected.manifest());
+    let (path, manifest) = (protected.path(), protected.manifest());
     // Authenticity first, so that a forged graph is not reported as an unmet policy.
     let found = authenticate(&protected, checks, progress)?;
     if let Some(require) = checks.require {
@@ -165,7 +163,7 @@ fn authenticate(
     let Some(identities) = checks.identities else {
         match checks.signed_by {
             Some(by) => {
-                let signer = check_signature(protected, by, Some(structure), progress)?;
+                let signer = protected.check_signed(by, Some(structure), progress)?;
                 found.signer = Some(signer);
             }
             // Opening them checks that they are there, and how long they are.
@@ -190,7 +188,7 @@ fn authenticate(
     unlocked.files().try_for_each(Input::check_unchanged)?;
     found.signer = unlocked.check_signature()?;
     if let Some(digester) = &digester {
-        found.digests = digester.finish(protected.tail())?;
+        found.digests = digester.finish(&protected.artifact.tail)?;
     }
     found.unlocked = Some(unlocked);
     Ok(found)
@@ -212,13 +210,13 @@ fn check_policy(
     let violations = match original {
         None => shortfalls(model, manifest, gaps, policy)?,
         Some(unlocked) => shortfalls_of_choice(model, manifest, gaps, policy, |wanted| {
-            score_protected(unlocked, structure, model, wanted, progress)
+            unlocked.score(structure, model, wanted, progress)
         })?,
     };
     if violations.is_empty() {
         return Ok(());
     }
-    let path = protected.source.input.path.clone();
+    let path = protected.path().to_owned();
     Err(Error::PolicyNotMet { path, violations })
 }
 

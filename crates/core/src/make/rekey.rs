@@ -8,7 +8,6 @@ use crate::format::spans::SpanSet;
 use crate::make::audience::Audience;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
-use crate::open::signed::check_signature;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::{Destination, Publication};
 use crate::pass::signature::Access;
@@ -86,7 +85,7 @@ fn copy(
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
     let tail = [protected.artifact.split_end().0, &end].concat();
-    let path = &protected.source.input.path;
+    let path = protected.path();
     check_len(path, manifest.model_bytes(), tail.len())?;
     let outputs = Outputs::begin(publication, manifest.files(), inputs())?;
     // Chunks stay as they are: files are cloned if the file system can, and copied otherwise.
@@ -95,7 +94,7 @@ fn copy(
     transfer.clone_files(&unchanged);
     transfer.copy(progress)?;
     outputs.write_tail(&tail, manifest.model_bytes())?;
-    transfer.finish(protected.tail(), &tail, None)?;
+    transfer.finish(&protected.artifact.tail, &tail, None)?;
     outputs.publish(inputs())?;
     Ok(rekeyed)
 }
@@ -115,7 +114,7 @@ fn new_end(
     } = access;
     let (data_key, _, key_tier) = protected.data_key(identities)?;
     if let Some(by) = signed_by {
-        check_signature(protected, by, None, progress)?;
+        protected.check_signed(by, None, progress)?;
     }
     let manifest = protected.manifest();
     let (Rewrap::Only(audience) | Rewrap::Also(audience)) = recipients;

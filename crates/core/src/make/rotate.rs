@@ -19,7 +19,6 @@ use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, follow, rename_protected};
 use crate::make::seal::{Plaintext, Sealing};
 use crate::open::protected::{Protected, Unlocked};
-use crate::open::score::score_protected;
 use crate::pass::gaps::gaps_of_original;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::Destination;
@@ -127,7 +126,7 @@ pub fn rotate<'a>(
 /// Fails if a signature would be lost without the caller's consent.
 fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Result<()> {
     match (&options.signature, &protected.artifact.signature) {
-        (Resign::Refuse, Some(_)) => Err(Error::SignatureLost(protected.source.input.path.clone())),
+        (Resign::Refuse, Some(_)) => Err(Error::SignatureLost(protected.path().to_owned())),
         _ => Ok(()),
     }
 }
@@ -209,10 +208,10 @@ impl Rotation<'_> {
         };
         check_files(path, &model, present)?;
         let score = |model: &Model<'_>, wanted: &[Wanted]| match renamed {
-            None => score_protected(unlocked, structure, model, wanted, progress),
+            None => unlocked.score(structure, model, wanted, progress),
             Some(_) => {
                 let stored = structure.locate(old.model_bytes())?;
-                score_protected(unlocked, structure, &stored, wanted, progress)
+                unlocked.score(structure, &stored, wanted, progress)
             }
         };
         let (files, purpose) = (present.files(), Purpose::Seal);

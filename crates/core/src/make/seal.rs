@@ -61,7 +61,7 @@ impl<'a> Plaintext<'a> {
     fn tail(&self) -> &'a [u8] {
         match self {
             Plaintext::Files(_) | Plaintext::Renamed(..) => &[],
-            Plaintext::Sealed(unlocked, _) => unlocked.tail(),
+            Plaintext::Sealed(unlocked, _) => &unlocked.protected.artifact.tail,
         }
     }
 

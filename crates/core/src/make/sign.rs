@@ -7,7 +7,6 @@ use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
-use crate::open::signed::digest_chunks;
 use crate::pass::signature::Leaves;
 
 /// Signs the protected `model` in place with `key`, and replaces an existing signature.
@@ -48,7 +47,7 @@ pub fn attach_signature(
     splice(model.into(), None, flush, |protected| {
         let message = message(protected, progress)?;
         let signer = signature::check(message.as_bytes(), armored).map_err(|source| {
-            let path = protected.source.input.path.clone();
+            let path = protected.path().to_owned();
             Error::Signature { path, source }
         })?;
         Ok((encode_end(Some(armored), &protected.artifact.keys), signer))
@@ -66,6 +65,6 @@ pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) ->
 
 fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
     let leaves = Leaves::new(protected.manifest());
-    digest_chunks(protected, &leaves, None, progress)?;
-    leaves.message_of(&protected.artifact)
+    protected.digest_chunks(&leaves, None, progress)?;
+    protected.signed_message(&leaves)
 }

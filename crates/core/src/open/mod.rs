@@ -6,6 +6,3 @@
 pub(crate) mod model;
 pub(crate) mod on_demand;
 pub(crate) mod protected;
-#[cfg(feature = "protect")]
-pub(crate) mod score;
-pub(crate) mod signed;

@@ -198,7 +198,7 @@ pub fn unprotect<'a>(
         unlocked.open_chunk(chunk, bytes, tag, tools)
     })?;
     unlocked.check_signature()?;
-    transfer.finish(protected.tail(), &[], None)?;
+    transfer.finish(&protected.artifact.tail, &[], None)?;
     outputs.publish(unlocked.files())?;
     Ok(unlocked.edition())
 }

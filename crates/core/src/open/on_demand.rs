@@ -154,7 +154,7 @@ impl Fill for Opener {
     fn fill(&self, index: usize, bytes: &mut [u8], tools: &mut Tools) -> Result<()> {
         let absent = || Error::Internal("a chunk that is not there");
         let chunk = self.chunks.get(index).ok_or_else(absent)?;
-        let tag = self.unlocked.tag(index).ok_or_else(absent)?;
+        let tag = self.unlocked.tags().nth(index).ok_or_else(absent)?;
         self.unlocked.read(chunk, bytes)?;
         self.unlocked.open_chunk(chunk, bytes, tag, tools)
     }

@@ -1,5 +1,6 @@
 //! A protected model, before and after an identity has unlocked it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
@@ -14,8 +15,11 @@ use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::signature::{Access, RequiredSignature};
+#[cfg(feature = "protect")]
+use crate::pass::score::{Scorer, Unseen};
+use crate::pass::signature::{Access, Leaves, SignedBy};
 use crate::pass::source::{Source, check_fetched};
+use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
 
 /// A protected model whose metadata is well-formed.
@@ -28,7 +32,7 @@ pub(crate) struct Protected {
 /// A protected model with its data key. The type proves that an identity opens it, and that
 /// manifest and tags are authentic.
 pub(crate) struct Unlocked {
-    protected: Arc<Protected>,
+    pub(crate) protected: Arc<Protected>,
     key: OpenKeys,
     /// The tier of the key; 1 without tiers.
     pub(crate) key_tier: u8,
@@ -38,6 +42,12 @@ pub(crate) struct Unlocked {
     external: Vec<Input>,
     pub(crate) targets: Targets,
     demand: Option<RequiredSignature>,
+}
+
+/// A demand for a signature, to be checked once all chunks have been taken in.
+struct RequiredSignature {
+    by: SignedBy,
+    leaves: Leaves,
 }
 
 impl Protected {
@@ -59,13 +69,12 @@ impl Protected {
         }
     }
 
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.artifact.manifest
+    pub(crate) fn path(&self) -> &Path {
+        &self.source.input.path
     }
 
-    /// Returns the tail as it stands in the model file.
-    pub(crate) fn tail(&self) -> &[u8] {
-        &self.artifact.tail
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.artifact.manifest
     }
 
     /// Returns the files of the model in the order of the manifest: the model file, then
@@ -78,7 +87,7 @@ impl Protected {
     /// manifest and the tags with it.
     pub(crate) fn data_key(&self, identities: &Identities) -> Result<(DataKey, OpenKeys, u8)> {
         let artifact = &self.artifact;
-        let path = || self.source.input.path.clone();
+        let path = || self.path().to_owned();
         let (tier, data_key) = (artifact.keys.unwrap(identities)).map_err(|error| match error {
             crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
                 path: path(),
@@ -91,7 +100,7 @@ impl Protected {
             // The identity is a recipient, but the wrapped key was changed.
             crypto::Error::Unauthentic => Error::Manifest(path()),
             crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
-                metadata(&self.source.input.path)(error.to_string())
+                metadata(self.path())(error.to_string())
             }
             error => Error::Key(error),
         })?;
@@ -110,7 +119,7 @@ impl Protected {
             Edition::Any => key_tier,
             Edition::Tier(name) => {
                 (manifest.tier_named(name)).ok_or_else(|| Error::NoSuchTier {
-                    path: self.source.input.path.clone(),
+                    path: self.path().to_owned(),
                     wanted: excerpt(name),
                     tiers: manifest.tier_names().to_vec(),
                 })?
@@ -118,7 +127,7 @@ impl Protected {
         };
         if wanted > key_tier {
             return Err(Error::LowerTier {
-                path: self.source.input.path.clone(),
+                path: self.path().to_owned(),
                 wanted: manifest.tier_name(wanted).to_owned(),
                 found: manifest.tier_name(key_tier).to_owned(),
             });
@@ -148,18 +157,70 @@ impl Protected {
             // The paths can be trusted only now: the MAC holds.
             external: self.open_external()?,
             targets: Targets::of(manifest),
-            demand: (access.signed_by)
-                .map(|by| RequiredSignature::new(&self.source.input.path, &self.artifact, by))
-                .transpose()?,
+            demand: (access.signed_by).map(|by| self.demand(by)).transpose()?,
         })
+    }
+
+    /// Demands a signature by one of `by`.
+    fn demand(&self, by: &SignedBy) -> Result<RequiredSignature> {
+        if self.artifact.signature.is_none() {
+            return Err(Error::NotSigned(self.path().to_owned()));
+        }
+        let (by, leaves) = (by.clone(), Leaves::new(self.manifest()));
+        Ok(RequiredSignature { by, leaves })
+    }
+
+    fn check(&self, RequiredSignature { by, leaves }: &RequiredSignature) -> Result<Signer> {
+        let message = self.signed_message(leaves)?;
+        let signature = self.artifact.signature.as_deref().unwrap_or_default();
+        let (signer, path) = (by.signer.as_deref(), self.path().to_owned());
+        (by.allowed.verify(signer, message.as_bytes(), signature))
+            .map_err(|source| Error::Signature { path, source })
+    }
+
+    /// Returns the message that a publisher signs. `leaves` has taken in all chunks.
+    pub(crate) fn signed_message(&self, leaves: &Leaves) -> Result<String> {
+        let artifact = &self.artifact;
+        leaves.message(artifact.manifest_bytes(), &artifact.tags, &artifact.mac)
+    }
+
+    /// Checks, without a key, that one of `by` signed the model, and that its chunks agree with
+    /// `structure`.
+    pub(crate) fn check_signed(
+        &self,
+        by: &SignedBy,
+        structure: Option<&Structure>,
+        progress: &dyn Progress,
+    ) -> Result<Signer> {
+        let demand = self.demand(by)?;
+        self.digest_chunks(&demand.leaves, structure, progress)?;
+        self.check(&demand)
+    }
+
+    /// Reads all chunks as they are stored, compares them with `structure`, and gives them to `leaves`.
+    pub(crate) fn digest_chunks(
+        &self,
+        leaves: &Leaves,
+        structure: Option<&Structure>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let external = self.open_external()?;
+        let inputs: Vec<&Input> = self.files(&external).collect();
+        chunks::read_all(self.manifest(), &inputs, progress, |chunk, bytes| {
+            leaves.take(chunk, bytes);
+            structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
+        })?;
+        Ok(inputs
+            .iter()
+            .try_for_each(|input| input.check_unchanged())?)
     }
 
     /// Opens the external files that the manifest names.
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
         for file in self.manifest().files().iter().skip(1) {
-            let input = (self.source.input.open_beside(&file.path))
-                .map_err(external_error(&self.source.input.path))?;
+            let input =
+                (self.source.input.open_beside(&file.path)).map_err(external_error(self.path()))?;
             check_fetched(&input)?;
             if input.len != file.bytes {
                 let (expected, found) = (file.bytes, input.len);
@@ -180,8 +241,7 @@ impl Unlocked {
     /// opened any number of times, in any order, and must be those that were signed.
     pub(crate) fn check_first(&self, progress: &dyn Progress) -> Result<()> {
         if let Some(demand) = &self.demand {
-            let inputs: Vec<&Input> = self.files().collect();
-            (demand.leaves).take_all(self.manifest(), &inputs, progress, |_, _| Ok(()))?;
+            (self.protected).digest_chunks(&demand.leaves, None, progress)?;
         }
         self.check_signature().map(drop)
     }
@@ -193,8 +253,8 @@ impl Unlocked {
         Ok(protected.artifact.manifest)
     }
 
-    pub(crate) fn path(&self) -> &std::path::Path {
-        &self.protected.source.input.path
+    pub(crate) fn path(&self) -> &Path {
+        self.protected.path()
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -204,15 +264,6 @@ impl Unlocked {
     /// Returns the files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         self.protected.files(&self.external)
-    }
-
-    fn file(&self, index: usize) -> Option<&Input> {
-        self.files().nth(index)
-    }
-
-    /// Returns the tail as it stands in the model file.
-    pub(crate) fn tail(&self) -> &[u8] {
-        self.protected.tail()
     }
 
     /// Returns where the structure of the model file lies, and frees what was read to unlock it.
@@ -226,11 +277,6 @@ impl Unlocked {
     /// Returns the tags of all chunks for the key's tier, in the order of the chunks.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
         chunks::tags(self.protected.artifact.tags_of(self.key_tier))
-    }
-
-    /// Returns the tag of the chunk at `index`, in the order of the chunks.
-    pub(crate) fn tag(&self, index: usize) -> Option<&[u8; TAG_BYTES]> {
-        self.tags().nth(index)
     }
 
     pub(crate) fn edition(&self) -> OpenedEdition {
@@ -251,15 +297,16 @@ impl Unlocked {
     ///
     /// Call it after the last chunk is opened. Hand out plaintext only if it succeeds.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
-        let Protected { artifact, source } = &*self.protected;
-        let demand = self.demand.as_ref();
-        let signer = demand.map(|demand| demand.check(&source.input.path, artifact));
+        let signer = self
+            .demand
+            .as_ref()
+            .map(|demand| self.protected.check(demand));
         signer.transpose()
     }
 
     /// Reads `chunk` from its file into `bytes`, of the chunk's length.
     pub(crate) fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
-        let input = self.file(chunk.file());
+        let input = self.files().nth(chunk.file());
         let input = input.ok_or(Error::Internal("a chunk of a file that is not open"))?;
         Ok(input.read_exact_at(bytes, chunk.window.start)?)
     }
@@ -309,9 +356,30 @@ impl Unlocked {
         chunks::for_each_read(false, self.manifest(), &inputs, self.tags(), progress, work)
     }
 
+    /// Computes the energies of the tensors of `model`, located in `structure`.
+    #[cfg(feature = "protect")]
+    pub(crate) fn score(
+        &self,
+        structure: &Structure,
+        model: &onnxseal_onnx::Model<'_>,
+        wanted: &[onnxseal_plan::Wanted],
+        progress: &dyn Progress,
+    ) -> Result<onnxseal_plan::Scores> {
+        let scorer = Scorer::new(self.path(), self.manifest(), model, wanted)?;
+        self.open_all(
+            &Unseen(progress),
+            |chunk, stored| structure.check(chunk, stored),
+            |chunk, bytes| scorer.take(chunk, bytes),
+        )?;
+        Ok(scorer.finish())
+    }
+
     pub(crate) fn changed(&self, chunk: &Chunk) -> Error {
         let window = chunk.window;
-        let path = self.file(chunk.file()).map(|input| input.path.clone());
+        let path = self
+            .files()
+            .nth(chunk.file())
+            .map(|input| input.path.clone());
         Error::Chunk {
             path: path.unwrap_or_default(),
             start: window.start,

@@ -12,18 +12,14 @@
 //! data key and the signature itself. It includes tags and MAC because AES-GCM does not commit to a
 //! key: anyone could choose a data key, and make tags and a MAC for it over the same ciphertext.
 
-use std::path::Path;
-
-use onnxseal_crypto::signature::{AllowedSigners, Signer};
+use onnxseal_crypto::signature::AllowedSigners;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_store::{Input, Progress};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
-use crate::format::artifact::Artifact;
+use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
-use crate::pass::chunks::{self, Chunk, PerChunk};
+use crate::pass::chunks::{Chunk, PerChunk};
 
 /// The publishers, one of whom must have signed a model.
 #[derive(Clone, Debug)]
@@ -69,26 +65,6 @@ impl Leaves {
         self.0.put(chunk, Sha256::digest(stored).into())
     }
 
-    /// Takes in all chunks of `inputs`, the files of `manifest`, and calls `check` with each.
-    pub(crate) fn take_all(
-        &self,
-        manifest: &Manifest,
-        inputs: &[&Input],
-        progress: &dyn Progress,
-        check: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
-    ) -> Result<()> {
-        chunks::read_all(manifest, inputs, progress, |chunk, bytes| {
-            self.take(chunk, bytes);
-            check(chunk, bytes)
-        })?;
-        let mut inputs = inputs.iter();
-        Ok(inputs.try_for_each(|input| input.check_unchanged())?)
-    }
-
-    pub(crate) fn message_of(&self, artifact: &Artifact) -> Result<String> {
-        self.message(artifact.manifest_bytes(), &artifact.tags, &artifact.mac)
-    }
-
     pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
         let files = Sha256::digest(self.0.all()?.as_flattened());
         let mut message = "onnxseal/v1/signature\n".to_owned();
@@ -101,31 +77,5 @@ impl Leaves {
             message += &format!("{name} {}\n", base16ct::lower::encode_string(value));
         }
         Ok(message)
-    }
-}
-
-/// A demand for a signature, to be checked once all chunks have been taken in.
-pub(crate) struct RequiredSignature {
-    by: SignedBy,
-    pub(crate) leaves: Leaves,
-}
-
-impl RequiredSignature {
-    /// Demands a signature by one of `by` on the model at `path`.
-    pub(crate) fn new(path: &Path, artifact: &Artifact, by: &SignedBy) -> Result<Self> {
-        if artifact.signature.is_none() {
-            return Err(Error::NotSigned(path.to_owned()));
-        }
-        let (by, leaves) = (by.clone(), Leaves::new(&artifact.manifest));
-        Ok(RequiredSignature { by, leaves })
-    }
-
-    pub(crate) fn check(&self, path: &Path, artifact: &Artifact) -> Result<Signer> {
-        let message = self.leaves.message_of(artifact)?;
-        let SignedBy { allowed, signer } = &self.by;
-        let signature = artifact.signature.as_deref().unwrap_or_default();
-        let verified = allowed.verify(signer.as_deref(), message.as_bytes(), signature);
-        let path = path.to_owned();
-        verified.map_err(|source| Error::Signature { path, source })
     }
 }
