@@ -13,7 +13,6 @@ use onnxseal_store::{Input, Location};
 use crate::check::report::{Builder, Operators, Report, tier_rows};
 use crate::check::rows::{ClearRow, RecipientRow, SignatureRow, TensorRow};
 use crate::error::{Error, Result, metadata};
-use crate::format::artifact::Artifact;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{self, ElementType, Manifest, Operator};
 use crate::pass::gaps::gaps;
@@ -31,7 +30,7 @@ use crate::pass::source::Source;
 pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let path = &source.input.path;
-    let artifact = Artifact::parse(path, source.bytes())?.ok_or_else(|| source.not_protected())?;
+    let artifact = source.artifact()?.ok_or_else(|| source.not_protected())?;
     let model = source.locate(artifact.manifest.model_bytes())?;
     // Whoever has the model file alone sees what it says; the rest counts as in clear.
     let external = source.open_external(&model).unwrap_or_default();
@@ -64,8 +63,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
 /// # Errors
 /// `Malformed` if it is not a model, or its metadata is broken; `Io`.
 pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
-    let source = Source::open(&location.into())?;
-    match Artifact::parse(&source.input.path, source.bytes()) {
+    match Source::open(&location.into())?.artifact() {
         Err(Error::Unprotectable { .. }) => Ok(false),
         parsed => Ok(parsed?.is_some()),
     }

@@ -7,7 +7,6 @@ use onnxseal_plan::{Bound, Policy, bound};
 use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result};
-use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
@@ -48,8 +47,7 @@ impl Outline {
 
     /// Returns the manifest, not authenticated, or `None` if the model is not protected.
     pub fn manifest(&self) -> Result<Option<Manifest>> {
-        let artifact = Artifact::parse(&self.0.input.path, self.0.bytes())?;
-        Ok(artifact.map(|artifact| artifact.manifest))
+        Ok(self.0.artifact()?.map(|artifact| artifact.manifest))
     }
 
     /// Returns the external data files that the first `len` bytes of the model file name, and the
@@ -84,8 +82,7 @@ fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 
 /// # Errors
 /// `Usage` if the model is not protected; `Malformed`; `Io`.
 pub fn read_manifest(input: Input) -> Result<Manifest> {
-    let protected = Protected::of(Source::of(input)?)?;
-    Ok(protected.artifact.manifest)
+    Ok(Protected::of(Source::of(input))?.artifact.manifest)
 }
 
 /// Checks that one of `identities` opens `edition` of the protected model at `location`: its data
@@ -111,7 +108,7 @@ pub fn is_model(input: Input) -> Result<bool> {
     if !may_be_model(&head) {
         return Ok(unprotectable(&head).is_some());
     }
-    let source = Source::of(input)?;
+    let source = Source::of(input);
     let located = source.locate(source.input.len);
     match located.map(|model| model.has_content()) {
         Err(Error::Model { source, .. }) => Ok(matches!(source, OnnxError::LimitExceeded { .. })),

@@ -117,7 +117,7 @@ pub(crate) fn rename(
     // Read all bytes: the map of an object holds only the structure.
     let bytes = Zeroizing::new(input.read_all()?);
     let (edited, original) = edit(&input.path, bytes, files, paths)?;
-    let source = Source::of(input.edited(Bytes::from_owner(edited)))?;
+    let source = Source::of(input.edited(Bytes::from_owner(edited)));
     Ok((source, original))
 }
 

@@ -50,6 +50,6 @@ pub(crate) fn repack(source: Source) -> Result<(Source, Vec<Gap>, Option<Repacke
     let mut edited = move_elements(&bytes, &moved).map_err(malformed)?;
     drop(model);
     let edited = Bytes::from(std::mem::take(&mut *edited));
-    let source = Source::of(source.input.edited(edited))?;
+    let source = Source::of(source.input.edited(edited));
     Ok((source, zeroed, Some(row)))
 }

@@ -29,7 +29,7 @@ pub(crate) fn splice<T>(
     // Lock from here on: two calls would write two journals for one file.
     let splice = Splice::open(path, flush)?;
     splice.complete(|torn| judge(path, torn, identities))?;
-    let protected = Protected::of(Source::of(splice.input()?)?)?;
+    let protected = Protected::of(Source::of(splice.input()?))?;
     let (new, result) = new_end(&protected)?;
     // Signing reads the whole model, which takes time: fail if it was written to meanwhile.
     let input = &protected.source.input;

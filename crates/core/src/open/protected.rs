@@ -56,17 +56,19 @@ impl Protected {
     }
 
     pub(crate) fn of(source: Source) -> Result<Protected> {
-        let path = &source.input.path;
-        match Artifact::parse(path, source.bytes())? {
-            Some(artifact) => Ok(Protected { artifact, source }),
-            None => Err(match foreign(source.bytes()) {
+        if let Some(artifact) = source.artifact()? {
+            return Ok(Protected { artifact, source });
+        }
+        let structure = source.structure().ok();
+        Err(
+            match structure.and_then(|structure| foreign(structure.bytes())) {
                 Some(kind) => Error::Model {
-                    path: path.clone(),
+                    path: source.input.path.clone(),
                     source: onnxseal_onnx::Error::Foreign { kind },
                 },
                 None => source.not_protected(),
-            }),
-        }
+            },
+        )
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -6,41 +6,35 @@ use onnxseal_onnx::model::{Payload, Span};
 use onnxseal_onnx::{Model, external, foreign, skim, skim_fields, skim_near, tail};
 use onnxseal_store::{Input, Location};
 
-use crate::error::{Error, Result, external as external_error, model as model_error};
+use crate::error::{Error, Result, external as external_error};
+use crate::format::artifact::Artifact;
 use crate::pass::structure::Structure;
 
-/// An open model file, with private copies of the bytes that parsers read.
+/// An open model file, with a private copy of its structure once it is asked for.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) input: Input,
-    /// What the parser of the tail reads; nothing, if the structure was read at once.
-    fields: Structure,
     structure: OnceLock<Structure>,
 }
 
 impl Source {
     pub(crate) fn open(location: &Location) -> Result<Source> {
-        Source::of(Input::open(location)?)
+        Ok(Source::of(Input::open(location)?))
     }
 
-    pub(crate) fn of(input: Input) -> Result<Source> {
-        let mut source = Source {
-            input,
-            fields: Structure::default(),
-            structure: OnceLock::new(),
-        };
-        if source.input.is_remote() {
+    pub(crate) fn of(input: Input) -> Source {
+        let structure = OnceLock::new();
+        Source { input, structure }
+    }
+
+    /// Parses the tail, or returns `None` if the model is not protected.
+    pub(crate) fn artifact(&self) -> Result<Option<Artifact>> {
+        if self.input.is_remote() {
             // A request costs more than bytes that may not be needed.
-            source.structure()?;
-        } else {
-            source.fields = Structure::read(&source.input, skim_fields)?;
+            return Artifact::parse(&self.input.path, self.structure()?.bytes());
         }
-        Ok(source)
-    }
-
-    /// Returns what the parser of the tail reads, among zeros, in as many bytes as the file has.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        self.structure.get().unwrap_or(&self.fields).bytes()
+        let fields = Structure::read(&self.input, skim_fields)?;
+        Artifact::parse(&self.input.path, fields.bytes())
     }
 
     /// Returns the structure of the whole file, which is read once.
@@ -57,10 +51,9 @@ impl Source {
         Ok(self.structure.get_or_init(|| structure))
     }
 
-    /// Returns where the structure lies, in ascending order, and frees all copies.
+    /// Returns where the structure lies, in ascending order, and frees the copy.
     pub(crate) fn take_structure(&mut self) -> Result<Vec<Span>> {
         self.structure()?;
-        self.fields = Structure::default();
         Ok(self.structure.take().unwrap_or_default().parts)
     }
 
@@ -81,7 +74,8 @@ impl Source {
     /// Checks that all programs read the values of `model`, located in this source, in the same
     /// way.
     pub(crate) fn check_unambiguous(&self, model: &Model<'_>) -> Result<()> {
-        (model.check_unambiguous()).map_err(|source| self.malformed(source))
+        let structure = self.structure()?;
+        (model.check_unambiguous()).map_err(|source| structure.malformed(source))
     }
 
     /// Opens the external files of `model`, located in this source, and checks that its tensors lie
@@ -90,19 +84,17 @@ impl Source {
         let inputs = (self.input.open_all_beside(&model.external_files))
             .map_err(external_error(&self.input.path))?;
         inputs.iter().try_for_each(check_fetched)?;
+        let structure = self.structure()?;
         for tensor in &model.tensors {
             if let Payload::Dense { file, .. } = tensor.payload
                 && let Some(index) = (file.0 as usize).checked_sub(1)
                 && let Some(input) = inputs.get(index)
             {
-                external::check_extent(model, tensor, input.len).map_err(|e| self.malformed(e))?;
+                external::check_extent(model, tensor, input.len)
+                    .map_err(|source| structure.malformed(source))?;
             }
         }
         Ok(inputs)
-    }
-
-    fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
-        model_error(&self.input.path, self.bytes(), source)
     }
 }
 

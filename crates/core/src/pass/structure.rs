@@ -61,7 +61,12 @@ impl Structure {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let bytes = self.bytes.get(..len.min(self.bytes.len()));
         let located = locate(bytes.unwrap_or_default(), &Limits::default());
-        located.map_err(|source| model_error(&self.path, &self.bytes, source))
+        located.map_err(|source| self.malformed(source))
+    }
+
+    /// Makes the error for a model that begins with these bytes.
+    pub(crate) fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
+        model_error(&self.path, &self.bytes, source)
     }
 
     /// Fails if `stored`, a chunk as it is stored, differs from the copy.
@@ -126,8 +131,7 @@ mod tests {
             let input = Input::open(&path.as_path().into()).unwrap();
             let file = File::options().write(true).open(&path).unwrap();
             file.set_len(left as u64).unwrap();
-            let read = Source::of(input).and_then(|source| source.structure().map(drop));
-            match read.unwrap_err() {
+            match Source::of(input).structure().unwrap_err() {
                 Error::Store(StoreError::Io { path: of, .. }) => assert_eq!(of, path),
                 error => panic!("{error:?}"),
             }
