@@ -11,12 +11,12 @@ use onnxseal_store::{Input, Location, Progress, Silent};
 use crate::check::report::Report;
 use crate::error::{Error, Result};
 use crate::format::manifest::draft::{Draft, OriginalDraft};
-use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File, Manifest};
+use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File};
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, rename};
 use crate::make::repack::repack;
-use crate::make::seal::{Plaintext, Sealing};
+use crate::make::seal::Sealing;
 use crate::pass::gaps::gaps;
 use crate::pass::outputs::{Outputs, check_names};
 use crate::pass::publish::Destination;
@@ -234,9 +234,10 @@ impl Prepared {
         report.locked = draft.lock;
         report.claims = draft.claims;
         let sealing = Sealing {
-            plaintext: Plaintext::Files(inputs().collect()),
+            inputs: inputs().collect(),
+            opens: None,
+            structure: None,
             zeroed,
-            manifest: Manifest::parse(&manifest_bytes).map_err(Error::Usage)?,
             manifest_bytes,
             recipients,
             weights,

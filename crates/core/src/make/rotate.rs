@@ -6,7 +6,7 @@ use std::sync::Arc;
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_onnx::Model;
 use onnxseal_plan::{Policy, Wanted};
-use onnxseal_store::{Location, Progress};
+use onnxseal_store::{Input, Location, Progress};
 
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
@@ -17,7 +17,7 @@ use crate::format::tiers::Edition;
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
 use crate::make::rename::{Naming, follow, rename_protected};
-use crate::make::seal::{Plaintext, Sealing};
+use crate::make::seal::Sealing;
 use crate::open::protected::{Protected, Unlocked};
 use crate::pass::gaps::gaps_of_original;
 use crate::pass::outputs::Outputs;
@@ -93,7 +93,10 @@ pub fn rotate<'a>(
         let (path, external) = (model.path.clone(), external.len());
         return Err(Error::InPlaceExternal { path, external });
     }
-    check_signature_kept(&protected, options)?;
+    let is_signed = protected.artifact.signature.is_some();
+    if is_signed && matches!(options.signature, Resign::Refuse) {
+        return Err(Error::SignatureLost(model.path.clone()));
+    }
     destination.lock(model)?;
     let access = Access {
         // A lower edition lacks weights that must be encrypted again.
@@ -101,11 +104,9 @@ pub fn rotate<'a>(
         ..access.into()
     };
     let unlocked = protected.unlock(access)?;
-    let manifest_bytes = protected.artifact.manifest_bytes();
     let mut rotation = Rotation {
-        protected: &protected,
         unlocked: &unlocked,
-        draft: Draft::parse(manifest_bytes).map_err(Error::Usage)?,
+        draft: Draft::parse(protected.artifact.manifest_bytes()).map_err(Error::Usage)?,
         renamed: None,
     };
     if name.is_some()
@@ -123,17 +124,8 @@ pub fn rotate<'a>(
     Ok(report)
 }
 
-/// Fails if a signature would be lost without the caller's consent.
-fn check_signature_kept(protected: &Protected, options: &RotateOptions) -> Result<()> {
-    match (&options.signature, &protected.artifact.signature) {
-        (Resign::Refuse, Some(_)) => Err(Error::SignatureLost(protected.path().to_owned())),
-        _ => Ok(()),
-    }
-}
-
 /// A protected model that is encrypted again.
 struct Rotation<'a> {
-    protected: &'a Protected,
     unlocked: &'a Unlocked,
     /// The manifest of the result, as far as it is known.
     draft: Draft,
@@ -156,14 +148,16 @@ impl Rotation<'_> {
         let (manifest_bytes, mut report) = self.plan(options.policy.as_ref(), progress)?;
         report.locked = self.draft.lock;
         report.claims = self.draft.claims;
-        let plaintext = match &self.renamed {
-            None => Plaintext::Sealed(self.unlocked, self.protected.source.structure()?),
-            Some(renamed) => Plaintext::Renamed(self.unlocked, &renamed.input),
-        };
+        let mut inputs: Vec<&Input> = self.unlocked.files().collect();
+        let mut structure = Some(self.unlocked.protected.source.structure()?);
+        if let (Some(renamed), Some(model)) = (&self.renamed, inputs.first_mut()) {
+            (*model, structure) = (&renamed.input, None);
+        }
         let sealing = Sealing {
-            plaintext,
+            inputs,
+            opens: Some(self.unlocked),
+            structure,
             zeroed: Vec::new(),
-            manifest: Manifest::parse(&manifest_bytes).map_err(Error::Usage)?,
             manifest_bytes,
             recipients,
             weights: report.weights,
@@ -183,10 +177,10 @@ impl Rotation<'_> {
         policy: Option<&Policy>,
         progress: &dyn Progress,
     ) -> Result<(Vec<u8>, Report)> {
-        let (unlocked, old) = (self.unlocked, self.protected.manifest());
+        let (unlocked, old) = (self.unlocked, self.unlocked.manifest());
         let path = unlocked.path();
         // The graph is not authenticated yet: each chunk is compared with it before it is opened.
-        let structure = self.protected.source.structure()?;
+        let structure = unlocked.protected.source.structure()?;
         let (model, renamed) = match &self.renamed {
             None => (structure.locate(old.model_bytes())?, None),
             Some(source) => {

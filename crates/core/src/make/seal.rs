@@ -7,7 +7,7 @@ use onnxseal_crypto::{DataKey, TAG_BYTES};
 use onnxseal_plan::Gap;
 use onnxseal_store::{Input, Progress};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{artifact, spans};
 use crate::make::audience::Audience;
@@ -21,10 +21,15 @@ use crate::pass::tiers::Targets;
 use crate::pass::transfer::Transfer;
 
 pub(crate) struct Sealing<'a> {
-    pub(crate) plaintext: Plaintext<'a>,
+    /// The files to read, in the order of the manifest: all in plaintext, or as in `opens`.
+    pub(crate) inputs: Vec<&'a Input>,
+    /// The protected model whose chunks are opened.
+    pub(crate) opens: Option<&'a Unlocked>,
+    /// The graph of that model, which was planned: each chunk is compared with it before it is opened.
+    /// `None` if its model file is among the inputs in plaintext, with other names for external data.
+    pub(crate) structure: Option<&'a Structure>,
     /// Bytes of external data files to read as zeros.
     pub(crate) zeroed: Vec<Gap>,
-    pub(crate) manifest: Manifest,
     /// The bytes of the manifest, which the MAC covers.
     pub(crate) manifest_bytes: Vec<u8>,
     pub(crate) recipients: Audience<'a>,
@@ -34,112 +39,66 @@ pub(crate) struct Sealing<'a> {
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 
-pub(crate) enum Plaintext<'a> {
-    /// These files, in the order of the manifest.
-    Files(Vec<&'a Input>),
-    /// A protected model, each chunk of which is compared with the graph that was planned, and
-    /// opened.
-    Sealed(&'a Unlocked, &'a Structure),
-    /// A protected model whose external data are opened, and its model file in plaintext with other
-    /// names for them.
-    Renamed(&'a Unlocked, &'a Input),
-}
-
-impl<'a> Plaintext<'a> {
-    /// The files to read, in the order of the manifest.
-    fn inputs(&self) -> Vec<&'a Input> {
-        match self {
-            Plaintext::Files(inputs) => inputs.clone(),
-            Plaintext::Sealed(unlocked, _) => unlocked.files().collect(),
-            Plaintext::Renamed(unlocked, model) => std::iter::once(*model)
-                .chain(unlocked.files().skip(1))
-                .collect(),
-        }
-    }
-
-    /// Returns the end of the model file that follows the plaintext.
-    fn tail(&self) -> &'a [u8] {
-        match self {
-            Plaintext::Files(_) | Plaintext::Renamed(..) => &[],
-            Plaintext::Sealed(unlocked, _) => &unlocked.protected.artifact.tail,
-        }
-    }
-
-    /// Returns the protected model whose chunks are opened.
-    fn unlocked(&self) -> Option<&'a Unlocked> {
-        match self {
-            Plaintext::Files(_) => None,
-            Plaintext::Sealed(unlocked, _) | Plaintext::Renamed(unlocked, _) => Some(unlocked),
-        }
-    }
-
-    /// Returns the stored tags of all chunks of `manifest`, in order; `None` for each chunk of a file
-    /// in clear.
+impl Sealing<'_> {
+    /// Returns the stored tags of all chunks, in order; `None` for each chunk in plaintext.
     fn stored_tags(
         &self,
         manifest: &Manifest,
-    ) -> Box<dyn Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send + '_> {
-        match self {
-            Plaintext::Files(_) => Box::new(std::iter::repeat(None)),
-            Plaintext::Sealed(unlocked, _) => Box::new(unlocked.tags().map(Some)),
-            Plaintext::Renamed(unlocked, _) => {
-                let of_model = |manifest| ChunkIndex::new(manifest).range(0).len();
-                let clear = std::iter::repeat_n(None, of_model(manifest));
-                let external = unlocked.tags().skip(of_model(unlocked.manifest()));
-                Box::new(clear.chain(external.map(Some)))
+    ) -> impl Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send {
+        let of_model = |manifest| ChunkIndex::new(manifest).range(0).len();
+        let (n_plain, tags, n_before) = match (self.opens, self.structure) {
+            (None, _) => (manifest.n_chunks() as usize, None, 0),
+            (Some(opens), Some(_)) => (0, Some(opens.tags()), 0),
+            (Some(opens), None) => {
+                let n_before = of_model(opens.manifest());
+                (of_model(manifest), Some(opens.tags()), n_before)
             }
-        }
+        };
+        let stored = tags.into_iter().flatten().skip(n_before);
+        std::iter::repeat_n(None, n_plain).chain(stored.map(Some))
     }
-}
 
-impl Sealing<'_> {
     /// Writes the protected model to `outputs`, under a new data key and new keys of all tiers.
-    pub(crate) fn run(self, outputs: &Outputs<'_>, progress: &dyn Progress) -> Result<()> {
-        let Sealing {
-            manifest,
-            manifest_bytes,
-            plaintext,
-            zeroed,
-            ..
-        } = self;
+    pub(crate) fn run(&self, outputs: &Outputs<'_>, progress: &dyn Progress) -> Result<()> {
+        let manifest = &Manifest::parse(&self.manifest_bytes).map_err(Error::Usage)?;
+        let (inputs, opens) = (&self.inputs, self.opens);
         let data_key = DataKey::generate()?;
         let tiers = manifest.n_tiers();
-        let keys = data_key.seal_keys(&manifest_bytes, tiers)?;
-        let wrapped = self.recipients.wrap(data_key, &manifest)?;
-        let inputs = plaintext.inputs();
+        let keys = data_key.seal_keys(&self.manifest_bytes, tiers)?;
+        let wrapped = self.recipients.wrap(data_key, manifest)?;
         let path = inputs.first().map_or(Path::new(""), |model| &model.path);
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         // Fail early if the known length is too long: from here on, all bytes are read.
         let end = artifact::encode_end(None, &wrapped);
-        let shortest = manifest_bytes.len() + tags.len() / 3 * 4 + end.len();
+        let shortest = self.manifest_bytes.len() + tags.len() / 3 * 4 + end.len();
         artifact::check_len(path, manifest.model_bytes(), shortest)?;
-        let targets = Targets::of(&manifest);
+        let targets = Targets::of(manifest);
         let upper = &keys.upper;
         // The tags of a tier follow those of all lower tiers.
         let upper_tags: Vec<PerChunk<[u8; TAG_BYTES]>> =
-            upper.iter().map(|_| PerChunk::new(&manifest)).collect();
+            upper.iter().map(|_| PerChunk::new(manifest)).collect();
         // The data key is new, so bytes that are ciphertext before or after all change.
-        let changed = match plaintext.unlocked() {
+        let changed = match opens {
             None => &targets.all,
-            Some(unlocked) => &spans::unions(&targets.all, &unlocked.targets.all),
+            Some(opens) => &spans::unions(&targets.all, &opens.targets.all),
         };
-        let mut transfer = Transfer::new(&manifest, inputs.iter().copied(), outputs);
-        if zeroed.is_empty() {
+        let mut transfer = Transfer::new(manifest, inputs.iter().copied(), outputs);
+        if self.zeroed.is_empty() {
             transfer.clone_files(changed);
         }
-        let leaves = self.signing_key.map(|_| Leaves::new(&manifest));
+        let leaves = self.signing_key.map(|_| Leaves::new(manifest));
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
-        let items = tag_places.iter_mut().zip(plaintext.stored_tags(&manifest));
+        let items = tag_places.iter_mut().zip(self.stored_tags(manifest));
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
-            zero(&zeroed, chunk, bytes);
+            zero(&self.zeroed, chunk, bytes);
             // Compare the graph with the stored bytes, before opening turns them into plaintext.
-            if let Plaintext::Sealed(_, structure) = &plaintext {
+            if let Some(structure) = self.structure {
                 structure.check(chunk, bytes)?;
             }
-            if let (Some(unlocked), Some(stored)) = (plaintext.unlocked(), stored) {
-                unlocked.open_chunk(chunk, bytes, stored, tools)?;
+            if let (Some(opens), Some(stored)) = (opens, stored) {
+                opens.open_chunk(chunk, bytes, stored, tools)?;
             }
-            (targets.higher).seal(&manifest, upper, chunk, bytes, tools)?;
+            (targets.higher).seal(manifest, upper, chunk, bytes, tools)?;
             let (targets, scratch) = tools.targets(chunk, chunk.file_of(targets.first())?);
             *tag = keys.seal_chunk(chunk.id, bytes, targets, scratch)?.0;
             for (key, tags) in upper.iter().zip(&upper_tags) {
@@ -152,8 +111,8 @@ impl Sealing<'_> {
             Ok(())
         })?;
         // Check a demanded signature of the input now: it has taken in every chunk.
-        if let Some(unlocked) = plaintext.unlocked() {
-            unlocked.check_signature()?;
+        if let Some(opens) = opens {
+            opens.check_signature()?;
         }
         for of_tier in &upper_tags {
             tags.extend_from_slice(of_tier.all()?.as_flattened());
@@ -161,16 +120,25 @@ impl Sealing<'_> {
         let mac = keys.macs(&tags);
         let signature = match (self.signing_key, leaves) {
             (Some(signing_key), Some(leaves)) => {
-                let message = leaves.message(&manifest_bytes, &tags, &mac)?;
+                let message = leaves.message(&self.manifest_bytes, &tags, &mac)?;
                 Some(signing_key.sign(message.as_bytes())?)
             }
             _ => None,
         };
         let end = artifact::encode_end(signature.as_deref(), &wrapped);
-        let tail = artifact::encode(&manifest_bytes, &tags, &mac, manifest.is_locked(), &end);
+        let tail = artifact::encode(
+            &self.manifest_bytes,
+            &tags,
+            &mac,
+            manifest.is_locked(),
+            &end,
+        );
         artifact::check_len(path, manifest.model_bytes(), tail.len())?;
         outputs.write_tail(&tail, manifest.model_bytes())?;
-        transfer.finish(plaintext.tail(), &tail, Some(self.weights))
+        // What follows the plaintext in the model file that was read.
+        let sealed = opens.filter(|_| self.structure.is_some());
+        let old_tail = sealed.map_or(&[][..], |opens| &opens.protected.artifact.tail);
+        transfer.finish(old_tail, &tail, Some(self.weights))
     }
 }
 
