@@ -3,92 +3,52 @@
 use std::collections::{BTreeMap, HashMap};
 
 use onnxseal_onnx::{Model, excerpt};
-use onnxseal_plan::{self as plan, Gap, Plan, Policy, Scores, TensorPlan, Violation, Wanted};
+use onnxseal_plan::{self as plan, Gap, Plan, Policy, Pool, Scores, TensorPlan, Violation, Wanted};
 
 use crate::check::report::list;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, Tensor};
 
-/// Lists the ways in which `manifest` encrypts less of `model` than `policy` demands, as far as
-/// they show without the weights.
+/// Lists the ways in which `manifest` encrypts less of `model` than `policy` demands.
 ///
-/// If the policy chooses by score, this checks its budgets, its units, and the tensors it takes
-/// whole, but not whether the chosen subsequences are the heaviest.
+/// If `is_scored`, the scores are known, from the policy's ranking or because `score` opens the model:
+/// each subsequence that the policy chooses must be encrypted. Otherwise this checks the budgets of a
+/// policy that chooses by score, its units, and the tensors it takes whole, but not whether the chosen
+/// subsequences are the heaviest.
 pub(crate) fn shortfalls(
     model: &Model<'_>,
     manifest: &Manifest,
     gaps: &[Gap],
     policy: &Policy,
-) -> Result<Vec<String>> {
-    if policy.ranking().is_some() {
-        // A ranking gives the scores without the weights.
-        return shortfalls_of_choice(model, manifest, gaps, policy, |wanted| {
-            Ok(plan::uniform(wanted))
-        });
-    }
-    let uniform = |wanted: &[Wanted]| Ok::<_, plan::Error>(plan::uniform(wanted));
-    let check = Check::new(model, manifest, gaps, plan::plan(model, policy, uniform)?)?;
-    let pooled = check
-        .plan
-        .pools
-        .iter()
-        .flat_map(|pool| pool.tensors.iter().copied());
-    let mut is_pooled = vec![false; check.plan.tensors.len()];
-    pooled.for_each(|index| is_pooled[index] = true);
-    let mut found = Vec::new();
-    for (index, planned) in check.plan.tensors.iter().enumerate() {
-        found.extend(if is_pooled[index] {
-            check.coarse(planned)
-        } else {
-            check.few(planned)
-        });
-    }
-    for pool in &check.plan.pools {
-        let tensors = || pool.tensors.iter().map(|&index| &check.plan.tensors[index]);
-        let encrypted: u64 = tensors()
-            .map(|planned| check.encrypted_bytes(planned))
-            .sum();
-        if encrypted < pool.budget_bytes {
-            let bytes: u64 = tensors().map(|planned| planned.bytes).sum();
-            let which = match tensors().count() {
-                1 => tensors()
-                    .map(|planned| check.tensor(planned) + " has")
-                    .collect(),
-                n => format!("{n} tensors together have"),
-            };
-            found.push(format!(
-                "{which} {encrypted} of {bytes} bytes encrypted, expected at least {}",
-                pool.budget_bytes
-            ));
-        }
-    }
-    found.extend(shares(manifest, policy, check.first_tier_bytes()));
-    found.extend(lock(manifest, policy));
-    Ok(check.with_violations(policy, &found))
-}
-
-/// Lists the shortfalls with the scores known, from the policy's ranking or because `score` opens
-/// the model: each subsequence that the policy chooses must be encrypted.
-pub(crate) fn shortfalls_of_choice(
-    model: &Model<'_>,
-    manifest: &Manifest,
-    gaps: &[Gap],
-    policy: &Policy,
+    is_scored: bool,
     score: impl FnOnce(&[Wanted]) -> Result<Scores>,
 ) -> Result<Vec<String>> {
     let check = Check::new(model, manifest, gaps, plan::plan(model, policy, score)?)?;
-    let by_position = check.plan.pools.is_empty();
-    // The subsequences that a score chooses must be encrypted, rather than as many others.
-    let others = |planned| (!by_position).then(|| check.others(planned)).flatten();
-    let tensors = check.plan.tensors.iter();
-    let found = tensors.filter_map(|planned| check.few(planned).or_else(|| others(planned)));
-    let mut found: Vec<String> = found.collect();
+    let (tensors, pools) = (&check.plan.tensors, &check.plan.pools);
+    let mut found: Vec<String> = Vec::new();
+    if is_scored {
+        for planned in tensors {
+            let others = || (!pools.is_empty()).then(|| check.others(planned)).flatten();
+            found.extend(check.few(planned).or_else(others));
+        }
+    } else {
+        let mut is_pooled = vec![false; tensors.len()];
+        let pooled = pools.iter().flat_map(|pool| &pool.tensors);
+        pooled.for_each(|&index| is_pooled[index] = true);
+        for (planned, is_pooled) in tensors.iter().zip(is_pooled) {
+            found.extend(match is_pooled {
+                true => check.coarse(planned),
+                false => check.few(planned),
+            });
+        }
+        found.extend(pools.iter().filter_map(|pool| check.budget(pool)));
+    }
     match names(manifest, policy) {
         Some(other) => found.push(other),
-        None => {
-            let tensors = check.plan.tensors.iter();
-            found.extend(tensors.flat_map(|planned| check.lower(planned, policy)));
+        None if is_scored => {
+            found.extend((tensors.iter()).flat_map(|planned| check.lower(planned, policy)));
         }
+        None => found.extend(shares(manifest, policy, check.first_tier_bytes())),
     }
     found.extend(lock(manifest, policy));
     Ok(check.with_violations(policy, &found))
@@ -128,9 +88,6 @@ fn names(manifest: &Manifest, policy: &Policy) -> Option<String> {
 /// Lists the tiers that open more of the encrypted bytes than their share, by more than a
 /// subsequence. Each may open the `least` bytes, which the policy gives to the first.
 fn shares(manifest: &Manifest, policy: &Policy, least: u64) -> Vec<String> {
-    if let Some(other) = names(manifest, policy) {
-        return vec![other];
-    }
     let mut of_tiers = vec![0; policy.tiers().len()];
     let mut largest = 0;
     for tensor in manifest.tensors() {
@@ -217,6 +174,23 @@ impl<'a> Check<'a> {
                 planned.bytes,
                 planned.encrypted_bytes
             )
+        })
+    }
+
+    /// Returns the shortfall if too few bytes of the tensors of `pool` are encrypted.
+    fn budget(&self, pool: &Pool) -> Option<String> {
+        let tensors = || (pool.tensors.iter()).map(|&index| &self.plan.tensors[index]);
+        let found: u64 = tensors().map(|planned| self.encrypted_bytes(planned)).sum();
+        let bytes: u64 = tensors().map(|planned| planned.bytes).sum();
+        (found < pool.budget_bytes).then(|| {
+            let which = match tensors().count() {
+                1 => tensors()
+                    .map(|planned| self.tensor(planned) + " has")
+                    .collect(),
+                n => format!("{n} tensors together have"),
+            };
+            let budget = pool.budget_bytes;
+            format!("{which} {found} of {bytes} bytes encrypted, expected at least {budget}")
         })
     }
 

@@ -11,7 +11,7 @@ use onnxseal_store::{Input, Location, Progress};
 use serde::Serialize;
 
 use crate::check::inspect::examine;
-use crate::check::shortfall::{shortfalls, shortfalls_of_choice};
+use crate::check::shortfall::shortfalls;
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::claims::Requirements;
@@ -207,12 +207,19 @@ fn check_policy(
     // The policy chooses by the scores of the original, which a lower edition lacks.
     let unlocked = found.unlocked.as_ref();
     let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
-    let violations = match original {
-        None => shortfalls(model, manifest, gaps, policy)?,
-        Some(unlocked) => shortfalls_of_choice(model, manifest, gaps, policy, |wanted| {
-            unlocked.score(structure, model, wanted, progress)
-        })?,
-    };
+    // A ranking gives the scores without the weights.
+    let is_scored = original.is_some() || policy.ranking().is_some();
+    let violations = shortfalls(
+        model,
+        manifest,
+        gaps,
+        policy,
+        is_scored,
+        |wanted| match original {
+            None => Ok(plan::uniform(wanted)),
+            Some(unlocked) => unlocked.score(structure, model, wanted, progress),
+        },
+    )?;
     if violations.is_empty() {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_onnx::{Model, tail};
+use onnxseal_onnx::Model;
 use onnxseal_plan::{Gap, Policy, Wanted};
 use onnxseal_store::{Input, Location, Progress, Silent};
 
@@ -104,7 +104,13 @@ pub fn protect<'a>(
     let location = destination.source(location.into())?;
     let naming = Naming::of(&destination, &location, options.external_data.as_deref());
     let source = Source::open(&location)?;
-    let prepared = Prepared::new(
+    let Prepared {
+        inputs,
+        files,
+        original,
+        zeroed,
+        mut planned,
+    } = Prepared::new(
         source,
         &options.policy,
         options.repack,
@@ -112,14 +118,41 @@ pub fn protect<'a>(
         Purpose::Seal,
         progress,
     )?;
-    destination.lock(&prepared.model)?;
-    let outputs = Outputs::begin(destination, &prepared.files, prepared.inputs())?;
-    prepared.seal(outputs, recipients.into(), options, progress)
+    let model = inputs.first().ok_or(Error::Internal("no model file"))?;
+    destination.lock(model)?;
+    let outputs = Outputs::begin(destination, &files, inputs.iter())?;
+    let weights = planned.weights;
+    let draft = Draft {
+        chunk: options.chunk_bytes,
+        claims: options.claims.clone(),
+        tensors: planned.take_tensors(&model.path)?,
+        original,
+        tiers: tier_names(&options.policy),
+        lock: is_locked(&options.policy),
+        ..Draft::of_files(files)
+    };
+    let manifest_bytes = draft.encode()?;
+    let mut report = planned.into_report(draft.tensors)?;
+    report.locked = draft.lock;
+    report.claims = draft.claims;
+    let sealing = Sealing {
+        inputs: inputs.iter().collect(),
+        opens: None,
+        structure: None,
+        zeroed,
+        manifest_bytes,
+        recipients: recipients.into(),
+        weights,
+        signing_key: options.signing_key.as_ref(),
+    };
+    sealing.run(&outputs, progress)?;
+    outputs.publish(inputs.iter())?;
+    Ok(report)
 }
 
 struct Prepared {
-    model: Input,
-    external: Vec<Input>,
+    /// The model file, then its external files.
+    inputs: Vec<Input>,
     files: Vec<File>,
     /// How to restore the original, if external files were renamed.
     original: Option<OriginalDraft>,
@@ -137,128 +170,54 @@ impl Prepared {
         purpose: Purpose,
         progress: &dyn Progress,
     ) -> Result<Prepared> {
-        let path = source.input.path.clone();
-        check_protectable(&source)?;
-        let (source, zeroed, row) = match repacks {
+        let (mut source, zeroed, row) = match repacks {
             true => repack(source)?,
             false => (source, Vec::new(), None),
         };
         let model = source.locate(source.input.len)?;
+        source.check_protectable(&model)?;
         let external = source.open_external(&model)?;
         let gaps = match repacks {
             true => Vec::new(),
             false => gaps(&model, &external)?,
         };
         let paths = std::iter::once("").chain(model.external_files.iter().map(String::as_str));
-        // The model file first, in the order of the manifest.
         let inputs = || std::iter::once(&source.input).chain(&external);
-        let mut files: Vec<File> = (paths.zip(inputs()))
-            .map(|(path, input)| File {
-                path: path.to_owned(),
-                bytes: input.len,
-            })
-            .collect();
-        let plan = |source: &Source, model: Model<'_>, files: &[File], gaps: Vec<Gap>| {
-            let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
-            let score = |model: &Model<'_>, wanted: &[Wanted]| {
-                score_files(model, files, &inputs, wanted, progress)
-            };
-            Planned::new(&path, files, model, gaps, policy, purpose, score)
+        let files = paths.zip(inputs()).map(|(path, input)| File {
+            path: path.to_owned(),
+            bytes: input.len,
+        });
+        let mut files: Vec<File> = files.collect();
+        let names = naming.map_or(Ok(None), |naming| naming.choose(&files, inputs()))?;
+        drop(model);
+        let path = source.input.path.clone();
+        let mut original = None;
+        if let Some(names) = names {
+            // `unprotect` will write the original's names: check them before they are replaced.
+            check_names(&path, &files)?;
+            let (renamed, back) = rename(source, &mut files, names)?;
+            (source, original) = (renamed, Some(back));
+        }
+        // Offsets differ in an edited model.
+        let model = source.locate(source.input.len)?;
+        if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
+            return Err(Error::Internal("a renamed file has another name"));
+        }
+        let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
+        let score = |model: &Model<'_>, wanted: &[Wanted]| {
+            score_files(model, &files, &inputs, wanted, progress)
         };
-        let (source, original, mut planned) = match naming
-            .map_or(Ok(None), |naming| naming.choose(&files, inputs()))?
-        {
-            None => {
-                let planned = plan(&source, model, &files, gaps)?;
-                (source, None, planned)
-            }
-            Some(names) => {
-                drop(model);
-                // `unprotect` will write the original's names: check them before they are replaced.
-                check_names(&path, &files)?;
-                let (source, original) = rename(source, &mut files, names)?;
-                // Plan the edited model, whose offsets differ.
-                let model = source.locate(source.input.len)?;
-                if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
-                    return Err(Error::Internal("a renamed file has another name"));
-                }
-                let mut planned = plan(&source, model, &files, gaps)?;
-                planned.original_files = original.files(&files);
-                (source, Some(original), planned)
-            }
-        };
+        let mut planned = Planned::new(&path, &files, model, gaps, policy, purpose, score)?;
+        if let Some(original) = &original {
+            planned.original_files = original.files(&files);
+        }
         planned.repacked = row;
         Ok(Prepared {
-            model: source.input,
-            external,
+            inputs: std::iter::once(source.input).chain(external).collect(),
             files,
             original,
             zeroed,
             planned,
         })
     }
-
-    fn inputs(&self) -> impl Iterator<Item = &Input> {
-        std::iter::once(&self.model).chain(&self.external)
-    }
-
-    /// Seals the model into `outputs`, and publishes them.
-    fn seal(
-        self,
-        outputs: Outputs,
-        recipients: Audience<'_>,
-        options: &ProtectOptions,
-        progress: &dyn Progress,
-    ) -> Result<Report> {
-        let Prepared {
-            model,
-            external,
-            files,
-            original,
-            zeroed,
-            mut planned,
-        } = self;
-        let inputs = || std::iter::once(&model).chain(&external);
-        let weights = planned.weights;
-        let draft = Draft {
-            chunk: options.chunk_bytes,
-            claims: options.claims.clone(),
-            tensors: planned.take_tensors(&model.path)?,
-            original,
-            tiers: tier_names(&options.policy),
-            lock: is_locked(&options.policy),
-            ..Draft::of_files(files)
-        };
-        let manifest_bytes = draft.encode()?;
-        let mut report = planned.into_report(draft.tensors)?;
-        report.locked = draft.lock;
-        report.claims = draft.claims;
-        let sealing = Sealing {
-            inputs: inputs().collect(),
-            opens: None,
-            structure: None,
-            zeroed,
-            manifest_bytes,
-            recipients,
-            weights,
-            signing_key: options.signing_key.as_ref(),
-        };
-        sealing.run(&outputs, progress)?;
-        outputs.publish(inputs())?;
-        Ok(report)
-    }
-}
-
-/// Fails if the model in `source` is protected, or was, or if programs may read it in several ways:
-/// some could read other weights than the plan encrypts.
-fn check_protectable(source: &Source) -> Result<()> {
-    let model = source.locate(source.input.len)?;
-    let path = || source.input.path.clone();
-    if tail::is_in(&model) {
-        return Err(Error::AlreadyProtected(path()));
-    }
-    if tail::has_lock(&model) {
-        return Err(Error::Stripped(path()));
-    }
-    source.check_unambiguous(&model)
 }

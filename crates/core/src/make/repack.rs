@@ -17,6 +17,7 @@ use crate::pass::source::Source;
 /// the model names them no more: ONNX Runtime would take zeros for weights.
 pub(crate) fn repack(source: Source) -> Result<(Source, Vec<Gap>, Option<RepackedRow>)> {
     let model = source.locate(source.input.len)?;
+    source.check_protectable(&model)?;
     let zeroed = gaps(&model, &source.open_external(&model)?)?;
     let is_coded = |why: &Unpatchable| {
         use Unpatchable::{Fragmented, Int32Data, Int64Data, Uint64Data};

@@ -71,9 +71,16 @@ impl Source {
         }
     }
 
-    /// Checks that all programs read the values of `model`, located in this source, in the same
-    /// way.
-    pub(crate) fn check_unambiguous(&self, model: &Model<'_>) -> Result<()> {
+    /// Fails if `model`, located in this source, is protected, or was, or if programs may read it in
+    /// several ways: some could read other weights than a plan encrypts.
+    pub(crate) fn check_protectable(&self, model: &Model<'_>) -> Result<()> {
+        let path = || self.input.path.clone();
+        if tail::is_in(model) {
+            return Err(Error::AlreadyProtected(path()));
+        }
+        if tail::has_lock(model) {
+            return Err(Error::Stripped(path()));
+        }
         let structure = self.structure()?;
         (model.check_unambiguous()).map_err(|source| structure.malformed(source))
     }
