@@ -105,8 +105,6 @@ pub(crate) struct Builder {
     report: Report,
     /// Bytes of all tensors and gaps.
     total_bytes: u64,
-    /// The node of each of `operators`; `None`, the last, for tensors that no node reads.
-    nodes: Vec<Option<NodeId>>,
     operators: Vec<OperatorRow>,
     /// For each node, its index in `operators`; at the end that of tensors that no node reads.
     places: Vec<Option<u32>>,
@@ -148,7 +146,6 @@ impl Builder {
         Builder {
             report,
             total_bytes,
-            nodes: Vec::new(),
             operators: Vec::new(),
             places: vec![None; model.nodes.len() + 1],
         }
@@ -181,7 +178,6 @@ impl Builder {
                 // Most operators have one tensor, and `push` reserves room for four.
                 tensors: Vec::with_capacity(1),
             };
-            self.nodes.push(node);
             self.operators.push(row);
             self.operators.len() as u32 - 1
         });
@@ -192,7 +188,6 @@ impl Builder {
 
     /// Reserves room for this many operators, and tensors that stay in clear.
     pub(crate) fn reserve(&mut self, operators: usize, clear: usize) {
-        self.nodes.reserve_exact(operators);
         self.operators.reserve_exact(operators);
         self.report.clear.reserve_exact(clear);
     }
@@ -207,17 +202,18 @@ impl Builder {
         let Builder {
             mut report,
             total_bytes,
-            nodes,
-            mut operators,
-            ..
+            operators,
+            places,
         } = self;
-        let in_file = |node: &Option<NodeId>| (node.is_none(), *node);
-        if !nodes.is_sorted_by_key(in_file) {
-            let mut both: Vec<_> = nodes.into_iter().zip(operators).collect();
-            both.sort_by_key(|(node, _)| in_file(node));
-            operators = both.into_iter().map(|(_, row)| row).collect();
-        }
-        report.operators = operators;
+        let order = places.into_iter().flatten();
+        report.operators = if order.clone().is_sorted() {
+            operators
+        } else {
+            let mut rows: Vec<_> = operators.into_iter().map(Some).collect();
+            let mut sorted = Vec::with_capacity(rows.len());
+            sorted.extend(order.filter_map(|place| rows.get_mut(place as usize)?.take()));
+            sorted
+        };
         let mut types: BTreeMap<&str, TypeRow> = BTreeMap::new();
         for row in &mut report.operators {
             row.volume = Volume::sum(row.tensors.iter().map(|tensor| tensor.volume));

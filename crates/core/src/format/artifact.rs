@@ -5,8 +5,8 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use onnxseal_crypto::TAG_BYTES;
 use onnxseal_crypto::signature::MAX_SIGNATURE_BYTES;
+use onnxseal_crypto::{DataKey, OpenKeys, TAG_BYTES};
 use onnxseal_onnx::tail;
 
 use crate::error::{Error, Result, metadata, model as model_error};
@@ -116,6 +116,12 @@ impl Artifact {
     /// Returns the manifest as it was read: the MAC covers these bytes.
     pub(crate) fn manifest_bytes(&self) -> &[u8] {
         self.tail.get(self.manifest_at.clone()).unwrap_or_default()
+    }
+
+    /// Returns the keys that open chunks with `key`, of `tier`, if manifest, tags and MAC are authentic.
+    pub(crate) fn open_keys(&self, tier: u8, key: &DataKey) -> Option<OpenKeys> {
+        let tiers = (tier, self.manifest.n_tiers());
+        (key.open_keys(tiers, self.manifest_bytes(), &self.tags, &self.mac)).ok()
     }
 
     /// Returns the tags of all chunks for `tier`, counted from 1.

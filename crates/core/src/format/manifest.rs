@@ -122,7 +122,7 @@ impl Manifest {
         let mut spans = vec![Vec::new(); self.files().len()];
         for tensor in self.tensors() {
             if let Some(spans) = spans.get_mut(tensor.file as usize) {
-                tensor.spans(spans);
+                tensor.spans(|span, _| spans.push(span));
             }
         }
         spans.into_iter().map(SpanSet::union).collect()
@@ -133,19 +133,15 @@ impl Manifest {
     pub(crate) fn tier_spans(&self) -> (Vec<SpanSet>, Vec<Vec<HigherSpan>>) {
         let mut first = vec![Vec::new(); self.files().len()];
         let mut higher = vec![Vec::new(); self.files().len()];
-        let mut spans = Vec::new();
         for (tensor, of) in (0..).zip(self.tensors()) {
             let file = of.file as usize;
             let (Some(first), Some(higher)) = (first.get_mut(file), higher.get_mut(file)) else {
                 continue;
             };
-            of.tier_spans(&mut spans);
-            for (span, tier) in spans.drain(..) {
-                match tier {
-                    1 => first.push(span),
-                    _ => higher.push(HigherSpan { span, tensor, tier }),
-                }
-            }
+            of.spans(|span, tier| match tier {
+                1 => first.push(span),
+                _ => higher.push(HigherSpan { span, tensor, tier }),
+            });
         }
         for higher in &mut higher {
             // One tensor may lie inside another.

@@ -7,7 +7,6 @@
 
 use std::path::Path;
 
-use onnxseal_crypto::DataKey;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_store::splice::{Change, Splice, Torn};
 use onnxseal_store::{Flush, Location};
@@ -61,8 +60,9 @@ fn judge<'t>(path: &Path, torn: &Torn<'t>, identities: Option<&Identities>) -> R
     let ends = [torn.found, torn.new, torn.old].map(|end| (end, artifact(end)));
     let ending = match identities {
         Some(identities) => ends.iter().find_map(|(ending, artifact)| {
-            let opens = opens(artifact.as_ref()?, identities);
-            opens.then_some(*ending)
+            let artifact = artifact.as_ref()?;
+            let (tier, key) = artifact.keys.unwrap(identities).ok()?;
+            artifact.open_keys(tier, &key).map(|_| *ending)
         }),
         None => {
             // Anyone may have planted the journal: without an identity, it must keep the wrapped
@@ -74,15 +74,4 @@ fn judge<'t>(path: &Path, torn: &Torn<'t>, identities: Option<&Identities>) -> R
         }
     };
     ending.ok_or_else(|| Error::Interrupted(path.to_owned()))
-}
-
-/// Returns whether one of `identities` opens the data key with which manifest and tags were
-/// written.
-fn opens(artifact: &Artifact, identities: &Identities) -> bool {
-    let opened = |(tier, key): (u8, DataKey)| {
-        let tiers = (tier, artifact.manifest.n_tiers());
-        let manifest = artifact.manifest_bytes();
-        key.open_keys(tiers, manifest, &artifact.tags, &artifact.mac)
-    };
-    artifact.keys.unwrap(identities).and_then(opened).is_ok()
 }

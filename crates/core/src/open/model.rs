@@ -27,6 +27,8 @@ const HUGE_PAGE_BYTES: u64 = 2 << 20;
 #[derive(Debug)]
 pub struct OpenedModel {
     contents: Contents,
+    /// Why all chunks were opened at once, if the caller wanted otherwise.
+    obstacle: Option<String>,
     blob_key: Arc<BlobKey>,
     edition: OpenedEdition,
 }
@@ -34,12 +36,7 @@ pub struct OpenedModel {
 #[derive(Debug)]
 enum Contents {
     /// All chunks have been opened.
-    Whole {
-        manifest: Box<Manifest>,
-        files: Vec<SecretBytes>,
-        /// Why they were opened at once, if the caller wanted otherwise.
-        obstacle: Option<String>,
-    },
+    Whole(Box<Manifest>, Vec<SecretBytes>),
     OnDemand(Files),
 }
 
@@ -104,6 +101,7 @@ pub fn open_on_demand<'a>(
     files.open_within(&structure);
     Ok(OpenedModel {
         contents: Contents::OnDemand(files),
+        obstacle: None,
         blob_key,
         edition,
     })
@@ -158,11 +156,8 @@ fn open_whole(
         finished.map_err(io("protect the memory of", &input.path))?;
     }
     Ok(OpenedModel {
-        contents: Contents::Whole {
-            manifest: Box::new(unlocked.into_manifest()?),
-            files,
-            obstacle,
-        },
+        contents: Contents::Whole(Box::new(unlocked.into_manifest()?), files),
+        obstacle,
         blob_key,
         edition,
     })
@@ -245,14 +240,14 @@ impl OpenedModel {
     /// Returns the authenticated manifest, which says what was encrypted.
     pub fn manifest(&self) -> &Manifest {
         match &self.contents {
-            Contents::Whole { manifest, .. } => manifest,
+            Contents::Whole(manifest, _) => manifest,
             Contents::OnDemand(files) => files.manifest(),
         }
     }
 
     fn files(&self) -> impl Iterator<Item = &[u8]> {
         let (whole, on_demand) = match &self.contents {
-            Contents::Whole { files, .. } => (Some(files), None),
+            Contents::Whole(_, files) => (Some(files), None),
             Contents::OnDemand(files) => (None, Some(files)),
         };
         let whole = whole.into_iter().flatten().map(|file| &**file);
@@ -261,10 +256,7 @@ impl OpenedModel {
 
     /// Returns why all chunks were opened at once, although [`open_on_demand`] was called.
     pub fn obstacle(&self) -> Option<&str> {
-        match &self.contents {
-            Contents::Whole { obstacle, .. } => obstacle.as_deref(),
-            Contents::OnDemand(_) => None,
-        }
+        self.obstacle.as_deref()
     }
 
     /// Opens all chunks that are not open. They stay in memory.
@@ -302,7 +294,7 @@ impl OpenedModel {
 
     fn on_demand(&self) -> Option<&Files> {
         match &self.contents {
-            Contents::Whole { .. } => None,
+            Contents::Whole(..) => None,
             Contents::OnDemand(files) => Some(files),
         }
     }
@@ -326,7 +318,7 @@ impl OpenedModel {
     /// Returns whether all decrypted bytes are locked in memory, out of swap space.
     pub fn is_locked(&self) -> bool {
         match &self.contents {
-            Contents::Whole { files, .. } => files.iter().all(SecretBytes::is_locked),
+            Contents::Whole(_, files) => files.iter().all(SecretBytes::is_locked),
             Contents::OnDemand(files) => files.memory.is_locked(),
         }
     }

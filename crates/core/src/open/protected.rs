@@ -106,10 +106,8 @@ impl Protected {
             }
             error => Error::Key(error),
         })?;
-        let tiers = (tier, self.manifest().n_tiers());
-        let manifest = artifact.manifest_bytes();
-        let key = data_key.open_keys(tiers, manifest, &artifact.tags, &artifact.mac);
-        let key = key.map_err(|_| Error::Manifest(path()))?;
+        let key = artifact.open_keys(tier, &data_key);
+        let key = key.ok_or_else(|| Error::Manifest(path()))?;
         Ok((data_key, key, tier))
     }
 

@@ -82,11 +82,9 @@ impl Draft {
 
     /// Checks that no byte is a target byte of two tensors.
     fn check_disjoint(&self) -> Result<(), String> {
-        let mut spans = Vec::new();
         let mut all = Vec::new();
         for (index, tensor) in (0u32..).zip(&self.tensors) {
-            tensor.spans(&mut spans);
-            all.extend(spans.drain(..).map(|span| (tensor.file, span, index)));
+            tensor.spans(|span, _| all.push((tensor.file, span, index)));
         }
         // Spans of one tensor are sorted, and most tensors do not interleave.
         if !all.is_sorted() {

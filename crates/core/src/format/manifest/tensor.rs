@@ -236,9 +236,9 @@ impl Tensor {
         (first.saturating_mul(self.unit).min(end), end)
     }
 
-    /// Appends the target bytes to `spans`, each with its tier.
-    pub(super) fn tier_spans(&self, spans: &mut Vec<(Span, u8)>) {
-        self.tier_elements(|run, tier| self.spans_of(run, |span| spans.push((span, tier))));
+    /// Calls `take` with each span of target bytes and its tier.
+    pub(super) fn spans(&self, mut take: impl FnMut(Span, u8)) {
+        self.tier_elements(|run, tier| self.spans_of(run, |span| take(span, tier)));
     }
 
     /// Calls `take` with the encrypted elements, as ranges `(first, end)` in ascending order, each
@@ -262,7 +262,7 @@ impl Tensor {
         });
     }
 
-    /// Returns how many spans [`Tensor::tier_spans`] appends.
+    /// Returns how many spans [`Tensor::spans`] gives.
     pub(super) fn n_spans(&self) -> u64 {
         match self.stride {
             None => self.targets.n_runs(),
@@ -272,11 +272,6 @@ impl Tensor {
                 n
             }
         }
-    }
-
-    /// Appends the tensor's target bytes to `spans`.
-    pub(super) fn spans(&self, spans: &mut Vec<Span>) {
-        self.tier_elements(|run, _| self.spans_of(run, |span| spans.push(span)));
     }
 
     /// Calls `take` with the bytes of the elements from `first` up to `end`.
