@@ -13,7 +13,6 @@ use crate::format::manifest::File;
 use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::tensor::{Place, Tensor};
 use crate::open::protected::Unlocked;
-use crate::pass::chunks;
 use crate::pass::outputs::check_names;
 use crate::pass::publish::Destination;
 use crate::pass::score::Unseen;
@@ -211,16 +210,6 @@ fn open_model_file(unlocked: &Unlocked, progress: &dyn Progress) -> Result<Zeroi
     let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
     // The chunks of the model file come first.
     let places = bytes.chunks_mut(manifest.chunk_bytes() as usize);
-    chunks::for_each(
-        unlocked.is_remote(),
-        manifest,
-        1,
-        unlocked.tags().zip(places),
-        &Unseen(progress),
-        |workspace, chunk, (tag, bytes)| {
-            unlocked.read(chunk, bytes)?;
-            unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
-        },
-    )?;
+    unlocked.read_into(places, 1, &Unseen(progress))?;
     Ok(bytes)
 }

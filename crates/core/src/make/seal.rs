@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_crypto::{DataKey, TAG_BYTES};
+use onnxseal_crypto::{DataKey, Direction, TAG_BYTES};
 use onnxseal_plan::Gap;
 use onnxseal_store::{Input, Progress};
 
@@ -98,7 +98,7 @@ impl Sealing<'_> {
             if let (Some(opens), Some(stored)) = (opens, stored) {
                 opens.open_chunk(chunk, bytes, stored, tools)?;
             }
-            (targets.higher).seal(manifest, upper, chunk, bytes, tools)?;
+            targets.apply_higher((manifest, chunk), upper, Direction::Seal, bytes, tools)?;
             let (targets, scratch) = tools.targets(chunk, chunk.file_of(targets.first())?);
             *tag = keys.seal_chunk(chunk.id, bytes, targets, scratch)?.0;
             for (key, tags) in upper.iter().zip(&upper_tags) {

@@ -14,7 +14,6 @@ use crate::format::manifest::Manifest;
 use crate::format::tiers::OpenedEdition;
 use crate::open::on_demand::{self, Files, Passage};
 use crate::open::protected::{Protected, Unlocked};
-use crate::pass::chunks;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::Publication;
 use crate::pass::signature::Access;
@@ -127,25 +126,12 @@ fn open_whole(
         file.as_mut_slice()
             .chunks_mut(manifest.chunk_bytes() as usize)
     });
-    let is_remote = unlocked.is_remote();
-    let at_once = if is_remote {
-        1
-    } else {
-        // One thread gets the whole of a huge page: two would wait for each other while it is
-        // cleared.
-        (HUGE_PAGE_BYTES / manifest.chunk_bytes()).max(1)
+    // One thread gets the whole of a huge page: two would wait for each other while it is cleared.
+    let at_once = match unlocked.is_remote() {
+        true => 1,
+        false => (HUGE_PAGE_BYTES / manifest.chunk_bytes()).max(1),
     };
-    chunks::for_each(
-        is_remote,
-        manifest,
-        at_once,
-        unlocked.tags().zip(places),
-        progress,
-        |workspace, chunk, (tag, bytes)| {
-            unlocked.read(chunk, bytes)?;
-            unlocked.open_chunk(chunk, bytes, tag, &mut workspace.tools)
-        },
-    )?;
+    unlocked.read_into(places, at_once, progress)?;
     // A writer may have changed chunks after they were read: fail unless all files are unchanged.
     unlocked.files().try_for_each(Input::check_unchanged)?;
     unlocked.check_signature()?;

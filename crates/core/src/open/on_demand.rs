@@ -155,8 +155,7 @@ impl Fill for Opener {
         let absent = || Error::Internal("a chunk that is not there");
         let chunk = self.chunks.get(index).ok_or_else(absent)?;
         let tag = self.unlocked.tags().nth(index).ok_or_else(absent)?;
-        self.unlocked.read(chunk, bytes)?;
-        self.unlocked.open_chunk(chunk, bytes, tag, tools)
+        self.unlocked.read_chunk(chunk, bytes, tag, tools)
     }
 
     fn files(&self) -> Vec<&File> {

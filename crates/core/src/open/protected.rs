@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_crypto::{self as crypto, BlobKey, DataKey, OpenKeys, TAG_BYTES, Tag};
+use onnxseal_crypto::{self as crypto, BlobKey, DataKey, Direction, OpenKeys, TAG_BYTES, Tag};
 use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location, Progress};
@@ -276,7 +276,8 @@ impl Unlocked {
 
     /// Returns the tags of all chunks for the key's tier, in the order of the chunks.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
-        chunks::tags(self.protected.artifact.tags_of(self.key_tier))
+        let (tags, _) = self.protected.artifact.tags_of(self.key_tier).as_chunks();
+        tags.iter()
     }
 
     pub(crate) fn edition(&self) -> OpenedEdition {
@@ -304,11 +305,41 @@ impl Unlocked {
         signer.transpose()
     }
 
-    /// Reads `chunk` from its file into `bytes`, of the chunk's length.
-    pub(crate) fn read(&self, chunk: &Chunk, bytes: &mut [u8]) -> Result<()> {
+    /// Reads `chunk` into `bytes`, of the chunk's length, and opens it.
+    pub(crate) fn read_chunk(
+        &self,
+        chunk: &Chunk,
+        bytes: &mut [u8],
+        tag: &[u8; TAG_BYTES],
+        tools: &mut Tools,
+    ) -> Result<()> {
         let input = self.files().nth(chunk.file());
         let input = input.ok_or(Error::Internal("a chunk of a file that is not open"))?;
-        Ok(input.read_exact_at(bytes, chunk.window.start)?)
+        input.read_exact_at(bytes, chunk.window.start)?;
+        self.open_chunk(chunk, bytes, tag, tools)
+    }
+
+    /// Reads chunks in order, and opens each in the next of `places`. A thread takes `at_once` chunks
+    /// that follow one another.
+    pub(crate) fn read_into<'b>(
+        &self,
+        places: impl Iterator<Item = &'b mut [u8]> + Send,
+        at_once: u64,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let items = self.tags().zip(places);
+        let (is_remote, manifest) = (self.is_remote(), self.manifest());
+        chunks::for_each(
+            is_remote,
+            manifest,
+            at_once,
+            items,
+            progress,
+            |workspace, chunk, item| {
+                let (tag, bytes) = item;
+                self.read_chunk(chunk, bytes, tag, &mut workspace.tools)
+            },
+        )
     }
 
     /// Turns `bytes`, the stored bytes of `chunk`, into the authentic plaintext.
@@ -334,8 +365,8 @@ impl Unlocked {
         let opened = (self.key).open_chunk(chunk.id, bytes, targets, &Tag(*tag), scratch);
         opened.map_err(failed)?;
         let keys = self.key.upper(self.tier)?;
-        let manifest = self.protected.manifest();
-        (self.targets.higher).open(manifest, &keys, chunk, bytes, tools)
+        let at = (self.manifest(), chunk);
+        (self.targets).apply_higher(at, &keys, Direction::Open, bytes, tools)
     }
 
     /// Reads and opens every chunk: calls `stored` with its bytes as they are stored, and `opened`

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use onnxseal_crypto::{ChunkId, Error as KeyError, Scratch, TAG_BYTES};
+use onnxseal_crypto::{ChunkId, Error as KeyError, Scratch};
 use onnxseal_onnx::model::Span;
 use onnxseal_store::{Input, Progress, parallel};
 use zeroize::Zeroizing;
@@ -73,10 +73,6 @@ impl ChunkIndex {
 
     pub(crate) fn of(&self, chunk: &Chunk) -> usize {
         self.range(chunk.file()).start + chunk.id.chunk as usize
-    }
-
-    pub(crate) fn n_chunks_of(&self, file: usize) -> u64 {
-        self.range(file).len() as u64
     }
 
     pub(crate) fn n_chunks(&self) -> usize {
@@ -177,12 +173,6 @@ pub(crate) fn read_all(
     let items = std::iter::repeat(());
     let work = |chunk: &Chunk, bytes: &mut [u8], _: &mut Tools, ()| work(chunk, bytes);
     for_each_read(false, manifest, inputs, items, progress, work)
-}
-
-/// The tags as `items` of [`for_each`].
-pub(crate) fn tags(tags: &[u8]) -> impl Iterator<Item = &[u8; TAG_BYTES]> + Send {
-    let (tags, _) = tags.as_chunks();
-    tags.iter()
 }
 
 /// The memory of a thread, reused for each chunk.

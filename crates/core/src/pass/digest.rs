@@ -38,8 +38,8 @@ impl<'a> Digester<'a> {
 
     /// Takes in a chunk. Each chunk is given once.
     pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
-        let n_chunks = self.values.index.n_chunks_of(chunk.file());
-        if chunk.file() == 0 && chunk.id.chunk + 1 == n_chunks {
+        let n_chunks = self.values.index.range(chunk.file()).len();
+        if chunk.file() == 0 && chunk.id.chunk as usize + 1 == n_chunks {
             let _ = self.last.set(Zeroizing::new(bytes.to_vec()));
             return;
         }
@@ -67,19 +67,15 @@ impl<'a> Digester<'a> {
         let size = self.layout.chunk_bytes() as usize;
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
+        let range = self.values.index.range(0);
         // The number of chunks before the last.
-        let whole = self.values.index.n_chunks_of(0).saturating_sub(1);
+        let whole = range.len().saturating_sub(1);
         if whole == 0 && rest.len() <= size {
             return Ok(blake3::hash(&rest));
         }
-        let first = self.values.index.range(0).start;
-        let mut values = self.values.get(first..first + whole as usize)?;
-        let offsets = (whole * self.layout.chunk_bytes()..).step_by(size);
-        values.extend(
-            rest.chunks(size)
-                .zip(offsets)
-                .map(|(bytes, at)| subtree(bytes, at)),
-        );
+        let mut values = self.values.get(range.start..range.start + whole)?;
+        let rest = rest.chunks(size).zip(whole..);
+        values.extend(rest.map(|(bytes, chunk)| subtree(bytes, (chunk * size) as u64)));
         Ok(root(&values))
     }
 }

@@ -11,13 +11,6 @@ use crate::format::manifest::{HigherSpan, Manifest, Mode, Tensor};
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{Chunk, Tools};
 
-/// The targets of tiers above the first in all files.
-#[derive(Debug, Default)]
-pub(crate) struct HigherTargets {
-    /// By file, sorted, without overlap.
-    files: Vec<Vec<HigherSpan>>,
-}
-
 /// The parts of a chunk that belong to tiers above the first. Ranges are relative to its start.
 #[derive(Default)]
 struct Parts<'m> {
@@ -45,17 +38,18 @@ pub(crate) struct Targets {
     pub(crate) all: Vec<SpanSet>,
     /// The targets of the first tier, for every file, if there are several tiers.
     first: Option<Vec<SpanSet>>,
-    pub(crate) higher: HigherTargets,
+    /// The targets of tiers above the first: by file, sorted, without overlap.
+    higher: Vec<Vec<HigherSpan>>,
 }
 
 impl Targets {
     pub(crate) fn of(manifest: &Manifest) -> Targets {
         let all = manifest.target_spans();
         let (first, higher) = match manifest.n_tiers() {
-            1 => (None, HigherTargets::default()),
+            1 => (None, Vec::new()),
             _ => {
-                let (first, files) = manifest.tier_spans();
-                (Some(first), HigherTargets { files })
+                let (first, higher) = manifest.tier_spans();
+                (Some(first), higher)
             }
         };
         Targets { all, first, higher }
@@ -65,45 +59,32 @@ impl Targets {
     pub(crate) fn first(&self) -> &[SpanSet] {
         self.first.as_ref().unwrap_or(&self.all)
     }
-}
 
-impl HigherTargets {
-    /// Encrypts the targets of the tiers from 2 up. `keys` has the key of each.
-    pub(crate) fn seal(
+    /// Encrypts or opens the targets of the tiers from 2 up, one tier for each of `keys`. If it opens, it
+    /// then overwrites the elements of higher tiers with their fill values.
+    pub(crate) fn apply_higher(
         &self,
-        manifest: &Manifest,
+        (manifest, chunk): (&Manifest, &Chunk),
         keys: &[TierKey],
-        chunk: &Chunk,
+        direction: Direction,
         bytes: &mut [u8],
         tools: &mut Tools,
     ) -> Result<()> {
         let parts = self.parts(manifest, chunk)?;
-        parts.apply(keys, chunk, bytes, Direction::Seal, tools)
-    }
-
-    /// Opens the targets of the tiers from 2 up, one tier for each of `keys`. Then overwrites the
-    /// elements of higher tiers with their fill values.
-    pub(crate) fn open(
-        &self,
-        manifest: &Manifest,
-        keys: &[TierKey],
-        chunk: &Chunk,
-        bytes: &mut [u8],
-        tools: &mut Tools,
-    ) -> Result<()> {
-        let parts = self.parts(manifest, chunk)?;
-        parts.apply(keys, chunk, bytes, Direction::Open, tools)?;
-        parts.fill(keys.len() + 1, bytes);
+        parts.apply(keys, chunk, bytes, direction, tools)?;
+        if let Direction::Open = direction {
+            parts.fill(keys.len() + 1, bytes);
+        }
         Ok(())
     }
 
     /// Splits the targets in `chunk` by how they are encrypted.
     fn parts<'m>(&self, manifest: &'m Manifest, chunk: &Chunk) -> Result<Parts<'m>> {
         let mut parts = Parts::default();
-        if self.files.is_empty() {
+        if self.higher.is_empty() {
             return Ok(parts);
         }
-        let (targets, window) = (chunk.file_of(&self.files)?, chunk.window);
+        let (targets, window) = (chunk.file_of(&self.higher)?, chunk.window);
         let first = targets.partition_point(|target| target.span.end() <= window.start);
         let targets = targets.iter().skip(first);
         for target in targets.take_while(|target| target.span.start < window.end()) {
