@@ -7,7 +7,7 @@ use crate::pass::states::{FileStates, Volume};
 
 /// Where a call writes its result. Converts from a [`Publication`] and from anything that becomes a
 /// [`Location`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Destination<'h> {
     /// To new files.
     New(Publication<'h>),
@@ -19,7 +19,7 @@ pub enum Destination<'h> {
 }
 
 /// New files that a call makes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Publication<'h> {
     /// The place of the model file. External files go beside it, under their relative paths.
     pub location: Location,
@@ -114,11 +114,5 @@ impl<L: Into<Location>> From<L> for Publication<'_> {
     /// Chooses new files at `location` that replace nothing.
     fn from(location: L) -> Self {
         Publication::new(location, OutputOptions::default())
-    }
-}
-
-impl std::fmt::Debug for dyn PublishHook + '_ {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PublishHook")
     }
 }

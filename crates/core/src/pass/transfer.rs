@@ -1,9 +1,10 @@
 //! One pass from files to files: it reads, changes and writes every chunk.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use onnxseal_onnx::edit::Edits;
+use onnxseal_store::parallel::lock;
 use onnxseal_store::{Input, Progress, Stamp, reflink};
 use zeroize::Zeroizing;
 
@@ -24,13 +25,8 @@ pub(crate) struct Transfer<'a> {
     /// The bytes to change, for each output that began as a clone of its input.
     cloned: Vec<Option<&'a SpanSet>>,
     digesters: Option<(Digester<'a>, Digester<'a>)>,
-    restoring: Option<Restoring<'a>>,
-}
-
-/// A model file that gets the original's names. It is edited once all of it is in memory.
-struct Restoring<'a> {
-    original: &'a Edits,
-    model: Mutex<Zeroizing<Vec<u8>>>,
+    /// The edits that give the model file the original's names, once all of it is in memory.
+    restoring: Option<(&'a Edits, Mutex<Zeroizing<Vec<u8>>>)>,
 }
 
 impl<'a> Transfer<'a> {
@@ -60,7 +56,7 @@ impl<'a> Transfer<'a> {
         };
         let path = (self.inputs.first()).map_or(Path::new(""), |model| &model.path);
         let model = Mutex::new(zeros(self.layout.model_bytes(), path)?);
-        self.restoring = Some(Restoring { original, model });
+        self.restoring = Some((original, model));
         Ok(())
     }
 
@@ -126,11 +122,8 @@ impl<'a> Transfer<'a> {
     }
 
     fn write(&self, chunk: &Chunk, bytes: &[u8], tools: &mut Tools) -> Result<()> {
-        if let Some(restoring) = self.restoring.as_ref().filter(|_| chunk.file() == 0) {
-            let mut model = restoring
-                .model
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, model)) = self.restoring.as_ref().filter(|_| chunk.file() == 0) {
+            let mut model = lock(model);
             let window = chunk.window.start as usize..chunk.window.end() as usize;
             let place = model
                 .get_mut(window)
@@ -159,10 +152,15 @@ impl<'a> Transfer<'a> {
         self.inputs
             .iter()
             .try_for_each(|input| input.check_unchanged())?;
-        let restored = self.restoring.as_ref().map(Restoring::model).transpose()?;
+        let restored = self
+            .restoring
+            .map(|(original, model)| original.apply(&lock(&model)));
         if let Some(restored) = &restored {
+            let restored = restored.as_ref();
+            let restored = restored.ok_or(Error::Internal("edits beyond their file"))?;
             self.outputs.write_model(restored)?;
         }
+        let restored = restored.flatten();
         let Some(hook) = self.outputs.hook else {
             return Ok(());
         };
@@ -200,14 +198,6 @@ impl<'a> Transfer<'a> {
         }
         hook.publish(&Made { files, weights })
             .map_err(Error::Refused)
-    }
-}
-
-impl Restoring<'_> {
-    fn model(&self) -> Result<Zeroizing<Vec<u8>>> {
-        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        let restored = self.original.apply(&model);
-        restored.ok_or(Error::Internal("edits beyond their file"))
     }
 }
 
