@@ -41,7 +41,8 @@
 //! ```
 //!
 //! Plaintext leaves a call only once every chunk of every file is authenticated, and files appear
-//! whole or not at all.
+//! whole or not at all: a call that fails leaves its destination as it was. [`Error::kind`] gives the
+//! class of what went wrong.
 //!
 //! # Features
 //!

@@ -23,10 +23,6 @@ use crate::pass::source::Source;
 ///
 /// The report comes from metadata and graph, which are in clear and not authenticated here: see
 /// [`verify`](crate::verify).
-///
-/// # Errors
-/// `Malformed` if metadata and graph do not fit together; `Io`; `Usage` if the model is not
-/// protected.
 pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let path = &source.input.path;
@@ -59,9 +55,6 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
 }
 
 /// Returns whether the model at `location` has the metadata of a protected one.
-///
-/// # Errors
-/// `Malformed` if it is not a model, or its metadata is broken; `Io`.
 pub fn is_protected(location: impl Into<Location>) -> Result<bool> {
     match Source::open(&location.into())?.artifact() {
         Err(Error::Unprotectable { .. }) => Ok(false),

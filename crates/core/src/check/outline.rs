@@ -78,18 +78,12 @@ fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 
 }
 
 /// Reads the manifest of the protected model in `input`, without authenticating it.
-///
-/// # Errors
-/// `Usage` if the model is not protected; `Malformed`; `Io`.
 pub fn read_manifest(input: Input) -> Result<Manifest> {
     Ok(Protected::of(Source::of(input))?.artifact.manifest)
 }
 
 /// Checks that one of `identities` opens `edition` of the protected model at `location`: its data
 /// key, manifest and tags. Does not read the weights.
-///
-/// # Errors
-/// As [`open`](crate::open()).
 pub fn check_identities(
     location: &Location,
     identities: &Identities,

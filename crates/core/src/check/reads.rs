@@ -19,9 +19,6 @@ pub struct NamedInputs {
 impl NamedInputs {
     /// Checks that the file at `output` is none of these, by whatever name, and that it lies in none of
     /// the folders. Where there is no file yet, nothing can be lost.
-    ///
-    /// # Errors
-    /// [`Error::Usage`], and [`Error::OutputIsInput`] for a file of a model.
     pub fn check(&self, output: &Path) -> Result<()> {
         if !output.is_file() {
             return Ok(());

@@ -94,10 +94,6 @@ pub struct Checks<'a> {
 /// Checks the protected model at `location`: its structure, whether the metadata describes its
 /// graph, and what `checks` ask for. A signature can be checked without an identity, because it
 /// covers the files as they are stored.
-///
-/// # Errors
-/// `Malformed`, `Authentication`, `NoMatchingKey`, `PolicyNotMet`, `Io`; `Usage` when the model is
-/// not protected.
 pub fn verify(
     location: impl Into<Location>,
     checks: &Checks<'_>,

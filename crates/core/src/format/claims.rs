@@ -33,9 +33,6 @@ impl Requirements {
     ///   UTC) or a time (RFC 3339), and the clock of this machine is not after, or not before,
     ///   that.
     /// - `key`: it makes the claim with any value.
-    ///
-    /// # Errors
-    /// `Usage` for a requirement without a key.
     pub fn parse(texts: &[impl AsRef<str>]) -> Result<Requirements> {
         let requirements = texts.iter().map(|text| {
             let text = text.as_ref();

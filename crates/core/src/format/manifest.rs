@@ -41,10 +41,8 @@ impl Draft {
 }
 
 impl Manifest {
-    /// Parses and checks the bytes of `onnxseal.manifest`.
-    ///
-    /// # Errors
-    /// The text says which rule of `docs/FORMAT.md` is broken.
+    /// Parses and checks the bytes of `onnxseal.manifest`. The error says which rule of
+    /// `docs/FORMAT.md` is broken.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, String> {
         Draft::parse(bytes)?.into_manifest()
     }

@@ -10,11 +10,7 @@ use crate::format::tiers::WrappedKeys;
 /// The recipients of each tier, by its name; of a model without tiers, one entry without a name.
 pub type TierRecipients = Vec<(Option<String>, Recipients)>;
 
-/// Joins recipients, each with its tier if it has one.
-///
-/// # Errors
-/// [`Error::Usage`] if only some have a tier; [`Error::Key`] if age cannot combine the recipients of
-/// a tier.
+/// Joins recipients, all of which have a tier, or none.
 pub fn join_recipients(
     all: impl IntoIterator<Item = (Option<String>, Recipients)>,
 ) -> Result<TierRecipients> {

@@ -152,10 +152,8 @@ impl Planned {
         Ok(())
     }
 
-    /// Takes the manifest's entries for the tensors to encrypt in the model at `path`.
-    ///
-    /// # Errors
-    /// [`Error::PolicyNotMet`] if the plan falls short of the policy's demands.
+    /// Takes the manifest's entries for the tensors to encrypt in the model at `path`. Fails if the plan
+    /// falls short of the policy's demands.
     pub(crate) fn take_tensors(&mut self, path: &Path) -> Result<Vec<Tensor>> {
         if !self.violations.is_empty() {
             return Err(Error::PolicyNotMet {

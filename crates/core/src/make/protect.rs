@@ -60,11 +60,7 @@ impl ProtectOptions {
 }
 
 /// Reports which weights of the model at `location` [`protect`] would encrypt, without writing
-/// anything.
-///
-/// # Errors
-/// `Malformed`, `Io`; `Usage` if the model is protected already, or its manifest would be too long.
-/// If the plan falls short of the policy's demands, [`Report::violations`] says so.
+/// anything. If the plan falls short of the policy's demands, [`Report::violations`] says so.
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = Prepared::new(source, policy, false, None, Purpose::Report, &Silent)?;
@@ -88,11 +84,6 @@ fn is_locked(policy: &Policy) -> bool {
 /// Other hard links keep the original. The model is replaced last and refers to new external files.
 /// The original's external files stay, because other models may use them too:
 /// [`Report::original_files`] names them.
-///
-/// # Errors
-/// `Malformed`, `PolicyNotMet`, `Io`; `Usage` if the model is protected already, if an output is an
-/// input or exists (unless it may be replaced; several files are never replaced), and in place for
-/// an object. On failure the destination stays as it was.
 pub fn protect<'a>(
     location: impl Into<Location>,
     destination: impl Into<Destination<'a>>,

@@ -51,11 +51,6 @@ pub struct Rekeyed {
 /// of the file, whatever its size. If a power loss or a kill interrupts it, a hidden file beside
 /// the model has the missing bytes, and the next `rekey` of the model in place completes it first.
 /// With [`Flush::Later`](crate::Flush::Later) this holds only for a kill.
-///
-/// # Errors
-/// `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage` if the model is not protected, if
-/// an output is an input or exists (unless it may be replaced; several files are never replaced),
-/// and in place for an object. On failure the destination stays as it was.
 pub fn rekey<'a>(
     model: impl Into<Location>,
     destination: impl Into<Destination<'a>>,

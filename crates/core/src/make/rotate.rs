@@ -66,11 +66,6 @@ pub struct RotateOptions {
 /// possible, the owner stay. Other hard links keep the old model. New external files come first,
 /// under another name; the old ones stay, because programs may be reading them:
 /// [`Report::left_files`] names them.
-///
-/// # Errors
-/// As [`open`](crate::open()) and [`protect`](crate::protect()), and [`Error::SignatureLost`]; in
-/// place [`Error::InPlaceExternal`] if external files have no other name, because several files
-/// cannot be replaced in one step.
 pub fn rotate<'a>(
     model: impl Into<Location>,
     destination: impl Into<Destination<'a>>,

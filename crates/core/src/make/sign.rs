@@ -16,10 +16,6 @@ use crate::pass::signature::Leaves;
 /// not complete an interrupted `rekey`.
 ///
 /// The call does not authenticate the model: see [`verify`](crate::verify()).
-///
-/// # Errors
-/// `Malformed`, `Io`; `Usage` if the model is not protected, and [`Error::Interrupted`]. On failure
-/// the model stays as it was.
 pub fn sign(
     model: impl Into<Location>,
     key: &SigningKey,
@@ -35,9 +31,6 @@ pub fn sign(
 
 /// Puts a signature of [`signed_message`], made elsewhere, into the protected `model` in place of
 /// an existing one. Returns the signer.
-///
-/// # Errors
-/// As [`sign`]; `Authentication` if the signature does not hold.
 pub fn attach_signature(
     model: impl Into<Location>,
     armored: &str,
@@ -56,9 +49,6 @@ pub fn attach_signature(
 
 /// Computes the message that a publisher of the protected model at `location` signs, in the
 /// namespace `onnxseal`: see `docs/SIGNING.md`.
-///
-/// # Errors
-/// `Malformed`, `Io`; `Usage` if the model is not protected.
 pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) -> Result<String> {
     message(&Protected::open(&location.into())?, progress)
 }

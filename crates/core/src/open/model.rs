@@ -41,10 +41,6 @@ enum Contents {
 
 /// Decrypts the protected `model` into memory, and returns it once every byte of all its files is
 /// authenticated.
-///
-/// # Errors
-/// [`ErrorKind`](crate::ErrorKind): `Malformed`, `NoMatchingKey`, `Authentication`, `Io`; `Usage`
-/// when the model is not protected.
 pub fn open<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -55,9 +51,6 @@ pub fn open<'a>(
 }
 
 /// Opens the protected `model` as [`open`] does, if it makes the claims that `requirements` name.
-///
-/// # Errors
-/// As [`open`]; `PolicyNotMet` if the model does not meet a requirement.
 pub fn open_with<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -76,9 +69,6 @@ pub fn open_with<'a>(
 /// [`finish`](OpenedModel::finish) or [`open_rest`](OpenedModel::open_rest) has succeeded, use no
 /// result of what was read: a chunk that cannot be opened reads as zeros until then. A demanded
 /// signature is checked first.
-///
-/// # Errors
-/// As [`open_with`], except that changed chunks are found later.
 pub fn open_on_demand<'a>(
     model: impl Into<Location>,
     access: impl Into<Access<'a>>,
@@ -154,10 +144,6 @@ fn open_whole(
 ///
 /// If external files [keep their paths](Publication::keep_paths), the outputs have the contents that
 /// [`open`] gives, and each can take the place of the file it was made from.
-///
-/// # Errors
-/// As [`open`]; `Usage` if an output is an input or if it exists (unless it may be replaced;
-/// several files are never replaced). Nothing appears on failure.
 pub fn unprotect<'a>(
     model: impl Into<Location>,
     publication: impl Into<Publication<'a>>,
@@ -266,8 +252,7 @@ impl OpenedModel {
     /// `on_loss` says what happens from then on if a chunk that is touched cannot be opened again,
     /// because its file was overwritten.
     ///
-    /// # Errors
-    /// As [`open`]; then nothing that was made of the model may be used.
+    /// If it fails, nothing that was made of the model may be used.
     pub fn finish(&self, on_loss: OnLoss) -> Result<()> {
         (self.on_demand()).map_or(Ok(()), |files| files.memory.finish(on_loss))
     }

@@ -18,7 +18,7 @@ pub enum Destination<'h> {
     InPlace(Flush),
 }
 
-/// New files that a call makes.
+/// New files that a call makes. None takes the place of an input, and several never replace others.
 #[derive(Clone)]
 pub struct Publication<'h> {
     /// The place of the model file. External files go beside it, under their relative paths.
@@ -35,11 +35,8 @@ pub struct Publication<'h> {
 
 /// A call made before outputs get their names, to record them or make room for them.
 pub trait PublishHook: Sync {
-    /// Runs once per call, when all outputs are written; they get their names after it returns.
-    ///
-    /// # Errors
-    /// An error ends the call with [`Error::Refused`](crate::Error::Refused), and no output
-    /// appears.
+    /// Runs once per call, when all outputs are written; they get their names after it returns. An
+    /// error ends the call with [`Error::Refused`](crate::Error::Refused).
     fn publish(&self, made: &Made) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
     /// Returns whether the call computes digests of all files, which makes it about 50 % slower.
