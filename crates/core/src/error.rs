@@ -262,7 +262,6 @@ impl Error {
     }
 }
 
-/// Says which tiers there are.
 pub(crate) fn list_tiers(tiers: &[String]) -> String {
     match tiers {
         [] => "it has no tiers".into(),

@@ -169,7 +169,6 @@ pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -
     Ok(())
 }
 
-/// Whether the manifest's entry is about this tensor.
 fn describes(entry: &manifest::Tensor, tensor: &model::Tensor<'_>) -> bool {
     entry.name == tensor.name
         && Some(entry.data_type) == ElementType::of(tensor.data_type)

@@ -111,7 +111,6 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// Begins the report on the model at `path`.
     pub(crate) fn new(
         path: &Path,
         files: Vec<File>,
@@ -186,18 +185,15 @@ impl Builder {
         Ok(operator)
     }
 
-    /// Reserves room for this many operators, and tensors that stay in clear.
     pub(crate) fn reserve(&mut self, operators: usize, clear: usize) {
         self.operators.reserve_exact(operators);
         self.report.clear.reserve_exact(clear);
     }
 
-    /// Adds a tensor that stays in clear.
     pub(crate) fn add_clear(&mut self, row: ClearRow) {
         self.report.clear.push(row);
     }
 
-    /// Sums up the volumes and finishes the report.
     pub(crate) fn finish(self) -> Report {
         let Builder {
             mut report,
@@ -244,7 +240,6 @@ impl<'m, 'a> Operators<'m, 'a> {
         Operators { model, op_types }
     }
 
-    /// The name of `node`.
     pub(crate) fn of(&self, node: NodeId) -> Operator {
         let op_type = self.op_types.get(node, qualified);
         let name = self.model.nodes.get(node.index()).map(|node| node.name);

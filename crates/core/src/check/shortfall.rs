@@ -152,7 +152,6 @@ impl<'a> Check<'a> {
         self.found(planned).map_or(0, Tensor::encrypted_bytes)
     }
 
-    /// Returns the bytes that the plan gives to the first tier.
     fn first_tier_bytes(&self) -> u64 {
         let tensors = self.plan.tensors.iter().map(|planned| {
             let of_first = self.elements(planned).filter(|(_, tier)| *tier == 1);

@@ -138,7 +138,6 @@ pub fn verify(
     })
 }
 
-/// The result of checking the bytes of a model.
 #[derive(Default)]
 struct Authenticated {
     /// The model, if an identity was given: every chunk has been opened.
@@ -190,7 +189,6 @@ fn authenticate(
     Ok(found)
 }
 
-/// Fails if the protection falls short of `policy`.
 fn check_policy(
     protected: &Protected,
     found: &Authenticated,

@@ -25,10 +25,8 @@ pub(crate) struct Artifact {
     pub(crate) tags: Vec<u8>,
     /// The MAC of every tier, one after the other.
     pub(crate) mac: Vec<u8>,
-    /// The publisher's signature, as it was read.
     pub(crate) signature: Option<String>,
     pub(crate) keys: WrappedKeys,
-    /// The whole tail, as it was read.
     pub(crate) tail: Vec<u8>,
 }
 

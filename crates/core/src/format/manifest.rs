@@ -32,7 +32,6 @@ pub struct Manifest {
 }
 
 impl Draft {
-    /// Checks the rules and makes the manifest.
     pub(crate) fn into_manifest(self) -> Result<Manifest, String> {
         let original = self.check()?;
         let draft = self;
@@ -47,7 +46,6 @@ impl Manifest {
         Draft::parse(bytes)?.into_manifest()
     }
 
-    /// Makes a manifest that cuts `files` into chunks and encrypts nothing.
     pub(crate) fn layout(files: Vec<File>) -> error::Result<Manifest> {
         Draft::of_files(files).into_manifest().map_err(Error::Usage)
     }

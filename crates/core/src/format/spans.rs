@@ -47,7 +47,6 @@ pub(crate) fn part(span: Span, window: Span) -> Option<Range<usize>> {
     (start < end).then(|| (start - window.start) as usize..(end - window.start) as usize)
 }
 
-/// The union of the sets of each file.
 pub(crate) fn unions(some: &[SpanSet], others: &[SpanSet]) -> Vec<SpanSet> {
     let pairs = some.iter().zip(others);
     pairs

@@ -56,7 +56,6 @@ pub(crate) struct WrappedKeys(
 );
 
 impl WrappedKeys {
-    /// The keys in the tail of a model of `tiers` tiers.
     pub(crate) fn of_tail(tail: &Tail<'_>, tiers: u8) -> Result<WrappedKeys, String> {
         let mut parts = tail::KEYS.map(|key| tail.value(key).map(str::to_owned));
         let (of_model, above) = parts.split_at_mut(usize::from(tiers).min(MAX_TIERS));
@@ -72,7 +71,6 @@ impl WrappedKeys {
         all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
     }
 
-    /// Replaces the wrapped key of a tier, from 1.
     pub(crate) fn set(&mut self, tier: u8, wrapped: String) {
         if let Some(part) = self.0.get_mut(usize::from(tier).saturating_sub(1)) {
             *part = Some(wrapped);

@@ -22,13 +22,11 @@ use crate::pass::states::Volume;
 /// The error for a tensor that is missing: it would otherwise stay in clear.
 const LOST: Error = Error::Internal("the plan is not of this model");
 
-/// A model's plan by a policy.
 pub(crate) struct Planned {
     /// All tensors and gaps.
     pub(crate) weights: Volume,
     /// The files of the original, if its external data files have other names.
     pub(crate) original_files: Vec<File>,
-    /// What was rewritten before this plan was made.
     pub(crate) repacked: Option<RepackedRow>,
     /// The report, without the rows of `selected` and `unselected`.
     builder: Builder,
@@ -46,7 +44,6 @@ pub(crate) struct Planned {
     unselected: Vec<(Key, Tensor)>,
 }
 
-/// The use of a plan.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A report, which fails if the manifest would be too long.
@@ -197,7 +194,6 @@ fn sorted<K: Ord>(
     entries
 }
 
-/// Returns the names of the tiers of `policy`, the least first.
 pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
     let tiers = policy.tiers().iter();
     tiers.map(|tier| tier.name.clone()).collect()

@@ -69,7 +69,6 @@ pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     Ok(report)
 }
 
-/// Returns whether a model protected by `policy` has the lock.
 fn is_locked(policy: &Policy) -> bool {
     policy.lock().unwrap_or(true)
 }

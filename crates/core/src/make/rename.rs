@@ -204,7 +204,6 @@ pub(crate) fn follow(tensors: &mut [Tensor], model: &Model<'_>) {
     }
 }
 
-/// Opens the model file of a protected model in memory.
 fn open_model_file(unlocked: &Unlocked, progress: &dyn Progress) -> Result<Zeroizing<Vec<u8>>> {
     let manifest = unlocked.manifest();
     let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;

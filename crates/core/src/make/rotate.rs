@@ -119,7 +119,6 @@ pub fn rotate<'a>(
     Ok(report)
 }
 
-/// A protected model that is encrypted again.
 struct Rotation<'a> {
     unlocked: &'a Unlocked,
     /// The manifest of the result, as far as it is known.

@@ -23,7 +23,6 @@ use crate::pass::transfer::Transfer;
 pub(crate) struct Sealing<'a> {
     /// The files to read, in the order of the manifest: all in plaintext, or as in `opens`.
     pub(crate) inputs: Vec<&'a Input>,
-    /// The protected model whose chunks are opened.
     pub(crate) opens: Option<&'a Unlocked>,
     /// The graph of that model, which was planned: each chunk is compared with it before it is opened.
     /// `None` if its model file is among the inputs in plaintext, with other names for external data.
@@ -35,7 +34,6 @@ pub(crate) struct Sealing<'a> {
     pub(crate) recipients: Audience<'a>,
     /// How much of the weights is encrypted, for the hook.
     pub(crate) weights: Volume,
-    /// The publisher's key, if the model is signed.
     pub(crate) signing_key: Option<&'a SigningKey>,
 }
 

@@ -95,7 +95,6 @@ impl Files {
         })
     }
 
-    /// Opens the chunks of `parts` of the model file.
     pub(crate) fn open_within(&self, parts: &[Span]) {
         let end = self.places.first().map_or(0, |place| place.end);
         let ranges = (parts.iter()).map(|part| part.start as usize..end.min(part.end() as usize));

@@ -37,7 +37,6 @@ pub(crate) struct Unlocked {
     /// The tier of the key; 1 without tiers.
     pub(crate) key_tier: u8,
     tier: u8,
-    /// The key of blobs that belong to the model.
     pub(crate) blob_key: Arc<BlobKey>,
     external: Vec<Input>,
     pub(crate) targets: Targets,
@@ -161,7 +160,6 @@ impl Protected {
         })
     }
 
-    /// Demands a signature by one of `by`.
     fn demand(&self, by: &SignedBy) -> Result<RequiredSignature> {
         if self.artifact.signature.is_none() {
             return Err(Error::NotSigned(self.path().to_owned()));
@@ -215,7 +213,6 @@ impl Protected {
             .try_for_each(|input| input.check_unchanged())?)
     }
 
-    /// Opens the external files that the manifest names.
     pub(crate) fn open_external(&self) -> Result<Vec<Input>> {
         let mut external = Vec::new();
         for file in self.manifest().files().iter().skip(1) {
@@ -387,7 +384,6 @@ impl Unlocked {
         chunks::for_each_read(false, self.manifest(), &inputs, self.tags(), progress, work)
     }
 
-    /// Computes the energies of the tensors of `model`, located in `structure`.
     #[cfg(feature = "protect")]
     pub(crate) fn score(
         &self,

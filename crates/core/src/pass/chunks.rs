@@ -20,7 +20,6 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    /// Index of the chunk's file in the manifest.
     pub(crate) fn file(&self) -> usize {
         self.id.file as usize
     }
@@ -65,7 +64,6 @@ impl ChunkIndex {
         ChunkIndex(std::iter::once(0).chain(ends).collect())
     }
 
-    /// The positions of the chunks of `file`.
     pub(crate) fn range(&self, file: usize) -> Range<usize> {
         let at = |file: usize| self.0.get(file).copied().unwrap_or_default();
         at(file)..at(file + 1)
@@ -175,7 +173,6 @@ pub(crate) fn read_all(
     for_each_read(false, manifest, inputs, items, progress, work)
 }
 
-/// The memory of a thread, reused for each chunk.
 pub(crate) struct Workspace {
     bytes: Zeroizing<Vec<u8>>,
     pub(crate) tools: Tools,

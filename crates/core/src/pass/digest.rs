@@ -17,7 +17,6 @@ use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, PerChunk};
 use crate::pass::states::FileState;
 
-/// The digests of all inputs of a pass, or of all outputs.
 pub(crate) struct Digester<'a> {
     layout: &'a Manifest,
     /// For each chunk, the chaining value of its subtree, or the file's digest if it is the only

@@ -89,7 +89,6 @@ impl<'h> Outputs<'h> {
         self.files.first().ok_or(NO_MODEL)
     }
 
-    /// Writes a chunk.
     pub(crate) fn write(&self, chunk: &Chunk, bytes: &[u8]) -> Result<()> {
         let file = chunk.file_of(&self.files)?;
         Ok(file.write_all_at(bytes, chunk.window.start)?)
@@ -103,7 +102,6 @@ impl<'h> Outputs<'h> {
         Ok(model.truncate(model_bytes + tail.len() as u64)?)
     }
 
-    /// Writes all of the model file.
     pub(crate) fn write_model(&self, bytes: &[u8]) -> Result<()> {
         const PIECE: usize = 1 << 20;
         let model = self.model()?;

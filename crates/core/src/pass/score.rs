@@ -43,7 +43,6 @@ impl Progress for Unseen<'_> {
     }
 }
 
-/// Sums up energies chunk by chunk.
 pub(crate) struct Scorer {
     index: ChunkIndex,
     tensors: Vec<Scored>,
@@ -53,7 +52,6 @@ pub(crate) struct Scorer {
     pieces: Mutex<Vec<Piece>>,
 }
 
-/// A tensor to be scored.
 struct Scored {
     data_type: DataType,
     wanted: Wanted,
@@ -205,7 +203,6 @@ impl Scored {
         })
     }
 
-    /// Returns the bytes of subsequence number `unit` in its file.
     fn unit(&self, unit: u64) -> Span {
         let start = self.extent.start + unit * self.step;
         let end = (start + self.step).min(self.extent.end());

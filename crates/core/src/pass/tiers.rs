@@ -32,7 +32,6 @@ struct Streamed<'m> {
     phase: usize,
 }
 
-/// The targets of a model, grouped by the tiers that open them.
 pub(crate) struct Targets {
     /// The targets of all tiers, for every file.
     pub(crate) all: Vec<SpanSet>,
@@ -55,7 +54,6 @@ impl Targets {
         Targets { all, first, higher }
     }
 
-    /// Returns the targets of the first tier, for every file.
     pub(crate) fn first(&self) -> &[SpanSet] {
         self.first.as_ref().unwrap_or(&self.all)
     }

@@ -17,7 +17,6 @@ use crate::pass::outputs::Outputs;
 use crate::pass::publish::{Made, PublishHook};
 use crate::pass::states::{FileState, FileStates, Volume};
 
-/// The files that a pass reads, and the files that it writes.
 pub(crate) struct Transfer<'a> {
     layout: &'a Manifest,
     inputs: Vec<&'a Input>,
@@ -112,7 +111,6 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Copies every chunk as it is.
     pub(crate) fn copy(&self, progress: &dyn Progress) -> Result<()> {
         // A clone has all chunks already.
         if self.digesters.is_none() && self.cloned.iter().all(Option::is_some) {

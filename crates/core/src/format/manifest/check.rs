@@ -80,7 +80,6 @@ impl Draft {
         }
     }
 
-    /// Checks that no byte is a target byte of two tensors.
     fn check_disjoint(&self) -> Result<(), String> {
         let mut all = Vec::new();
         for (index, tensor) in (0u32..).zip(&self.tensors) {

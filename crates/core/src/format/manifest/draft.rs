@@ -21,7 +21,6 @@ pub const DEFAULT_CHUNK_BYTES: u64 = 1 << 19;
 /// The most bytes that a manifest may have.
 pub const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
-/// The member `original` of the JSON, unchecked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OriginalDraft {

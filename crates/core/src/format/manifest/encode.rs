@@ -55,7 +55,6 @@ impl Draft {
     }
 }
 
-/// The length of the JSON of `value`.
 pub(crate) fn count_bytes(value: &impl Serialize) -> Result<usize> {
     let mut count = Count(0);
     write(value, &mut count)?;

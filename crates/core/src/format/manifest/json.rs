@@ -77,7 +77,6 @@ pub(super) fn object<'de, T: Members, D: Deserializer<'de>>(
     Object::deserialize(deserializer).map(|Object(value)| Some(value))
 }
 
-/// Reads an array of strings.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     texts_up_to(MAX_TEXTS, deserializer)
 }

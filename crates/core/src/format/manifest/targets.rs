@@ -27,7 +27,6 @@ pub struct Targets {
     n_tiers: u8,
 }
 
-/// Consecutive targets of one tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TierRun {
     /// The tier, counted from 1.
@@ -101,7 +100,6 @@ impl Targets {
         n
     }
 
-    /// The string of a tier.
     fn text(&self, tier: u8) -> String {
         if self.n_tiers == 1 {
             return STANDARD.encode(encode(&self.runs));

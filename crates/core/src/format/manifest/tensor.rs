@@ -236,7 +236,6 @@ impl Tensor {
         (first.saturating_mul(self.unit).min(end), end)
     }
 
-    /// Calls `take` with each span of target bytes and its tier.
     pub(super) fn spans(&self, mut take: impl FnMut(Span, u8)) {
         self.tier_elements(|run, tier| self.spans_of(run, |span| take(span, tier)));
     }
