@@ -50,11 +50,8 @@ pub enum Error {
     )]
     Chunk {
         path: PathBuf,
-        /// Offset of the first byte of the chunk that fails.
         start: u64,
-        /// Offset after its last byte.
         end: u64,
-        /// The contents of these bytes: tensor names, or `graph`.
         holds: String,
     },
     /// A signature is demanded, and the model has none.
@@ -129,11 +126,7 @@ pub enum Error {
         "{} would have {len_bytes} bytes with its protection, more than the 2 GiB of an ONNX model file",
         shown(path)
     )]
-    TooLong {
-        path: PathBuf,
-        /// The least length of the protected model file, in bytes.
-        len_bytes: u64,
-    },
+    TooLong { path: PathBuf, len_bytes: u64 },
     /// An output would overwrite an input.
     #[error("{} is an input of this model and would be overwritten", shown(.0))]
     OutputIsInput(PathBuf),
@@ -240,24 +233,10 @@ impl Error {
                 | onnxseal_crypto::Error::Randomness(_)
                 | onnxseal_crypto::Error::Plugin { .. },
             ) => ErrorKind::Internal,
-            Error::Key(_) => ErrorKind::Usage,
             Error::PolicyNotMet { .. } | Error::Claim { .. } | Error::NoSuchTier { .. } => {
                 ErrorKind::PolicyNotMet
             }
-            #[cfg(feature = "protect")]
-            Error::Policy(_) => ErrorKind::Usage,
-            Error::TooLong { .. }
-            | Error::AlreadyProtected { .. }
-            | Error::NotProtected { .. }
-            | Error::Unprotectable { .. }
-            | Error::OutputIsInput { .. }
-            | Error::ExternalName { .. }
-            | Error::ReplaceSeveral { .. }
-            | Error::InPlaceExternal { .. }
-            | Error::SignatureLost { .. }
-            | Error::Interrupted { .. }
-            | Error::Cancelled
-            | Error::Usage(_) => ErrorKind::Usage,
+            _ => ErrorKind::Usage,
         }
     }
 }

@@ -7,9 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use onnxseal_onnx::edit::{Edits, Texts};
 use onnxseal_onnx::{excerpt, external};
 
-use crate::format::manifest::draft::{
-    Draft, FORMAT, File, OriginalDraft, SUITE, unknown_format, unknown_suite,
-};
+use crate::format::manifest::draft::{Draft, File, OriginalDraft, check_version};
 use crate::format::manifest::json::MAX_INTEGER;
 use crate::format::manifest::tensor::{Mode, Tensor};
 use crate::format::tiers::{MAX_TIERS, is_tier_name};
@@ -31,12 +29,7 @@ impl Draft {
     /// Checks all rules, and returns the edits that restore the original. The error says which rule
     /// is broken.
     pub(super) fn check(&self) -> Result<Option<Edits>, String> {
-        if self.format != FORMAT {
-            return Err(unknown_format(self.format));
-        }
-        if self.suite != SUITE {
-            return Err(unknown_suite(&self.suite));
-        }
+        check_version(self.format.into(), &self.suite)?;
         if !self.chunk.is_power_of_two() || !(1 << 16..=1 << 24).contains(&self.chunk) {
             return Err(format!("chunk size {}", self.chunk));
         }

@@ -1,7 +1,6 @@
 //! A manifest as the members of its JSON, unchecked.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use onnxseal_onnx::excerpt;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -89,17 +88,15 @@ members!(FileMembers => File, OriginalDraft => OriginalDraft, Draft => Draft);
 impl Draft {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
         check_len(bytes.len())?;
-        let draft: Result<Object<Draft>, _> = serde_json::from_slice(bytes);
-        match draft {
+        match serde_json::from_slice(bytes) {
             Ok(Object(draft)) => Ok(draft),
-            // A later format may have other members: report the format rather than a member.
-            Err(error) => Err(match serde_json::from_slice(bytes) {
-                Ok(Version { format, .. }) if format != u64::from(FORMAT) => unknown_format(format),
-                Ok(Version {
-                    suite: Some(suite), ..
-                }) if suite != SUITE => unknown_suite(&suite),
-                _ => format!("manifest: {}", excerpt(&error.to_string())),
-            }),
+            Err(error) => {
+                // A later format may have other members: report the format rather than a member.
+                if let Ok(Version { format, suite }) = serde_json::from_slice(bytes) {
+                    check_version(format, suite.as_deref().unwrap_or(SUITE))?;
+                }
+                Err(format!("manifest: {}", excerpt(&error.to_string())))
+            }
         }
     }
 
@@ -125,10 +122,13 @@ struct Version {
     suite: Option<String>,
 }
 
-pub(super) fn unknown_format(format: impl Display) -> String {
-    format!("format {format} (this program reads {FORMAT})")
-}
-
-pub(super) fn unknown_suite(suite: &str) -> String {
-    format!("suite {:?} (this program reads {SUITE})", excerpt(suite))
+pub(super) fn check_version(format: u64, suite: &str) -> Result<(), String> {
+    if format != u64::from(FORMAT) {
+        return Err(format!("format {format} (this program reads {FORMAT})"));
+    }
+    if suite != SUITE {
+        let suite = excerpt(suite);
+        return Err(format!("suite {suite:?} (this program reads {SUITE})"));
+    }
+    Ok(())
 }
