@@ -453,7 +453,7 @@ impl Zoo {
         assert!(opened.model() == model.model, "{}", path.display());
         let files = model.files.iter();
         assert!((opened.external_files()).eq(files.map(|(name, bytes)| (*name, bytes.as_slice()))));
-        opened.claims()["lot"].clone()
+        opened.manifest().claims()["lot"].clone()
     }
 }
 

@@ -25,7 +25,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
         .transpose()?;
     let bar = Bar::new(quiet);
     let destination = Destination::new(output.as_ref(), args.output_options.core());
-    let rekeyed = core::rekey(&args.model, destination, access, rewrap, &bar)?;
+    let still_opens = core::rekey(&args.model, destination, access, rewrap, &bar)?;
     drop(bar);
     if !quiet {
         let model = output.as_ref().unwrap_or(&args.model);
@@ -44,7 +44,7 @@ pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
                 tiers.join(", ")
             ));
         }
-        if !rekeyed.still_opens {
+        if !still_opens {
             note("note: the identities given here no longer open it");
         }
     }

@@ -102,7 +102,7 @@ pub use {
     check::verify::{Checks, SignedByRow, Verification, verify},
     make::audience::{Audience, TierRecipients, join_recipients},
     make::protect::{ProtectOptions, plan, protect},
-    make::rekey::{Rekeyed, Rewrap, rekey},
+    make::rekey::{Rewrap, rekey},
     make::rotate::{Resign, RotateOptions, rotate},
     make::sign::{attach_signature, sign, signed_message},
     onnxseal_plan::{

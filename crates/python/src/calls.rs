@@ -273,7 +273,7 @@ pub fn rekey<'py>(
             progress,
         )?)
     });
-    let still_opens = finish(out, py, rekeyed)?.still_opens;
+    let still_opens = finish(out, py, rekeyed)?;
     let report = BTreeMap::from([("still_opens", still_opens)]);
     Ok(as_dict(py, &report)?)
 }

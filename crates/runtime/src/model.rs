@@ -243,7 +243,7 @@ impl Model {
 
     /// Returns the publisher's statements, authenticated.
     pub fn claims(&self) -> &BTreeMap<String, String> {
-        self.opened.claims()
+        self.opened.manifest().claims()
     }
 
     /// Returns the tier that was opened, or `None` if the model has one edition only.

@@ -122,11 +122,16 @@ impl Builder {
             at: part.path.clone(),
             bytes: part.field.len,
         });
+        let gaps = gaps.iter().map(|gap| GapRow {
+            file: model.location(gap.file).unwrap_or_default().to_owned(),
+            offset: gap.span.start,
+            bytes: gap.span.len,
+        });
         let report = Report {
             model: path.display().to_string(),
             files,
             passed_over: passed_over.collect(),
-            gaps: gaps.iter().map(|gap| GapRow::new(model, gap)).collect(),
+            gaps: gaps.collect(),
             settings: SettingsRow {
                 n: model.settings.n,
                 bytes: model.settings.bytes,

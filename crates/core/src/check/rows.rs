@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use onnxseal_onnx::model::{Model, Tensor};
-use onnxseal_plan::Gap;
+use onnxseal_onnx::model::Tensor;
 use serde::Serialize;
 
 use crate::format::manifest::{self, Operator};
@@ -237,16 +236,6 @@ impl TensorRow {
             tiers: Vec::new(),
             mode: None,
             shared_with,
-        }
-    }
-}
-
-impl GapRow {
-    pub(crate) fn new(model: &Model<'_>, gap: &Gap) -> GapRow {
-        GapRow {
-            file: model.location(gap.file).unwrap_or_default().to_owned(),
-            offset: gap.span.start,
-            bytes: gap.span.len,
         }
     }
 }

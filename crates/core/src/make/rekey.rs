@@ -31,17 +31,9 @@ impl<'a, A: Into<Audience<'a>>> From<A> for Rewrap<'a> {
     }
 }
 
-/// The result of [`rekey`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Rekeyed {
-    /// Whether one of the identities that opened the model before still opens it.
-    pub still_opens: bool,
-}
-
 /// Wraps the data key of the protected `model` to `recipients` instead of the present ones, in a
 /// copy or in place. A copy's external files go beside it under their relative paths. A signature
-/// stays valid.
+/// stays valid. Returns whether one of the identities that opened the model still opens as much of it.
 ///
 /// The data key stays: a former recipient who kept it opens the result too, see
 /// [`rotate`](crate::rotate()). Manifest, tags and data key are authenticated. The weights are only
@@ -57,7 +49,7 @@ pub fn rekey<'a>(
     access: impl Into<Access<'a>>,
     recipients: impl Into<Rewrap<'a>>,
     progress: &dyn Progress,
-) -> Result<Rekeyed> {
+) -> Result<bool> {
     let (model, access, recipients) = (model.into(), access.into(), recipients.into());
     match destination.into() {
         Destination::New(publication) => copy(&model, publication, access, recipients, progress),
@@ -73,9 +65,9 @@ fn copy(
     access: Access<'_>,
     recipients: Rewrap<'_>,
     progress: &dyn Progress,
-) -> Result<Rekeyed> {
+) -> Result<bool> {
     let protected = Protected::open(model)?;
-    let (end, rekeyed) = new_end(&protected, access, recipients, progress)?;
+    let (end, still_opens) = new_end(&protected, access, recipients, progress)?;
     let external = protected.open_external()?;
     let manifest = protected.manifest();
     let inputs = || protected.files(&external);
@@ -91,16 +83,17 @@ fn copy(
     outputs.write_tail(&tail, manifest.model_bytes())?;
     transfer.finish(&protected.artifact.tail, &tail, None)?;
     outputs.publish(inputs())?;
-    Ok(rekeyed)
+    Ok(still_opens)
 }
 
-/// Encodes the end of the tail with the data key wrapped to `recipients`.
+/// Encodes the end of the tail with the data key wrapped to `recipients`. Returns it, and whether the
+/// identities still open it.
 fn new_end(
     protected: &Protected,
     access: Access<'_>,
     recipients: Rewrap<'_>,
     progress: &dyn Progress,
-) -> Result<(Vec<u8>, Rekeyed)> {
+) -> Result<(Vec<u8>, bool)> {
     let Access {
         identities,
         signed_by,
@@ -138,8 +131,7 @@ fn new_end(
             keys.set(tier, wrapped?);
         }
     }
-    // Tells the caller whether its identities still open as much of the model.
     let still_opens = matches!(keys.unwrap(identities), Ok((tier, _)) if tier == key_tier);
     let end = encode_end(protected.artifact.signature.as_deref(), &keys);
-    Ok((end, Rekeyed { still_opens }))
+    Ok((end, still_opens))
 }

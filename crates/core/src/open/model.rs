@@ -1,6 +1,5 @@
 //! Opening: a protected model, verified and decrypted, in memory or in new files.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::BlobKey;
@@ -202,11 +201,6 @@ impl OpenedModel {
             .iter()
             .map(|file| file.path.as_str());
         paths.zip(self.files()).skip(1)
-    }
-
-    /// Returns the publisher's statements, authenticated.
-    pub fn claims(&self) -> &BTreeMap<String, String> {
-        self.manifest().claims()
     }
 
     /// Returns the authenticated manifest, which says what was encrypted.

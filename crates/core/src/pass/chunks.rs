@@ -129,16 +129,22 @@ pub(crate) fn for_each<P: Send>(
         (!job.is_empty()).then_some(job)
     });
     let n_jobs = manifest.n_chunks().div_ceil(at_once);
-    parallel::for_each(is_remote, n_jobs, jobs, Workspace::new, |workspace, job| {
-        for (chunk, item) in job {
-            work(workspace, &chunk, item)?;
-            progress.advance(chunk.window.len);
-            if progress.is_cancelled() {
-                return Err(Error::Cancelled);
+    parallel::for_each(
+        is_remote,
+        n_jobs,
+        jobs,
+        Workspace::default,
+        |workspace, job| {
+            for (chunk, item) in job {
+                work(workspace, &chunk, item)?;
+                progress.advance(chunk.window.len);
+                if progress.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
             }
-        }
-        Ok(())
-    })
+            Ok(())
+        },
+    )
 }
 
 /// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes and
@@ -173,6 +179,7 @@ pub(crate) fn read_all(
     for_each_read(false, manifest, inputs, items, progress, work)
 }
 
+#[derive(Default)]
 pub(crate) struct Workspace {
     bytes: Zeroizing<Vec<u8>>,
     pub(crate) tools: Tools,
@@ -186,13 +193,6 @@ pub(crate) struct Tools {
 }
 
 impl Workspace {
-    fn new() -> Workspace {
-        Workspace {
-            bytes: Zeroizing::new(Vec::new()),
-            tools: Tools::default(),
-        }
-    }
-
     /// Returns a buffer of the chunk's length, and the tools.
     pub(crate) fn buffer(&mut self, chunk: &Chunk) -> Result<(&mut [u8], &mut Tools)> {
         let len_bytes = chunk.window.len as usize;

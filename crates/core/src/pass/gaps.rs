@@ -69,17 +69,15 @@ fn holes<'i>(
     let mut holes = Vec::new();
     for (file, input) in (1..).map(FileId).zip(external) {
         let mut end = 0;
+        let mut hole = |start, end| {
+            let len = u64::saturating_sub(end, start);
+            holes.extend((len > 0).then_some((file, input, Span { start, len })));
+        };
         while let Some((_, span)) = spans.next_if(|(of, _)| *of == file) {
-            if span.start > end {
-                let len = span.start - end;
-                holes.push((file, input, Span { start: end, len }));
-            }
+            hole(end, span.start);
             end = end.max(span.end());
         }
-        if input.len > end {
-            let len = input.len - end;
-            holes.push((file, input, Span { start: end, len }));
-        }
+        hole(end, input.len);
     }
     holes
 }

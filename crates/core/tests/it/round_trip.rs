@@ -77,7 +77,7 @@ fn round_trip(lab: &Lab, path: &Path, preset: Preset) {
 
     let opened = lab.open(&protected).unwrap();
     assert!(opened.model() == original, "{}", path.display());
-    assert_eq!(opened.claims()["customer"], "acme");
+    assert_eq!(opened.manifest().claims()["customer"], "acme");
     for (location, content) in opened.external_files() {
         assert!(content == fs::read(path.parent().unwrap().join(location)).unwrap());
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use onnxseal_core::{
     Access, AllowedSigners, Edition, Error, Flush, Identities, Policy, ProtectOptions, Recipients,
-    Rekeyed, SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey, sign,
+    SignedBy, Silent, generate_identity, is_interrupted, open, protect, rekey, sign,
 };
 use onnxseal_onnx::tail;
 use onnxseal_testkit::samples;
@@ -77,7 +77,7 @@ impl Two {
     }
 
     /// Alice wraps the data key for both.
-    fn share(&self) -> Result<Rekeyed, Error> {
+    fn share(&self) -> Result<bool, Error> {
         let (alice, both) = (&self.alice, &self.to_both);
         rekey(self.sealed(), IN_PLACE, alice, both, &Silent)
     }

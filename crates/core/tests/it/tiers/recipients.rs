@@ -37,7 +37,7 @@ impl Scene {
     fn rekey<'a>(&'a self, tier: usize, recipients: impl Into<Rewrap<'a>>) -> Result<bool, Error> {
         let by = access(&self.house.keys[tier - 1], Edition::Whole);
         let rekeyed = rekey(&self.model, IN_PLACE, by, recipients, &Silent)?;
-        Ok(rekeyed.still_opens)
+        Ok(rekeyed)
     }
 }
 
