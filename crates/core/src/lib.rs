@@ -83,7 +83,7 @@ pub use onnxseal_store::{
     open_handed_over, raise_file_limit, redact, replace_whole, restore_file_limit, shown,
     sync_folder, write_whole,
 };
-pub use open::model::{OpenedModel, open, open_on_demand, open_with, unprotect};
+pub use open::model::{OpenedModel, open, open_on_demand, unprotect};
 pub use open::on_demand::Passage;
 pub use pass::digest::digest_files;
 pub use pass::publish::{Destination, Made, Publication, PublishHook};

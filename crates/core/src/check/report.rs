@@ -102,7 +102,7 @@ pub(crate) fn tier_rows(names: &[String], bytes: Vec<u64>) -> Vec<TierRow> {
 
 /// Builds a report. [`Builder::add`] takes operators in any order.
 pub(crate) struct Builder {
-    report: Report,
+    pub(crate) report: Report,
     /// Bytes of all tensors and gaps.
     total_bytes: u64,
     operators: Vec<OperatorRow>,

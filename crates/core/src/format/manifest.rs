@@ -12,7 +12,6 @@ use crate::format::spans::SpanSet;
 
 pub(crate) mod check;
 pub(crate) mod draft;
-pub(crate) mod encode;
 mod json;
 pub(crate) mod targets;
 pub(crate) mod tensor;

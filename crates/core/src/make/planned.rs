@@ -5,35 +5,22 @@ use std::path::Path;
 
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{self, TensorId};
-use onnxseal_plan::{
-    self as plan, Gap, OperatorPlan, Plan, Policy, Scores, TensorPlan, Wanted, Whole,
-};
+use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, TensorPlan, Whole};
 
 use crate::check::report::{Builder, Operators, Report, list, tier_rows};
-use crate::check::rows::{ClearRow, RepackedRow, TensorRow};
+use crate::check::rows::{ClearRow, TensorRow};
 use crate::error::{Error, Result};
-use crate::format::manifest::draft::{Draft, check_len};
-use crate::format::manifest::encode::count_bytes;
+use crate::format::manifest::draft::{Draft, check_len, count_bytes};
 use crate::format::manifest::targets::TierRun;
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{ElementType, File, Mode, Operator, Targets, Tensor};
-use crate::pass::states::Volume;
 
 /// The error for a tensor that is missing: it would otherwise stay in clear.
 const LOST: Error = Error::Internal("the plan is not of this model");
 
 pub(crate) struct Planned {
-    /// All tensors and gaps.
-    pub(crate) weights: Volume,
-    /// The files of the original, if its external data files have other names.
-    pub(crate) original_files: Vec<File>,
-    pub(crate) repacked: Option<RepackedRow>,
     /// The report, without the rows of `selected` and `unselected`.
     builder: Builder,
-    violations: Vec<String>,
-    tier_names: Vec<String>,
-    /// Encrypted bytes of each tier.
-    tier_bytes: Vec<u64>,
     operators: Vec<OperatorPlan>,
     /// Tensors with encrypted elements, in the order of a manifest. [`Purpose::Report`] leaves it
     /// empty, because rows are made at once.
@@ -59,39 +46,22 @@ impl Planned {
     pub(crate) fn new(
         path: &Path,
         files: &[File],
-        model: Model<'_>,
-        gaps: Vec<Gap>,
-        policy: &Policy,
-        purpose: Purpose,
-        score: impl FnOnce(&Model<'_>, &[Wanted]) -> Result<Scores>,
-    ) -> Result<Planned> {
-        let mut plan = plan::plan(&model, policy, |wanted| score(&model, wanted))?;
-        plan.gaps = gaps;
-        Planned::of(path, files, model, policy, purpose, plan)
-    }
-
-    fn of(
-        path: &Path,
-        files: &[File],
         mut model: Model<'_>,
         policy: &Policy,
         purpose: Purpose,
         mut plan: Plan,
     ) -> Result<Planned> {
+        let mut builder =
+            Builder::new(path, files.to_vec(), &model, plan.total_bytes(), &plan.gaps);
+        builder.report.violations = list(&plan.violations(&model, policy));
+        builder.reserve(plan.operators.len(), plan.clear.len());
         let mut planned = Planned {
-            weights: Volume::new(plan.total_bytes(), plan.encrypted_bytes()),
-            original_files: Vec::new(),
-            repacked: None,
-            builder: Builder::new(path, files.to_vec(), &model, plan.total_bytes(), &plan.gaps),
-            violations: list(&plan.violations(&model, policy)),
-            tier_names: tier_names(policy),
-            tier_bytes: vec![0; policy.tiers().len()],
+            builder,
             operators: std::mem::take(&mut plan.operators),
             selected: Vec::new(),
             taken: Vec::new(),
             unselected: Vec::new(),
         };
-        (planned.builder).reserve(planned.operators.len(), plan.clear.len());
         let mut located = std::mem::take(&mut model.tensors);
         let operators = Operators::new(&model);
         // A large plan takes much memory: each part is freed once it has its row or entry.
@@ -104,8 +74,10 @@ impl Planned {
         }
         let tensors = std::mem::take(&mut plan.tensors);
         // The length of the manifest, with a comma after each tensor.
+        let tiers = tier_names(policy);
+        let mut tier_bytes = vec![0; tiers.len()];
         let mut n_bytes = count_bytes(&Draft {
-            tiers: tier_names(policy),
+            tiers: tiers.clone(),
             ..Draft::of_files(files.to_vec())
         })?;
         let n_tiers = policy.tiers().len().max(1) as u8;
@@ -120,7 +92,7 @@ impl Planned {
             names.extend(others.map(|&node| operators.of(node)));
             let tensor = located.get_mut(id.index()).ok_or(LOST)?;
             let entry = take_entry(tensor, names, of_plan, n_tiers).ok_or(LOST)?;
-            entry.add_tier_bytes(&mut planned.tier_bytes);
+            entry.add_tier_bytes(&mut tier_bytes);
             match (entry.targets.is_empty(), purpose) {
                 (false, Purpose::Seal) => planned.selected.push(((id, operator), entry)),
                 (true, Purpose::Seal) => planned.unselected.push(((id, operator), entry)),
@@ -135,6 +107,7 @@ impl Planned {
         if purpose == Purpose::Report {
             check_len(n_bytes.saturating_sub(1)).map_err(Error::Usage)?;
         }
+        planned.builder.report.tiers = tier_rows(&tiers, tier_bytes);
         planned.selected = sorted(planned.selected, |(_, tensor)| (tensor.file, tensor.offset));
         Ok(planned)
     }
@@ -152,11 +125,10 @@ impl Planned {
     /// Takes the manifest's entries for the tensors to encrypt in the model at `path`. Fails if the plan
     /// falls short of the policy's demands.
     pub(crate) fn take_tensors(&mut self, path: &Path) -> Result<Vec<Tensor>> {
-        if !self.violations.is_empty() {
-            return Err(Error::PolicyNotMet {
-                path: path.to_owned(),
-                violations: std::mem::take(&mut self.violations),
-            });
+        let violations = std::mem::take(&mut self.builder.report.violations);
+        if !violations.is_empty() {
+            let path = path.to_owned();
+            return Err(Error::PolicyNotMet { path, violations });
         }
         let selected = std::mem::take(&mut self.selected);
         self.taken = selected.iter().map(|(key, _)| *key).collect();
@@ -174,12 +146,7 @@ impl Planned {
         for ((_, operator), tensor) in sorted(entries.collect(), |(key, _)| *key) {
             self.add_row(operator, tensor)?;
         }
-        let mut report = self.builder.finish();
-        report.original_files = self.original_files;
-        report.repacked = self.repacked;
-        report.violations = self.violations;
-        report.tiers = tier_rows(&self.tier_names, self.tier_bytes);
-        Ok(report)
+        Ok(self.builder.finish())
     }
 }
 
@@ -239,7 +206,7 @@ fn take_entry(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use onnxseal_onnx::{Limits, locate};
-    use onnxseal_plan::Preset;
+    use onnxseal_plan::{Preset, Scores, Wanted};
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
@@ -257,7 +224,7 @@ mod tests {
         let plan = || plan::plan(&model(), &policy, never).unwrap();
         let planned = |plan| {
             let path = Path::new("m");
-            Planned::of(path, &[], model(), &policy, Purpose::Seal, plan)
+            Planned::new(path, &[], model(), &policy, Purpose::Seal, plan)
         };
         let mut whole = planned(plan()).ok().unwrap();
         let tensors = whole.take_tensors(Path::new("m")).unwrap();
@@ -277,7 +244,7 @@ mod tests {
         // Another model lacks the plan's tensors.
         let bytes = GraphBuilder::new("empty").encode();
         let empty = locate(&bytes, &Limits::default()).unwrap();
-        let of_empty = Planned::of(Path::new("m"), &[], empty, &policy, Purpose::Seal, plan());
+        let of_empty = Planned::new(Path::new("m"), &[], empty, &policy, Purpose::Seal, plan());
         assert!(matches!(of_empty, Err(Error::Internal(_))));
     }
 
@@ -297,8 +264,9 @@ mod tests {
             let model = locate(&bytes, &Limits::default()).unwrap();
             let policy = Policy::preset(Preset::Full);
             let path = Path::new("m");
-            let none = |_: &Model<'_>, _: &[Wanted]| Ok(Scores::new());
-            let planned = Planned::new(path, &[], model, Vec::new(), &policy, Purpose::Seal, none);
+            let none = |_: &[Wanted]| Ok::<_, Error>(Scores::new());
+            let plan = plan::plan(&model, &policy, none).unwrap();
+            let planned = Planned::new(path, &[], model, &policy, Purpose::Seal, plan);
             let tensors = planned.unwrap().take_tensors(path).unwrap();
             let mut n_bytes = count_bytes(&Draft::of_files(Vec::new())).unwrap();
             for tensor in &tensors {

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_onnx::Model;
-use onnxseal_plan::{Gap, Policy, Wanted};
+use onnxseal_plan::{self as plan, Gap, Policy, Wanted};
 use onnxseal_store::{Input, Location, Progress, Silent};
 
 use crate::check::report::Report;
+use crate::check::rows::RepackedRow;
 use crate::error::{Error, Result};
 use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File};
@@ -99,6 +99,7 @@ pub fn protect<'a>(
         files,
         original,
         zeroed,
+        repacked,
         mut planned,
     } = Prepared::new(
         source,
@@ -111,7 +112,7 @@ pub fn protect<'a>(
     let model = inputs.first().ok_or(Error::Internal("no model file"))?;
     destination.lock(model)?;
     let outputs = Outputs::begin(destination, &files, inputs.iter())?;
-    let weights = planned.weights;
+    let original_files = original.as_ref().map(|original| original.files(&files));
     let draft = Draft {
         chunk: options.chunk_bytes,
         claims: options.claims.clone(),
@@ -125,6 +126,8 @@ pub fn protect<'a>(
     let mut report = planned.into_report(draft.tensors)?;
     report.locked = draft.lock;
     report.claims = draft.claims;
+    report.original_files = original_files.unwrap_or_default();
+    report.repacked = repacked;
     let sealing = Sealing {
         inputs: inputs.iter().collect(),
         opens: None,
@@ -132,7 +135,7 @@ pub fn protect<'a>(
         zeroed,
         manifest_bytes,
         recipients: recipients.into(),
-        weights,
+        weights: report.weights,
         signing_key: options.signing_key.as_ref(),
     };
     sealing.run(&outputs, progress)?;
@@ -148,6 +151,7 @@ struct Prepared {
     original: Option<OriginalDraft>,
     /// Bytes of external data files to read as zeros.
     zeroed: Vec<Gap>,
+    repacked: Option<RepackedRow>,
     planned: Planned,
 }
 
@@ -160,7 +164,7 @@ impl Prepared {
         purpose: Purpose,
         progress: &dyn Progress,
     ) -> Result<Prepared> {
-        let (mut source, zeroed, row) = match repacks {
+        let (mut source, zeroed, repacked) = match repacks {
             true => repack(source)?,
             false => (source, Vec::new(), None),
         };
@@ -194,19 +198,16 @@ impl Prepared {
             return Err(Error::Internal("a renamed file has another name"));
         }
         let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
-        let score = |model: &Model<'_>, wanted: &[Wanted]| {
-            score_files(model, &files, &inputs, wanted, progress)
-        };
-        let mut planned = Planned::new(&path, &files, model, gaps, policy, purpose, score)?;
-        if let Some(original) = &original {
-            planned.original_files = original.files(&files);
-        }
-        planned.repacked = row;
+        let score = |wanted: &[Wanted]| score_files(&model, &files, &inputs, wanted, progress);
+        let mut plan = plan::plan(&model, policy, score)?;
+        plan.gaps = gaps;
+        let planned = Planned::new(&path, &files, model, policy, purpose, plan)?;
         Ok(Prepared {
             inputs: std::iter::once(source.input).chain(external).collect(),
             files,
             original,
             zeroed,
+            repacked,
             planned,
         })
     }

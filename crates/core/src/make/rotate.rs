@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use onnxseal_crypto::signature::SigningKey;
-use onnxseal_onnx::Model;
-use onnxseal_plan::{Policy, Wanted};
+use onnxseal_plan::{self as plan, Policy, Wanted};
 use onnxseal_store::{Input, Location, Progress};
 
 use crate::check::inspect::{check_files, examine};
@@ -195,22 +194,25 @@ impl Rotation<'_> {
             return Ok((manifest_bytes, report));
         };
         check_files(path, &model, present)?;
-        let score = |model: &Model<'_>, wanted: &[Wanted]| match renamed {
-            None => unlocked.score(structure, model, wanted, progress),
+        let score = |wanted: &[Wanted]| match renamed {
+            None => unlocked.score(structure, &model, wanted, progress),
             Some(_) => {
                 let stored = structure.locate(old.model_bytes())?;
                 unlocked.score(structure, &stored, wanted, progress)
             }
         };
         let (files, purpose) = (present.files(), Purpose::Seal);
-        let mut planned = Planned::new(path, files, model, gaps, policy, purpose, score)?;
+        let mut plan = plan::plan(&model, policy, score)?;
+        plan.gaps = gaps;
+        let mut planned = Planned::new(path, files, model, policy, purpose, plan)?;
         self.draft.tensors = planned.take_tensors(path)?;
         self.draft.tiers = tier_names(policy);
-        if present.original.is_some() {
-            planned.original_files = present.original_files();
-        }
         let manifest_bytes = self.draft.encode()?;
         let tensors = std::mem::take(&mut self.draft.tensors);
-        Ok((manifest_bytes, planned.into_report(tensors)?))
+        let mut report = planned.into_report(tensors)?;
+        if present.original.is_some() {
+            report.original_files = present.original_files();
+        }
+        Ok((manifest_bytes, report))
     }
 }

@@ -45,24 +45,13 @@ pub fn open<'a>(
     access: impl Into<Access<'a>>,
     progress: &dyn Progress,
 ) -> Result<OpenedModel> {
-    let requirements = Requirements::default();
-    open_with(model, access, &requirements, progress)
-}
-
-/// Opens the protected `model` as [`open`] does, if it makes the claims that `requirements` name.
-pub fn open_with<'a>(
-    model: impl Into<Location>,
-    access: impl Into<Access<'a>>,
-    requirements: &Requirements,
-    progress: &dyn Progress,
-) -> Result<OpenedModel> {
     let unlocked = Arc::new(Protected::open(&model.into())?).unlock(access)?;
-    requirements.check(unlocked.path(), unlocked.manifest().claims())?;
     open_whole(unlocked, None, progress)
 }
 
-/// Opens the protected `model` as [`open_with`] does, but each chunk only when it is touched, if its
-/// files have at least `min_bytes` and the system allows that: [`OpenedModel::obstacle`] tells.
+/// Opens the protected `model` as [`open`] does, if it makes the claims that `requirements` name, but
+/// each chunk only when it is touched, if its files have at least `min_bytes` and the system allows
+/// that: [`OpenedModel::obstacle`] tells.
 ///
 /// Each chunk is authenticated before anything of it can be read. Before
 /// [`finish`](OpenedModel::finish) or [`open_rest`](OpenedModel::open_rest) has succeeded, use no

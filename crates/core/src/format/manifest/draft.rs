@@ -1,10 +1,15 @@
-//! A manifest as the members of its JSON, unchecked.
+//! A manifest as the members of its JSON, unchecked, and its bytes.
 
 use std::collections::BTreeMap;
+use std::io;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::excerpt;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::error::{self, Error};
 use crate::format::manifest::json::{self, Members, Object, members};
 use crate::format::manifest::tensor::Tensor;
 
@@ -55,6 +60,18 @@ pub(crate) struct Draft {
 }
 
 impl OriginalDraft {
+    /// Describes an original of `bytes` bytes with external data files at `paths`, which `edits`
+    /// restore.
+    pub(crate) fn new(bytes: u64, paths: Vec<String>, edits: &Edits) -> OriginalDraft {
+        let texts = edits.texts().iter().map(|text| STANDARD.encode(text));
+        OriginalDraft {
+            bytes,
+            paths,
+            texts: texts.collect(),
+            edits: edits.numbers().to_vec(),
+        }
+    }
+
     /// Returns the files of the original whose protected files are `files`.
     pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
         let paths = std::iter::once("").chain(self.paths.iter().map(String::as_str));
@@ -86,6 +103,32 @@ struct FileMembers {
 members!(FileMembers => File, OriginalDraft => OriginalDraft, Draft => Draft);
 
 impl Draft {
+    /// Makes a manifest that cuts `files` into chunks and encrypts nothing.
+    pub(crate) fn of_files(files: Vec<File>) -> Draft {
+        Draft {
+            format: FORMAT,
+            suite: SUITE.to_owned(),
+            chunk: DEFAULT_CHUNK_BYTES,
+            lock: false,
+            tiers: Vec::new(),
+            files,
+            claims: BTreeMap::new(),
+            tensors: Vec::new(),
+            original: None,
+        }
+    }
+
+    /// Encodes the bytes to be authenticated, which [`Manifest::parse`](crate::Manifest::parse)
+    /// checks.
+    pub(crate) fn encode(&self) -> error::Result<Vec<u8>> {
+        // Counted first: a buffer that grows may take twice the memory.
+        let n_bytes = count_bytes(self)?;
+        check_len(n_bytes).map_err(Error::Usage)?;
+        let mut bytes = Vec::with_capacity(n_bytes);
+        write(self, &mut bytes)?;
+        Ok(bytes)
+    }
+
     pub(crate) fn parse(bytes: &[u8]) -> Result<Draft, String> {
         check_len(bytes.len())?;
         match serde_json::from_slice(bytes) {
@@ -131,4 +174,28 @@ pub(super) fn check_version(format: u64, suite: &str) -> Result<(), String> {
         return Err(format!("suite {suite:?} (this program reads {SUITE})"));
     }
     Ok(())
+}
+
+pub(crate) fn count_bytes(value: &impl Serialize) -> error::Result<usize> {
+    let mut count = Count(0);
+    write(value, &mut count)?;
+    Ok(count.0)
+}
+
+fn write(value: &impl Serialize, out: &mut impl io::Write) -> error::Result<()> {
+    serde_json::to_writer(out, value).map_err(|_| Error::Internal("the manifest cannot be written"))
+}
+
+/// A writer that counts bytes and drops them.
+struct Count(usize);
+
+impl io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
