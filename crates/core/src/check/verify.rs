@@ -171,18 +171,16 @@ fn authenticate(
         signed_by: checks.signed_by,
         edition: checks.edition,
     })?;
-    let digester = (checks.digests).then(|| Digester::new(protected.manifest()));
+    let digester = Digester::new(protected.manifest(), checks.digests);
     let stored = |chunk: &Chunk, bytes: &[u8]| {
-        if let Some(digester) = &digester {
-            digester.take(chunk, bytes);
-        }
+        digester.take(chunk, bytes);
         structure.check(chunk, bytes)
     };
     unlocked.open_all(progress, stored, |_, _| ())?;
     // A writer may have changed chunks after they were read.
     unlocked.files().try_for_each(Input::check_unchanged)?;
     found.signer = unlocked.check_signature()?;
-    if let Some(digester) = &digester {
+    if checks.digests {
         found.digests = digester.finish(&protected.artifact.tail)?;
     }
     found.unlocked = Some(unlocked);

@@ -20,24 +20,25 @@ use crate::pass::states::FileState;
 pub(crate) struct Digester<'a> {
     layout: &'a Manifest,
     /// For each chunk, the chaining value of its subtree, or the file's digest if it is the only
-    /// chunk.
-    values: PerChunk<ChainingValue>,
+    /// chunk; `None` if nobody wants digests.
+    values: Option<PerChunk<ChainingValue>>,
     /// The last chunk of the model file, which is hashed together with the tail.
     last: OnceLock<Zeroizing<Vec<u8>>>,
 }
 
 impl<'a> Digester<'a> {
-    pub(crate) fn new(layout: &'a Manifest) -> Digester<'a> {
+    pub(crate) fn new(layout: &'a Manifest, is_wanted: bool) -> Digester<'a> {
         Digester {
             layout,
-            values: PerChunk::new(layout),
+            values: is_wanted.then(|| PerChunk::new(layout)),
             last: OnceLock::new(),
         }
     }
 
     /// Takes in a chunk. Each chunk is given once.
     pub(crate) fn take(&self, chunk: &Chunk, bytes: &[u8]) {
-        let n_chunks = self.values.index.range(chunk.file()).len();
+        let Some(values) = &self.values else { return };
+        let n_chunks = values.index.range(chunk.file()).len();
         if chunk.file() == 0 && chunk.id.chunk as usize + 1 == n_chunks {
             let _ = self.last.set(Zeroizing::new(bytes.to_vec()));
             return;
@@ -46,53 +47,44 @@ impl<'a> Digester<'a> {
             1 => *blake3::hash(bytes).as_bytes(),
             _ => subtree(bytes, chunk.window.start),
         };
-        self.values.put(chunk, value);
+        values.put(chunk, value);
     }
 
-    /// Returns the digests of the files; the model file ends with `tail`.
+    /// Returns the states of the files, with digests if they are wanted; the model file ends with `tail`.
     pub(crate) fn finish(&self, tail: &[u8]) -> Result<Vec<FileState>> {
-        let mut states = states(self.layout, tail);
-        for (file, state) in states.iter_mut().enumerate() {
-            let digest = match file {
-                0 => self.model(tail)?,
-                _ => root(&self.values.get(self.values.index.range(file))?),
-            };
-            state.blake3 = Some(digest.to_hex().to_string());
-        }
-        Ok(states)
+        let states = self.layout.files().iter().enumerate().map(|(file, of)| {
+            let tail = if file == 0 { tail } else { &[] };
+            let digest = self.values.as_ref().map(|values| match file {
+                0 => self.model(values, tail),
+                _ => Ok(root(&values.get(values.index.range(file))?)),
+            });
+            Ok(FileState {
+                path: of.path.clone(),
+                bytes: of.bytes + tail.len() as u64,
+                blake3: digest
+                    .transpose()?
+                    .map(|digest| digest.to_hex().to_string()),
+                stamp: None,
+            })
+        });
+        states.collect()
     }
 
-    fn model(&self, tail: &[u8]) -> Result<blake3::Hash> {
+    fn model(&self, values: &PerChunk<ChainingValue>, tail: &[u8]) -> Result<blake3::Hash> {
         let size = self.layout.chunk_bytes() as usize;
         let last = self.last.get().map_or(&[][..], |last| last);
         let rest = Zeroizing::new([last, tail].concat());
-        let range = self.values.index.range(0);
+        let range = values.index.range(0);
         // The number of chunks before the last.
         let whole = range.len().saturating_sub(1);
         if whole == 0 && rest.len() <= size {
             return Ok(blake3::hash(&rest));
         }
-        let mut values = self.values.get(range.start..range.start + whole)?;
+        let mut values = values.get(range.start..range.start + whole)?;
         let rest = rest.chunks(size).zip(whole..);
         values.extend(rest.map(|(bytes, chunk)| subtree(bytes, (chunk * size) as u64)));
         Ok(root(&values))
     }
-}
-
-/// Returns the files of `layout` without digests; the model file ends with `tail`.
-pub(crate) fn states(layout: &Manifest, tail: &[u8]) -> Vec<FileState> {
-    let tails = std::iter::once(tail.len() as u64).chain(std::iter::repeat(0));
-    let states = layout
-        .files()
-        .iter()
-        .zip(tails)
-        .map(|(file, tail)| FileState {
-            path: file.path.clone(),
-            bytes: file.bytes + tail,
-            blake3: None,
-            stamp: None,
-        });
-    states.collect()
 }
 
 /// Computes the digests of `files` as they are now: the model file first, each with its path
@@ -103,7 +95,7 @@ pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result
         bytes: input.len,
     });
     let layout = Manifest::layout(described.collect())?;
-    let digester = Digester::new(&layout);
+    let digester = Digester::new(&layout, true);
     let inputs: Vec<&Input> = files.iter().map(|(_, input)| *input).collect();
     chunks::read_all(&layout, &inputs, progress, |chunk, bytes| {
         digester.take(chunk, bytes);
@@ -167,7 +159,7 @@ mod tests {
                 let contents: Vec<Vec<u8>> = files.iter().map(|&len| noise(len)).collect();
                 let tail = noise(tail as u64);
                 let layout = layout(CHUNK, &files);
-                let digester = Digester::new(&layout);
+                let digester = Digester::new(&layout, true);
                 let mut all: Vec<_> = chunks(&layout).collect();
                 all.reverse();
                 for chunk in all {
@@ -191,7 +183,7 @@ mod tests {
     #[test]
     fn a_chunk_that_is_missing_gives_no_digest() {
         let layout = layout(64 << 10, &[1, 200_000]);
-        let digester = Digester::new(&layout);
+        let digester = Digester::new(&layout, true);
         for chunk in chunks(&layout).take(4) {
             digester.take(&chunk, &noise(chunk.window.len));
         }

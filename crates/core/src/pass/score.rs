@@ -1,5 +1,6 @@
 //! Computes the energy of every subsequence that a plan may choose, from chunks in any order.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -48,9 +49,12 @@ pub(crate) struct Scorer {
     tensors: Vec<Scored>,
     /// The tensors with elements in each chunk, by the position of its tag.
     by_chunk: Vec<Vec<u32>>,
-    /// Pieces of subsequences that lie in two or more chunks.
-    pieces: Mutex<Vec<Piece>>,
+    /// The subsequences that lie in two or more chunks.
+    cut: Mutex<Cut>,
 }
+
+/// The bytes of subsequences, by the number of the tensor and their own.
+type Cut = BTreeMap<(u32, u64), Zeroizing<Vec<u8>>>;
 
 struct Scored {
     data_type: DataType,
@@ -61,13 +65,6 @@ struct Scored {
     /// Bytes from one subsequence to the next.
     step: u64,
     energies: Mutex<Vec<f64>>,
-}
-
-struct Piece {
-    tensor: u32,
-    unit: u64,
-    start: u64,
-    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Scorer {
@@ -102,7 +99,7 @@ impl Scorer {
             index,
             tensors,
             by_chunk,
-            pieces: Mutex::new(Vec::new()),
+            cut: Mutex::default(),
         })
     }
 
@@ -146,39 +143,29 @@ impl Scorer {
             for unit in cut.into_iter().flatten() {
                 let span = tensor.unit(unit);
                 let piece = part(span);
-                if !piece.is_empty() {
-                    lock(&self.pieces).push(Piece {
-                        tensor: number,
-                        unit,
-                        start: span.start.max(window.start),
-                        bytes: Zeroizing::new(piece.to_vec()),
-                    });
+                if piece.is_empty() {
+                    continue;
                 }
+                let mut cut = lock(&self.cut);
+                let bytes = cut.entry((number, unit));
+                let bytes = bytes.or_insert_with(|| Zeroizing::new(vec![0; span.len as usize]));
+                let start = window.start.saturating_sub(span.start) as usize;
+                bytes[start..start + piece.len()].copy_from_slice(piece);
             }
         }
     }
 
     /// The scores, in the order of the tensors wanted.
     pub(crate) fn finish(self) -> Scores {
-        let mut pieces = self
-            .pieces
-            .into_inner()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        pieces.sort_by_key(|piece| (piece.tensor, piece.unit, piece.start));
-        for of_unit in pieces.chunk_by(|a, b| (a.tensor, a.unit) == (b.tensor, b.unit)) {
-            let Some(first) = of_unit.first() else {
-                continue;
-            };
-            let tensor = &self.tensors[first.tensor as usize];
-            let bytes: Vec<&[u8]> = of_unit.iter().map(|piece| piece.bytes.as_slice()).collect();
-            let bytes = Zeroizing::new(bytes.concat());
+        for ((number, unit), bytes) in std::mem::take(&mut *lock(&self.cut)) {
+            let tensor = &self.tensors[number as usize];
+            let energies = tensor.energies(&bytes);
             let mut places = lock(&tensor.energies);
-            if let (Some(place), [energy, ..]) = (
-                places.get_mut(first.unit as usize),
-                &tensor.energies(&bytes)[..],
-            ) {
-                *place = *energy;
-            }
+            let place = places.iter_mut().skip(unit as usize);
+            place
+                .zip(energies)
+                .take(1)
+                .for_each(|(place, energy)| *place = energy);
         }
         let energies = self.tensors.into_iter().map(|tensor| {
             let mut energies = std::mem::take(&mut *lock(&tensor.energies));

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, io};
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
-use crate::pass::digest::{Digester, states};
+use crate::pass::digest::Digester;
 use crate::pass::outputs::Outputs;
 use crate::pass::publish::{Made, PublishHook};
 use crate::pass::states::{FileState, FileStates, Volume};
@@ -23,7 +23,10 @@ pub(crate) struct Transfer<'a> {
     outputs: &'a Outputs<'a>,
     /// The bytes to change, for each output that began as a clone of its input.
     cloned: Vec<Option<&'a SpanSet>>,
-    digesters: Option<(Digester<'a>, Digester<'a>)>,
+    /// Whether the hook wants digests of all inputs and outputs.
+    digests: bool,
+    input: Digester<'a>,
+    output: Digester<'a>,
     /// The edits that give the model file the original's names, once all of it is in memory.
     restoring: Option<(&'a Edits, Mutex<Zeroizing<Vec<u8>>>)>,
 }
@@ -37,13 +40,14 @@ impl<'a> Transfer<'a> {
         outputs: &'a Outputs<'a>,
     ) -> Transfer<'a> {
         let digests = outputs.hook.is_some_and(PublishHook::wants_digests);
-        let digesters = digests.then(|| (Digester::new(layout), Digester::new(layout)));
         Transfer {
             layout,
             inputs: inputs.map(|input| input as &'a Input).collect(),
             outputs,
             cloned: vec![None; layout.files().len()],
-            digesters,
+            digests,
+            input: Digester::new(layout, digests),
+            output: Digester::new(layout, digests),
             restoring: None,
         }
     }
@@ -88,13 +92,9 @@ impl<'a> Transfer<'a> {
             items,
             progress,
             |chunk, bytes, tools, item| {
-                if let Some((input, _)) = &self.digesters {
-                    input.take(chunk, bytes);
-                }
+                self.input.take(chunk, bytes);
                 work(chunk, bytes, tools, item)?;
-                if let Some((_, output)) = &self.digesters {
-                    output.take(chunk, bytes);
-                }
+                self.output.take(chunk, bytes);
                 self.write(chunk, bytes, tools)
             },
         )
@@ -113,7 +113,7 @@ impl<'a> Transfer<'a> {
 
     pub(crate) fn copy(&self, progress: &dyn Progress) -> Result<()> {
         // A clone has all chunks already.
-        if self.digesters.is_none() && self.cloned.iter().all(Option::is_some) {
+        if !self.digests && self.cloned.iter().all(Option::is_some) {
             return Ok(());
         }
         self.run(std::iter::repeat(()), progress, |_, _, _, ()| Ok(()))
@@ -162,20 +162,13 @@ impl<'a> Transfer<'a> {
         let Some(hook) = self.outputs.hook else {
             return Ok(());
         };
-        let mut files = match &self.digesters {
-            Some((input, output)) => FileStates {
-                input: input.finish(input_tail)?,
-                output: output.finish(output_tail)?,
-            },
-            None => FileStates {
-                input: states(self.layout, input_tail),
-                output: states(self.layout, output_tail),
-            },
+        let mut files = FileStates {
+            input: self.input.finish(input_tail)?,
+            output: self.output.finish(output_tail)?,
         };
         // So far the states describe the model with its new names; the record is about the files.
-        let digests = self.digesters.is_some();
         if let Some(restored) = &restored {
-            let digest = digests.then(|| blake3::hash(restored));
+            let digest = self.digests.then(|| blake3::hash(restored));
             use_original(
                 &mut files.output,
                 self.layout,
@@ -184,7 +177,7 @@ impl<'a> Transfer<'a> {
             );
         }
         if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
-            let bytes = digests.then(|| original.read_all()).transpose()?;
+            let bytes = self.digests.then(|| original.read_all()).transpose()?;
             let digest = bytes.map(|bytes| blake3::hash(&bytes));
             use_original(&mut files.input, self.layout, original.len, digest);
         }
