@@ -63,7 +63,7 @@ impl ProtectOptions {
 /// anything. If the plan falls short of the policy's demands, [`Report::violations`] says so.
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
-    let prepared = Prepared::new(source, policy, false, None, Purpose::Report, &Silent)?;
+    let prepared = prepare(source, policy, false, None, Purpose::Report, &Silent)?;
     let mut report = prepared.planned.into_report(Vec::new())?;
     report.locked = is_locked(policy);
     Ok(report)
@@ -94,14 +94,7 @@ pub fn protect<'a>(
     let location = destination.source(location.into())?;
     let naming = Naming::of(&destination, &location, options.external_data.as_deref());
     let source = Source::open(&location)?;
-    let Prepared {
-        inputs,
-        files,
-        original,
-        zeroed,
-        repacked,
-        mut planned,
-    } = Prepared::new(
+    let prepared = prepare(
         source,
         &options.policy,
         options.repack,
@@ -109,9 +102,11 @@ pub fn protect<'a>(
         Purpose::Seal,
         progress,
     )?;
+    let (inputs, files, mut planned) = (prepared.inputs, prepared.files, prepared.planned);
     let model = inputs.first().ok_or(Error::Internal("no model file"))?;
     destination.lock(model)?;
     let outputs = Outputs::begin(destination, &files, inputs.iter())?;
+    let original = prepared.original;
     let original_files = original.as_ref().map(|original| original.files(&files));
     let draft = Draft {
         chunk: options.chunk_bytes,
@@ -127,12 +122,12 @@ pub fn protect<'a>(
     report.locked = draft.lock;
     report.claims = draft.claims;
     report.original_files = original_files.unwrap_or_default();
-    report.repacked = repacked;
+    report.repacked = prepared.repacked;
     let sealing = Sealing {
         inputs: inputs.iter().collect(),
         opens: None,
         structure: None,
-        zeroed,
+        zeroed: prepared.zeroed,
         manifest_bytes,
         recipients: recipients.into(),
         weights: report.weights,
@@ -155,60 +150,58 @@ struct Prepared {
     planned: Planned,
 }
 
-impl Prepared {
-    fn new(
-        source: Source,
-        policy: &Policy,
-        repacks: bool,
-        naming: Option<Naming<'_>>,
-        purpose: Purpose,
-        progress: &dyn Progress,
-    ) -> Result<Prepared> {
-        let (mut source, zeroed, repacked) = match repacks {
-            true => repack(source)?,
-            false => (source, Vec::new(), None),
-        };
-        let model = source.locate(source.input.len)?;
-        source.check_protectable(&model)?;
-        let external = source.open_external(&model)?;
-        let gaps = match repacks {
-            true => Vec::new(),
-            false => gaps(&model, &external)?,
-        };
-        let paths = std::iter::once("").chain(model.external_files.iter().map(String::as_str));
-        let inputs = || std::iter::once(&source.input).chain(&external);
-        let files = paths.zip(inputs()).map(|(path, input)| File {
-            path: path.to_owned(),
-            bytes: input.len,
-        });
-        let mut files: Vec<File> = files.collect();
-        let names = naming.map_or(Ok(None), |naming| naming.choose(&files, inputs()))?;
-        drop(model);
-        let path = source.input.path.clone();
-        let mut original = None;
-        if let Some(names) = names {
-            // `unprotect` will write the original's names: check them before they are replaced.
-            check_names(&path, &files)?;
-            let (renamed, back) = rename(source, &mut files, names)?;
-            (source, original) = (renamed, Some(back));
-        }
-        // Offsets differ in an edited model.
-        let model = source.locate(source.input.len)?;
-        if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
-            return Err(Error::Internal("a renamed file has another name"));
-        }
-        let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
-        let score = |wanted: &[Wanted]| score_files(&model, &files, &inputs, wanted, progress);
-        let mut plan = plan::plan(&model, policy, score)?;
-        plan.gaps = gaps;
-        let planned = Planned::new(&path, &files, model, policy, purpose, plan)?;
-        Ok(Prepared {
-            inputs: std::iter::once(source.input).chain(external).collect(),
-            files,
-            original,
-            zeroed,
-            repacked,
-            planned,
-        })
+fn prepare(
+    source: Source,
+    policy: &Policy,
+    repacks: bool,
+    naming: Option<Naming<'_>>,
+    purpose: Purpose,
+    progress: &dyn Progress,
+) -> Result<Prepared> {
+    let (mut source, zeroed, repacked) = match repacks {
+        true => repack(source)?,
+        false => (source, Vec::new(), None),
+    };
+    let model = source.locate(source.input.len)?;
+    source.check_protectable(&model)?;
+    let external = source.open_external(&model)?;
+    let gaps = match repacks {
+        true => Vec::new(),
+        false => gaps(&model, &external)?,
+    };
+    let paths = std::iter::once("").chain(model.external_files.iter().map(String::as_str));
+    let inputs = || std::iter::once(&source.input).chain(&external);
+    let files = paths.zip(inputs()).map(|(path, input)| File {
+        path: path.to_owned(),
+        bytes: input.len,
+    });
+    let mut files: Vec<File> = files.collect();
+    let names = naming.map_or(Ok(None), |naming| naming.choose(&files, inputs()))?;
+    drop(model);
+    let path = source.input.path.clone();
+    let mut original = None;
+    if let Some(names) = names {
+        // `unprotect` will write the original's names: check them before they are replaced.
+        check_names(&path, &files)?;
+        let (renamed, back) = rename(source, &mut files, names)?;
+        (source, original) = (renamed, Some(back));
     }
+    // Offsets differ in an edited model.
+    let model = source.locate(source.input.len)?;
+    if !(model.external_files.iter()).eq(files.iter().skip(1).map(|file| &file.path)) {
+        return Err(Error::Internal("a renamed file has another name"));
+    }
+    let inputs: Vec<&Input> = std::iter::once(&source.input).chain(&external).collect();
+    let score = |wanted: &[Wanted]| score_files(&model, &files, &inputs, wanted, progress);
+    let mut plan = plan::plan(&model, policy, score)?;
+    plan.gaps = gaps;
+    let planned = Planned::new(&path, &files, model, policy, purpose, plan)?;
+    Ok(Prepared {
+        inputs: std::iter::once(source.input).chain(external).collect(),
+        files,
+        original,
+        zeroed,
+        repacked,
+        planned,
+    })
 }

@@ -98,121 +98,97 @@ pub fn rotate<'a>(
         ..access.into()
     };
     let unlocked = protected.unlock(access)?;
-    let mut rotation = Rotation {
-        unlocked: &unlocked,
-        draft: Draft::parse(protected.artifact.manifest_bytes()).map_err(Error::Usage)?,
-        renamed: None,
+    let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(Error::Usage)?;
+    let renamed = match name.and_then(|_| Naming::of(&destination, &location, name)) {
+        Some(naming) => rename_protected(&unlocked, &naming, &mut draft, progress)?,
+        None => None,
     };
-    if name.is_some()
-        && let Some(naming) = Naming::of(&destination, &location, name)
-    {
-        let draft = &mut rotation.draft;
-        rotation.renamed = rename_protected(&unlocked, &naming, draft, progress)?;
-    }
-    let outputs = Outputs::begin(destination, &rotation.draft.files, unlocked.files())?;
-    let mut report = rotation.reseal(&outputs, recipients.into(), options, progress)?;
+    let outputs = Outputs::begin(destination, &draft.files, unlocked.files())?;
+    draft.claims.extend(options.claims.clone());
+    let of_policy = options.policy.as_ref().and_then(Policy::lock);
+    draft.lock = options.lock.or(of_policy).unwrap_or(draft.lock);
+    let policy = options.policy.as_ref();
+    let (manifest_bytes, mut report) =
+        plan_again(&unlocked, &mut draft, renamed.as_ref(), policy, progress)?;
+    report.locked = draft.lock;
+    report.claims = draft.claims;
     if in_place {
         report.left_files = external.to_vec();
     }
+    let mut inputs: Vec<&Input> = unlocked.files().collect();
+    let mut structure = Some(protected.source.structure()?);
+    if let (Some(renamed), Some(model)) = (&renamed, inputs.first_mut()) {
+        (*model, structure) = (&renamed.input, None);
+    }
+    let sealing = Sealing {
+        inputs,
+        opens: Some(&unlocked),
+        structure,
+        zeroed: Vec::new(),
+        manifest_bytes,
+        recipients: recipients.into(),
+        weights: report.weights,
+        signing_key: match &options.signature {
+            Resign::With(key) => Some(key),
+            Resign::Refuse | Resign::Drop => None,
+        },
+    };
+    sealing.run(&outputs, progress)?;
     outputs.publish(unlocked.files())?;
     Ok(report)
 }
 
-struct Rotation<'a> {
-    unlocked: &'a Unlocked,
-    /// The manifest of the result, as far as it is known.
-    draft: Draft,
-    /// The model file in plaintext, if its external files get other names.
-    renamed: Option<Source>,
-}
-
-impl Rotation<'_> {
-    /// Opens and seals all chunks in one pass, and returns the report on the result.
-    fn reseal(
-        mut self,
-        outputs: &Outputs<'_>,
-        recipients: Audience<'_>,
-        options: &RotateOptions,
-        progress: &dyn Progress,
-    ) -> Result<Report> {
-        self.draft.claims.extend(options.claims.clone());
-        let of_policy = options.policy.as_ref().and_then(Policy::lock);
-        self.draft.lock = options.lock.or(of_policy).unwrap_or(self.draft.lock);
-        let (manifest_bytes, mut report) = self.plan(options.policy.as_ref(), progress)?;
-        report.locked = self.draft.lock;
-        report.claims = self.draft.claims;
-        let mut inputs: Vec<&Input> = self.unlocked.files().collect();
-        let mut structure = Some(self.unlocked.protected.source.structure()?);
-        if let (Some(renamed), Some(model)) = (&self.renamed, inputs.first_mut()) {
-            (*model, structure) = (&renamed.input, None);
+/// Completes `draft`, and returns the manifest of the result and the report on it without statements and
+/// lock. Takes the tensors out of the draft. If external files get other names, `renamed` is the model
+/// file in plaintext.
+fn plan_again(
+    unlocked: &Unlocked,
+    draft: &mut Draft,
+    renamed: Option<&Source>,
+    policy: Option<&Policy>,
+    progress: &dyn Progress,
+) -> Result<(Vec<u8>, Report)> {
+    let (path, old) = (unlocked.path(), unlocked.manifest());
+    // The graph is not authenticated yet: each chunk is compared with it before it is opened.
+    let structure = unlocked.protected.source.structure()?;
+    let (model, renamed) = match renamed {
+        None => (structure.locate(old.model_bytes())?, None),
+        Some(source) => {
+            let model = source.locate(source.input.len)?;
+            follow(&mut draft.tensors, &model);
+            let renamed = Manifest::parse(&draft.encode()?).map_err(Error::Usage)?;
+            (model, Some(renamed))
         }
-        let sealing = Sealing {
-            inputs,
-            opens: Some(self.unlocked),
-            structure,
-            zeroed: Vec::new(),
-            manifest_bytes,
-            recipients,
-            weights: report.weights,
-            signing_key: match &options.signature {
-                Resign::With(key) => Some(key),
-                Resign::Refuse | Resign::Drop => None,
-            },
-        };
-        sealing.run(outputs, progress)?;
-        Ok(report)
-    }
-
-    /// Returns the manifest of the result, and the report on it without statements and lock. Takes
-    /// the tensors out of the draft.
-    fn plan(
-        &mut self,
-        policy: Option<&Policy>,
-        progress: &dyn Progress,
-    ) -> Result<(Vec<u8>, Report)> {
-        let (unlocked, old) = (self.unlocked, self.unlocked.manifest());
-        let path = unlocked.path();
-        // The graph is not authenticated yet: each chunk is compared with it before it is opened.
-        let structure = unlocked.protected.source.structure()?;
-        let (model, renamed) = match &self.renamed {
-            None => (structure.locate(old.model_bytes())?, None),
-            Some(source) => {
-                let model = source.locate(source.input.len)?;
-                follow(&mut self.draft.tensors, &model);
-                let renamed = Manifest::parse(&self.draft.encode()?).map_err(Error::Usage)?;
-                (model, Some(renamed))
-            }
-        };
-        let present = renamed.as_ref().unwrap_or(old);
-        let gaps = gaps_of_original(&model, unlocked.files().skip(1), present)?;
-        let Some(policy) = policy else {
-            let report = examine(path, &model, present, &gaps)?;
-            // Free it: it may take more memory than the chunks of all threads, as may the entries.
-            drop(model);
-            let manifest_bytes = self.draft.encode()?;
-            self.draft.tensors = Vec::new();
-            return Ok((manifest_bytes, report));
-        };
-        check_files(path, &model, present)?;
-        let score = |wanted: &[Wanted]| match renamed {
-            None => unlocked.score(structure, &model, wanted, progress),
-            Some(_) => {
-                let stored = structure.locate(old.model_bytes())?;
-                unlocked.score(structure, &stored, wanted, progress)
-            }
-        };
-        let (files, purpose) = (present.files(), Purpose::Seal);
-        let mut plan = plan::plan(&model, policy, score)?;
-        plan.gaps = gaps;
-        let mut planned = Planned::new(path, files, model, policy, purpose, plan)?;
-        self.draft.tensors = planned.take_tensors(path)?;
-        self.draft.tiers = tier_names(policy);
-        let manifest_bytes = self.draft.encode()?;
-        let tensors = std::mem::take(&mut self.draft.tensors);
-        let mut report = planned.into_report(tensors)?;
-        if present.original.is_some() {
-            report.original_files = present.original_files();
+    };
+    let present = renamed.as_ref().unwrap_or(old);
+    let gaps = gaps_of_original(&model, unlocked.files().skip(1), present)?;
+    let Some(policy) = policy else {
+        let report = examine(path, &model, present, &gaps)?;
+        // Free it: it may take more memory than the chunks of all threads, as may the entries.
+        drop(model);
+        let manifest_bytes = draft.encode()?;
+        draft.tensors = Vec::new();
+        return Ok((manifest_bytes, report));
+    };
+    check_files(path, &model, present)?;
+    let score = |wanted: &[Wanted]| match renamed {
+        None => unlocked.score(structure, &model, wanted, progress),
+        Some(_) => {
+            let stored = structure.locate(old.model_bytes())?;
+            unlocked.score(structure, &stored, wanted, progress)
         }
-        Ok((manifest_bytes, report))
+    };
+    let (files, purpose) = (present.files(), Purpose::Seal);
+    let mut plan = plan::plan(&model, policy, score)?;
+    plan.gaps = gaps;
+    let mut planned = Planned::new(path, files, model, policy, purpose, plan)?;
+    draft.tensors = planned.take_tensors(path)?;
+    draft.tiers = tier_names(policy);
+    let manifest_bytes = draft.encode()?;
+    let tensors = std::mem::take(&mut draft.tensors);
+    let mut report = planned.into_report(tensors)?;
+    if present.original.is_some() {
+        report.original_files = present.original_files();
     }
+    Ok((manifest_bytes, report))
 }
