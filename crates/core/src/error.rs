@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use onnxseal_onnx::{Foreign, foreign};
+use onnxseal_crypto::Error as KeyError;
+use onnxseal_onnx::{Error as ModelError, Fault, Foreign, foreign};
 use onnxseal_store::{Error as StoreError, ErrorKind, shown};
 
 /// The result of this crate's calls.
@@ -20,10 +21,7 @@ pub enum Error {
     Store(#[from] StoreError),
     /// The model is not well-formed ONNX, or exceeds a limit.
     #[error("cannot use {} as an ONNX model", shown(path))]
-    Model {
-        path: PathBuf,
-        source: onnxseal_onnx::Error,
-    },
+    Model { path: PathBuf, source: ModelError },
     /// The model is protected, but its metadata breaks the rules of the format.
     #[error("{} has malformed protection metadata: {reason}", shown(path))]
     Metadata { path: PathBuf, reason: String },
@@ -68,10 +66,7 @@ pub enum Error {
         "authentication failed: the signature of {} is not accepted",
         shown(path)
     )]
-    Signature {
-        path: PathBuf,
-        source: onnxseal_crypto::Error,
-    },
+    Signature { path: PathBuf, source: KeyError },
     /// None of the identities opens the data key.
     #[error("no identity opens {}: it opens with {recipients}", shown(path))]
     NoMatchingKey {
@@ -98,7 +93,7 @@ pub enum Error {
     },
     /// A recipient or an identity cannot be used, or no key can be made.
     #[error(transparent)]
-    Key(#[from] onnxseal_crypto::Error),
+    Key(#[from] KeyError),
     /// The model is protected already.
     #[error("{} is protected already", shown(.0))]
     AlreadyProtected(PathBuf),
@@ -136,10 +131,7 @@ pub enum Error {
         "{} keeps weights in a file with a name that onnxseal does not write",
         shown(path)
     )]
-    ExternalName {
-        path: PathBuf,
-        source: onnxseal_onnx::Fault,
-    },
+    ExternalName { path: PathBuf, source: Fault },
     /// Several files cannot be replaced in one step.
     #[error(
         "{} keeps weights in {external} external file(s), which cannot be replaced together in place",
@@ -176,7 +168,7 @@ pub enum Error {
     #[error(
         "{} is not protected as the policy demands: {}",
         shown(path),
-        few(violations)
+        first(3, violations.iter(), |n| format!("{n} more")).join("; ")
     )]
     PolicyNotMet {
         path: PathBuf,
@@ -208,7 +200,7 @@ impl Error {
             Error::Store(error) | Error::External { source: error, .. } => error.kind(),
             Error::Refused(_) => ErrorKind::Io,
             Error::Model {
-                source: onnxseal_onnx::Error::Memory { .. },
+                source: ModelError::Memory { .. },
                 ..
             } => ErrorKind::Internal,
             Error::Model { .. }
@@ -222,16 +214,14 @@ impl Error {
             | Error::Signature { .. } => ErrorKind::Authentication,
             Error::NoMatchingKey { .. }
             | Error::LowerTier { .. }
-            | Error::Key(onnxseal_crypto::Error::WrongPassphrase { .. }) => {
-                ErrorKind::NoMatchingKey
-            }
-            Error::Key(onnxseal_crypto::Error::Io { .. }) => ErrorKind::Io,
+            | Error::Key(KeyError::WrongPassphrase { .. }) => ErrorKind::NoMatchingKey,
+            Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
             Error::Internal(_)
             | Error::Key(
-                onnxseal_crypto::Error::Backend
-                | onnxseal_crypto::Error::Memory { .. }
-                | onnxseal_crypto::Error::Randomness(_)
-                | onnxseal_crypto::Error::Plugin { .. },
+                KeyError::Backend
+                | KeyError::Memory { .. }
+                | KeyError::Randomness(_)
+                | KeyError::Plugin { .. },
             ) => ErrorKind::Internal,
             Error::PolicyNotMet { .. } | Error::Claim { .. } | Error::NoSuchTier { .. } => {
                 ErrorKind::PolicyNotMet
@@ -239,33 +229,10 @@ impl Error {
             _ => ErrorKind::Usage,
         }
     }
-}
 
-pub(crate) fn list_tiers(tiers: &[String]) -> String {
-    match tiers {
-        [] => "it has no tiers".into(),
-        tiers => {
-            let names: Vec<_> = tiers.iter().map(|name| format!("{name:?}")).collect();
-            format!("its tiers are {}", names.join(", "))
-        }
-    }
-}
-
-/// Joins the first texts: there may be a million.
-fn few(texts: &[String]) -> String {
-    const NAMED: usize = 3;
-    let mut named = texts.iter().take(NAMED).cloned().collect::<Vec<_>>();
-    if texts.len() > NAMED {
-        named.push(format!("{} more", texts.len() - NAMED));
-    }
-    named.join("; ")
-}
-
-impl Error {
     /// Returns what to do about a file of a known kind that is not an ONNX model, or about a location
     /// of external data that no program should follow.
     pub fn advice(&self) -> Option<&'static str> {
-        use onnxseal_onnx::{Error as ModelError, Fault};
         const MEND: &str = "put the file below the model's folder, and its path from there, with /, into the model: docs/COMMAND.md, External data, has the lines of Python";
         match self {
             Error::Model { source, .. } => match source {
@@ -282,6 +249,29 @@ impl Error {
     }
 }
 
+pub(crate) fn list_tiers(tiers: &[String]) -> String {
+    match tiers {
+        [] => "it has no tiers".into(),
+        tiers => {
+            let names: Vec<_> = tiers.iter().map(|name| format!("{name:?}")).collect();
+            format!("its tiers are {}", names.join(", "))
+        }
+    }
+}
+
+/// The first `n` texts, and what `more` says of the number of the others: there may be a million.
+pub(crate) fn first(
+    n: usize,
+    mut texts: impl Iterator<Item = impl ToString>,
+    more: impl FnOnce(usize) -> String,
+) -> Vec<String> {
+    let first = texts.by_ref().take(n).map(|text| text.to_string());
+    let mut first: Vec<String> = first.collect();
+    let rest = texts.count();
+    first.extend((rest > 0).then(|| more(rest)));
+    first
+}
+
 /// Makes the error for metadata that break a rule: `.map_err(metadata(path))`.
 pub(crate) fn metadata(path: &Path) -> impl Fn(String) -> Error + Copy {
     move |reason| Error::Metadata {
@@ -292,11 +282,9 @@ pub(crate) fn metadata(path: &Path) -> impl Fn(String) -> Error + Copy {
 
 /// Makes the error for a model file that begins with `bytes`. A malformed one may be a file of
 /// another kind.
-pub(crate) fn model(path: &Path, bytes: &[u8], source: onnxseal_onnx::Error) -> Error {
+pub(crate) fn model(path: &Path, bytes: &[u8], source: ModelError) -> Error {
     let source = match (source, foreign(bytes)) {
-        (onnxseal_onnx::Error::Malformed { .. }, Some(kind)) => {
-            onnxseal_onnx::Error::Foreign { kind }
-        }
+        (ModelError::Malformed { .. }, Some(kind)) => ModelError::Foreign { kind },
         (source, _) => source,
     };
     let path = path.to_owned();

@@ -14,7 +14,7 @@ use crate::check::rows::{
     ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
     SettingsRow, SignatureRow, TensorRow, TierRow, TypeRow,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, first};
 use crate::format::manifest::{File, Operator};
 use crate::pass::states::Volume;
 
@@ -272,15 +272,10 @@ const MAX_LISTED: usize = 100;
 
 /// Lists the first shortfalls as text, and the number of the others.
 pub(crate) fn list(shortfalls: &[impl ToString]) -> Vec<String> {
-    let mut listed: Vec<String> = shortfalls
-        .iter()
-        .take(MAX_LISTED)
-        .map(ToString::to_string)
-        .collect();
-    if let Some(more @ 1..) = shortfalls.len().checked_sub(MAX_LISTED) {
-        listed.push(format!("and {more} more like these"));
-    }
-    listed
+    let texts = shortfalls.iter().map(ToString::to_string);
+    first(MAX_LISTED, texts, |more| {
+        format!("and {more} more like these")
+    })
 }
 
 #[cfg(test)]

@@ -71,12 +71,6 @@ impl WrappedKeys {
         all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
     }
 
-    pub(crate) fn set(&mut self, tier: u8, wrapped: String) {
-        if let Some(part) = self.0.get_mut(usize::from(tier).saturating_sub(1)) {
-            *part = Some(wrapped);
-        }
-    }
-
     /// Returns the highest tier that one of `identities` opens, and its key.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
         // Check every part, including those never tried, so that nothing can hide in them.

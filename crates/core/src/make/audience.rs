@@ -64,7 +64,7 @@ impl<'a> Audience<'a> {
         self.entries().flat_map(of).collect()
     }
 
-    /// Assigns the recipients to the tiers of `manifest`, counted from 1.
+    /// Assigns the recipients to the tiers of `manifest`, counted from 1. The highest comes first.
     pub(crate) fn by_tier(self, manifest: &Manifest) -> Result<Vec<(u8, &'a Recipients)>> {
         let tiers = || list_tiers(manifest.tier_names());
         let mut by_tier = Vec::new();
@@ -88,6 +88,7 @@ impl<'a> Audience<'a> {
             }
             by_tier.push((tier, recipients));
         }
+        by_tier.sort_by_key(|(tier, _)| std::cmp::Reverse(*tier));
         Ok(by_tier)
     }
 
@@ -95,19 +96,17 @@ impl<'a> Audience<'a> {
     pub(crate) fn wrap(self, key: DataKey, manifest: &Manifest) -> Result<WrappedKeys> {
         let by_tier = self.by_tier(manifest)?;
         let tiers = manifest.n_tiers();
-        let mut parts = vec![None; tiers.into()];
-        if by_tier.iter().all(|(tier, _)| *tier != tiers) {
+        if by_tier.first().is_none_or(|(tier, _)| *tier != tiers) {
             return Err(Error::Usage(format!(
                 "the highest tier, {:?}, needs recipients: only they open everything",
                 manifest.tier_name(tiers)
             )));
         }
         let keys = key.with_lower(tiers, tiers)?;
-        for (tier, key) in (1..=tiers).zip(&keys).rev() {
-            if let Some((_, recipients)) = by_tier.iter().find(|(of, _)| *of == tier) {
-                let wrapped = recipients.wrap(key)?;
-                parts[usize::from(tier) - 1] = Some(wrapped);
-            }
+        let mut parts = vec![None; tiers.into()];
+        for (tier, recipients) in by_tier {
+            let index = usize::from(tier) - 1;
+            parts[index] = Some(recipients.wrap(&keys[index])?);
         }
         Ok(WrappedKeys(parts))
     }

@@ -94,20 +94,16 @@ fn new_end(
     recipients: Rewrap<'_>,
     progress: &dyn Progress,
 ) -> Result<(Vec<u8>, bool)> {
-    let Access {
-        identities,
-        signed_by,
-        // Any edition will do: no weight is decrypted.
-        edition: _,
-    } = access;
+    // Any edition will do: no weight is decrypted.
+    let identities = access.identities;
     let (data_key, _, key_tier) = protected.data_key(identities)?;
-    if let Some(by) = signed_by {
+    if let Some(by) = access.signed_by {
         protected.check_signed(by, None, progress)?;
     }
     let manifest = protected.manifest();
     let (Rewrap::Only(audience) | Rewrap::Also(audience)) = recipients;
     let by_tier = audience.by_tier(manifest)?;
-    if let Some((above, _)) = by_tier.iter().find(|(tier, _)| *tier > key_tier) {
+    if let Some((above, _)) = by_tier.first().filter(|(tier, _)| *tier > key_tier) {
         return Err(Error::Usage(format!(
             "recipients of tier {:?} need a key of that tier or a higher one, and the identities open tier {:?}",
             manifest.tier_name(*above),
@@ -117,19 +113,17 @@ fn new_end(
     // The wrapped keys of other tiers stay, byte for byte.
     let mut keys = protected.artifact.keys.clone();
     let of_tiers = data_key.with_lower(key_tier, manifest.n_tiers())?;
-    for (tier, data_key) in (1..=key_tier).zip(&of_tiers).rev() {
-        if let Some((_, of_tier)) = by_tier.iter().find(|(of, _)| *of == tier) {
-            let present = &protected.artifact.keys.0[usize::from(tier) - 1];
-            let wrapped = match (recipients, present) {
-                // A recipient that no identity reveals would lose access: that is an error.
-                (Rewrap::Also(_), Some(present)) => identities
-                    .recipients_of(present)
-                    .and_then(|present| of_tier.and(present))
-                    .and_then(|all| all.wrap(data_key)),
-                _ => of_tier.wrap(data_key),
-            };
-            keys.set(tier, wrapped?);
-        }
+    for (tier, of_tier) in by_tier {
+        let index = usize::from(tier) - 1;
+        let (data_key, key) = (&of_tiers[index], &mut keys.0[index]);
+        *key = Some(match (recipients, &key) {
+            // A recipient that no identity reveals would lose access: that is an error.
+            (Rewrap::Also(_), Some(present)) => {
+                let present = identities.recipients_of(present)?;
+                of_tier.and(present)?.wrap(data_key)?
+            }
+            _ => of_tier.wrap(data_key)?,
+        });
     }
     let still_opens = matches!(keys.unwrap(identities), Ok((tier, _)) if tier == key_tier);
     let end = encode_end(protected.artifact.signature.as_deref(), &keys);

@@ -10,7 +10,7 @@ use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location, Progress};
 
-use crate::error::{Error, Result, external as external_error, metadata};
+use crate::error::{Error, Result, external as external_error, first, metadata};
 use crate::format::artifact::Artifact;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
@@ -422,13 +422,8 @@ impl Unlocked {
             let extent = tensor.extent();
             tensor.file == file && extent.start < window.end() && window.start < extent.end()
         });
-        let mut contents: Vec<String> = (tensors.clone().take(NAMED))
-            .map(|tensor| format!("tensor {:?}", excerpt(&tensor.name)))
-            .collect();
-        let n_more = tensors.skip(NAMED).count();
-        if n_more > 0 {
-            contents.push(format!("{n_more} more tensors"));
-        }
+        let tensors = tensors.map(|tensor| format!("tensor {:?}", excerpt(&tensor.name)));
+        let mut contents = first(NAMED, tensors, |n| format!("{n} more tensors"));
         // Weights in clear have no entry in the manifest.
         let encrypted = self.targets.all.get(file as usize).map_or(0, |targets| {
             let mut parts = Vec::new();
