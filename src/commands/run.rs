@@ -14,8 +14,7 @@ use anyhow::{Context, Result};
 use nix::unistd::User;
 use onnxseal_batch::discover;
 use onnxseal_core::{
-    self as core, Access, ErrorKind, Location, OutputOptions, Publication, folder_of,
-    restore_file_limit,
+    self as core, Access, ErrorKind, Location, Publication, folder_of, restore_file_limit,
 };
 use rustix::fs::{Access as Right, Mode, access};
 use rustix::io::Errno;
@@ -219,7 +218,7 @@ impl Job<'_> {
             fs::create_dir(&folder)
                 .with_context(|| format!("cannot write to {}", folder.display()))?;
             let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
-            let mut publication = Publication::new(folder.join(name), OutputOptions::default());
+            let mut publication = Publication::from(folder.join(name));
             publication.keep_paths = true;
             core::unprotect(model, publication, access, &Bar::new(self.quiet))?;
             // Else a link that somebody puts there meanwhile leads the mount elsewhere.

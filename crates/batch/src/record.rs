@@ -9,8 +9,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use onnxseal_core::{
-    Error as CoreError, FileState, FileStates, Made, Manifest, Progress, Volume, digest_files,
-    read_manifest,
+    FileState, FileStates, Made, Manifest, Progress, Volume, digest_file, read_manifest,
 };
 use onnxseal_store::{
     Error as StoreError, Flush, Input, Location, Output, OutputOptions, Permitted, Stamp, Version,
@@ -540,9 +539,7 @@ impl<'a> There<'a> {
         if let Some(digest) = self.digest.get() {
             return Ok(digest);
         }
-        let digests = digest_files(&[("", &self.input)], self.progress)?;
-        let digest = digests.into_iter().next().and_then(|file| file.blake3);
-        let digest = digest.ok_or(CoreError::Internal("a file without a digest"))?;
+        let digest = digest_file(&self.input, self.progress)?;
         Ok(self.digest.get_or_init(|| digest))
     }
 }

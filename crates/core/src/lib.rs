@@ -85,7 +85,7 @@ pub use onnxseal_store::{
 };
 pub use open::model::{OpenedModel, open, open_on_demand, unprotect};
 pub use open::on_demand::Passage;
-pub use pass::digest::digest_files;
+pub use pass::digest::digest_file;
 pub use pass::publish::{Destination, Made, Publication, PublishHook};
 pub use pass::signature::{Access, SignedBy};
 pub use pass::states::{FileState, FileStates, Volume};

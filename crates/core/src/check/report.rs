@@ -155,32 +155,26 @@ impl Builder {
         }
     }
 
-    /// Adds `row` to the operator at `node`, or to the tensors that no node reads, and returns the
+    /// Adds `row` to the operator at node `id`, or to the tensors that no node reads, and returns the
     /// operator's row.
     pub(crate) fn add(
         &mut self,
-        node: Option<NodeId>,
+        id: Option<NodeId>,
         operator: impl FnOnce() -> Operator,
         row: TensorRow,
     ) -> Result<&mut OperatorRow> {
         const LOST: Error = Error::Internal("a node of another model");
         let last = self.places.len().saturating_sub(1);
-        let index = node.map_or(last, NodeId::index);
+        let index = id.map_or(last, NodeId::index);
         let place = self.places.get_mut(index).ok_or(LOST)?;
         let place = *place.get_or_insert_with(|| {
-            let Operator {
-                op_type,
-                node: name,
-            } = operator();
+            let Operator { op_type, node } = operator();
             let row = OperatorRow {
                 op_type,
-                node: name,
-                coefficient: None,
-                volume_bytes: None,
-                whole_because: None,
-                volume: Volume::default(),
+                node,
                 // Most operators have one tensor, and `push` reserves room for four.
                 tensors: Vec::with_capacity(1),
+                ..OperatorRow::default()
             };
             self.operators.push(row);
             self.operators.len() as u32 - 1
@@ -200,17 +194,12 @@ impl Builder {
     }
 
     pub(crate) fn finish(self) -> Report {
-        let Builder {
-            mut report,
-            total_bytes,
-            operators,
-            places,
-        } = self;
-        let order = places.into_iter().flatten();
+        let mut report = self.report;
+        let order = self.places.into_iter().flatten();
         report.operators = if order.clone().is_sorted() {
-            operators
+            self.operators
         } else {
-            let mut rows: Vec<_> = operators.into_iter().map(Some).collect();
+            let mut rows: Vec<_> = self.operators.into_iter().map(Some).collect();
             let mut sorted = Vec::with_capacity(rows.len());
             sorted.extend(order.filter_map(|place| rows.get_mut(place as usize)?.take()));
             sorted
@@ -228,7 +217,7 @@ impl Builder {
         }
         report.types = types.into_values().collect();
         let encrypted = Volume::sum(report.operators.iter().map(|row| row.volume));
-        report.weights = Volume::new(total_bytes, encrypted.encrypted_bytes);
+        report.weights = Volume::new(self.total_bytes, encrypted.encrypted_bytes);
         report
     }
 }

@@ -50,7 +50,7 @@ pub struct TypeRow {
 }
 
 /// One operator.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct OperatorRow {
     /// `op_type`, with its domain in front unless `ai.onnx`.
     pub op_type: Cow<'static, str>,
@@ -209,11 +209,7 @@ impl TensorRow {
             tiers,
             shared_with,
         };
-        let nobody = || Operator {
-            op_type: Cow::Borrowed(""),
-            node: String::new(),
-        };
-        (entry.operators.pop().unwrap_or_else(nobody), row)
+        (entry.operators.pop().unwrap_or_default(), row)
     }
 
     /// Makes the row of a weight of `bytes` bytes that is wholly in clear. Other operators use it

@@ -102,7 +102,8 @@ pub fn verify(
     let protected = Arc::new(Protected::open(&location.into())?);
     let (path, manifest) = (protected.path(), protected.manifest());
     // Authenticity first, so that a forged graph is not reported as an unmet policy.
-    let found = authenticate(&protected, checks, progress)?;
+    let (unlocked, signer, digests) = authenticate(&protected, checks, progress)?;
+    let unlocked = unlocked.as_ref();
     if let Some(require) = checks.require {
         require.check(path, manifest.claims())?;
     }
@@ -114,18 +115,17 @@ pub fn verify(
     let unmatched = match checks.policy {
         None => Vec::new(),
         Some(policy) => {
-            check_policy(&protected, &found, &model, &gaps, policy, progress)?;
+            check_policy(&protected, unlocked, &model, &gaps, policy, progress)?;
             plan::unmatched(&model, policy, &gaps)
         }
     };
-    let unlocked = found.unlocked.as_ref();
     let key_tier = unlocked.map(|unlocked| unlocked.key_tier);
     Ok(Verification {
         model: report.model,
         authenticated: unlocked.is_some(),
-        unchecked: unchecked(&protected.artifact, key_tier, found.signer.is_some()),
+        unchecked: unchecked(&protected.artifact, key_tier, signer.is_some()),
         tier: unlocked.and_then(|unlocked| unlocked.edition().tier),
-        signed_by: found.signer.map(|signer| SignedByRow {
+        signed_by: signer.map(|signer| SignedByRow {
             principals: signer.principals,
             fingerprint: signer.fingerprint,
             key_type: signer.key_type,
@@ -134,17 +134,12 @@ pub fn verify(
         unmatched: (unmatched.iter().map(|(entry, _)| entry.to_string())).collect(),
         weights: report.weights,
         claims: report.claims,
-        digests: found.digests,
+        digests,
     })
 }
 
-#[derive(Default)]
-struct Authenticated {
-    /// The model, if an identity was given: every chunk has been opened.
-    unlocked: Option<Unlocked>,
-    signer: Option<Signer>,
-    digests: Vec<FileState>,
-}
+/// The model, if an identity opened every chunk, who signed it, and the digests of its files.
+type Authenticated = (Option<Unlocked>, Option<Signer>, Vec<FileState>);
 
 /// Checks all bytes with the identities of `checks`, or the demanded signature, or that all files
 /// are there.
@@ -154,17 +149,14 @@ fn authenticate(
     progress: &dyn Progress,
 ) -> Result<Authenticated> {
     let structure = protected.source.structure()?;
-    let mut found = Authenticated::default();
     let Some(identities) = checks.identities else {
-        match checks.signed_by {
-            Some(by) => {
-                let signer = protected.check_signed(by, Some(structure), progress)?;
-                found.signer = Some(signer);
-            }
+        let Some(by) = checks.signed_by else {
             // Opening them checks that they are there, and how long they are.
-            None => drop(protected.open_external()?),
-        }
-        return Ok(found);
+            protected.open_external()?;
+            return Ok(Authenticated::default());
+        };
+        let signer = protected.check_signed(by, Some(structure), progress)?;
+        return Ok((None, Some(signer), Vec::new()));
     };
     let unlocked = protected.unlock(Access {
         identities,
@@ -172,24 +164,21 @@ fn authenticate(
         edition: checks.edition,
     })?;
     let digester = Digester::new(protected.manifest(), checks.digests);
-    let stored = |chunk: &Chunk, bytes: &[u8]| {
-        digester.take(chunk, bytes);
-        structure.check(chunk, bytes)
-    };
-    unlocked.open_all(progress, stored, |_, _| ())?;
+    let stored = |chunk: &Chunk, bytes: &[u8]| digester.take(chunk, bytes);
+    unlocked.open_all(structure, progress, stored, |_, _| ())?;
     // A writer may have changed chunks after they were read.
     unlocked.files().try_for_each(Input::check_unchanged)?;
-    found.signer = unlocked.check_signature()?;
-    if checks.digests {
-        found.digests = digester.finish(&protected.artifact.tail)?;
-    }
-    found.unlocked = Some(unlocked);
-    Ok(found)
+    let signer = unlocked.check_signature()?;
+    let digests = match checks.digests {
+        true => digester.finish(&protected.artifact.tail)?,
+        false => Vec::new(),
+    };
+    Ok((Some(unlocked), signer, digests))
 }
 
 fn check_policy(
     protected: &Protected,
-    found: &Authenticated,
+    unlocked: Option<&Unlocked>,
     model: &Model<'_>,
     gaps: &[Gap],
     policy: &Policy,
@@ -197,7 +186,6 @@ fn check_policy(
 ) -> Result<()> {
     let (structure, manifest) = (protected.source.structure()?, protected.manifest());
     // The policy chooses by the scores of the original, which a lower edition lacks.
-    let unlocked = found.unlocked.as_ref();
     let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
     // A ranking gives the scores without the weights.
     let is_scored = original.is_some() || policy.ranking().is_some();

@@ -366,17 +366,19 @@ impl Unlocked {
         (self.targets).apply_higher(at, &keys, Direction::Open, bytes, tools)
     }
 
-    /// Reads and opens every chunk: calls `stored` with its bytes as they are stored, and `opened`
-    /// with its plaintext.
+    /// Reads every chunk, compares it with `structure`, and opens it: calls `stored` with its bytes as
+    /// they are stored, and `opened` with its plaintext.
     pub(crate) fn open_all(
         &self,
+        structure: &Structure,
         progress: &dyn Progress,
-        stored: impl Fn(&Chunk, &[u8]) -> Result<()> + Sync,
+        stored: impl Fn(&Chunk, &[u8]) + Sync,
         opened: impl Fn(&Chunk, &[u8]) + Sync,
     ) -> Result<()> {
         let inputs: Vec<&Input> = self.files().collect();
         let work = |chunk: &Chunk, bytes: &mut [u8], tools: &mut Tools, tag| {
-            stored(chunk, bytes)?;
+            stored(chunk, bytes);
+            structure.check(chunk, bytes)?;
             self.open_chunk(chunk, bytes, tag, tools)?;
             opened(chunk, bytes);
             Ok(())
@@ -393,11 +395,8 @@ impl Unlocked {
         progress: &dyn Progress,
     ) -> Result<onnxseal_plan::Scores> {
         let scorer = Scorer::new(self.path(), self.manifest(), model, wanted)?;
-        self.open_all(
-            &Unseen(progress),
-            |chunk, stored| structure.check(chunk, stored),
-            |chunk, bytes| scorer.take(chunk, bytes),
-        )?;
+        let opened = |chunk: &Chunk, bytes: &[u8]| scorer.take(chunk, bytes);
+        self.open_all(structure, &Unseen(progress), |_, _| (), opened)?;
         Ok(scorer.finish())
     }
 

@@ -12,7 +12,7 @@ use blake3::hazmat::{
 use onnxseal_store::{Input, Progress};
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::manifest::{File, Manifest};
 use crate::pass::chunks::{self, Chunk, PerChunk};
 use crate::pass::states::FileState;
@@ -87,21 +87,17 @@ impl<'a> Digester<'a> {
     }
 }
 
-/// Computes the digests of `files` as they are now: the model file first, each with its path
-/// relative to the model's folder.
-pub fn digest_files(files: &[(&str, &Input)], progress: &dyn Progress) -> Result<Vec<FileState>> {
-    let described = files.iter().map(|(path, input)| File {
-        path: (*path).to_owned(),
-        bytes: input.len,
-    });
-    let layout = Manifest::layout(described.collect())?;
+/// Computes the BLAKE3 digest of `input` as it is now, in hexadecimal digits.
+pub fn digest_file(input: &Input, progress: &dyn Progress) -> Result<String> {
+    let (path, bytes) = (String::new(), input.len);
+    let layout = Manifest::layout(vec![File { path, bytes }])?;
     let digester = Digester::new(&layout, true);
-    let inputs: Vec<&Input> = files.iter().map(|(_, input)| *input).collect();
-    chunks::read_all(&layout, &inputs, progress, |chunk, bytes| {
+    chunks::read_all(&layout, &[input], progress, |chunk, bytes| {
         digester.take(chunk, bytes);
         Ok(())
     })?;
-    digester.finish(&[])
+    let digest = digester.finish(&[])?.pop().and_then(|file| file.blake3);
+    digest.ok_or(Error::Internal("a file without a digest"))
 }
 
 /// The chaining value of the chunk at `offset`, in a file of several chunks.

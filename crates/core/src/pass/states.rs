@@ -54,12 +54,9 @@ impl Volume {
 
     /// Adds up volumes. Sums saturate, because a hostile file may claim any number of bytes.
     pub(crate) fn sum(volumes: impl Iterator<Item = Volume>) -> Volume {
-        let (bytes, encrypted) = volumes.fold((0u64, 0u64), |(bytes, encrypted), volume| {
-            (
-                bytes.saturating_add(volume.bytes),
-                encrypted.saturating_add(volume.encrypted_bytes),
-            )
-        });
-        Volume::new(bytes, encrypted)
+        volumes.fold(Volume::default(), |sum, volume| {
+            let encrypted = sum.encrypted_bytes.saturating_add(volume.encrypted_bytes);
+            Volume::new(sum.bytes.saturating_add(volume.bytes), encrypted)
+        })
     }
 }

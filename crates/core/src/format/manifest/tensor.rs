@@ -50,7 +50,7 @@ pub struct Tensor {
 }
 
 /// A node that consumes a tensor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Operator {
     /// `op_type`, with its domain in front unless `ai.onnx`.
     pub op_type: Cow<'static, str>,
