@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use onnxseal_onnx::{Model, excerpt};
-use onnxseal_plan::{self as plan, Gap, Plan, Policy, Pool, Scores, TensorPlan, Violation, Wanted};
+use onnxseal_onnx::{Model, excerpt, model};
+use onnxseal_plan::{self as plan, Gap, Policy, Scores, TensorPlan, Violation, Wanted};
 
 use crate::check::report::list;
 use crate::error::{Error, Result};
@@ -23,35 +23,57 @@ pub(crate) fn shortfalls(
     is_scored: bool,
     score: impl FnOnce(&[Wanted]) -> Result<Scores>,
 ) -> Result<Vec<String>> {
-    let check = Check::new(model, manifest, gaps, plan::plan(model, policy, score)?)?;
-    let (tensors, pools) = (&check.plan.tensors, &check.plan.pools);
+    let mut plan = plan::plan(model, policy, score)?;
+    plan.gaps = gaps.to_vec();
+    let entries = manifest.tensors().iter();
+    let entries: HashMap<&str, &Tensor> = entries.map(|tensor| (&*tensor.at, tensor)).collect();
+    let pairs = plan.tensors.iter().map(|planned| {
+        let tensor = model.tensors.get(planned.tensor.index())?;
+        let entry = entries.get(tensor.path.as_str()).copied();
+        Some(Pair {
+            planned,
+            tensor,
+            entry,
+        })
+    });
+    let pairs: Option<Vec<Pair<'_>>> = pairs.collect();
+    let pairs = pairs.ok_or(Error::Internal("the plan is not of this model"))?;
     let mut found: Vec<String> = Vec::new();
     if is_scored {
-        for planned in tensors {
-            let others = || (!pools.is_empty()).then(|| check.others(planned)).flatten();
-            found.extend(check.few(planned).or_else(others));
+        for pair in &pairs {
+            let others = || (!plan.pools.is_empty()).then(|| pair.others()).flatten();
+            found.extend(pair.few().or_else(others));
         }
     } else {
-        let mut is_pooled = vec![false; tensors.len()];
-        let pooled = pools.iter().flat_map(|pool| &pool.tensors);
+        let mut is_pooled = vec![false; pairs.len()];
+        let pooled = plan.pools.iter().flat_map(|pool| &pool.tensors);
         pooled.for_each(|&index| is_pooled[index] = true);
-        for (planned, is_pooled) in tensors.iter().zip(is_pooled) {
+        for (pair, is_pooled) in pairs.iter().zip(is_pooled) {
             found.extend(match is_pooled {
-                true => check.coarse(planned),
-                false => check.few(planned),
+                true => pair.coarse(),
+                false => pair.few(),
             });
         }
-        found.extend(pools.iter().filter_map(|pool| check.budget(pool)));
+        for pool in &plan.pools {
+            let of_pool: Vec<&Pair<'_>> = pool.tensors.iter().map(|&i| &pairs[i]).collect();
+            found.extend(few(&of_pool, pool.budget_bytes));
+        }
     }
     match names(manifest, policy) {
         Some(other) => found.push(other),
-        None if is_scored => {
-            found.extend((tensors.iter()).flat_map(|planned| check.lower(planned, policy)));
+        None if is_scored => found.extend(pairs.iter().flat_map(|pair| pair.lower(manifest))),
+        None => {
+            let least = pairs.iter().map(Pair::first_tier_bytes).sum();
+            found.extend(shares(manifest, policy, least));
         }
-        None => found.extend(shares(manifest, policy, check.first_tier_bytes())),
     }
     found.extend(lock(manifest, policy));
-    Ok(check.with_violations(policy, &found))
+    let mut violations = plan.violations(model, policy);
+    // The model may encrypt what this policy would leave.
+    if entries.values().any(|entry| entry.encrypted_bytes() > 0) {
+        violations.retain(|violation| *violation != Violation::Nothing);
+    }
+    Ok([list(&violations), list(&found)].concat())
 }
 
 /// Returns the shortfall if the model does not meet the policy's demand for or against the lock.
@@ -110,122 +132,73 @@ fn shares(manifest: &Manifest, policy: &Policy, least: u64) -> Vec<String> {
     too_many.collect()
 }
 
-/// A plan, and what the manifest encrypts.
-struct Check<'a> {
-    model: &'a Model<'a>,
-    plan: Plan,
-    by_path: HashMap<&'a str, &'a Tensor>,
+/// Returns the shortfall if fewer than the `least` bytes of some tensors are encrypted.
+fn few(pairs: &[&Pair<'_>], least: u64) -> Option<String> {
+    let found: u64 = pairs.iter().map(|pair| pair.encrypted_bytes()).sum();
+    let bytes: u64 = pairs.iter().map(|pair| pair.planned.bytes).sum();
+    (found < least).then(|| {
+        let which = match pairs {
+            [pair] => pair.name() + " has",
+            several => format!("{} tensors together have", several.len()),
+        };
+        format!("{which} {found} of {bytes} bytes encrypted, expected at least {least}")
+    })
 }
 
-impl<'a> Check<'a> {
-    fn new(
-        model: &'a Model<'a>,
-        manifest: &'a Manifest,
-        gaps: &[Gap],
-        mut plan: Plan,
-    ) -> Result<Check<'a>> {
-        plan.gaps = gaps.to_vec();
-        let tensors = manifest.tensors().iter();
-        let by_path = tensors.map(|tensor| (&*tensor.at, tensor)).collect();
-        let is_of_model = |planned: &TensorPlan| planned.tensor.index() < model.tensors.len();
-        if !plan.tensors.iter().all(is_of_model) {
-            return Err(Error::Internal("the plan is not of this model"));
-        }
-        Ok(Check {
-            model,
-            plan,
-            by_path,
-        })
+/// A tensor of the graph, its plan, and its entry in the manifest.
+struct Pair<'a> {
+    planned: &'a TensorPlan,
+    tensor: &'a model::Tensor<'a>,
+    entry: Option<&'a Tensor>,
+}
+
+impl Pair<'_> {
+    fn name(&self) -> String {
+        format!("tensor {:?}", excerpt(self.tensor.name))
     }
 
-    fn found(&self, planned: &TensorPlan) -> Option<&'a Tensor> {
-        let path = &self.model.tensors[planned.tensor.index()].path;
-        self.by_path.get(path.as_str()).copied()
-    }
-
-    fn tensor(&self, planned: &TensorPlan) -> String {
-        let name = self.model.tensors[planned.tensor.index()].name;
-        format!("tensor {:?}", excerpt(name))
-    }
-
-    fn encrypted_bytes(&self, planned: &TensorPlan) -> u64 {
-        self.found(planned).map_or(0, Tensor::encrypted_bytes)
+    fn encrypted_bytes(&self) -> u64 {
+        self.entry.map_or(0, Tensor::encrypted_bytes)
     }
 
     fn first_tier_bytes(&self) -> u64 {
-        let tensors = self.plan.tensors.iter().map(|planned| {
-            let of_first = self.elements(planned).filter(|(_, tier)| *tier == 1);
-            let of_first: u64 = of_first.map(|((first, end), _)| end - first).sum();
-            let n_elements = self.model.tensors[planned.tensor.index()].n_elements;
-            let bytes = u128::from(of_first) * u128::from(planned.bytes);
-            (bytes / u128::from(n_elements.max(1))) as u64
-        });
-        tensors.sum()
+        let of_first = self.elements().filter(|(_, tier)| *tier == 1);
+        let of_first: u64 = of_first.map(|((first, end), _)| end - first).sum();
+        let bytes = u128::from(of_first) * u128::from(self.planned.bytes);
+        (bytes / u128::from(self.tensor.n_elements.max(1))) as u64
     }
 
-    /// Returns the shortfall if too few bytes of a tensor are encrypted.
-    fn few(&self, planned: &TensorPlan) -> Option<String> {
-        let found = self.encrypted_bytes(planned);
-        (found < planned.encrypted_bytes).then(|| {
-            format!(
-                "{} has {found} of {} bytes encrypted, expected at least {}",
-                self.tensor(planned),
-                planned.bytes,
-                planned.encrypted_bytes
-            )
-        })
-    }
-
-    /// Returns the shortfall if too few bytes of the tensors of `pool` are encrypted.
-    fn budget(&self, pool: &Pool) -> Option<String> {
-        let tensors = || (pool.tensors.iter()).map(|&index| &self.plan.tensors[index]);
-        let found: u64 = tensors().map(|planned| self.encrypted_bytes(planned)).sum();
-        let bytes: u64 = tensors().map(|planned| planned.bytes).sum();
-        (found < pool.budget_bytes).then(|| {
-            let which = match tensors().count() {
-                1 => tensors()
-                    .map(|planned| self.tensor(planned) + " has")
-                    .collect(),
-                n => format!("{n} tensors together have"),
-            };
-            let budget = pool.budget_bytes;
-            format!("{which} {found} of {bytes} bytes encrypted, expected at least {budget}")
-        })
+    fn few(&self) -> Option<String> {
+        few(&[self], self.planned.encrypted_bytes)
     }
 
     /// Returns the shortfall if a tensor is cut into larger subsequences than planned, which cannot
     /// be the heaviest bytes.
-    fn coarse(&self, planned: &TensorPlan) -> Option<String> {
-        let found = self.found(planned)?;
-        let is_coarse =
-            found.unit > planned.unit_elements && found.encrypted_bytes() < planned.bytes;
-        is_coarse.then(|| {
-            format!(
-                "{} is cut into units of {} elements, expected at most {}",
-                self.tensor(planned),
-                found.unit,
-                planned.unit_elements
-            )
+    fn coarse(&self) -> Option<String> {
+        let (unit, most) = (self.entry?.unit, self.planned.unit_elements);
+        (unit > most && self.encrypted_bytes() < self.planned.bytes).then(|| {
+            let name = self.name();
+            format!("{name} is cut into units of {unit} elements, expected at most {most}")
         })
     }
 
     /// Returns the planned elements as `(first, end)`, each with the tier that should open it.
-    fn elements(&self, planned: &TensorPlan) -> impl Iterator<Item = ((u64, u64), u8)> + use<> {
-        let n = self.model.tensors[planned.tensor.index()].n_elements;
-        let runs = planned.tier_elements().into_iter();
+    fn elements(&self) -> impl Iterator<Item = ((u64, u64), u8)> + use<> {
+        let n = self.tensor.n_elements;
+        let runs = self.planned.tier_elements().into_iter();
         runs.map(move |((first, end), tier)| ((first.min(n), end.min(n)), tier))
     }
 
     /// Counts the planned elements that are encrypted, by the tier that opens them and the tier that
     /// should.
-    fn encrypted(&self, planned: &TensorPlan) -> BTreeMap<(u8, u8), u64> {
+    fn encrypted(&self) -> BTreeMap<(u8, u8), u64> {
         let mut found = Vec::new();
-        if let Some(tensor) = self.found(planned) {
-            tensor.tier_elements(|run, tier| found.push((run, tier)));
+        if let Some(entry) = self.entry {
+            entry.tier_elements(|run, tier| found.push((run, tier)));
         }
         let mut found = found.into_iter().peekable();
         let mut counts = BTreeMap::new();
-        for ((first, end), tier) in self.elements(planned) {
+        for ((first, end), tier) in self.elements() {
             while let Some(&((start, found_end), of)) = found.peek() {
                 let (from, until) = (start.max(first), found_end.min(end));
                 if from < until {
@@ -241,49 +214,31 @@ impl<'a> Check<'a> {
     }
 
     /// Returns the shortfall if an element that the policy chooses is in clear.
-    fn others(&self, planned: &TensorPlan) -> Option<String> {
-        let chosen: u64 = self
-            .elements(planned)
-            .map(|((first, end), _)| end - first)
-            .sum();
-        let missing = chosen - self.encrypted(planned).values().sum::<u64>();
+    fn others(&self) -> Option<String> {
+        let chosen: u64 = self.elements().map(|((first, end), _)| end - first).sum();
+        let missing = chosen - self.encrypted().values().sum::<u64>();
         (missing > 0).then(|| {
-            format!(
-                "{}: {missing} elements that the policy chooses are in clear",
-                self.tensor(planned)
-            )
+            let name = self.name();
+            format!("{name}: {missing} elements that the policy chooses are in clear")
         })
     }
 
-    /// Lists the elements of a tensor that a lower tier opens than the policy intends.
-    fn lower(&self, planned: &TensorPlan, policy: &Policy) -> Vec<String> {
-        if planned.tiers.is_empty() {
+    /// Lists the elements of a tensor that a lower tier opens than the policy intends. Its tiers have
+    /// the names of the policy's.
+    fn lower(&self, manifest: &Manifest) -> Vec<String> {
+        if self.planned.tiers.is_empty() {
             return Vec::new();
         }
-        let name = |tier: u8| {
-            let tier = policy.tiers().get(usize::from(tier).saturating_sub(1));
-            tier.map_or("", |tier| &*tier.name)
-        };
-        let counts = self.encrypted(planned).into_iter();
+        let counts = self.encrypted().into_iter();
         let lower = counts.filter(|((of, tier), _)| of < tier);
         let told = lower.map(|((of, tier), n)| {
             format!(
                 "{}: {n} elements are open to tier {:?}, but the policy gives them to {:?}",
-                self.tensor(planned),
-                name(of),
-                name(tier)
+                self.name(),
+                manifest.tier_name(of),
+                manifest.tier_name(tier)
             )
         });
         told.collect()
-    }
-
-    fn with_violations(&self, policy: &Policy, found: &[String]) -> Vec<String> {
-        let mut violations = self.plan.violations(self.model, policy);
-        // The model may encrypt what this policy would leave.
-        let mut tensors = self.by_path.values();
-        if tensors.any(|tensor| tensor.encrypted_bytes() > 0) {
-            violations.retain(|violation| *violation != Violation::Nothing);
-        }
-        [list(&violations), list(found)].concat()
     }
 }
