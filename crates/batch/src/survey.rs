@@ -79,10 +79,10 @@ impl Survey {
         outline: &Outline,
         policy: &Policy,
     ) -> Result<(Survey, Vec<u64>)> {
-        let (read, structure) = outline.structure(outline.len_bytes(), Some(policy))?;
+        let (read, structure) = outline.structure(outline.input().len, Some(policy))?;
         let external = read.iter();
         let external = external.filter_map(|file| found.location.beside(file).len_bytes());
-        let lens: Vec<u64> = std::iter::once(outline.len_bytes())
+        let lens: Vec<u64> = std::iter::once(outline.input().len)
             .chain(external)
             .collect();
         let survey = Survey {
@@ -98,18 +98,18 @@ impl Survey {
     fn of_protected(operation: &Operation<'_>, outline: &Outline) -> Result<(Survey, Vec<u64>)> {
         let Some(manifest) = outline.manifest()? else {
             let survey = Survey {
-                bytes: outline.len_bytes(),
+                bytes: outline.input().len,
                 ..Survey::unreadable()
             };
             return Ok((survey, Vec::new()));
         };
         let len = manifest.model_bytes();
-        let tail = outline.len_bytes() - len;
+        let tail = outline.input().len - len;
         let structure = match operation {
             Operation::Rotate { options, .. } => outline.structure(len, options.policy.as_ref())?.1,
             Operation::Verify { checks } => outline.structure(len, checks.policy)?.1,
             // The structure is fetched, and kept until the model is done.
-            _ if outline.is_remote() => outline.structure(len, None)?.1,
+            _ if outline.input().is_remote() => outline.structure(len, None)?.1,
             _ => 0,
         };
         let (files, restored) = match operation {
@@ -121,7 +121,7 @@ impl Survey {
         };
         let external = files.iter().skip(1);
         let lens = external.clone().map(|file| file.bytes);
-        let lens = std::iter::once(outline.len_bytes()).chain(lens).collect();
+        let lens = std::iter::once(outline.input().len).chain(lens).collect();
         let survey = Survey {
             bytes: manifest.total_bytes() + tail,
             need: MODEL_BYTES + structure + restored + FOR_TAIL * tail + large_chunks(&manifest),

@@ -35,14 +35,9 @@ impl Outline {
         Ok(Outline(Source::open(location)?))
     }
 
-    /// Length of the model file in bytes.
-    pub fn len_bytes(&self) -> u64 {
-        self.0.input.len
-    }
-
-    /// Returns whether reading waits for a network.
-    pub fn is_remote(&self) -> bool {
-        self.0.input.is_remote()
+    /// Returns the open model file.
+    pub fn input(&self) -> &Input {
+        &self.0.input
     }
 
     /// Returns the manifest, not authenticated, or `None` if the model is not protected.

@@ -51,7 +51,7 @@ fn is_of_model(output: &Path, model: &Location) -> bool {
     // What cannot be read is no model, and whoever opens it says so.
     let external = || {
         let outline = Outline::open(model).ok()?;
-        let (external, _) = outline.structure(outline.len_bytes(), None).ok()?;
+        let (external, _) = outline.structure(outline.input().len, None).ok()?;
         Some(external)
     };
     path.is_file()

@@ -185,7 +185,7 @@ impl TensorRow {
     pub(crate) fn of_entry(mut entry: manifest::Tensor) -> (Operator, TensorRow) {
         // What stays in clear has no cut: an inspection, which has no entry for it, could not tell.
         let is_clear = entry.targets.is_empty();
-        let is_tiered = entry.targets.n_tiers() > 1 && !is_clear;
+        let is_tiered = entry.targets.n_tiers > 1 && !is_clear;
         let mut tiers = Vec::new();
         if is_tiered {
             tiers.resize(entry.targets.highest_tier().into(), 0);
@@ -205,7 +205,7 @@ impl TensorRow {
             at: entry.at,
             data_type: entry.data_type.name().into(),
             dims: entry.dims,
-            targets: entry.targets.into_runs(),
+            targets: entry.targets.runs,
             tiers,
             shared_with,
         };

@@ -108,7 +108,11 @@ impl Planned {
             check_len(n_bytes.saturating_sub(1)).map_err(Error::Usage)?;
         }
         planned.builder.report.tiers = tier_rows(&tiers, tier_bytes);
-        planned.selected = sorted(planned.selected, |(_, tensor)| (tensor.file, tensor.offset));
+        // Most often they are sorted, and sorting would take more memory.
+        let place = |(_, tensor): &(Key, Tensor)| (tensor.file, tensor.offset);
+        if !planned.selected.is_sorted_by_key(place) {
+            planned.selected.sort_by_key(place);
+        }
         Ok(planned)
     }
 
@@ -143,22 +147,13 @@ impl Planned {
         }
         let selected = std::mem::take(&mut self.taken).into_iter().zip(tensors);
         let entries = selected.chain(std::mem::take(&mut self.unselected));
-        for ((_, operator), tensor) in sorted(entries.collect(), |(key, _)| *key) {
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        for ((_, operator), tensor) in entries {
             self.add_row(operator, tensor)?;
         }
         Ok(self.builder.finish())
     }
-}
-
-/// Sorts `entries`, which most often are sorted: sorting would take more memory.
-fn sorted<K: Ord>(
-    mut entries: Vec<(Key, Tensor)>,
-    by: fn(&(Key, Tensor)) -> K,
-) -> Vec<(Key, Tensor)> {
-    if !entries.is_sorted_by_key(by) {
-        entries.sort_by_key(by);
-    }
-    entries
 }
 
 pub(crate) fn tier_names(policy: &Policy) -> Vec<String> {
@@ -175,13 +170,15 @@ fn take_entry(
     n_tiers: u8,
 ) -> Option<Tensor> {
     let place = Place::of(tensor)?;
-    let runs = planned.targets.iter();
-    let mut targets = Vec::with_capacity(2 * runs.len());
-    runs.for_each(|run| targets.extend([run.skip, run.take]));
-    let tiers = planned.tiers.iter().map(|run| TierRun {
-        tier: run.tier,
-        take: run.take,
-    });
+    let mut runs = Vec::with_capacity(2 * planned.targets.len());
+    (planned.targets.iter()).for_each(|run| runs.extend([run.skip, run.take]));
+    let tiers = planned.tiers.iter();
+    let tiers = tiers.map(|&plan::TierRun { tier, take }| TierRun { tier, take });
+    let targets = Targets {
+        runs,
+        tiers: tiers.collect(),
+        n_tiers,
+    };
     Some(Tensor {
         name: tensor.name.to_owned(),
         at: std::mem::take(&mut tensor.path),
@@ -192,7 +189,7 @@ fn take_entry(
         offset: place.offset,
         stride: place.stride,
         unit: planned.unit_elements,
-        targets: Targets::new(targets, tiers.collect(), n_tiers),
+        targets,
         mode: match planned.mode {
             plan::Mode::Mask => Mode::Mask,
             plan::Mode::Shuffle => Mode::Shuffle,

@@ -18,14 +18,13 @@ pub(crate) fn gaps<'i>(
 ) -> Result<Vec<Gap>> {
     let mut gaps = Vec::new();
     for (file, input, span) in holes(model, external) {
-        if !is_zero(input, span)? {
-            let location = model.location(file).unwrap_or_default().to_owned();
-            gaps.push(Gap {
-                file,
-                location,
-                span,
-            });
-        }
+        let location = model.location(file).unwrap_or_default().to_owned();
+        let gap = Gap {
+            file,
+            location,
+            span,
+        };
+        gaps.extend((!is_zero(input, span)?).then_some(gap));
     }
     Ok(gaps)
 }
@@ -37,12 +36,10 @@ pub(crate) fn gaps_of_original<'i>(
     manifest: &Manifest,
 ) -> Result<Vec<Gap>> {
     let mut gaps = gaps(model, external)?;
-    if manifest.original.is_some() {
-        let files = manifest.original_files();
-        for gap in &mut gaps {
-            if let Some(file) = files.get(gap.file.0 as usize) {
-                gap.location.clone_from(&file.path);
-            }
+    let files = manifest.original_files();
+    for gap in &mut gaps {
+        if let Some(file) = files.get(gap.file.0 as usize) {
+            gap.location.clone_from(&file.path);
         }
     }
     Ok(gaps)

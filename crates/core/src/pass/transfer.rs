@@ -32,8 +32,8 @@ pub(crate) struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    /// Prepares a pass from `inputs` to `outputs`, the files of `layout`. It computes digests if
-    /// the hook wants them.
+    /// Prepares a pass from `inputs` to `outputs`, the files of `layout`. It computes digests if the hook
+    /// wants them.
     pub(crate) fn new<'i: 'a>(
         layout: &'a Manifest,
         inputs: impl Iterator<Item = &'i Input>,

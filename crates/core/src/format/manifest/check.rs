@@ -227,8 +227,8 @@ impl Tensor {
 
     /// Checks the targets of each tier, and how those above the first are encrypted.
     fn check_targets(&self, n_tiers: usize) -> Result<(), String> {
-        if usize::from(self.targets.n_tiers()) != n_tiers {
-            let n = self.targets.n_tiers();
+        if usize::from(self.targets.n_tiers) != n_tiers {
+            let n = self.targets.n_tiers;
             return Err(format!("targets of {n} tiers in a model of {n_tiers}"));
         }
         let end: u64 = self.targets.iter().sum();

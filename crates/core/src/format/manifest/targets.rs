@@ -20,11 +20,11 @@ const BITS: u32 = 7;
 /// Derefs to the runs of all tiers together: `[skip, take, skip, take, ...]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
-    runs: Vec<u64>,
+    pub(crate) runs: Vec<u64>,
     /// The tier of each target, in ascending order of targets; neighbouring runs have different
     /// tiers. Empty if there is one tier.
-    tiers: Vec<TierRun>,
-    n_tiers: u8,
+    pub(crate) tiers: Vec<TierRun>,
+    pub(crate) n_tiers: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +35,8 @@ pub(crate) struct TierRun {
 }
 
 impl Targets {
-    /// Makes the targets in `runs` for a model of `n_tiers` tiers. `tiers` assigns them to tiers,
-    /// and is empty with one tier.
-    pub(crate) fn new(runs: Vec<u64>, tiers: Vec<TierRun>, n_tiers: u8) -> Targets {
-        Targets {
-            runs,
-            tiers,
-            n_tiers,
-        }
-    }
-
-    pub(crate) fn n_tiers(&self) -> u8 {
-        self.n_tiers
-    }
-
     pub(crate) fn highest_tier(&self) -> u8 {
         self.tiers.iter().map(|run| run.tier).max().unwrap_or(1)
-    }
-
-    pub(crate) fn into_runs(self) -> Vec<u64> {
-        self.runs
     }
 
     /// The runs as `(first, count)`.
@@ -271,7 +253,7 @@ mod tests {
     fn targets_of_one_tier_are_one_string() {
         let targets: Targets = serde_json::from_str("[\"AAHIAQE=\"]").unwrap();
         assert_eq!(*targets, [0, 1, 200, 1]);
-        assert_eq!((targets.n_tiers(), targets.n_runs()), (1, 2));
+        assert_eq!((targets.n_tiers, targets.n_runs()), (1, 2));
         assert_eq!(serde_json::to_string(&targets).unwrap(), "[\"AAHIAQE=\"]");
         for wrong in [
             "[\"AAHIAQE\"]",
@@ -299,7 +281,7 @@ mod tests {
         let text = "[\"AAEBAQ==\",\"AQEDAQ==\",\"\"]";
         let targets: Targets = serde_json::from_str(text).unwrap();
         assert_eq!(*targets, [0, 3, 2, 1]);
-        assert_eq!((targets.n_tiers(), targets.n_runs()), (3, 4));
+        assert_eq!((targets.n_tiers, targets.n_runs()), (3, 4));
         let mut pieces = Vec::new();
         targets.by_tier(|run, tier| pieces.push((run, tier)));
         assert_eq!(pieces, [((0, 1), 1), ((1, 1), 2), ((2, 1), 1), ((5, 1), 2)]);
