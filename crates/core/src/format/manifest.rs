@@ -92,10 +92,8 @@ impl Manifest {
 
     /// Returns the tier of this name, counted from 1.
     pub(crate) fn tier_named(&self, name: &str) -> Option<u8> {
-        (1..)
-            .zip(self.tier_names())
-            .find(|(_, of)| *of == name)
-            .map(|(tier, _)| tier)
+        let index = self.tier_names().iter().position(|of| of == name)?;
+        Some(index as u8 + 1)
     }
 
     /// Returns whether opening restores names of external data files that protecting changed.

@@ -116,13 +116,9 @@ impl Files {
         let mut units: Vec<Unit> = Vec::new();
         let mut is_taken = vec![false; self.index.n_chunks()];
         let mut n_bytes = 0;
-        for Passage {
-            file,
-            bytes,
-            is_kept,
-        } in passages
-        {
-            let before = self.index.range(*file).start;
+        for passage in passages {
+            let (bytes, is_kept) = (&passage.bytes, passage.is_kept);
+            let before = self.index.range(passage.file).start;
             let chunks = bytes.start / self.chunk_bytes..bytes.end.div_ceil(self.chunk_bytes);
             let blocks = chunks.map(|chunk| before + chunk).filter(|chunk| {
                 let slot = is_taken.get_mut(*chunk);
@@ -131,13 +127,12 @@ impl Files {
             let blocks: Vec<usize> = blocks.collect();
             n_bytes += bytes.len();
             match units.last_mut() {
-                Some(unit) if unit.is_kept == *is_kept && n_bytes <= UNIT_BYTES => {
+                Some(unit) if unit.is_kept == is_kept && n_bytes <= UNIT_BYTES => {
                     unit.blocks.extend(blocks);
                 }
                 _ if blocks.is_empty() => {}
                 _ => {
                     n_bytes = bytes.len();
-                    let is_kept = *is_kept;
                     units.push(Unit { blocks, is_kept });
                 }
             }

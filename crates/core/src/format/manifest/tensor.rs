@@ -275,21 +275,14 @@ impl Tensor {
 
     /// Calls `take` with the bytes of the elements from `first` up to `end`.
     fn spans_of(&self, (first, end): (u64, u64), mut take: impl FnMut(Span)) {
+        let (place, bits) = (self.place(), self.data_type.bits());
+        let span = |first, end| Span {
+            start: self.offset + place.step(first),
+            len: bytes_of(end, bits) - bytes_of(first, bits),
+        };
         match self.stride {
-            None => {
-                let start = bytes_of(first, self.data_type.bits());
-                let len = bytes_of(end, self.data_type.bits()) - start;
-                take(Span {
-                    start: self.offset + start,
-                    len,
-                });
-            }
-            Some(stride) => (first..end).for_each(|element| {
-                take(Span {
-                    start: self.offset + element * u64::from(stride),
-                    len: u64::from(self.data_type.bits() / 8),
-                });
-            }),
+            None => take(span(first, end)),
+            Some(_) => (first..end).for_each(|element| take(span(element, element + 1))),
         }
     }
 }
@@ -297,31 +290,21 @@ impl Tensor {
 impl Place {
     /// Returns the place of a tensor of the graph, or `None` if its elements cannot be replaced.
     pub(crate) fn of(tensor: &model::Tensor<'_>) -> Option<Place> {
-        match tensor.payload {
-            Payload::Dense {
-                file,
-                span,
-                element_bits,
-                ..
-            } => Some(Place {
-                file: file.0,
-                offset: span.start,
-                element_bits,
-                stride: None,
-            }),
-            Payload::Strided {
-                start,
-                stride,
-                element_bits,
-                ..
-            } => Some(Place {
-                file: 0,
-                offset: start,
-                element_bits,
-                stride: Some(stride),
-            }),
-            Payload::Empty | Payload::Unpatchable(_) => None,
-        }
+        use Payload::{Dense, Empty, Strided, Unpatchable};
+        let (Dense { element_bits, .. } | Strided { element_bits, .. }) = tensor.payload else {
+            return None;
+        };
+        let (file, offset, stride) = match tensor.payload {
+            Dense { file, span, .. } => (file.0, span.start, None),
+            Strided { start, stride, .. } => (0, start, Some(stride)),
+            Empty | Unpatchable(_) => return None,
+        };
+        Some(Place {
+            file,
+            offset,
+            element_bits,
+            stride,
+        })
     }
 
     /// Bytes from the start of an element to the start of the one that follows `elements` later.
