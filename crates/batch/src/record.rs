@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use onnxseal_core::{
-    FileState, FileStates, Made, Manifest, Progress, Volume, digest_file, read_manifest,
+    FileState, FileStates, Made, Manifest, Outline, Progress, Volume, digest_file,
 };
 use onnxseal_store::{
     Error as StoreError, Flush, Input, Location, Output, OutputOptions, Permitted, Stamp, Version,
@@ -272,8 +272,8 @@ impl Target {
         let Some(model) = self.open("")? else {
             return Ok(None);
         };
-        match read_manifest(model) {
-            Ok(protected) => Ok(Some(protected)),
+        match Outline::of(model).manifest() {
+            Ok(protected) => Ok(protected),
             Err(error) if error.kind() == onnxseal_core::ErrorKind::Io => Err(error.into()),
             Err(_) => Ok(None),
         }

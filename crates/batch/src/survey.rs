@@ -2,8 +2,8 @@
 
 use onnxseal_core::manifest::DEFAULT_CHUNK_BYTES;
 use onnxseal_core::{BYTES_FOR_STRUCTURE, Manifest, Outline, Policy, Result};
-use onnxseal_store::Location;
 use onnxseal_store::parallel::n_cores;
+use onnxseal_store::{Input, Location};
 
 use crate::discover::Found;
 use crate::request::Operation;
@@ -52,7 +52,7 @@ impl Survey {
         operation: &Operation<'_>,
         out: Option<&Location>,
     ) -> Result<Survey> {
-        let outline = Outline::open(&found.location)?;
+        let outline = Outline::of(Input::open(&found.location)?);
         let (mut survey, lens) = match operation {
             Operation::Protect { options, .. } => {
                 Survey::of_original(found, &outline, &options.policy)?

@@ -92,7 +92,7 @@ pub use pass::states::{FileState, FileStates, Volume};
 #[cfg(feature = "protect")]
 pub use {
     check::inspect::{inspect, is_marked, is_protected},
-    check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model, read_manifest},
+    check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model},
     check::reads::NamedInputs,
     check::report::Report,
     check::rows::{

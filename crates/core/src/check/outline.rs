@@ -30,9 +30,9 @@ const BYTES_FOR_CHOICE: u64 = 24;
 pub struct Outline(Source);
 
 impl Outline {
-    /// Opens the model at `location`.
-    pub fn open(location: &Location) -> Result<Outline> {
-        Ok(Outline(Source::open(location)?))
+    /// Looks at the model in `input`.
+    pub fn of(input: Input) -> Outline {
+        Outline(Source::of(input))
     }
 
     /// Returns the open model file.
@@ -70,11 +70,6 @@ fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 
     (BYTES_FOR_STRUCTURE.saturating_mul(len.saturating_sub(payload)))
         .saturating_add(BYTES_FOR_SCORE.saturating_mul(units))
         .saturating_add(to_choose.max(to_plan))
-}
-
-/// Reads the manifest of the protected model in `input`, without authenticating it.
-pub fn read_manifest(input: Input) -> Result<Manifest> {
-    Ok(Protected::of(Source::of(input))?.artifact.manifest)
 }
 
 /// Checks that one of `identities` opens `edition` of the protected model at `location`: its data

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use onnxseal_store::{Location, is_same_file, shown};
+use onnxseal_store::{Input, Location, is_same_file, shown};
 
 use crate::check::outline::Outline;
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ fn is_of_model(output: &Path, model: &Location) -> bool {
     }
     // What cannot be read is no model, and whoever opens it says so.
     let external = || {
-        let outline = Outline::open(model).ok()?;
+        let outline = Outline::of(Input::open(model).ok()?);
         let (external, _) = outline.structure(outline.input().len, None).ok()?;
         Some(external)
     };

@@ -72,17 +72,14 @@ impl Requirements {
             let time =
                 || period(value).ok_or_else(|| refuse(format!("{shown:?} is not a date or time")));
             let untimely = || format!("it is {shown:?}, which does not fit the present time");
-            let unmet = match requirement {
+            return Err(refuse(match requirement {
                 Requirement::Equals(expected) if expected != value => {
-                    Some(format!("it is {shown:?}, not {expected:?}"))
+                    format!("it is {shown:?}, not {expected:?}")
                 }
-                Requirement::NotAfter if now >= time()?.1 => Some(untimely()),
-                Requirement::NotBefore if now < time()?.0 => Some(untimely()),
-                _ => None,
-            };
-            if let Some(reason) = unmet {
-                return Err(refuse(reason));
-            }
+                Requirement::NotAfter if now >= time()?.1 => untimely(),
+                Requirement::NotBefore if now < time()?.0 => untimely(),
+                _ => continue,
+            }));
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ impl Sealing<'_> {
         if self.zeroed.is_empty() {
             transfer.clone_files(changed);
         }
-        let leaves = self.signing_key.map(|_| Leaves::new(manifest));
+        let signing = self.signing_key.map(|key| (key, Leaves::new(manifest)));
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
         let items = tag_places.iter_mut().zip(self.stored_tags(manifest));
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
@@ -103,7 +103,7 @@ impl Sealing<'_> {
                 tags.put(chunk, key.tag(chunk.id, bytes)?.0);
             }
             // The new signature covers the new ciphertext.
-            if let Some(leaves) = &leaves {
+            if let Some((_, leaves)) = &signing {
                 leaves.take(chunk, bytes);
             }
             Ok(())
@@ -116,12 +116,12 @@ impl Sealing<'_> {
             tags.extend_from_slice(of_tier.all()?.as_flattened());
         }
         let mac = keys.macs(&tags);
-        let signature = match (self.signing_key, leaves) {
-            (Some(signing_key), Some(leaves)) => {
+        let signature = match signing {
+            Some((key, leaves)) => {
                 let message = leaves.message(&self.manifest_bytes, &tags, &mac)?;
-                Some(signing_key.sign(message.as_bytes())?)
+                Some(key.sign(message.as_bytes())?)
             }
-            _ => None,
+            None => None,
         };
         let end = artifact::encode_end(signature.as_deref(), &wrapped);
         let tail = artifact::encode(
