@@ -134,7 +134,7 @@ pub(crate) fn examine(
                 }
                 let consumers = classified.nodes().map(|node| operators.of(node)).collect();
                 let row = ClearRow::new(tensor, classified.bytes, reason, consumers);
-                builder.add_clear(row);
+                builder.report.clear.push(row);
             }
         }
     }

@@ -189,10 +189,6 @@ impl Builder {
         self.report.clear.reserve_exact(clear);
     }
 
-    pub(crate) fn add_clear(&mut self, row: ClearRow) {
-        self.report.clear.push(row);
-    }
-
     pub(crate) fn finish(self) -> Report {
         let mut report = self.report;
         let order = self.places.into_iter().flatten();

@@ -154,11 +154,10 @@ impl Manifest {
     }
 
     pub(crate) fn n_chunks(&self) -> u64 {
-        let chunks = self
-            .files()
-            .iter()
-            .map(|file| file.bytes.div_ceil(self.chunk_bytes()));
-        chunks.sum()
+        let files = self.files().iter();
+        files
+            .map(|file| file.bytes.div_ceil(self.chunk_bytes()))
+            .sum()
     }
 }
 

@@ -70,7 +70,7 @@ impl Planned {
             let consumers = plan.consumers(clear.tensor).iter();
             let consumers = consumers.map(|&node| operators.of(node)).collect();
             let row = ClearRow::new(tensor, clear.bytes, clear.reason.text(), consumers);
-            planned.builder.add_clear(row);
+            planned.builder.report.clear.push(row);
         }
         let tensors = std::mem::take(&mut plan.tensors);
         // The length of the manifest, with a comma after each tensor.

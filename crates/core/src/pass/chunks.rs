@@ -87,8 +87,7 @@ pub(crate) struct PerChunk<T> {
 impl<T: Copy + PartialEq> PerChunk<T> {
     pub(crate) fn new(manifest: &Manifest) -> PerChunk<T> {
         let index = ChunkIndex::new(manifest);
-        let values = std::iter::repeat_with(OnceLock::new);
-        let values = values.take(index.n_chunks()).collect();
+        let values = (0..index.n_chunks()).map(|_| OnceLock::new()).collect();
         PerChunk { index, values }
     }
 

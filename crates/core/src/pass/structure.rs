@@ -93,17 +93,12 @@ impl Structure {
 }
 
 fn too_much_structure(input: &Input, offset: u64) -> Error {
-    let at = At {
-        offset,
-        ..At::default()
-    };
+    let mut at = Box::new(At::default());
+    at.offset = offset;
+    let (what, maximum) = ("bytes that are no elements", MAX_STRUCTURE_BYTES);
     Error::Model {
         path: input.path.clone(),
-        source: onnxseal_onnx::Error::LimitExceeded {
-            at: Box::new(at),
-            what: "bytes that are no elements",
-            maximum: MAX_STRUCTURE_BYTES,
-        },
+        source: onnxseal_onnx::Error::LimitExceeded { at, what, maximum },
     }
 }
 

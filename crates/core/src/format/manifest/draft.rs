@@ -74,13 +74,15 @@ impl OriginalDraft {
 
     /// Returns the files of the original whose protected files are `files`.
     pub(crate) fn files(&self, files: &[File]) -> Vec<File> {
-        let paths = std::iter::once("").chain(self.paths.iter().map(String::as_str));
-        let bytes = std::iter::once(self.bytes).chain(files.iter().skip(1).map(|file| file.bytes));
-        let files = paths.zip(bytes).map(|(path, bytes)| File {
-            path: path.into(),
-            bytes,
-        });
-        files.collect()
+        let mut files = files.to_vec();
+        for (file, path) in files.iter_mut().skip(1).zip(&self.paths) {
+            file.path.clone_from(path);
+        }
+        files
+            .iter_mut()
+            .take(1)
+            .for_each(|model| model.bytes = self.bytes);
+        files
     }
 }
 
