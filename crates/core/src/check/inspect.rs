@@ -92,11 +92,8 @@ pub(crate) fn examine(
     let malformed = metadata(path);
     check_files(path, model, manifest)?;
     // A manifest lists no tensor twice, so the paths are unique.
-    let mut described: HashMap<&str, &manifest::Tensor> = manifest
-        .tensors()
-        .iter()
-        .map(|tensor| (&*tensor.at, tensor))
-        .collect();
+    let entries = manifest.tensors().iter().map(|entry| (&*entry.at, entry));
+    let mut described: HashMap<&str, &manifest::Tensor> = entries.collect();
     let operators = Operators::new(model);
     let named = nodes_by_name(model, &operators);
     let classified = classify(model);

@@ -74,7 +74,7 @@ pub struct OperatorRow {
 }
 
 /// One weight tensor of an operator.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct TensorRow {
     /// Name in the graph.
     pub name: String,
@@ -227,11 +227,8 @@ impl TensorRow {
             volume: Volume::new(bytes, 0),
             unit: tensor.n_elements,
             n: 1,
-            k: 0,
-            targets: Vec::new(),
-            tiers: Vec::new(),
-            mode: None,
             shared_with,
+            ..TensorRow::default()
         }
     }
 }

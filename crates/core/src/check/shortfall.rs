@@ -78,13 +78,10 @@ pub(crate) fn shortfalls(
 
 /// Returns the shortfall if the model does not meet the policy's demand for or against the lock.
 fn lock(manifest: &Manifest, policy: &Policy) -> Option<String> {
-    let demanded = policy
-        .lock()
-        .filter(|demanded| *demanded != manifest.is_locked())?;
-    let text = if demanded {
-        "the model has no lock"
-    } else {
-        "the model has the lock, expected one that runs without the key"
+    let text = match policy.lock()? {
+        demanded if demanded == manifest.is_locked() => return None,
+        true => "the model has no lock",
+        false => "the model has the lock, expected one that runs without the key",
     };
     Some(text.to_owned())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use onnxseal_crypto::signature::Signer;
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::{Model, tail};
-use onnxseal_plan::{self as plan, Gap, Policy};
+use onnxseal_plan::{self as plan, Gap, Policy, Wanted};
 use onnxseal_store::{Input, Location, Progress};
 use serde::Serialize;
 
@@ -189,17 +189,11 @@ fn check_policy(
     let original = unlocked.filter(|unlocked| unlocked.edition().is_original);
     // A ranking gives the scores without the weights.
     let is_scored = original.is_some() || policy.ranking().is_some();
-    let violations = shortfalls(
-        model,
-        manifest,
-        gaps,
-        policy,
-        is_scored,
-        |wanted| match original {
-            None => Ok(plan::uniform(wanted)),
-            Some(unlocked) => unlocked.score(structure, model, wanted, progress),
-        },
-    )?;
+    let score = |wanted: &[Wanted]| match original {
+        None => Ok(plan::uniform(wanted)),
+        Some(unlocked) => unlocked.score(structure, model, wanted, progress),
+    };
+    let violations = shortfalls(model, manifest, gaps, policy, is_scored, score)?;
     if violations.is_empty() {
         return Ok(());
     }

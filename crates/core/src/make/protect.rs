@@ -94,9 +94,10 @@ pub fn protect<'a>(
     let location = destination.source(location.into())?;
     let naming = Naming::of(&destination, &location, options.external_data.as_deref());
     let source = Source::open(&location)?;
+    let policy = &options.policy;
     let prepared = prepare(
         source,
-        &options.policy,
+        policy,
         options.repack,
         naming,
         Purpose::Seal,
@@ -113,8 +114,8 @@ pub fn protect<'a>(
         claims: options.claims.clone(),
         tensors: planned.take_tensors(&model.path)?,
         original,
-        tiers: tier_names(&options.policy),
-        lock: is_locked(&options.policy),
+        tiers: tier_names(policy),
+        lock: is_locked(policy),
         ..Draft::of_files(files)
     };
     let manifest_bytes = draft.encode()?;

@@ -14,7 +14,7 @@ use crate::make::audience::Audience;
 use crate::open::protected::Unlocked;
 use crate::pass::chunks::{Chunk, ChunkIndex, PerChunk};
 use crate::pass::outputs::Outputs;
-use crate::pass::signature::Leaves;
+use crate::pass::signature::ChunkHashes;
 use crate::pass::states::Volume;
 use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
@@ -84,7 +84,9 @@ impl Sealing<'_> {
         if self.zeroed.is_empty() {
             transfer.clone_files(changed);
         }
-        let signing = self.signing_key.map(|key| (key, Leaves::new(manifest)));
+        let signing = self
+            .signing_key
+            .map(|key| (key, ChunkHashes::new(manifest)));
         let (tag_places, _) = tags.as_chunks_mut::<TAG_BYTES>();
         let items = tag_places.iter_mut().zip(self.stored_tags(manifest));
         transfer.run(items, progress, |chunk, bytes, tools, (tag, stored)| {
@@ -103,8 +105,8 @@ impl Sealing<'_> {
                 tags.put(chunk, key.tag(chunk.id, bytes)?.0);
             }
             // The new signature covers the new ciphertext.
-            if let Some((_, leaves)) = &signing {
-                leaves.take(chunk, bytes);
+            if let Some((_, hashes)) = &signing {
+                hashes.take(chunk, bytes);
             }
             Ok(())
         })?;
@@ -117,8 +119,8 @@ impl Sealing<'_> {
         }
         let mac = keys.macs(&tags);
         let signature = match signing {
-            Some((key, leaves)) => {
-                let message = leaves.message(&self.manifest_bytes, &tags, &mac)?;
+            Some((key, hashes)) => {
+                let message = hashes.message(&self.manifest_bytes, &tags, &mac)?;
                 Some(key.sign(message.as_bytes())?)
             }
             None => None,

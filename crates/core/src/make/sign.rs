@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::artifact::encode_end;
 use crate::make::splice::splice;
 use crate::open::protected::Protected;
-use crate::pass::signature::Leaves;
+use crate::pass::signature::ChunkHashes;
 
 /// Signs the protected `model` in place with `key`, and replaces an existing signature.
 ///
@@ -54,7 +54,7 @@ pub fn signed_message(location: impl Into<Location>, progress: &dyn Progress) ->
 }
 
 fn message(protected: &Protected, progress: &dyn Progress) -> Result<String> {
-    let leaves = Leaves::new(protected.manifest());
-    protected.digest_chunks(&leaves, None, progress)?;
-    protected.signed_message(&leaves)
+    let hashes = ChunkHashes::new(protected.manifest());
+    protected.digest_chunks(&hashes, None, progress)?;
+    protected.signed_message(&hashes)
 }

@@ -17,7 +17,7 @@ use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
 #[cfg(feature = "protect")]
 use crate::pass::score::{Scorer, Unseen};
-use crate::pass::signature::{Access, Leaves, SignedBy};
+use crate::pass::signature::{Access, ChunkHashes, SignedBy};
 use crate::pass::source::{Source, check_fetched};
 use crate::pass::structure::Structure;
 use crate::pass::tiers::Targets;
@@ -46,7 +46,7 @@ pub(crate) struct Unlocked {
 /// A demand for a signature, to be checked once all chunks have been taken in.
 struct RequiredSignature {
     by: SignedBy,
-    leaves: Leaves,
+    hashes: ChunkHashes,
 }
 
 impl Protected {
@@ -164,22 +164,22 @@ impl Protected {
         if self.artifact.signature.is_none() {
             return Err(Error::NotSigned(self.path().to_owned()));
         }
-        let (by, leaves) = (by.clone(), Leaves::new(self.manifest()));
-        Ok(RequiredSignature { by, leaves })
+        let (by, hashes) = (by.clone(), ChunkHashes::new(self.manifest()));
+        Ok(RequiredSignature { by, hashes })
     }
 
-    fn check(&self, RequiredSignature { by, leaves }: &RequiredSignature) -> Result<Signer> {
-        let message = self.signed_message(leaves)?;
+    fn check(&self, RequiredSignature { by, hashes }: &RequiredSignature) -> Result<Signer> {
+        let message = self.signed_message(hashes)?;
         let signature = self.artifact.signature.as_deref().unwrap_or_default();
         let (signer, path) = (by.signer.as_deref(), self.path().to_owned());
         (by.allowed.verify(signer, message.as_bytes(), signature))
             .map_err(|source| Error::Signature { path, source })
     }
 
-    /// Returns the message that a publisher signs. `leaves` has taken in all chunks.
-    pub(crate) fn signed_message(&self, leaves: &Leaves) -> Result<String> {
+    /// Returns the message that a publisher signs. `hashes` has taken in all chunks.
+    pub(crate) fn signed_message(&self, hashes: &ChunkHashes) -> Result<String> {
         let artifact = &self.artifact;
-        leaves.message(artifact.manifest_bytes(), &artifact.tags, &artifact.mac)
+        hashes.message(artifact.manifest_bytes(), &artifact.tags, &artifact.mac)
     }
 
     /// Checks, without a key, that one of `by` signed the model, and that its chunks agree with
@@ -191,21 +191,21 @@ impl Protected {
         progress: &dyn Progress,
     ) -> Result<Signer> {
         let demand = self.demand(by)?;
-        self.digest_chunks(&demand.leaves, structure, progress)?;
+        self.digest_chunks(&demand.hashes, structure, progress)?;
         self.check(&demand)
     }
 
-    /// Reads all chunks as they are stored, compares them with `structure`, and gives them to `leaves`.
+    /// Reads all chunks as they are stored, compares them with `structure`, and gives them to `hashes`.
     pub(crate) fn digest_chunks(
         &self,
-        leaves: &Leaves,
+        hashes: &ChunkHashes,
         structure: Option<&Structure>,
         progress: &dyn Progress,
     ) -> Result<()> {
         let external = self.open_external()?;
         let inputs: Vec<&Input> = self.files(&external).collect();
         chunks::read_all(self.manifest(), &inputs, progress, |chunk, bytes| {
-            leaves.take(chunk, bytes);
+            hashes.take(chunk, bytes);
             structure.map_or(Ok(()), |structure| structure.check(chunk, bytes))
         })?;
         Ok(inputs
@@ -238,7 +238,7 @@ impl Unlocked {
     /// opened any number of times, in any order, and must be those that were signed.
     pub(crate) fn check_first(&self, progress: &dyn Progress) -> Result<()> {
         if let Some(demand) = &self.demand {
-            (self.protected).digest_chunks(&demand.leaves, None, progress)?;
+            (self.protected).digest_chunks(&demand.hashes, None, progress)?;
         }
         self.check_signature().map(drop)
     }
@@ -349,7 +349,7 @@ impl Unlocked {
     ) -> Result<()> {
         // The signature covers the stored bytes: take them in before they are decrypted.
         if let Some(demand) = &self.demand
-            && !demand.leaves.take(chunk, bytes)
+            && !demand.hashes.take(chunk, bytes)
         {
             return Err(self.changed(chunk));
         }

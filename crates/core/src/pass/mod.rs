@@ -1,5 +1,5 @@
 //! One walk over all chunks of a model, on all cores: it reads inputs, writes outputs, and computes
-//! digests, the leaves of a signature and the check of the structure on the way.
+//! digests, the hashes that a signature covers and the check of the structure on the way.
 //!
 //! `make` and `open` decide which bytes are encrypted and who may open a model, and give a pass its
 //! work.

@@ -17,7 +17,6 @@ use onnxseal_crypto::wrap::Identities;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
-use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
 use crate::pass::chunks::{Chunk, PerChunk};
 
@@ -53,20 +52,16 @@ impl<'a> From<&'a Identities> for Access<'a> {
 }
 
 /// The SHA-256 digests of all chunks as they are stored, taken in any order.
-pub(crate) struct Leaves(PerChunk<[u8; 32]>);
+pub(crate) type ChunkHashes = PerChunk<[u8; 32]>;
 
-impl Leaves {
-    pub(crate) fn new(manifest: &Manifest) -> Leaves {
-        Leaves(PerChunk::new(manifest))
-    }
-
+impl ChunkHashes {
     /// Takes in a chunk as it is stored. Returns false if it was given before with other bytes.
     pub(crate) fn take(&self, chunk: &Chunk, stored: &[u8]) -> bool {
-        self.0.put(chunk, Sha256::digest(stored).into())
+        self.put(chunk, Sha256::digest(stored).into())
     }
 
     pub(crate) fn message(&self, manifest: &[u8], tags: &[u8], mac: &[u8]) -> Result<String> {
-        let files = Sha256::digest(self.0.all()?.as_flattened());
+        let files = Sha256::digest(self.all()?.as_flattened());
         let mut message = "onnxseal/v1/signature\n".to_owned();
         for (name, value) in [
             ("manifest", &Sha256::digest(manifest)[..]),
