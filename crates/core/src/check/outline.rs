@@ -57,11 +57,9 @@ impl Outline {
 /// Estimates the bytes of memory for the structure of `model`, whose file has `len` bytes, and for
 /// its plan by `policy`.
 fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 {
-    let payload = model.tensors.iter().filter_map(|tensor| {
-        let Payload::Dense { file, span, .. } = &tensor.payload else {
-            return None;
-        };
-        (file.0 == 0).then_some(span.len)
+    let payload = model.tensors.iter().map(|tensor| match &tensor.payload {
+        Payload::Dense { file, span, .. } if file.0 == 0 => span.len,
+        _ => 0,
     });
     let payload = payload.fold(0, u64::saturating_add);
     let Bound { units, runs } = bound(model, policy);

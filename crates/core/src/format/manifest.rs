@@ -32,8 +32,7 @@ pub struct Manifest {
 
 impl Draft {
     pub(crate) fn into_manifest(self) -> Result<Manifest, String> {
-        let original = self.check()?;
-        let draft = self;
+        let (original, draft) = (self.check()?, self);
         Ok(Manifest { draft, original })
     }
 }

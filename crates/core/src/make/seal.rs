@@ -58,17 +58,18 @@ impl Sealing<'_> {
 
     /// Writes the protected model to `outputs`, under a new data key and new keys of all tiers.
     pub(crate) fn run(&self, outputs: &Outputs<'_>, progress: &dyn Progress) -> Result<()> {
-        let manifest = &Manifest::parse(&self.manifest_bytes).map_err(Error::Usage)?;
+        let manifest_bytes = &self.manifest_bytes;
+        let manifest = &Manifest::parse(manifest_bytes).map_err(Error::Usage)?;
         let (inputs, opens) = (&self.inputs, self.opens);
         let data_key = DataKey::generate()?;
         let tiers = manifest.n_tiers();
-        let keys = data_key.seal_keys(&self.manifest_bytes, tiers)?;
+        let keys = data_key.seal_keys(manifest_bytes, tiers)?;
         let wrapped = self.recipients.wrap(data_key, manifest)?;
         let path = inputs.first().map_or(Path::new(""), |model| &model.path);
         let mut tags = vec![0; manifest.n_chunks() as usize * TAG_BYTES];
         // Fail early if the known length is too long: from here on, all bytes are read.
         let end = artifact::encode_end(None, &wrapped);
-        let shortest = self.manifest_bytes.len() + tags.len() / 3 * 4 + end.len();
+        let shortest = manifest_bytes.len() + tags.len() / 3 * 4 + end.len();
         artifact::check_len(path, manifest.model_bytes(), shortest)?;
         let targets = Targets::of(manifest);
         let upper = &keys.upper;
@@ -120,19 +121,13 @@ impl Sealing<'_> {
         let mac = keys.macs(&tags);
         let signature = match signing {
             Some((key, hashes)) => {
-                let message = hashes.message(&self.manifest_bytes, &tags, &mac)?;
+                let message = hashes.message(manifest_bytes, &tags, &mac)?;
                 Some(key.sign(message.as_bytes())?)
             }
             None => None,
         };
         let end = artifact::encode_end(signature.as_deref(), &wrapped);
-        let tail = artifact::encode(
-            &self.manifest_bytes,
-            &tags,
-            &mac,
-            manifest.is_locked(),
-            &end,
-        );
+        let tail = artifact::encode(manifest_bytes, &tags, &mac, manifest.is_locked(), &end);
         artifact::check_len(path, manifest.model_bytes(), tail.len())?;
         outputs.write_tail(&tail, manifest.model_bytes())?;
         // What follows the plaintext in the model file that was read.

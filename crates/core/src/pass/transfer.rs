@@ -168,13 +168,8 @@ impl<'a> Transfer<'a> {
         };
         // So far the states describe the model with its new names; the record is about the files.
         if let Some(restored) = &restored {
-            let digest = self.digests.then(|| blake3::hash(restored));
-            use_original(
-                &mut files.output,
-                self.layout,
-                restored.len() as u64,
-                digest,
-            );
+            let (len, digest) = (restored.len(), self.digests.then(|| blake3::hash(restored)));
+            use_original(&mut files.output, self.layout, len as u64, digest);
         }
         if let Some(original) = self.inputs.first().and_then(|model| model.before_edit()) {
             let bytes = self.digests.then(|| original.read_all()).transpose()?;
@@ -194,11 +189,10 @@ impl<'a> Transfer<'a> {
 
 /// Returns memory for `len` bytes of the file at `path`.
 pub(crate) fn zeros(len: u64, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let no_memory = |error| io("find memory for", path)(std::io::Error::other(error));
-    let len = usize::try_from(len).map_err(std::io::Error::other);
-    let len = len.map_err(io("read", path))?;
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
     let mut bytes = Zeroizing::new(Vec::new());
-    bytes.try_reserve_exact(len).map_err(no_memory)?;
+    let reserved = bytes.try_reserve_exact(len).map_err(std::io::Error::other);
+    reserved.map_err(io("find memory for", path))?;
     bytes.resize(len, 0);
     Ok(bytes)
 }
