@@ -13,13 +13,12 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use names::OpTypes;
-use tensor::Slot;
 
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::model::{
     FileId, Function, FunctionId, Graph, GraphId, GraphOwner, MetadataProp, Model, Node, NodeId,
-    OpsetImport, PassedOver,
+    OpsetImport, PassedOver, TensorRole,
 };
 use crate::names_files::names_files;
 use crate::schema::{entry, function, graph, model, node, opset_import, value_info};
@@ -367,6 +366,25 @@ struct Walk<'a> {
     counts: [u32; 32],
     /// How often the field that was read last had occurred before.
     index: u32,
+}
+
+/// The place of a tensor in the model.
+#[derive(Clone, Copy)]
+struct Slot<'a> {
+    graph: GraphId,
+    place: TensorRole<'a>,
+    /// The name, if not the tensor's own.
+    name: Option<&'a str>,
+}
+
+impl Slot<'_> {
+    fn initializer(graph: GraphId) -> Self {
+        Slot {
+            graph,
+            place: TensorRole::Initializer,
+            name: None,
+        }
+    }
 }
 
 /// Checks that the limit allows one more.

@@ -1,8 +1,7 @@
 //! Attributes of nodes: their tensors, floats and subgraphs.
 
-use super::Locator;
 use super::runs::Runs;
-use super::tensor::Slot;
+use super::{Locator, Slot};
 use crate::error::Error;
 use crate::model::{
     GraphId, GraphOwner, LongSetting, MAX_SETTING_BYTES, NodeId, Payload, PayloadField, Span,

@@ -4,12 +4,12 @@ use super::payload::{
     Coded, MAX_SIZE, TOO_LARGE, coded, count, fixed, length, misplaced, n_bytes, raw, strings,
 };
 use super::runs::Runs;
-use super::{Locator, fits, within};
+use super::{Locator, Slot, fits, within};
 use crate::data_type::element_bits;
 use crate::error::{Error, Fault, excerpt};
 use crate::external;
 use crate::limits::Limits;
-use crate::model::{FileId, GraphId, Payload, PayloadField, Span, Tensor, TensorRole, Unpatchable};
+use crate::model::{FileId, Payload, PayloadField, Span, Tensor, TensorRole, Unpatchable};
 use crate::proto::tensor_proto::{DataLocation, DataType};
 use crate::schema::{sparse_tensor, tensor};
 use crate::wire::{Field, Message};
@@ -18,25 +18,6 @@ const EXTERNAL_DATA: &str = "TensorProto.external_data";
 const NO_LOCATION: &str = "expected external_data to have a location, found none";
 /// The entries of `external_data` that ONNX Runtime accepts.
 const KEYS: &str = "keys location, offset, length, checksum or prepacked, and a value";
-
-/// The place of a tensor in the model.
-#[derive(Clone, Copy)]
-pub(super) struct Slot<'a> {
-    pub(super) graph: GraphId,
-    pub(super) place: TensorRole<'a>,
-    /// The name, if not the tensor's own.
-    pub(super) name: Option<&'a str>,
-}
-
-impl Slot<'_> {
-    pub(super) fn initializer(graph: GraphId) -> Self {
-        Slot {
-            graph,
-            place: TensorRole::Initializer,
-            name: None,
-        }
-    }
-}
 
 impl<'a> Locator<'a, '_> {
     /// Reads values and indices of the sparse tensor at `slot`.
