@@ -145,7 +145,7 @@ impl NewFile {
         let unnamed = Ok(None);
         let file = unnamed.and_then(|unnamed| match unnamed {
             Some((file, allowed)) => Ok((file, None, allowed)),
-            None => named(folder),
+            None => named(folder).map(|(file, hidden, allowed)| (file, Some(hidden), allowed)),
         });
         let (file, hidden, allowed) = file.map_err(fault)?;
         Ok(NewFile {
@@ -230,10 +230,7 @@ fn unnamed(folder: &Folder) -> io::Result<Option<(File, u32)>> {
     Ok(Some((file, allowed)))
 }
 
-/// A new file, its hidden name in its folder if it has one, and the permissions of new files there.
-type Begun = (File, Option<(TempPath, Folder)>, u32);
-
-fn named(folder: Folder) -> io::Result<Begun> {
+fn named(folder: Folder) -> io::Result<(File, (TempPath, Folder), u32)> {
     #[cfg(unix)]
     let allowed = {
         // A process that opened this file while its permissions were wide could keep reading it.
@@ -248,7 +245,7 @@ fn named(folder: Folder) -> io::Result<Begun> {
     #[cfg(not(unix))]
     let allowed = PERMISSIONS;
     let (file, path) = draft::named(folder.path(), Readers::Owner)?.into_parts();
-    Ok((file, Some((path, folder)), allowed))
+    Ok((file, (path, folder), allowed))
 }
 
 fn link(file: &File, to: &Path) -> io::Result<()> {
@@ -320,7 +317,7 @@ mod tests {
         let permissions = fs::metadata(folder)?.permissions();
         super::name(
             file,
-            hidden,
+            Some(hidden),
             (folder, &folder.join(name)),
             permissions,
             options,
