@@ -20,13 +20,11 @@ const LOST: Error = Error::Internal("the plan is not of this model");
 
 pub(crate) struct Planned {
     /// The report, without the rows of `selected` and `unselected`.
-    builder: Builder,
+    pub(crate) builder: Builder,
     operators: Vec<OperatorPlan>,
     /// Tensors with encrypted elements, in the order of a manifest. [`Purpose::Report`] leaves it
     /// empty, because rows are made at once.
     selected: Vec<(Key, Tensor)>,
-    /// The keys of those that [`Planned::take_tensors`] has returned.
-    taken: Vec<Key>,
     /// Tensors without encrypted elements; empty for [`Purpose::Report`].
     unselected: Vec<(Key, Tensor)>,
 }
@@ -59,7 +57,6 @@ impl Planned {
             builder,
             operators: std::mem::take(&mut plan.operators),
             selected: Vec::new(),
-            taken: Vec::new(),
             unselected: Vec::new(),
         };
         let mut located = std::mem::take(&mut model.tensors);
@@ -126,33 +123,31 @@ impl Planned {
         Ok(())
     }
 
-    /// Takes the manifest's entries for the tensors to encrypt in the model at `path`. Fails if the plan
-    /// falls short of the policy's demands.
-    pub(crate) fn take_tensors(&mut self, path: &Path) -> Result<Vec<Tensor>> {
+    /// Puts the tensors to encrypt in the model at `path` into `draft`, encodes it, and makes the
+    /// report, which takes their text out of `draft`. Fails if the plan falls short of the policy's
+    /// demands.
+    pub(crate) fn encode(mut self, path: &Path, draft: &mut Draft) -> Result<(Vec<u8>, Report)> {
         let violations = std::mem::take(&mut self.builder.report.violations);
         if !violations.is_empty() {
             let path = path.to_owned();
             return Err(Error::PolicyNotMet { path, violations });
         }
         let selected = std::mem::take(&mut self.selected);
-        self.taken = selected.iter().map(|(key, _)| *key).collect();
-        Ok(selected.into_iter().map(|(_, tensor)| tensor).collect())
-    }
-
-    /// Makes the report, with rows from `tensors`, which [`Planned::take_tensors`] returned. Fails if
-    /// their number differs.
-    pub(crate) fn into_report(mut self, tensors: Vec<Tensor>) -> Result<Report> {
-        if tensors.len() != self.taken.len() || !self.selected.is_empty() {
-            return Err(LOST);
-        }
-        let selected = std::mem::take(&mut self.taken).into_iter().zip(tensors);
+        let keys: Vec<Key> = selected.iter().map(|(key, _)| *key).collect();
+        draft.tensors = selected.into_iter().map(|(_, tensor)| tensor).collect();
+        let manifest_bytes = draft.encode()?;
+        let selected = keys.into_iter().zip(std::mem::take(&mut draft.tensors));
         let entries = selected.chain(std::mem::take(&mut self.unselected));
         let mut entries: Vec<_> = entries.collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
         for ((_, operator), tensor) in entries {
             self.add_row(operator, tensor)?;
         }
-        Ok(self.builder.finish())
+        let mut report = self.builder.finish();
+        if let Some(original) = &draft.original {
+            report.original_files = original.files(&draft.files);
+        }
+        Ok((manifest_bytes, report))
     }
 }
 
@@ -223,14 +218,11 @@ mod tests {
             let path = Path::new("m");
             Planned::new(path, &[], model(), &policy, Purpose::Seal, plan)
         };
-        let mut whole = planned(plan()).ok().unwrap();
-        let tensors = whole.take_tensors(Path::new("m")).unwrap();
-        assert_eq!(tensors.len(), 1);
-        let report = whole.into_report(tensors).unwrap();
+        let whole = planned(plan()).ok().unwrap();
+        let mut draft = Draft::of_files(Vec::new());
+        let (bytes, report) = whole.encode(Path::new("m"), &mut draft).unwrap();
+        assert_eq!(Draft::parse(&bytes).unwrap().tensors.len(), 1);
         assert_eq!(report.operators[0].tensors[0].name, "w");
-        // The report refuses fewer tensors than were taken.
-        let none = planned(plan()).ok().unwrap().into_report(Vec::new());
-        assert!(matches!(none, Err(Error::Internal(_))));
         let without_a_place = model().tensors_with_ids().nth(1).unwrap().0;
         let mut of_another = plan();
         of_another.tensors[0].tensor = without_a_place;
@@ -264,13 +256,12 @@ mod tests {
             let none = |_: &[Wanted]| Ok::<_, Error>(Scores::new());
             let plan = plan::plan(&model, &policy, none).unwrap();
             let planned = Planned::new(path, &[], model, &policy, Purpose::Seal, plan);
-            let tensors = planned.unwrap().take_tensors(path).unwrap();
-            let mut n_bytes = count_bytes(&Draft::of_files(Vec::new())).unwrap();
-            for tensor in &tensors {
+            let mut draft = Draft::of_files(Vec::new());
+            let mut n_bytes = count_bytes(&draft).unwrap();
+            let (encoded, _) = planned.unwrap().encode(path, &mut draft).unwrap();
+            for tensor in &Draft::parse(&encoded).unwrap().tensors {
                 n_bytes += count_bytes(tensor).unwrap() + 1;
             }
-            let draft = Draft::of_files(Vec::new());
-            let encoded = Draft { tensors, ..draft }.encode().unwrap();
             assert_eq!(n_bytes - 1, encoded.len(), "{n} tensors");
         }
     }

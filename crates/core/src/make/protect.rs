@@ -64,7 +64,7 @@ impl ProtectOptions {
 pub fn plan(location: impl Into<Location>, policy: &Policy) -> Result<Report> {
     let source = Source::open(&location.into())?;
     let prepared = prepare(source, policy, false, None, Purpose::Report, &Silent)?;
-    let mut report = prepared.planned.into_report(Vec::new())?;
+    let mut report = prepared.planned.builder.finish();
     report.locked = is_locked(policy);
     Ok(report)
 }
@@ -103,26 +103,21 @@ pub fn protect<'a>(
         Purpose::Seal,
         progress,
     )?;
-    let (inputs, files, mut planned) = (prepared.inputs, prepared.files, prepared.planned);
+    let (inputs, files, planned) = (prepared.inputs, prepared.files, prepared.planned);
     let model = inputs.first().ok_or(Error::Internal("no model file"))?;
     destination.lock(model)?;
     let outputs = Outputs::begin(destination, &files, inputs.iter())?;
-    let original = prepared.original;
-    let original_files = original.as_ref().map(|original| original.files(&files));
-    let draft = Draft {
+    let mut draft = Draft {
         chunk: options.chunk_bytes,
         claims: options.claims.clone(),
-        tensors: planned.take_tensors(&model.path)?,
-        original,
+        original: prepared.original,
         tiers: tier_names(policy),
         lock: is_locked(policy),
         ..Draft::of_files(files)
     };
-    let manifest_bytes = draft.encode()?;
-    let mut report = planned.into_report(draft.tensors)?;
+    let (manifest_bytes, mut report) = planned.encode(&model.path, &mut draft)?;
     report.locked = draft.lock;
     report.claims = draft.claims;
-    report.original_files = original_files.unwrap_or_default();
     report.repacked = prepared.repacked;
     let sealing = Sealing {
         inputs: inputs.iter().collect(),

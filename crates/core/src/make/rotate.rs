@@ -181,14 +181,6 @@ fn plan_again(
     let (files, purpose) = (present.files(), Purpose::Seal);
     let mut plan = plan::plan(&model, policy, score)?;
     plan.gaps = gaps;
-    let mut planned = Planned::new(path, files, model, policy, purpose, plan)?;
-    draft.tensors = planned.take_tensors(path)?;
     draft.tiers = tier_names(policy);
-    let manifest_bytes = draft.encode()?;
-    let tensors = std::mem::take(&mut draft.tensors);
-    let mut report = planned.into_report(tensors)?;
-    if present.original.is_some() {
-        report.original_files = present.original_files();
-    }
-    Ok((manifest_bytes, report))
+    Planned::new(path, files, model, policy, purpose, plan)?.encode(path, draft)
 }
