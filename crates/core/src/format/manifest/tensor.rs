@@ -263,14 +263,9 @@ impl Tensor {
 
     /// Returns how many spans [`Tensor::spans`] gives.
     pub(super) fn n_spans(&self) -> u64 {
-        match self.stride {
-            None => self.targets.n_runs(),
-            Some(_) => {
-                let mut n = 0;
-                self.tier_elements(|(first, end), _| n += end - first);
-                n
-            }
-        }
+        let mut n = 0;
+        self.tier_elements(|(first, end), _| n += self.stride.map_or(1, |_| end - first));
+        n
     }
 
     /// Calls `take` with the bytes of the elements from `first` up to `end`.
