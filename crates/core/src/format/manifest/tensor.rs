@@ -50,7 +50,8 @@ pub struct Tensor {
 }
 
 /// A node that consumes a tensor.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operator {
     /// `op_type`, with its domain in front unless `ai.onnx`.
     pub op_type: Cow<'static, str>,
@@ -121,13 +122,6 @@ impl Mode {
 }
 
 #[derive(Deserialize)]
-#[serde(remote = "Operator", deny_unknown_fields)]
-struct OperatorMembers {
-    op_type: Cow<'static, str>,
-    node: String,
-}
-
-#[derive(Deserialize)]
 #[serde(remote = "Tensor", deny_unknown_fields)]
 struct TensorMembers {
     name: String,
@@ -148,7 +142,7 @@ struct TensorMembers {
     fill: Vec<u8>,
 }
 
-members!(OperatorMembers => Operator, TensorMembers => Tensor);
+members!(Operator => Operator, TensorMembers => Tensor);
 
 impl<'de> Deserialize<'de> for Mode {
     /// Reads a string only; serde's derive would accept `{"mask": null}` too. The format omits
