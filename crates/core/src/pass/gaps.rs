@@ -5,7 +5,7 @@ use onnxseal_onnx::model::{FileId, Payload, Span};
 use onnxseal_plan::Gap;
 use onnxseal_store::Input;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 
 const PIECE: u64 = 256 << 10;
@@ -16,15 +16,40 @@ pub(crate) fn gaps<'i>(
     model: &Model<'_>,
     external: impl IntoIterator<Item = &'i Input>,
 ) -> Result<Vec<Gap>> {
+    let mut spans: Vec<(FileId, Span)> = Vec::new();
+    for tensor in &model.tensors {
+        if let Payload::Dense { file, span, .. } = tensor.payload
+            && file != FileId::MODEL
+        {
+            spans.push((file, span));
+        }
+    }
+    // Most files have their tensors in order.
+    if !spans.is_sorted() {
+        spans.sort_unstable();
+    }
+    let mut spans = spans.into_iter().peekable();
     let mut gaps = Vec::new();
-    for (file, input, span) in holes(model, external) {
-        let location = model.location(file).unwrap_or_default().to_owned();
-        let gap = Gap {
-            file,
-            location,
-            span,
+    for (file, input) in (1..).map(FileId).zip(external) {
+        let mut end = 0;
+        let mut hole = |start, end| {
+            let len = u64::saturating_sub(end, start);
+            let span = Span { start, len };
+            if !is_zero(input, span)? {
+                let location = model.location(file).unwrap_or_default().to_owned();
+                gaps.push(Gap {
+                    file,
+                    location,
+                    span,
+                });
+            }
+            Ok::<_, Error>(())
         };
-        gaps.extend((!is_zero(input, span)?).then_some(gap));
+        while let Some((_, span)) = spans.next_if(|(of, _)| *of == file) {
+            hole(end, span.start)?;
+            end = end.max(span.end());
+        }
+        hole(end, input.len)?;
     }
     Ok(gaps)
 }
@@ -43,40 +68,6 @@ pub(crate) fn gaps_of_original<'i>(
         }
     }
     Ok(gaps)
-}
-
-/// Returns the parts of the files outside all tensors, in file order.
-fn holes<'i>(
-    model: &Model<'_>,
-    external: impl IntoIterator<Item = &'i Input>,
-) -> Vec<(FileId, &'i Input, Span)> {
-    let mut spans: Vec<(FileId, Span)> = Vec::new();
-    for tensor in &model.tensors {
-        if let Payload::Dense { file, span, .. } = tensor.payload
-            && file != FileId::MODEL
-        {
-            spans.push((file, span));
-        }
-    }
-    // Most files have their tensors in order.
-    if !spans.is_sorted() {
-        spans.sort_unstable();
-    }
-    let mut spans = spans.into_iter().peekable();
-    let mut holes = Vec::new();
-    for (file, input) in (1..).map(FileId).zip(external) {
-        let mut end = 0;
-        let mut hole = |start, end| {
-            let len = u64::saturating_sub(end, start);
-            holes.extend((len > 0).then_some((file, input, Span { start, len })));
-        };
-        while let Some((_, span)) = spans.next_if(|(of, _)| *of == file) {
-            hole(end, span.start);
-            end = end.max(span.end());
-        }
-        hole(end, input.len);
-    }
-    holes
 }
 
 fn is_zero(input: &Input, span: Span) -> Result<bool> {
