@@ -114,27 +114,23 @@ fn root(values: &[ChainingValue]) -> blake3::Hash {
         [] => blake3::hash(&[]),
         [digest] => blake3::Hash::from_bytes(*digest),
         _ => {
-            let (left, right) = values.split_at(left_len(values.len()));
-            merge_subtrees_root(&merge(left), &merge(right), Mode::Hash)
+            let [left, right] = halves(values);
+            merge_subtrees_root(&left, &right, Mode::Hash)
         }
     }
 }
 
-/// The chaining value of a subtree from the values of its chunks.
-fn merge(values: &[ChainingValue]) -> ChainingValue {
-    match values {
-        [] => ChainingValue::default(),
+/// The chaining values of the two subtrees of several chunks, from the values of the chunks.
+fn halves(values: &[ChainingValue]) -> [ChainingValue; 2] {
+    // The left one has the largest power of two below the number of chunks.
+    let (left, right) = values.split_at(values.len().next_power_of_two() / 2);
+    [left, right].map(|values| match values {
         [value] => *value,
         _ => {
-            let (left, right) = values.split_at(left_len(values.len()));
-            merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
+            let [left, right] = halves(values);
+            merge_subtrees_non_root(&left, &right, Mode::Hash)
         }
-    }
-}
-
-/// How many of `n` chunks are in the left subtree: the largest power of two below `n`.
-fn left_len(n: usize) -> usize {
-    n.next_power_of_two() / 2
+    })
 }
 
 #[cfg(test)]
