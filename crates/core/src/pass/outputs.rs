@@ -10,7 +10,6 @@ use onnxseal_store::{
 
 use crate::error::{Error, Result};
 use crate::format::manifest::File;
-use crate::pass::chunks::Chunk;
 use crate::pass::publish::{Destination, Publication, PublishHook};
 
 /// Outputs for the files of a model, in the order of the manifest: the model file first.
@@ -87,11 +86,6 @@ impl<'h> Outputs<'h> {
 
     fn model(&self) -> Result<&Output> {
         self.files.first().ok_or(NO_MODEL)
-    }
-
-    pub(crate) fn write(&self, chunk: &Chunk, bytes: &[u8]) -> Result<()> {
-        let file = chunk.file_of(&self.files)?;
-        Ok(file.write_all_at(bytes, chunk.window.start)?)
     }
 
     /// Writes the tail of the model file, whose original has `model_bytes`.

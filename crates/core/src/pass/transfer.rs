@@ -129,13 +129,12 @@ impl<'a> Transfer<'a> {
             place.copy_from_slice(bytes);
             return Ok(());
         }
+        let (output, start) = (chunk.file_of(&self.outputs.files)?, chunk.window.start);
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
-            let output = chunk.file_of(&self.outputs.files)?;
-            let start = chunk.window.start;
             return Ok(reflink::write_changed(output, bytes, start, changed)?);
         }
-        self.outputs.write(chunk, bytes)
+        Ok(output.write_all_at(bytes, start)?)
     }
 
     /// Ends the pass: fails if an input was written to meanwhile, then calls the hook. All outputs
