@@ -173,13 +173,14 @@ pub(crate) fn rename_protected(
     // `unprotect` will write the original's names.
     check_names(unlocked.path(), &files)?;
     let is_original = original_paths().eq(paths.iter().cloned());
-    let mut bytes = match &manifest.original {
-        None => open_model_file(unlocked, progress)?,
-        Some(original) => {
-            let restored = original.apply(&open_model_file(unlocked, progress)?);
-            restored.ok_or(Error::Internal("edits beyond their file"))?
-        }
-    };
+    let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
+    // The chunks of the model file come first.
+    let places = bytes.chunks_mut(manifest.chunk_bytes() as usize);
+    unlocked.read_into(places, 1, &Unseen(progress))?;
+    if let Some(original) = &manifest.original {
+        let restored = original.apply(&bytes);
+        bytes = restored.ok_or(Error::Internal("edits beyond their file"))?;
+    }
     draft.original = None;
     if !is_original {
         let (edited, original) = edit(unlocked.path(), bytes, &mut files, paths)?;
@@ -202,13 +203,4 @@ pub(crate) fn follow(tensors: &mut [Tensor], model: &Model<'_>) {
             tensor.offset = place.offset;
         }
     }
-}
-
-fn open_model_file(unlocked: &Unlocked, progress: &dyn Progress) -> Result<Zeroizing<Vec<u8>>> {
-    let manifest = unlocked.manifest();
-    let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
-    // The chunks of the model file come first.
-    let places = bytes.chunks_mut(manifest.chunk_bytes() as usize);
-    unlocked.read_into(places, 1, &Unseen(progress))?;
-    Ok(bytes)
 }
