@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use onnxseal_store::{Input, Location, is_same_file, shown};
+use onnxseal_store::{Location, is_same_file, shown};
 
-use crate::check::outline::Outline;
 use crate::error::{Error, Result};
+use crate::pass::source::Source;
 
 /// The files that a caller names for a call to read.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +50,8 @@ fn is_of_model(output: &Path, model: &Location) -> bool {
     }
     // What cannot be read is no model, and whoever opens it says so.
     let external = || {
-        let outline = Outline::of(Input::open(model).ok()?);
-        let (external, _) = outline.structure(outline.input().len, None).ok()?;
-        Some(external)
+        let source = Source::open(model).ok()?;
+        Some(source.locate(source.input.len).ok()?.external_files)
     };
     path.is_file()
         && external().is_some_and(|external| {

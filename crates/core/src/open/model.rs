@@ -196,7 +196,7 @@ impl OpenedModel {
     pub fn manifest(&self) -> &Manifest {
         match &self.contents {
             Contents::Whole(manifest, _) => manifest,
-            Contents::OnDemand(files) => files.manifest(),
+            Contents::OnDemand(files) => files.memory.filler().unlocked.manifest(),
         }
     }
 

@@ -8,7 +8,6 @@ use onnxseal_store::Input;
 use onnxseal_store::on_demand::{self, Fill, OnDemand, Unit};
 
 use crate::error::{Error, Result, io};
-use crate::format::manifest::Manifest;
 use crate::open::protected::Unlocked;
 use crate::pass::chunks::{self, Chunk, ChunkIndex, Tools};
 
@@ -99,10 +98,6 @@ impl Files {
         let end = self.places.first().map_or(0, |place| place.end);
         let ranges = (parts.iter()).map(|part| part.start as usize..end.min(part.end() as usize));
         self.memory.fill_within(ranges);
-    }
-
-    pub(crate) fn manifest(&self) -> &Manifest {
-        self.memory.filler().unlocked.manifest()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
