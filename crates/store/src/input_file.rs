@@ -40,17 +40,17 @@ impl Drop for Held {
 }
 
 impl Input {
-    pub fn of(path: &Path, file: File) -> Result<Input> {
-        Ok(Held::new(path, file)?.into_input(path))
+    pub fn of(path: &Path, file: impl Into<Arc<File>>) -> Result<Input> {
+        Ok(Held::new(path, file.into())?.into_input(path))
     }
 }
 
 impl Held {
-    fn new(path: &Path, file: File) -> Result<Held> {
+    fn new(path: &Path, file: Arc<File>) -> Result<Held> {
         let first = file.metadata().map_err(io_error("read", path))?;
         check_regular(&first).map_err(io_error("read", path))?;
         Ok(Held {
-            open: Some(Arc::new(file)),
+            open: Some(file),
             first,
             n_beside: AtomicUsize::new(0),
         })
@@ -90,7 +90,7 @@ impl Backing for Held {
 
     fn open_beside(&self, path: &Path, name: &str) -> Result<Input> {
         let (path, file) = beside::open(path, name)?;
-        let mut held = Held::new(&path, file)?;
+        let mut held = Held::new(&path, file.into())?;
         if self.n_beside.fetch_add(1, Ordering::Relaxed) >= limit::most_open() {
             held.open = None;
         }
@@ -99,10 +99,6 @@ impl Backing for Held {
 
     fn file(&self, path: &Path) -> Result<Option<Arc<File>>> {
         self.open(path).map(Some)
-    }
-
-    fn held(&self) -> Option<&File> {
-        self.open.as_deref()
     }
 
     fn stamp(&self) -> Option<Stamp> {
@@ -132,11 +128,9 @@ mod tests {
         fs::write(&path, "weights").unwrap();
         let file = File::open(&path).unwrap();
         let metadata = file.metadata().unwrap();
-        let mut held = Held::new(&path, file).unwrap();
-        assert!(held.held().is_some());
+        let mut held = Held::new(&path, file.into()).unwrap();
         held.open(&path).unwrap();
         held.open = None;
-        assert!(held.held().is_none());
         held.open(&path).unwrap();
         held.check_unchanged(&path).unwrap();
 

@@ -116,7 +116,7 @@ impl Sink for NewFile {
             sync_folder(folder.path());
         }
         made.keep(sync);
-        Ok(Published::new(move || drop(place.remove())))
+        Ok(Published(Box::new(move || drop(place.remove()))))
     }
 
     fn take_place_of(&mut self, like: &Metadata) {

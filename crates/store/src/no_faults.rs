@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(crate) enum Faults {}
@@ -23,7 +24,7 @@ impl Faults {
     }
 
     never! {
-        register(&[&File]) -> io::Result<Descriptor>;
+        register(&[Arc<File>]) -> io::Result<Descriptor>;
         bytes() -> &[u8];
         is_locked() -> bool;
         ring() -> io::Result<()>;

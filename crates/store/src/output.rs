@@ -95,7 +95,13 @@ pub(crate) trait Sink: Send + Sync {
     fn take_place_of(&mut self, _like: &Metadata) {}
 }
 
-pub struct Published(Box<dyn FnOnce()>);
+pub struct Published(pub(crate) Box<dyn FnOnce()>);
+
+impl Published {
+    pub fn remove(self) {
+        (self.0)();
+    }
+}
 
 impl Output {
     pub(crate) fn new(sink: impl Sink + 'static) -> Output {
@@ -169,16 +175,6 @@ impl Output {
 }
 
 opaque!(Output);
-
-impl Published {
-    pub(crate) fn new(remove: impl FnOnce() + 'static) -> Published {
-        Published(Box::new(remove))
-    }
-
-    pub fn remove(self) {
-        (self.0)();
-    }
-}
 
 /// Writes all of `bytes` at `offset`, without using the file's position.
 #[cfg(unix)]

@@ -19,6 +19,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::error::{Error, Result, io as io_error};
 use crate::folder::sync_folder;
@@ -47,23 +48,11 @@ pub struct Change {
     pub new: Vec<u8>,
 }
 
-/// A file whose change was interrupted, from the offset [`Change::context`].
-#[derive(Debug)]
-pub struct Torn<'a> {
-    pub context: u64,
-    /// The bytes before the end, which no change touches.
-    pub before: &'a [u8],
-    /// The present end.
-    pub found: &'a [u8],
-    pub old: &'a [u8],
-    pub new: &'a [u8],
-}
-
 /// A file whose end is being replaced, locked against other processes that do the same.
 #[derive(Debug)]
 pub struct Splice {
-    file: File,
-    held: Input,
+    input: Input,
+    file: Arc<File>,
     /// `ToDisk` or `Later`: a change in place always has something to lose.
     flush: Flush,
 }
@@ -72,40 +61,34 @@ impl Splice {
     pub fn open(path: &Path, flush: Flush) -> Result<Splice> {
         let file = File::options().read(true).write(true).open(path);
         let file = file.map_err(io_error("open", path))?;
-        let held = Input::of(path, duplicate(&file, path)?)?;
-        held.lock_in_place()?;
+        let file = Arc::new(file);
+        let input = Input::of(path, file.clone())?;
+        input.lock_in_place()?;
         let flush = match flush {
             Flush::Later => Flush::Later,
             Flush::ToDisk | Flush::Replacing => Flush::ToDisk,
         };
-        Ok(Splice { file, held, flush })
+        Ok(Splice { input, file, flush })
     }
 
     pub fn input(&self) -> Result<Input> {
-        let path = &self.held.path;
-        Input::of(path, duplicate(&self.file, path)?)
+        Input::of(&self.input.path, self.file.clone())
     }
 
-    /// Completes an interrupted change, if there is one: `judge` says which of its ends the file
-    /// gets. If `judge` or the journal fails, file and journal stay as they are.
+    /// Completes an interrupted change, if there is one. `judge` gets it, the bytes from its context
+    /// to the end, which no change touches, and the present end; it says which end the file gets. If
+    /// `judge` or the journal fails, file and journal stay as they are.
     pub fn complete<E: From<Error>>(
         &self,
-        judge: impl for<'t> FnOnce(&Torn<'t>) -> std::result::Result<&'t [u8], E>,
+        judge: impl for<'t> FnOnce(&'t Change, &[u8], &'t [u8]) -> std::result::Result<&'t [u8], E>,
     ) -> std::result::Result<(), E> {
-        let journal = journal_of(&self.held.path);
-        let Some(change) = Change::read(&journal, self.held.metadata()?.as_ref())? else {
+        let journal = journal_of(&self.input.path);
+        let Some(change) = Change::read(&journal, self.input.metadata()?.as_ref())? else {
             return Ok(());
         };
         if let Some(bytes) = self.read_torn(&change)? {
             let (before, found) = bytes.split_at((change.start - change.context) as usize);
-            let torn = Torn {
-                context: change.context,
-                before,
-                found,
-                old: &change.old,
-                new: &change.new,
-            };
-            let end = judge(&torn)?;
+            let end = judge(&change, before, found)?;
             if end != found {
                 // Sync whatever the caller asked for, since a power loss has probably torn the
                 // file.
@@ -117,7 +100,7 @@ impl Splice {
 
     /// Writes the new end. On failure the file keeps the old one, or the journal stays.
     pub fn replace(self, change: &Change) -> Result<()> {
-        let journal = journal_of(&self.held.path);
+        let journal = journal_of(&self.input.path);
         change.publish(&journal, self.flush)?;
         if let Err(error) = self.write_end(change.start, &change.new, self.flush) {
             if (self.write_end(change.start, &change.old, self.flush)).is_ok() {
@@ -130,7 +113,7 @@ impl Splice {
 
     /// Reads the file from `change.context` to its end. Returns `None` if `change` did not tear it.
     fn read_torn(&self, change: &Change) -> Result<Option<Vec<u8>>> {
-        let path = &self.held.path;
+        let path = &self.input.path;
         let len = (self.file.metadata().map_err(io_error("read", path))?).len();
         let n_before = change.start.checked_sub(change.context);
         let (Some(n_before), Some(n_found)) = (n_before, len.checked_sub(change.start)) else {
@@ -154,7 +137,7 @@ impl Splice {
                 Flush::ToDisk => self.file.sync_all(),
                 Flush::Replacing | Flush::Later => Ok(()),
             });
-        written.map_err(io_error("write", &self.held.path))
+        written.map_err(io_error("write", &self.input.path))
     }
 
     fn remove(&self, journal: &Path) -> Result<()> {
@@ -189,10 +172,6 @@ fn journal_of(path: &Path) -> PathBuf {
         name = format!(".{}{END}", hash.to_hex()).into();
     }
     folder_of(path).join(name)
-}
-
-fn duplicate(file: &File, path: &Path) -> Result<File> {
-    file.try_clone().map_err(io_error("read", path))
 }
 
 impl Change {

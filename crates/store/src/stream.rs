@@ -118,7 +118,7 @@ impl Sink for Stream {
         let written = held.rewind().and_then(|()| io::copy(held, to));
         written.map_err(io_error("write", path))?;
         // Bytes that cannot be taken back.
-        Ok(Published::new(|| ()))
+        Ok(Published(Box::new(|| ())))
     }
 }
 

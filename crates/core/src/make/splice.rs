@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use onnxseal_crypto::wrap::Identities;
-use onnxseal_store::splice::{Change, Splice, Torn};
+use onnxseal_store::splice::{Change, Splice};
 use onnxseal_store::{Flush, Location};
 
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub(crate) fn splice<T>(
     let path = &model.in_place()?;
     // Lock from here on: two calls would write two journals for one file.
     let splice = Splice::open(path, flush)?;
-    splice.complete(|torn| judge(path, torn, identities))?;
+    splice.complete(|torn, before, found| judge(path, torn, before, found, identities))?;
     let protected = Protected::of(Source::of(splice.input()?))?;
     let (new, result) = new_end(&protected)?;
     // Signing reads the whole model, which takes time: fail if it was written to meanwhile.
@@ -49,15 +49,21 @@ pub(crate) fn splice<T>(
     Ok(result)
 }
 
-/// Decides which end the torn model at `path` gets.
-fn judge<'t>(path: &Path, torn: &Torn<'t>, identities: Option<&Identities>) -> Result<&'t [u8]> {
+/// Decides which end the torn model at `path` gets, whose tail is now `before` and `found`.
+fn judge<'t>(
+    path: &Path,
+    torn: &'t Change,
+    before: &[u8],
+    found: &'t [u8],
+    identities: Option<&Identities>,
+) -> Result<&'t [u8]> {
     let artifact = |end: &[u8]| {
-        let tail = [torn.before, end].concat();
+        let tail = [before, end].concat();
         let artifact = Artifact::of_tail(path, tail, torn.context).ok()?;
         // A planted journal could claim more of the tail than may be replaced.
         (artifact.split_end().1 == end).then_some(artifact)
     };
-    let ends = [torn.found, torn.new, torn.old].map(|end| (end, artifact(end)));
+    let ends = [found, &torn.new, &torn.old].map(|end| (end, artifact(end)));
     let ending = match identities {
         Some(identities) => ends.iter().find_map(|(ending, artifact)| {
             let artifact = artifact.as_ref()?;
@@ -70,7 +76,7 @@ fn judge<'t>(path: &Path, torn: &Torn<'t>, identities: Option<&Identities>) -> R
             let [found, new, old] =
                 ends.map(|(_, artifact)| artifact.map(|artifact| artifact.keys));
             let keeps_key = new.is_some() && new == old && (found.is_none() || found == new);
-            keeps_key.then_some(torn.new)
+            keeps_key.then_some(&*torn.new)
         }
     };
     ending.ok_or_else(|| Error::Interrupted(path.to_owned()))

@@ -189,7 +189,7 @@ impl Sink for Upload {
     fn publish(self: Box<Self>, _: Permitted, options: OutputOptions) -> Result<Published> {
         self.complete(options.replace)?;
         let object = self.object.clone();
-        Ok(Published::new(move || drop(object.delete())))
+        Ok(Published(Box::new(move || drop(object.delete()))))
     }
 }
 

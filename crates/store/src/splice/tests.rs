@@ -23,10 +23,10 @@ fn file(end: &[u8], change: &Change) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Which end a torn file gets.
-type Pick = for<'t> fn(&Torn<'t>) -> &'t [u8];
-const FOUND: Pick = |torn| torn.found;
-const OLD: Pick = |torn| torn.old;
-const NEW: Pick = |torn| torn.new;
+type Pick = for<'t> fn(&'t Change, &'t [u8]) -> &'t [u8];
+const FOUND: Pick = |_, found| found;
+const OLD: Pick = |change, _| &change.old;
+const NEW: Pick = |change, _| &change.new;
 
 /// Completes a file that ends with `end`, and returns its new end, or `None` if `judge` was not
 /// called.
@@ -35,11 +35,11 @@ fn completed(end: &[u8], change: &Change, pick: Pick) -> Option<Vec<u8>> {
     assert!(is_interrupted(&path));
     let mut is_asked = false;
     let splice = Splice::open(&path, Flush::Later).unwrap();
-    let completed = splice.complete(|torn| {
+    let completed = splice.complete(|torn, before, found| {
         is_asked = true;
-        assert_eq!((torn.context, torn.before), (5, &BEFORE[5..]));
-        assert_eq!((torn.found, torn.old), (end, &change.old[..]));
-        Result::Ok(pick(torn))
+        assert_eq!((torn.context, before), (5, &BEFORE[5..]));
+        assert_eq!((found, &torn.old), (end, &change.old));
+        Result::Ok(pick(torn, found))
     });
     completed.unwrap();
     assert!(!is_interrupted(&path));
@@ -84,7 +84,7 @@ fn a_refusal_leaves_file_and_journal() {
     let change = change(b"old", b"new");
     let (_dir, path) = file(b"nld", &change);
     let splice = Splice::open(&path, Flush::Later).unwrap();
-    let refused = splice.complete(|_| Err(Error::Internal("refused")));
+    let refused = splice.complete(|_, _, _| Err(Error::Internal("refused")));
     assert!(matches!(refused, Err(Error::Internal(_))));
     assert!(fs::read(&path).unwrap().ends_with(b"nld") && is_interrupted(&path));
 }
