@@ -155,64 +155,50 @@ fn for_each_on<J: Send, S, E: Send>(
     init: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, J) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let call = Call {
-        cores,
-        n_jobs,
-        jobs: Mutex::new((0..).zip(jobs)),
-        failed: Mutex::new(None),
-        init,
-        work,
-    };
-    let _at_work = cores.enter();
-    thread::scope(|scope| call.run(scope, None));
-    let failed = call
-        .failed
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    failed.map_or(Ok(()), |(_, error)| Err(error))
-}
-
-struct Call<'c, I, N, W, E> {
-    cores: &'c Cores,
-    n_jobs: u64,
-    jobs: Mutex<I>,
-    failed: Mutex<Option<(u64, E)>>,
-    init: N,
-    work: W,
-}
-
-impl<J, S, I, N, W, E> Call<'_, I, N, W, E>
-where
-    J: Send,
-    E: Send,
-    I: Iterator<Item = (u64, J)> + Send,
-    N: Fn() -> S + Sync,
-    W: Fn(&mut S, J) -> Result<(), E> + Sync,
-{
-    /// Works until no jobs are left. An `added` thread also leaves when there are more threads than
-    /// cores.
-    fn run<'s>(&'s self, scope: &'s Scope<'s, '_>, added: Option<Added<'s>>) {
+    let (jobs, failed) = (Mutex::new((0..).zip(jobs)), Mutex::new(None));
+    let each = |goes_on: &dyn Fn() -> bool, begun: &dyn Fn(u64)| {
         let mut state = None;
-        while lock(&self.failed).is_none() && !(added.is_some() && self.cores.are_crowded()) {
-            let Some((index, job)) = lock(&self.jobs).next() else {
+        while lock(&failed).is_none() && goes_on() {
+            let Some((index, job)) = lock(&jobs).next() else {
                 break;
             };
-            if index + 1 < self.n_jobs
-                && let Some(added) = self.cores.try_add()
-            {
-                let run = move || self.run(scope, Some(added));
-                // If the system refuses more threads, fewer do the work.
-                let _ = start(scope, run);
-            }
-            if let Err(error) = (self.work)(state.get_or_insert_with(&self.init), job) {
-                let mut failed = lock(&self.failed);
+            begun(index);
+            if let Err(error) = work(state.get_or_insert_with(&init), job) {
+                let mut failed = lock(&failed);
                 let earlier = |(earliest, _): &(u64, E)| index < *earliest;
                 if failed.as_ref().is_none_or(earlier) {
                     *failed = Some((index, error));
                 }
             }
         }
-    }
+    };
+    let _at_work = cores.enter();
+    thread::scope(|scope| run(scope, cores, n_jobs, &each, None));
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Does jobs until none are left, or another thread failed. It asks whether to go on before each
+/// job, and tells the index of each that it begins.
+type Each<'s> = dyn Fn(&dyn Fn() -> bool, &dyn Fn(u64)) + Sync + 's;
+
+/// Does `each` job of a call. An `added` thread also leaves when there are more threads than cores.
+fn run<'s>(
+    scope: &'s Scope<'s, '_>,
+    cores: &'s Cores,
+    n_jobs: u64,
+    each: &'s Each<'s>,
+    added: Option<Added<'s>>,
+) {
+    let goes_on = || added.is_none() || !cores.are_crowded();
+    each(&goes_on, &|index| {
+        if index + 1 < n_jobs
+            && let Some(added) = cores.try_add()
+        {
+            // If the system refuses more threads, fewer do the work.
+            let _ = start(scope, move || run(scope, cores, n_jobs, each, Some(added)));
+        }
+    });
 }
 
 /// Locks a mutex, even if a thread panicked while holding it.
