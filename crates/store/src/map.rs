@@ -37,26 +37,6 @@ impl DerefMut for SparseBytes {
     }
 }
 
-/// Zeroizes `memory`: gives its pages back to the system, or overwrites them.
-pub(crate) fn clear(memory: &mut MmapMut) {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::mm::{Advice, madvise};
-        let start = memory.as_mut_ptr().cast();
-        let give_back = |advice| {
-            // SAFETY: the range is memory that we alone refer to. Its bytes become zeros.
-            unsafe { madvise(start, memory.len(), advice) }.is_ok()
-        };
-        // Only the first works on locked memory, and only since Linux 5.18.
-        if give_back(Advice::LinuxDontneedLocked) || give_back(Advice::LinuxDontNeed) {
-            return;
-        }
-    }
-    memory.fill(0);
-    // Keeps the compiler from removing a write that nothing reads.
-    std::hint::black_box(memory);
-}
-
 /// Locks `memory` against swapping, page by page as it is used. Returns whether that succeeded: few
 /// processes may lock much.
 pub(crate) fn lock(memory: &MmapMut) -> bool {

@@ -64,13 +64,6 @@ impl SecretBytes {
         }
     }
 
-    /// Zeroizes the bytes to fill in. The system may take their memory until they are used again.
-    pub(crate) fn clear(&mut self) {
-        if let Bytes::Unfinished(bytes) = &mut self.bytes {
-            map::clear(bytes);
-        }
-    }
-
     pub fn finish(&mut self) -> io::Result<()> {
         self.bytes = match std::mem::take(&mut self.bytes) {
             Bytes::Unfinished(bytes) => Bytes::Finished(bytes.make_read_only()?),
