@@ -21,12 +21,10 @@ pub enum Error {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("cannot {action} {}: {}", shown(path), too_many(*limit, *needed))]
+    #[error("cannot {action} {}: {}", shown(path), too_many(*needed))]
     OpenFiles {
         action: &'static str,
         path: PathBuf,
-        /// How many files the process may have open at once, if known.
-        limit: Option<usize>,
         /// About how many files the call needs, if known.
         needed: Option<usize>,
         source: io::Error,
@@ -151,7 +149,6 @@ pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
             Error::OpenFiles {
                 action,
                 path,
-                limit: limit::limit(),
                 needed: None,
                 source,
             }
@@ -165,8 +162,8 @@ pub fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
     }
 }
 
-fn too_many(limit: Option<usize>, needed: Option<usize>) -> String {
-    let limit = limit.map_or_else(String::new, |limit| {
+fn too_many(needed: Option<usize>) -> String {
+    let limit = limit::limit().map_or_else(String::new, |limit| {
         format!(", and this process may have {limit} (`ulimit -n`)")
     });
     match needed {
