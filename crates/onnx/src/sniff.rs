@@ -4,15 +4,16 @@ use crate::model::Model;
 use crate::proto::tensor_proto::DataType;
 
 /// Returns whether a file that begins with `head` may be a protobuf model: whether its first field
-/// is one of `ModelProto`.
+/// is one of `ModelProto`, and no text of 16 KiB or more.
 pub fn may_be_model(head: &[u8]) -> bool {
-    // ir_version, producer_name, producer_version, domain, model_version, doc_string, graph,
-    // opset_import, metadata_props, training_info, functions
-    let tags = [0x08, 0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42, 0x72];
     match head {
+        // producer_name, producer_version, domain, doc_string, with a length of one or two bytes
+        [0x12 | 0x1a | 0x22 | 0x32, low, high, ..] => low.min(high) < &0x80,
+        // ir_version, model_version, graph, opset_import, metadata_props
+        [0x08 | 0x28 | 0x3a | 0x42 | 0x72, ..] => true,
+        // training_info, functions
         [0xa2 | 0xca, 0x01, ..] => true,
-        [first, ..] => tags.contains(first),
-        [] => false,
+        _ => false,
     }
 }
 

@@ -27,6 +27,26 @@ fn sniff(bytes: &[u8]) -> bool {
         || may_be_model(bytes) && located().is_ok_and(|model| model.has_content())
 }
 
+#[test]
+fn a_model_does_not_begin_with_a_long_text() {
+    for head in [
+        &b"\x12\x00\x08\x08"[..],
+        b"\x12\xff\x7f",
+        b"\x3a\xff\xff\xff\x7f",
+    ] {
+        assert!(may_be_model(head), "{head:x?}");
+    }
+    for head in [
+        &b"\x12\xfc\xff\x3f"[..],
+        b"\x12",
+        b"",
+        b"\x0a\x01a",
+        b"PK\x03\x04",
+    ] {
+        assert!(!may_be_model(head), "{head:x?}");
+    }
+}
+
 /// Regular files below `folder`, but for what was built.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
