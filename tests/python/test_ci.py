@@ -89,8 +89,20 @@ def encodings():
     }
 
 
+# ONNX Runtime loads these, and a search passes over them: they are malformed, or begin as no writer of protobuf begins.
+UNUSUAL = {
+    "graph in two parts",
+    "group",
+    "group in group",
+    "ir_version also a string",
+    "ir_version with surplus bits",
+    "tag longer than needed",
+    "tag with surplus bits",
+}
+
+
 def finds(tool, folder):
-    """Whether a folder with one file, whose name says nothing, has a model by the tool's judgement."""
+    """Whether a folder with one file has a model by the tool's judgement."""
     done = tool.run("verify", folder, "--require-protected")
     if done.returncode == EXIT_CODES["usage"]:
         assert "nothing was checked" in done.stderr
@@ -107,7 +119,12 @@ def test_what_onnx_runtime_loads_is_found(name, tool, tmp_path):
         loads = True
     except Exception:  # ONNX Runtime raises a dozen types with no common base.
         loads = False
-    assert finds(tool, tmp_path) == loads
+    assert finds(tool, tmp_path) == (loads and name not in UNUSUAL)
+    if name in UNUSUAL:
+        assert loads
+        (tmp_path / "file").rename(tmp_path / "file.onnx")
+        done = tool.run("verify", tmp_path, "--require-protected")
+        assert done.returncode in (EXIT_CODES["malformed"], EXIT_CODES["policy"])
 
 
 @pytest.mark.parametrize("model", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
