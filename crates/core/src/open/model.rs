@@ -277,24 +277,3 @@ impl OpenedModel {
         }
     }
 }
-
-#[cfg(all(test, not(feature = "object-store")))]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::path::Path;
-
-    use super::*;
-    use crate::{Error, Identities, Silent, StoreError};
-
-    #[test]
-    fn objects_are_out_of_reach_without_the_feature() {
-        let (object, none) = (Location::parse("s3://b/m").unwrap(), Identities::default());
-        let unreachable = |result: Result<()>| {
-            matches!(result, Err(Error::Store(StoreError::NoObjectStores { .. })))
-        };
-        assert!(unreachable(open(&object, &none, &Silent).map(drop)));
-        let restored = unprotect(&object, Path::new("out"), &none, &Silent);
-        assert!(unreachable(restored.map(drop)));
-    }
-}
