@@ -103,7 +103,7 @@ def passed(argument):
 
 
 def install(folder):
-    """Installs the library as users do, with object stores, as the crates below it are built already."""
+    """Installs the library by the script that users run, with object stores: so most of its crates are built already."""
     subprocess.run([CAPI / "install.sh", folder, "--features", "object-store"], check=True, capture_output=True, text=True)
     return folder
 
