@@ -12,7 +12,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use memmap2::{Advice, Mmap, MmapMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -94,7 +94,7 @@ impl Faults {
     /// Gives the calling thread a table of descriptors of its own, with `files` under the numbers
     /// that they have and no others, and registers the memory there. Threads that the calling
     /// thread starts share that table.
-    pub(crate) fn register(&self, files: &[Arc<File>]) -> io::Result<Descriptor> {
+    pub(crate) fn register(&self, files: &[&File]) -> io::Result<Descriptor> {
         keep_only(files)?;
         let flags = UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY;
         // SAFETY: the call makes a descriptor, and registers no memory.
@@ -297,7 +297,7 @@ fn span(memory: &[u8]) -> [u64; 2] {
 }
 
 /// Gives the calling thread a table of descriptors of its own, which has `files` alone.
-fn keep_only(files: &[Arc<File>]) -> io::Result<()> {
+fn keep_only(files: &[&File]) -> io::Result<()> {
     const UNSHARE: libc::c_uint = 2;
     let close = |first: u32, last: u32, flags: libc::c_uint| {
         // SAFETY: the first call has the flag, so numbers are closed in the thread's own table.

@@ -37,6 +37,11 @@ pub(crate) trait Backing: Send + Sync {
         Ok(None)
     }
 
+    /// Returns the file if it is one that stays open.
+    fn held(&self) -> Option<&File> {
+        None
+    }
+
     fn url(&self) -> Option<&ObjectUrl> {
         None
     }
@@ -151,6 +156,10 @@ impl Input {
             None => self.backing.file(&self.path),
             Some(_) => Ok(None),
         }
+    }
+
+    pub fn held(&self) -> Option<&File> {
+        self.backing.held().filter(|_| self.edited.is_none())
     }
 
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {

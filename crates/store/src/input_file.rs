@@ -101,6 +101,10 @@ impl Backing for Held {
         self.open(path).map(Some)
     }
 
+    fn held(&self) -> Option<&File> {
+        self.open.as_deref()
+    }
+
     fn stamp(&self) -> Option<Stamp> {
         Stamp::of(&self.first)
     }
@@ -129,8 +133,10 @@ mod tests {
         let file = File::open(&path).unwrap();
         let metadata = file.metadata().unwrap();
         let mut held = Held::new(&path, file.into()).unwrap();
+        assert!(held.held().is_some());
         held.open(&path).unwrap();
         held.open = None;
+        assert!(held.held().is_none());
         held.open(&path).unwrap();
         held.check_unchanged(&path).unwrap();
 

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 #[derive(Debug)]
 pub(crate) enum Faults {}
@@ -24,7 +23,7 @@ impl Faults {
     }
 
     never! {
-        register(&[Arc<File>]) -> io::Result<Descriptor>;
+        register(&[&File]) -> io::Result<Descriptor>;
         bytes() -> &[u8];
         is_locked() -> bool;
         ring() -> io::Result<()>;

@@ -55,7 +55,7 @@ impl Fill for Numbers {
         }
     }
 
-    fn files(&self) -> Vec<Arc<File>> {
+    fn files(&self) -> Vec<&File> {
         Vec::new()
     }
 

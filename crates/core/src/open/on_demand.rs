@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
 
 use onnxseal_onnx::model::Span;
+use onnxseal_store::Input;
 use onnxseal_store::on_demand::{self, Fill, OnDemand, Unit};
 
 use crate::error::{Error, Result, io};
@@ -147,9 +147,8 @@ impl Fill for Opener {
         self.unlocked.read_chunk(chunk, bytes, tag, tools)
     }
 
-    fn files(&self) -> Vec<Arc<File>> {
-        let files = self.unlocked.files();
-        files.filter_map(|input| input.file().ok()?).collect()
+    fn files(&self) -> Vec<&File> {
+        self.unlocked.files().filter_map(Input::held).collect()
     }
 
     fn refused(&self, source: std::io::Error) -> Error {

@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
 
 use crate::faults;
 use crate::secret::SecretBytes;
@@ -27,7 +26,7 @@ pub trait Fill: Send + Sync + 'static {
 
     /// Returns the files that stay open and that filling reads. The threads that fill have copies of
     /// these descriptors.
-    fn files(&self) -> Vec<Arc<File>>;
+    fn files(&self) -> Vec<&File>;
 
     /// Makes the error for block `index`, which could not be filled once.
     fn lost(&self, index: usize) -> Self::Error;
