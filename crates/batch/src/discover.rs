@@ -65,9 +65,9 @@ pub struct Unreadable {
 ///   store: all objects whose keys begin with it, up to a `/`. Objects have no globs.
 ///
 /// A search takes a file if [`is_model`](onnxseal_core::is_model) recognises its contents, if its
-/// name ends in `.onnx`, if a change in place was interrupted, or if it cannot be opened. So it
-/// finds every model that can be protected; it finds a malformed one by its name alone, and then that
-/// fails when it is used. External data is taken only if it is named or reads like a model. Hidden
+/// name ends in `.onnx`, if a change in place was interrupted, or if it cannot be opened. It finds a
+/// malformed model, and one that begins with an unknown field or a text of 16 KiB or more, by its name
+/// alone. External data is taken only if it is named or reads like a model. Hidden
 /// files and folders count, except folders named `.git`. Files that are not regular do not count.
 /// Files named like unfinished ones (`.onnxseal-` and six letters or digits) are passed over.
 ///

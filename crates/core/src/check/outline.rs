@@ -82,15 +82,22 @@ pub fn check_identities(
     protected.tier_of(edition, key_tier).map(drop)
 }
 
+/// The most bytes of a file's structure that a search reads to tell whether it is a model.
+const SEARCHED_BYTES: u64 = 64 << 20;
+
 /// Returns whether the file is a model by its contents: one that can be located and has content, one
-/// beyond the limits, or one in ONNX Runtime's own formats.
+/// beyond the limits, one with more than 64 MiB that are no elements, or one in ONNX Runtime's own
+/// formats.
 pub fn is_model(input: Input) -> Result<bool> {
     let mut head = vec![0; input.len.min(16) as usize];
     input.read_exact_at(&mut head, 0)?;
-    if !may_be_model(&head) {
-        return Ok(unprotectable(&head).is_some());
+    if unprotectable(&head).is_some() {
+        return Ok(true);
     }
-    let source = Source::of(input);
+    if !may_be_model(&head) {
+        return Ok(false);
+    }
+    let source = Source::within(input, SEARCHED_BYTES);
     let located = source.locate(source.input.len);
     match located.map(|model| model.has_content()) {
         Err(Error::Model { source, .. }) => Ok(matches!(source, OnnxError::LimitExceeded { .. })),

@@ -8,13 +8,15 @@ use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result, external as external_error};
 use crate::format::artifact::Artifact;
-use crate::pass::structure::Structure;
+use crate::pass::structure::{MAX_STRUCTURE_BYTES, Structure};
 
 /// An open model file, with a private copy of its structure once it is asked for.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) input: Input,
     structure: OnceLock<Structure>,
+    /// The most bytes of the structure that are read and kept in memory.
+    max_bytes: u64,
 }
 
 impl Source {
@@ -23,8 +25,16 @@ impl Source {
     }
 
     pub(crate) fn of(input: Input) -> Source {
+        Source::within(input, MAX_STRUCTURE_BYTES)
+    }
+
+    pub(crate) fn within(input: Input, max_bytes: u64) -> Source {
         let structure = OnceLock::new();
-        Source { input, structure }
+        Source {
+            input,
+            structure,
+            max_bytes,
+        }
     }
 
     /// Parses the tail, or returns `None` if the model is not protected.
@@ -33,7 +43,7 @@ impl Source {
             // A request costs more than bytes that may not be needed.
             return Artifact::parse(&self.input.path, self.structure()?.bytes());
         }
-        let fields = Structure::read(&self.input, skim_fields)?;
+        let fields = Structure::read(&self.input, self.max_bytes, skim_fields)?;
         Artifact::parse(&self.input.path, fields.bytes())
     }
 
@@ -47,7 +57,7 @@ impl Source {
         } else {
             skim_near
         };
-        let structure = Structure::read(&self.input, skim)?;
+        let structure = Structure::read(&self.input, self.max_bytes, skim)?;
         Ok(self.structure.get_or_init(|| structure))
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result, io, model as model_error};
 use crate::pass::chunks::Chunk;
 
 /// The most bytes of a model's structure that are read and kept in memory.
-const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
 
 /// Fills bytes with what a parser reads.
 pub(crate) type Skim = fn(&mut [u8], &Limits, Fetch<'_>) -> Result<()>;
@@ -31,15 +31,15 @@ pub(crate) struct Structure {
 }
 
 impl Structure {
-    pub(crate) fn read(input: &Input, skim: Skim) -> Result<Structure> {
+    pub(crate) fn read(input: &Input, max_bytes: u64, skim: Skim) -> Result<Structure> {
         let path = input.path.clone();
         let mut bytes = SparseBytes::new(input.len).map_err(io("find memory for", &path))?;
         let (mut parts, mut n_bytes) = (Vec::<Span>::new(), 0);
         skim(&mut bytes, &Limits::default(), &mut |part, start| {
             let len = part.len() as u64;
             n_bytes += len;
-            if n_bytes > MAX_STRUCTURE_BYTES {
-                return Err(too_much_structure(input, start));
+            if n_bytes > max_bytes {
+                return Err(too_much_structure(input, start, max_bytes));
             }
             match parts.last_mut() {
                 Some(last) if last.end() == start => last.len += len,
@@ -92,10 +92,10 @@ impl Structure {
     }
 }
 
-fn too_much_structure(input: &Input, offset: u64) -> Error {
+fn too_much_structure(input: &Input, offset: u64, maximum: u64) -> Error {
     let mut at = Box::new(At::default());
     at.offset = offset;
-    let (what, maximum) = ("bytes that are no elements", MAX_STRUCTURE_BYTES);
+    let what = "bytes that are no elements";
     Error::Model {
         path: input.path.clone(),
         source: onnxseal_onnx::Error::LimitExceeded { at, what, maximum },

@@ -9,6 +9,7 @@ mod many_targets;
 mod rekey;
 mod rename;
 mod round_trip;
+mod search;
 mod sign;
 mod splice;
 mod tiers;
