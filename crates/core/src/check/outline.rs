@@ -2,7 +2,7 @@
 
 use onnxseal_crypto::wrap::Identities;
 use onnxseal_onnx::model::{Model, Payload};
-use onnxseal_onnx::{Error as OnnxError, may_be_model, unprotectable};
+use onnxseal_onnx::{Error as OnnxError, Fault, may_be_model, unprotectable};
 use onnxseal_plan::{Bound, Policy, bound};
 use onnxseal_store::{Input, Location};
 
@@ -82,12 +82,21 @@ pub fn check_identities(
     protected.tier_of(edition, key_tier).map(drop)
 }
 
+/// Returns whether a file that cannot be located is a model all the same, of which calls tell what is
+/// wrong.
+fn is_refused_model(error: &OnnxError) -> bool {
+    match error {
+        OnnxError::Malformed { fault, .. } => matches!(fault, Fault::Location { .. }),
+        error => matches!(error, OnnxError::LimitExceeded { .. }),
+    }
+}
+
 /// The most bytes of a file's structure that a search reads to tell whether it is a model.
 const SEARCHED_BYTES: u64 = 64 << 20;
 
 /// Returns whether the file is a model by its contents: one that can be located and has content, one
-/// beyond the limits, one with more than 64 MiB that are no elements, or one in ONNX Runtime's own
-/// formats.
+/// whose external data lie where no program should follow, one beyond the limits, one with more than
+/// 64 MiB that are no elements, or one in ONNX Runtime's own formats.
 pub fn is_model(input: Input) -> Result<bool> {
     let mut head = vec![0; input.len.min(16) as usize];
     input.read_exact_at(&mut head, 0)?;
@@ -100,7 +109,7 @@ pub fn is_model(input: Input) -> Result<bool> {
     let source = Source::within(input, SEARCHED_BYTES);
     let located = source.locate(source.input.len);
     match located.map(|model| model.has_content()) {
-        Err(Error::Model { source, .. }) => Ok(matches!(source, OnnxError::LimitExceeded { .. })),
+        Err(Error::Model { source, .. }) => Ok(is_refused_model(&source)),
         has_content => has_content,
     }
 }

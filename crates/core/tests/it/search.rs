@@ -4,6 +4,7 @@ use std::fs::{self, File};
 
 use onnxseal_core::{Location, is_model};
 use onnxseal_store::Input;
+use onnxseal_testkit::build::{GraphBuilder, external};
 use onnxseal_testkit::wire::{varint, varint_field};
 
 #[test]
@@ -34,4 +35,17 @@ fn a_search_reads_little_of_a_large_file() {
     };
     assert!(!is_model_of(1 << 20));
     assert!(is_model_of(65 << 20));
+}
+
+#[test]
+fn models_whose_data_lie_elsewhere_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for location in ["w.bin", "../w.bin", "/w.bin", "a\\w.bin"] {
+        let weights = external("w", &[4, 4], location, Some(0), Some(64));
+        let model = GraphBuilder::new("g").initializer(weights).encode();
+        fs::write(&path, model).unwrap();
+        let input = Input::open(&Location::from(&*path)).unwrap();
+        assert!(is_model(input).unwrap(), "{location}");
+    }
 }
