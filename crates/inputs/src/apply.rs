@@ -1,29 +1,35 @@
 //! Applies keys to arrays of images.
 //!
-//! A [`Cipher`] is made once for a size of images. It works on strips of as many adjacent blocks as
-//! stay in the cache. It copies a strip to a buffer, followed by negated copies of its values, and
-//! looks up each value of the result by a table.
+//! A [`Cipher`] is made once for a size of images, and has a table of the source of each value. It
+//! copies an image to a buffer, followed by its masked values, and looks up the result there.
 
 mod ffx;
-mod fours;
-mod matrix;
 mod moved;
-mod plan;
 mod real;
+mod table;
 mod value;
 
 pub use value::{Images, ImagesMut, ValueType};
 
+use std::sync::{Arc, PoisonError};
+
+use nalgebra::DMatrix;
+
 use ffx::Ffx;
-use fours::Fours;
-use matrix::Mixer;
 use moved::Moved;
-use plan::{Direction, Plan, Table};
 use real::Real;
+use table::{Table, blockwise};
 use value::Value;
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Layout, Spec, Transform};
+
+/// The direction: to keyed images, or back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forwards,
+    Backwards,
+}
 
 /// The meaning of an array of floats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,28 +44,21 @@ pub enum Scale {
 /// A key prepared for images of one size.
 pub struct Cipher {
     spec: Spec,
-    plan: Plan,
-    forwards: Way,
-    backwards: Way,
-    /// FFX's replacements of pixels, in both directions.
-    ffx: Option<ffx::Tables>,
+    table: Table,
+    ffx: Option<Ffx>,
+    /// The matrix of an orthogonal key, and the places of an image's values, block by block.
+    matrix: Option<(DMatrix<f64>, Vec<u32>)>,
     /// Mean and deviation of each channel.
     statistics: Vec<(f64, f64)>,
 }
 
-/// One direction.
-struct Way {
-    direction: Direction,
-    table: Table,
-    mixer: Option<Mixer>,
-}
-
 impl InputKey {
-    /// Prepares the key for images of `rows` times `columns` pixels.
+    /// Prepares the key for images of `rows` times `columns` pixels. The key keeps the last cipher,
+    /// since most images repeat a size.
     ///
     /// # Errors
     /// [`Error::Array`] if the key's blocks do not divide them.
-    pub fn cipher(&self, rows: usize, columns: usize) -> Result<Cipher> {
+    pub fn cipher(&self, rows: usize, columns: usize) -> Result<Arc<Cipher>> {
         self.cipher_by(self.spec().layout, false, rows, columns)
     }
 
@@ -70,41 +69,51 @@ impl InputKey {
         reversed: bool,
         rows: usize,
         columns: usize,
-    ) -> Result<Cipher> {
-        let spec = self.spec();
-        let plan = Plan::new(spec, (layout, reversed), rows, columns)?;
-        let mut statistics = spec.statistics();
-        if reversed {
-            statistics.reverse();
+    ) -> Result<Arc<Cipher>> {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cipher) = &*last() {
+            let Table {
+                layout: l,
+                reversed: v,
+                rows: r,
+                columns: c,
+                ..
+            } = cipher.table;
+            if (l, v, r, c) == (layout, reversed, rows, columns) {
+                return Ok(Arc::clone(cipher));
+            }
         }
+        let spec = self.spec();
+        let order = (layout, reversed);
+        let blockwise = blockwise(spec, order, rows, columns)?;
         let n = spec.block_values();
-        let identity = || (0..n as u32).collect::<Vec<_>>();
         let (places, negated, matrix) = match self.map()? {
             BlockMap::Signed { places, negated } => (places.clone(), negated.clone(), None),
-            BlockMap::Orthogonal(matrix) => (identity(), vec![false; n], Some(matrix)),
+            BlockMap::Orthogonal(matrix) => {
+                let matrix = DMatrix::from_row_slice(n, n, &matrix.values);
+                ((0..n as u32).collect(), vec![false; n], Some(matrix))
+            }
         };
         let ffx = self.ffx_table()?;
         let masked = match &ffx {
             Some(_) => self.mask()?,
             None => negated,
         };
-        let blocks = self.blocks(plan.n_blocks()?)?;
-        let way = |direction| Way {
-            direction,
-            table: match direction {
-                Direction::Forwards => Table::new(&plan, &places, &masked, blocks.clone()),
-                Direction::Backwards => Table::inverse(&plan, &places, &masked, blocks.as_deref()),
-            },
-            mixer: matrix.map(|matrix| Mixer::new(&plan, matrix, direction)),
-        };
-        Ok(Cipher {
-            forwards: way(Direction::Forwards),
-            backwards: way(Direction::Backwards),
-            ffx: ffx.map(|table| ffx::Tables::new(&table)),
+        let mut statistics = spec.statistics();
+        if reversed {
+            statistics.reverse();
+        }
+        let blocks = self.blocks((blockwise.len() / n) as u32)?;
+        let map = (&places[..], &masked[..]);
+        let cipher = Arc::new(Cipher {
+            table: Table::new(order, (rows, columns), &blockwise, map, blocks.as_deref()),
+            ffx: ffx.map(|table| Ffx::new(&table, spec.range)),
+            matrix: matrix.map(|matrix| (matrix, blockwise)),
             statistics,
             spec: spec.clone(),
-            plan,
-        })
+        });
+        *last() = Some(Arc::clone(&cipher));
+        Ok(cipher)
     }
 
     /// Prepares the key for an array of this shape: `[channels, rows, columns]` or
@@ -113,7 +122,7 @@ impl InputKey {
     ///
     /// # Errors
     /// [`Error::Array`] if the shape does not fit.
-    pub fn cipher_for(&self, shape: &[usize]) -> Result<Cipher> {
+    pub fn cipher_for(&self, shape: &[usize]) -> Result<Arc<Cipher>> {
         let spec = self.spec();
         let misfit = |reason: String| Error::Array { reason };
         let ([_, a, b, c] | [a, b, c]) = *shape else {
@@ -174,7 +183,7 @@ fn types(spec: &Spec, direction: Direction, of: ValueType) -> &'static [ValueTyp
 impl Cipher {
     /// Returns the number of values of one image.
     pub fn image_values(&self) -> usize {
-        self.plan.image_values
+        self.table.n
     }
 
     /// Makes keyed images, any number of them.
@@ -213,7 +222,7 @@ impl Cipher {
         keyed: impl Into<ImagesMut<'i>>,
         scale: Scale,
     ) -> Result<()> {
-        self.convert(&self.forwards, images.into(), keyed.into(), scale)
+        self.convert(Direction::Forwards, images.into(), keyed.into(), scale)
     }
 
     /// Makes plain images from keyed ones. Floats come back exactly if they were only moved, and up
@@ -224,24 +233,24 @@ impl Cipher {
         images: impl Into<ImagesMut<'i>>,
         scale: Scale,
     ) -> Result<()> {
-        self.convert(&self.backwards, keyed.into(), images.into(), scale)
+        self.convert(Direction::Backwards, keyed.into(), images.into(), scale)
     }
 
     /// Makes images keyed in place. On failure they stay as they were.
     pub fn apply_in_place<'i>(&self, images: impl Into<ImagesMut<'i>>, scale: Scale) -> Result<()> {
-        self.replace(&self.forwards, images.into(), scale)
+        self.replace(Direction::Forwards, images.into(), scale)
     }
 
     /// Makes keyed images plain in place. On failure they stay as they were.
     pub fn invert_in_place<'i>(&self, keyed: impl Into<ImagesMut<'i>>, scale: Scale) -> Result<()> {
-        self.replace(&self.backwards, keyed.into(), scale)
+        self.replace(Direction::Backwards, keyed.into(), scale)
     }
 
-    fn convert(&self, way: &Way, from: Images, to: ImagesMut, scale: Scale) -> Result<()> {
+    fn convert(&self, way: Direction, from: Images, to: ImagesMut, scale: Scale) -> Result<()> {
         use {Images as I, ImagesMut as M};
         self.check(way, (from.value_type(), from.len()), scale)?;
         let (of, into) = (from.value_type(), to.value_type());
-        let possible = types(&self.spec, way.direction, of);
+        let possible = types(&self.spec, way, of);
         if !possible.contains(&into) {
             let reason = format!(
                 "values of type {of} become {}, not {into}",
@@ -255,43 +264,35 @@ impl Cipher {
         }
         match (from, to) {
             // Orthogonal does not accept these, and FFX does not make them.
-            (I::U8(from), M::U8(to)) => {
-                Fours::new(&self.spec, &self.plan, &way.table)
-                    .between(&self.plan, &way.table, from, to);
-                Ok(())
-            }
+            (I::U8(from), M::U8(to)) => self.of_one_type(way, from, to, scale),
             (I::U16(from), M::U16(to)) => self.of_one_type(way, from, to, scale),
             (I::I8(from), M::I8(to)) => self.of_one_type(way, from, to, scale),
             (I::F16(from), M::F16(to)) => self.of_one_type(way, from, to, scale),
             (I::F32(from), M::F32(to)) => self.of_one_type(way, from, to, scale),
             // Only FFX changes types.
-            (I::U8(from), M::U16(to)) => self.ffx(way, from, to, scale),
-            (I::U8(from), M::F32(to)) => self.ffx(way, from, to, scale),
-            (I::U16(from), M::U8(to)) => self.ffx(way, from, to, scale),
-            (I::U16(from), M::F32(to)) => self.ffx(way, from, to, scale),
-            (I::F32(from), M::U8(to)) => self.ffx(way, from, to, scale),
-            (I::F32(from), M::U16(to)) => self.ffx(way, from, to, scale),
+            (I::U8(from), M::U16(to)) => self.real(way, from, to, scale),
+            (I::U8(from), M::F32(to)) => self.real(way, from, to, scale),
+            (I::U16(from), M::U8(to)) => self.real(way, from, to, scale),
+            (I::U16(from), M::F32(to)) => self.real(way, from, to, scale),
+            (I::F32(from), M::U8(to)) => self.real(way, from, to, scale),
+            (I::F32(from), M::U16(to)) => self.real(way, from, to, scale),
             _ => Ok(()),
         }
     }
 
-    fn replace(&self, way: &Way, images: ImagesMut, scale: Scale) -> Result<()> {
+    fn replace(&self, way: Direction, images: ImagesMut, scale: Scale) -> Result<()> {
         use ImagesMut as M;
         let of = images.value_type();
         self.check(way, (of, images.len()), scale)?;
-        if !types(&self.spec, way.direction, of).contains(&of) {
+        if !types(&self.spec, way, of).contains(&of) {
             let reason = format!(
                 "values of type {of} become {}: not where they lie",
-                any_of(types(&self.spec, way.direction, of))
+                any_of(types(&self.spec, way, of))
             );
             return Err(Error::Array { reason });
         }
         match images {
-            M::U8(images) => {
-                Fours::new(&self.spec, &self.plan, &way.table)
-                    .within(&self.plan, &way.table, images);
-                Ok(())
-            }
+            M::U8(images) => self.in_place(way, images, scale),
             M::U16(images) => self.in_place(way, images, scale),
             M::I8(images) => self.in_place(way, images, scale),
             M::F16(images) => self.in_place(way, images, scale),
@@ -300,10 +301,10 @@ impl Cipher {
     }
 
     /// Checks that an array of `len` values of a type can be transformed.
-    fn check(&self, way: &Way, (of, len): (ValueType, usize), scale: Scale) -> Result<()> {
+    fn check(&self, way: Direction, (of, len): (ValueType, usize), scale: Scale) -> Result<()> {
         let misfit = |reason: String| Err(Error::Array { reason });
-        if types(&self.spec, way.direction, of).is_empty() {
-            let takes = |of: &ValueType| !types(&self.spec, way.direction, *of).is_empty();
+        if types(&self.spec, way, of).is_empty() {
+            let takes = |of: &ValueType| !types(&self.spec, way, *of).is_empty();
             let possible: Vec<ValueType> = ValueType::ALL.into_iter().filter(takes).collect();
             let transform = if self.spec.has(Transform::Ffx) {
                 Transform::Ffx
@@ -325,10 +326,10 @@ impl Cipher {
             }
         }
         // Images without pixels have no values.
-        if !len.is_multiple_of(self.plan.image_values) {
+        if !len.is_multiple_of(self.table.n) {
             return misfit(format!(
                 "{len} values are no whole images of {} x {} x {}",
-                self.plan.rows, self.plan.columns, self.spec.channels
+                self.table.rows, self.table.columns, self.spec.channels
             ));
         }
         Ok(())
@@ -336,56 +337,82 @@ impl Cipher {
 
     fn of_one_type<T: Value>(
         &self,
-        way: &Way,
+        way: Direction,
         from: &[T],
         to: &mut [T],
         scale: Scale,
     ) -> Result<()> {
-        if self.ffx.is_some() {
-            return self.ffx(way, from, to, scale);
+        if self.only_moves(scale) {
+            self.table.between(from, to, || self.mover(way))
+        } else {
+            self.real(way, from, to, scale)
         }
-        if way.mixer.is_none() && scale == Scale::Pixels {
-            let mut moved = Moved::new(&self.spec);
-            return self.plan.between(&way.table, from, to, &mut moved);
-        }
-        let mut real = Real::new(&self.spec, way.mixer.as_ref(), self.statistics(scale));
-        self.plan.between(&way.table, from, to, &mut real)
     }
 
-    fn in_place<T: Value>(&self, way: &Way, images: &mut [T], scale: Scale) -> Result<()> {
-        if self.ffx.is_some() {
-            // FFX may find a value that is not a pixel, which must leave everything unchanged.
-            let plain = images.to_vec();
-            let mut keyed = plain.clone();
-            self.ffx(way, &plain, &mut keyed, scale)?;
-            images.copy_from_slice(&keyed);
-            return Ok(());
+    fn in_place<T: Value>(&self, way: Direction, images: &mut [T], scale: Scale) -> Result<()> {
+        if self.only_moves(scale) {
+            return self.table.within(images, || self.mover(way));
         }
-        if way.mixer.is_none() && scale == Scale::Pixels {
-            let mut moved = Moved::new(&self.spec);
-            return self.plan.within(&way.table, images, &mut moved);
-        }
-        let mut real = Real::new(&self.spec, way.mixer.as_ref(), self.statistics(scale));
-        self.plan.within(&way.table, images, &mut real)
+        // FFX may find a value that is not a pixel, which must leave everything unchanged.
+        let mut keyed = vec![T::default(); images.len()];
+        self.real(way, images, &mut keyed, scale)?;
+        images.copy_from_slice(&keyed);
+        Ok(())
     }
 
-    fn ffx<A: Value, B: Value>(
+    /// Returns whether values are only moved, and negated.
+    fn only_moves(&self, scale: Scale) -> bool {
+        self.ffx.is_none() && self.matrix.is_none() && scale == Scale::Pixels
+    }
+
+    fn mover<T: Value>(&self, direction: Direction) -> Moved<'_, T> {
+        Moved {
+            table: &self.table,
+            direction,
+            sum: self.sum(),
+            values: Vec::new(),
+        }
+    }
+
+    fn real<A: Value, B: Value>(
         &self,
-        way: &Way,
+        direction: Direction,
         from: &[A],
         to: &mut [B],
         scale: Scale,
     ) -> Result<()> {
-        let Some(tables) = &self.ffx else {
-            return Ok(());
+        let matrix = self.matrix.as_ref().map(|(matrix, blockwise)| {
+            // The inverse of an orthogonal matrix is its transpose.
+            let matrix = match direction {
+                Direction::Forwards => matrix.clone(),
+                Direction::Backwards => matrix.transpose(),
+            };
+            (matrix, &blockwise[..])
+        });
+        let blocks = || {
+            let side = matrix.as_ref().map_or(0, |(matrix, _)| matrix.nrows());
+            DMatrix::zeros(side, self.table.n.checked_div(side).unwrap_or(0))
         };
-        let statistics = self.statistics(scale);
-        let mut ffx = Ffx::new(&self.spec, tables, way.direction, statistics);
-        self.plan.between(&way.table, from, to, &mut ffx)
+        let worker = || Real {
+            table: &self.table,
+            direction,
+            sum: self.sum(),
+            ffx: self.ffx.as_ref(),
+            matrix: matrix
+                .as_ref()
+                .map(|(matrix, blockwise)| (matrix, *blockwise)),
+            statistics: (scale == Scale::Normalised).then_some(&self.statistics[..]),
+            values: Vec::new(),
+            looked_up: Vec::new(),
+            blocks: blocks(),
+            mixed: blocks(),
+        };
+        self.table.between(from, to, worker)
     }
 
-    fn statistics(&self, scale: Scale) -> Option<&[(f64, f64)]> {
-        (scale == Scale::Normalised).then_some(&self.statistics)
+    /// Returns the sum of a value and its negative, if any is negated.
+    fn sum(&self) -> Option<f64> {
+        self.spec.has(Transform::Negative).then(|| self.spec.sum())
     }
 }
 
@@ -399,8 +426,8 @@ impl std::fmt::Debug for Cipher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cipher")
             .field("spec", &self.spec)
-            .field("rows", &self.plan.rows)
-            .field("columns", &self.plan.columns)
+            .field("rows", &self.table.rows)
+            .field("columns", &self.table.columns)
             .finish_non_exhaustive()
     }
 }

@@ -60,20 +60,14 @@ pub fn encrypt(
     progress.begin(tasks.bytes());
     // Images in parallel; other files one after the other, each on all cores.
     let jobs = tasks.images();
-    for_each(
-        false,
-        u64::MAX,
-        jobs,
-        images::Worker::default,
-        |worker, job| {
-            let Some(task) = run.taken(job) else {
-                return Ok(());
-            };
-            let done = run.begin(&task, |task| worker.run(&run, task));
-            progress.advance(task.bytes);
-            done
-        },
-    )?;
+    for_each(false, u64::MAX, jobs, Vec::new, |encoded, job| {
+        let Some(task) = run.taken(job) else {
+            return Ok(());
+        };
+        let done = run.begin(&task, |task| images::run(encoded, &run, task));
+        progress.advance(task.bytes);
+        done
+    })?;
     for task in tasks.files() {
         run.begin(&task, |task| match Format::of(&task.source) {
             Some(Format::Npz) => zipped::run(&run, task),

@@ -7,7 +7,7 @@ mod text;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use onnxseal_crypto::inputs::{Draw, InputSeed};
 use onnxseal_crypto::wrap::{
@@ -21,6 +21,7 @@ pub use spec::{
     Transform,
 };
 
+use crate::apply::Cipher;
 use crate::error::{Error, Result};
 
 /// An input key: its parameters, and its secret seed.
@@ -28,6 +29,8 @@ pub struct InputKey {
     spec: Spec,
     seed: InputSeed,
     map: OnceLock<BlockMap>,
+    /// The last cipher that was made.
+    pub(crate) last: Mutex<Option<Arc<Cipher>>>,
 }
 
 impl InputKey {
@@ -45,6 +48,7 @@ impl InputKey {
             spec,
             seed,
             map: OnceLock::new(),
+            last: Mutex::default(),
         })
     }
 
@@ -154,6 +158,7 @@ impl fmt::Debug for InputKey {
             spec,
             seed: _,
             map: _,
+            last: _,
         } = self;
         f.debug_struct("InputKey")
             .field("spec", spec)

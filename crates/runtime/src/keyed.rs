@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use onnxseal_inputs::{Cipher, Images, ImagesMut, InputKey, Scale, ValueType};
+use onnxseal_inputs::{Images, ImagesMut, InputKey, Scale, ValueType};
 use ort::session::{Session, SessionInputValue, SessionInputs, SessionOutputs};
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType};
 
@@ -41,8 +41,6 @@ pub struct KeyedSession {
     /// The position and name of the input that takes keyed images.
     input: (usize, String),
     key: InputKey,
-    /// The cipher for the last images, and their shape without the number of images.
-    cipher: Option<(Vec<usize>, Cipher)>,
 }
 
 impl KeyedSession {
@@ -92,7 +90,6 @@ impl KeyedSession {
             session,
             input: (at, name.unwrap_or_default()),
             key,
-            cipher: None,
         }
     }
 
@@ -184,25 +181,10 @@ impl KeyedSession {
         } else {
             Scale::Pixels
         };
-        let cipher = self.cipher_for(&dims)?;
+        let cipher = self.key.cipher_for(&dims)?;
         cipher.apply(images, &mut keyed[..], scale)?;
         let keyed = Tensor::from_array((dims, keyed)).map_err(Error::Run)?;
         Ok(keyed.into())
-    }
-
-    /// Returns the cipher for images of this shape. It keeps the last one, as most images repeat a
-    /// shape.
-    fn cipher_for(&mut self, dims: &[usize]) -> Result<&Cipher> {
-        let image = match dims {
-            [_, image @ ..] if image.len() == 3 => image,
-            image => image,
-        };
-        let cipher = match self.cipher.take() {
-            Some((of, cipher)) if of == image => cipher,
-            _ => self.key.cipher_for(dims)?,
-        };
-        let (_, cipher) = self.cipher.insert((image.to_vec(), cipher));
-        Ok(cipher)
     }
 }
 

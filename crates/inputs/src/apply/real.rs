@@ -1,94 +1,102 @@
 //! Transforms beyond moving and negating values, computed in 64-bit floats and rounded once at the
 //! end.
 
-use crate::apply::matrix::Mixer;
-use crate::apply::plan::{Buffer, Engine, Piece, Places, Plan, Strip, buffer, look_up};
-use crate::apply::value::Value;
+use nalgebra::DMatrix;
+
+use super::Direction;
+use super::ffx::Ffx;
+use super::table::{Table, Work};
+use super::value::Value;
 use crate::error::Result;
-use crate::key::{Spec, Transform};
+use crate::key::Layout;
 
 pub(super) struct Real<'k> {
-    buffer: Buffer<f64>,
-    row: Vec<f64>,
+    pub(super) table: &'k Table,
+    pub(super) direction: Direction,
     /// The sum of a value and its negative; absent if none is negated.
-    sum: Option<f64>,
-    mixer: Option<&'k Mixer>,
-    statistics: Option<&'k [(f64, f64)]>,
+    pub(super) sum: Option<f64>,
+    pub(super) ffx: Option<&'k Ffx>,
+    pub(super) matrix: Option<(&'k DMatrix<f64>, &'k [u32])>,
+    /// Mean and deviation of each channel, if values are normalised.
+    pub(super) statistics: Option<&'k [(f64, f64)]>,
+    /// An image, and its masked values.
+    pub(super) values: Vec<f64>,
+    pub(super) looked_up: Vec<f64>,
+    /// The image's blocks as columns, before and after the matrix; empty without one.
+    pub(super) blocks: DMatrix<f64>,
+    pub(super) mixed: DMatrix<f64>,
 }
 
-impl<'k> Real<'k> {
-    pub(super) fn new(
-        spec: &Spec,
-        mixer: Option<&'k Mixer>,
-        statistics: Option<&'k [(f64, f64)]>,
-    ) -> Real<'k> {
-        Real {
-            buffer: buffer(0.0),
-            row: Vec::new(),
-            sum: spec.has(Transform::Negative).then(|| spec.sum()),
-            mixer,
-            statistics,
+impl<A: Value, B: Value> Work<A, B> for Real<'_> {
+    fn take(&mut self, image: &[A]) -> Result<()> {
+        let n = image.len();
+        self.values.clear();
+        self.values.extend(image.iter().map(|value| value.to_f64()));
+        each_channel(self.table, self.statistics, &mut self.values, |x, m, s| {
+            x * s + m
+        });
+        if let Some(ffx) = self.ffx {
+            for value in &mut self.values {
+                *value = ffx.number(self.direction, A::IS_FLOAT, *value)?;
+            }
+            let masked = |i| ffx.masked(self.direction, self.values[i]);
+            self.values.extend((0..n).map(masked).collect::<Vec<_>>());
         }
-    }
-}
-
-impl<T: Value> Engine<T, T> for Real<'_> {
-    fn take(&mut self, piece: Piece, from: &[T], at: usize) -> Result<()> {
-        let to = &mut self.buffer[at..at + from.len()];
-        to.iter_mut()
-            .zip(from)
-            .for_each(|(to, from)| *to = from.to_f64());
-        each_channel(self.statistics, piece, to, |x, m, s| x * s + m);
-        Ok(())
-    }
-
-    fn prepare(&mut self, plan: &Plan, strip: Strip, len: usize) -> Result<()> {
-        if let Some(mixer) = self.mixer {
-            mixer.mix(plan, strip.n, &mut self.buffer[..len]);
-        }
-        if let Some(sum) = self.sum {
-            let (plain, negated) = self.buffer.split_at_mut(len);
-            for (to, from) in negated.iter_mut().zip(plain) {
-                *to = sum - *from;
+        if let Some((matrix, blockwise)) = self.matrix {
+            for (value, place) in self.blocks.iter_mut().zip(blockwise) {
+                *value = self.values[*place as usize];
+            }
+            self.mixed.gemm(1.0, matrix, &self.blocks, 0.0);
+            for (place, value) in blockwise.iter().zip(self.mixed.iter()) {
+                self.values[*place as usize] = *value;
             }
         }
+        if let Some(sum) = self.sum {
+            self.values.extend_from_within(..);
+            self.values[n..]
+                .iter_mut()
+                .for_each(|value| *value = sum - *value);
+        }
         Ok(())
     }
 
-    fn give(&mut self, piece: Piece, places: Places, to: &mut [T]) -> Result<()> {
-        self.row.resize(to.len(), 0.0);
-        look_up(&self.buffer, places, &mut self.row);
-        each_channel(self.statistics, piece, &mut self.row, |y, m, s| (y - m) / s);
-        to.iter_mut()
-            .zip(&self.row)
-            .for_each(|(to, from)| *to = T::from_f64(*from));
+    fn give(&mut self, image: &mut [B]) -> Result<()> {
+        self.looked_up.resize(image.len(), 0.0);
+        self.table
+            .look_up(self.direction, &self.values, &mut self.looked_up);
+        if let Some(ffx) = self.ffx {
+            for value in &mut self.looked_up {
+                *value = ffx.value(self.direction, B::IS_FLOAT, *value)?;
+            }
+        }
+        each_channel(
+            self.table,
+            self.statistics,
+            &mut self.looked_up,
+            |y, m, s| (y - m) / s,
+        );
+        for (to, from) in image.iter_mut().zip(&self.looked_up) {
+            *to = B::from_f64(*from);
+        }
         Ok(())
     }
 }
 
-/// Changes the values of a piece by the mean and deviation of their channels, if there are any.
-pub(super) fn each_channel(
+/// Changes the values of an image by the mean and deviation of their channels, if there are any.
+fn each_channel(
+    table: &Table,
     statistics: Option<&[(f64, f64)]>,
-    piece: Piece,
     values: &mut [f64],
     change: impl Fn(f64, f64, f64) -> f64,
 ) {
-    let Some(statistics) = statistics else {
-        return;
+    let plane = match table.layout {
+        Layout::Nchw => table.rows * table.columns,
+        Layout::Nhwc => 1,
     };
-    match piece {
-        Piece::Of(channel) => {
-            let (m, s) = statistics.get(channel).copied().unwrap_or((0.0, 1.0));
-            values
-                .iter_mut()
-                .for_each(|value| *value = change(*value, m, s));
-        }
-        Piece::Mixed => {
-            for pixel in values.chunks_mut(statistics.len().max(1)) {
-                for (value, (m, s)) in pixel.iter_mut().zip(statistics) {
-                    *value = change(*value, *m, *s);
-                }
-            }
-        }
+    let planes = values.chunks_mut(plane.max(1));
+    for (plane, (m, s)) in planes.zip(statistics.unwrap_or_default().iter().cycle()) {
+        plane
+            .iter_mut()
+            .for_each(|value| *value = change(*value, *m, *s));
     }
 }

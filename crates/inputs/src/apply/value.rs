@@ -53,8 +53,7 @@ impl fmt::Display for ValueType {
 }
 
 /// A value of a pixel.
-pub(super) trait Value: Copy + Default {
-    const ZERO: Self;
+pub(super) trait Value: Copy + Default + Send + Sync {
     const IS_FLOAT: bool;
 
     /// Subtracts each value from `sum`. Integers use a sum of their own, that of their least and
@@ -70,7 +69,6 @@ pub(super) trait Value: Copy + Default {
 macro_rules! integer {
     ($type:ty) => {
         impl Value for $type {
-            const ZERO: Self = 0;
             const IS_FLOAT: bool = false;
 
             fn negate(from: &[Self], to: &mut [Self], _sum: f64) {
@@ -93,7 +91,6 @@ integer!(u16);
 integer!(i8);
 
 impl Value for f32 {
-    const ZERO: Self = 0.0;
     const IS_FLOAT: bool = true;
 
     fn negate(from: &[Self], to: &mut [Self], sum: f64) {
@@ -113,7 +110,6 @@ impl Value for f32 {
 }
 
 impl Value for f16 {
-    const ZERO: Self = f16::ZERO;
     const IS_FLOAT: bool = true;
 
     fn negate(from: &[Self], to: &mut [Self], sum: f64) {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -30,7 +30,7 @@ const MAX_IMAGE_VALUES: usize = 1 << 28;
 
 /// Contiguous images in a file.
 struct Images {
-    cipher: Cipher,
+    cipher: Arc<Cipher>,
     n: u64,
     from: ValueType,
     to: ValueType,
@@ -135,7 +135,11 @@ fn of_idx(run: &Run, from: &mut impl Read, len: u64, is_packed: bool) -> Result<
 }
 
 /// Prepares the key for an array in a file of `len` bytes. Returns the number of images too.
-pub(super) fn of_shape(key: &InputKey, dims: &[usize], len: u64) -> Result<(Cipher, u64), Fault> {
+pub(super) fn of_shape(
+    key: &InputKey,
+    dims: &[usize],
+    len: u64,
+) -> Result<(Arc<Cipher>, u64), Fault> {
     let is_stack = is_stack(key, dims);
     let (n, image) = match *dims {
         [n, rows, columns] if is_stack => (n, [1, rows, columns]),
@@ -150,8 +154,8 @@ pub(super) fn of_shape(key: &InputKey, dims: &[usize], len: u64) -> Result<(Ciph
             "an image of shape {image:?} is too large (limit {MAX_IMAGE_VALUES} values)"
         ));
     };
-    // The key's tables for the size, and an image before and after.
-    let n_bytes = values as u64 * size_of::<f32>() as u64;
+    // The key's table for the size, and an image, its masked values and the result.
+    let n_bytes = values as u64 * (size_of::<u32>() + 3 * size_of::<f32>()) as u64;
     Room::of(len).claim(n_bytes, "save it unpacked")?;
     let cipher = if is_stack {
         key.cipher(image[1], image[2])?
@@ -405,7 +409,7 @@ impl InputKey {
         layout: Layout,
         rows: usize,
         columns: usize,
-    ) -> crate::error::Result<Cipher> {
+    ) -> crate::error::Result<Arc<Cipher>> {
         self.cipher_by(layout, self.spec().order == Order::Bgr, rows, columns)
     }
 }

@@ -3,62 +3,45 @@
 use onnxseal_data::Format;
 use onnxseal_data::images::{Samples, decode};
 
-use crate::apply::{Cipher, ImagesMut, Scale, ValueType};
+use crate::apply::{ImagesMut, Scale, ValueType};
 use crate::data::arrays::{begin, check_channels, publish};
 use crate::data::run::{Fault, Run, refused};
 use crate::data::sources::Task;
 use crate::key::Layout;
 
-/// Transforms images one by one.
-#[derive(Default)]
-pub(super) struct Worker {
-    /// The cipher for the last image's rows and columns, which the next one often shares.
-    cipher: Option<(u32, u32, Cipher)>,
-    encoded: Vec<u8>,
-}
-
-impl Worker {
-    pub(super) fn run(&mut self, run: &Run, task: &Task) -> Result<(), Fault> {
-        if run.options.decrypt && Format::of(&task.source) == Some(Format::Jpeg) {
-            return refused("keyed images are never JPEG, which would lose what the key made");
-        }
-        let mut image = decode(&task.source)?;
-        if !matches!(image.channels, 1 | 3) {
-            return refused("it has an alpha channel, which models do not take: save it without");
-        }
-        let of = match image.samples {
-            Samples::U8(_) => ValueType::U8,
-            Samples::U16(_) => ValueType::U16,
-        };
-        run.stays(of, "PNG")?;
-        check_channels(run.key, image.channels)?;
-        let (rows, columns) = (image.rows, image.columns);
-        let cipher = match &self.cipher {
-            Some((r, c, cipher)) if (*r, *c) == (rows, columns) => cipher,
-            _ => {
-                let cipher =
-                    run.key
-                        .cipher_of_files(Layout::Nhwc, rows as usize, columns as usize)?;
-                &self.cipher.insert((rows, columns, cipher)).2
-            }
-        };
-        let values = match &mut image.samples {
-            Samples::U8(values) => ImagesMut::U8(values),
-            Samples::U16(values) => ImagesMut::U16(values),
-        };
-        if run.options.decrypt {
-            cipher.invert_in_place(values, Scale::Pixels)?
-        } else {
-            cipher.apply_in_place(values, Scale::Pixels)?
-        }
-        self.encoded.clear();
-        image
-            .encode(&mut self.encoded)
-            .map_err(|error| Fault::Refused(format!("it does not become PNG: {error}")))?;
-        let output = begin(run, &task.target)?;
-        output.write_all_at(&self.encoded, 0)?;
-        publish(run, task, output)?;
-        run.transformed(1);
-        Ok(())
+/// Transforms an image, and packs it in `encoded`.
+pub(super) fn run(encoded: &mut Vec<u8>, run: &Run, task: &Task) -> Result<(), Fault> {
+    if run.options.decrypt && Format::of(&task.source) == Some(Format::Jpeg) {
+        return refused("keyed images are never JPEG, which would lose what the key made");
     }
+    let mut image = decode(&task.source)?;
+    if !matches!(image.channels, 1 | 3) {
+        return refused("it has an alpha channel, which models do not take: save it without");
+    }
+    let of = match image.samples {
+        Samples::U8(_) => ValueType::U8,
+        Samples::U16(_) => ValueType::U16,
+    };
+    run.stays(of, "PNG")?;
+    check_channels(run.key, image.channels)?;
+    let (rows, columns) = (image.rows as usize, image.columns as usize);
+    let cipher = run.key.cipher_of_files(Layout::Nhwc, rows, columns)?;
+    let values = match &mut image.samples {
+        Samples::U8(values) => ImagesMut::U8(values),
+        Samples::U16(values) => ImagesMut::U16(values),
+    };
+    if run.options.decrypt {
+        cipher.invert_in_place(values, Scale::Pixels)?
+    } else {
+        cipher.apply_in_place(values, Scale::Pixels)?
+    }
+    encoded.clear();
+    image
+        .encode(encoded)
+        .map_err(|error| Fault::Refused(format!("it does not become PNG: {error}")))?;
+    let output = begin(run, &task.target)?;
+    output.write_all_at(encoded, 0)?;
+    publish(run, task, output)?;
+    run.transformed(1);
+    Ok(())
 }
