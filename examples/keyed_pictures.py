@@ -15,7 +15,6 @@ ROWS = [
     ("shuffle, 4 x 4", "shuffle"),
     ("negative, 4 x 4", "negative"),
     ("shuffle, negative, 4 x 4", "shuffle,negative"),
-    ("and blocks", "shuffle,negative,blocks"),
 ]
 SEED = "00" * 31 + "07"  # a fixed key, so that the picture stays the same
 N, SCALE, GAP = 8, 4, 4

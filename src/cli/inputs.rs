@@ -198,7 +198,7 @@ pub struct Keygen {
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Option<Out<PathBuf>>,
 
-    /// Transforms of images: shuffle, negative, ffx, blocks, orthogonal; separate several by commas
+    /// Transforms of images: shuffle, negative, ffx, orthogonal; separate several by commas
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = transform, default_value = "shuffle,negative")]
     pub transform: Vec<Transform>,
 
@@ -282,7 +282,7 @@ pub enum Axes {
 
 fn transform(name: &str) -> Result<Transform, String> {
     let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-    known.ok_or_else(|| "expected shuffle, negative, ffx, blocks or orthogonal".to_owned())
+    known.ok_or_else(|| "expected shuffle, negative, ffx or orthogonal".to_owned())
 }
 
 fn range(text: &str) -> Result<(f64, f64), String> {

@@ -115,7 +115,6 @@ fn weak_keys_are_warned_of() {
         (&["--block", "8"], [false, false]),
         (&["--block", "4"], [false, true]),
         (&["--block", "16", "--transform", "shuffle"], [true, false]),
-        (&["--block", "4", "--transform", "blocks"], [true, true]),
         (
             &["--block", "16", "--transform", "shuffle,ffx"],
             [false, false],

@@ -549,7 +549,7 @@ pub fn rewriting_key(choice: u8, seed: &str) -> InputKey {
     let transforms = match choice & 3 {
         0 => r#"["shuffle", "negative"]"#,
         1 => r#"["shuffle"]"#,
-        2 => r#"["shuffle", "negative", "blocks"]"#,
+        2 => r#"["negative"]"#,
         _ => r#"["orthogonal"]"#,
     };
     let pick = |bit: u8, off: &'static str, on: &'static str| match choice >> bit & 1 {

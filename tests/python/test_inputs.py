@@ -167,19 +167,6 @@ def test_another_key_takes_the_place_of_the_first(lock, case, tool):
     assert (old.argmax(1) != lock.wanted.argmax(1)).any()
 
 
-def test_whole_blocks_change_places(lock, tool):
-    lock = lock("vit.onnx")
-    lock.text = lock.text.replace('"negative"', '"negative", "blocks"')
-    lock.key = lock.keyed(lock.text, "blocks.txt")
-    lock.rewrite("--no-check", code=2)
-    assert "--no-check" in lock.done.stderr
-    out = lock.rewrite()
-    lock.assert_same(scores(out, lock.made(), lock.facts))
-    in_place = lock.keyed(lock.text.replace(', "blocks"', ""), "in_place.txt")
-    other = lock.rewrite(key=in_place, out="other.onnx")
-    assert difference(scores(other, lock.made(), lock.facts), lock.wanted) > 0.01
-
-
 @pytest.mark.parametrize("case", [("vit.onnx", "shf"), ("vit.onnx", "shf_np"), ("vit_qoperator_uint8.onnx", "shf_np")], ids="-".join)
 def test_what_is_exact_needs_no_check(lock, case):
     lock = lock(*case)

@@ -25,8 +25,6 @@ pub enum Draw {
     Shuffle,
     /// Which places of a block are masked.
     Mask,
-    /// The places of this many blocks in an image.
-    Blocks(u32),
     /// An orthogonal matrix.
     Orthogonal,
 }
@@ -42,7 +40,6 @@ const SHUFFLE_KEY_LABEL: &[u8] = b"onnxseal/v1/shuffle";
 const INPUT_SHUFFLE_LABEL: &[u8] = b"onnxseal/v1/inputs/shuffle";
 const INPUT_MASK_LABEL: &[u8] = b"onnxseal/v1/inputs/mask";
 const INPUT_FFX_LABEL: &[u8] = b"onnxseal/v1/inputs/ffx";
-const INPUT_BLOCKS_LABEL: &[u8] = b"onnxseal/v1/inputs/blocks";
 const INPUT_ORTHOGONAL_LABEL: &[u8] = b"onnxseal/v1/inputs/orthogonal";
 const LABELS: &[u8] = b"onnxseal/v1/labels/";
 
@@ -106,15 +103,11 @@ pub(crate) fn blob_key(blobs_key: &Secret, salt: &[u8; 32], name: &str) -> Resul
 }
 
 /// `key L = HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)`, where L is the label of
-/// `draw`; that of blocks is followed by their number, as u32be
+/// `draw`.
 pub(crate) fn input_key(seed: &Secret, draw: Draw) -> Result<Secret, Error> {
     match draw {
         Draw::Shuffle => hkdf_sha256(seed, None, INPUT_SHUFFLE_LABEL),
         Draw::Mask => hkdf_sha256(seed, None, INPUT_MASK_LABEL),
-        Draw::Blocks(n) => {
-            let info = [INPUT_BLOCKS_LABEL, &n.to_be_bytes()].concat();
-            hkdf_sha256(seed, None, &info)
-        }
         Draw::Orthogonal => hkdf_sha256(seed, None, INPUT_ORTHOGONAL_LABEL),
     }
 }

@@ -206,7 +206,7 @@ fn verdict(is_met: bool) -> &'static str {
 }
 
 fn arrays() {
-    use Transform::{Blocks, Negative, Orthogonal, Shuffle};
+    use Transform::{Negative, Orthogonal, Shuffle};
     let n_values = N * 3 * SIDE * SIDE;
     let images: Vec<u8> = (0..n_values).map(|i| (i * 31 + (i >> 8)) as u8).collect();
     let floats: Vec<f32> = images.iter().map(|value| f32::from(*value)).collect();
@@ -214,11 +214,7 @@ fn arrays() {
     for block in [16, 8, 4, 2] {
         let numpy = numpy_rates(block);
         for layout in [Layout::Nchw, Layout::Nhwc] {
-            for transforms in [
-                &[Shuffle][..],
-                &[Shuffle, Negative],
-                &[Shuffle, Negative, Blocks],
-            ] {
+            for transforms in [&[Shuffle][..], &[Shuffle, Negative]] {
                 let cipher = key(transforms, block, layout).cipher(SIDE, SIDE).unwrap();
                 let seconds = best(|| {
                     cipher

@@ -103,10 +103,9 @@ impl InputKey {
         if reversed {
             statistics.reverse();
         }
-        let blocks = self.blocks((blockwise.len() / n) as u32)?;
         let map = (&places[..], &masked[..]);
         let cipher = Arc::new(Cipher {
-            table: Table::new(order, (rows, columns), &blockwise, map, blocks.as_deref()),
+            table: Table::new(order, (rows, columns), &blockwise, map),
             ffx: ffx.map(|table| Ffx::new(&table, spec.range)),
             matrix: matrix.map(|matrix| (matrix, blockwise)),
             statistics,

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use onnxseal_crypto::inputs::{Draw, InputSeed};
+use onnxseal_crypto::inputs::InputSeed;
 use onnxseal_crypto::wrap::{
     Identities, MAX_KEY_FILE_BYTES, Recipients, is_encrypted, read_secret,
 };
@@ -109,7 +109,7 @@ impl InputKey {
         &self.spec
     }
 
-    /// Returns the key's map of the values of a block, without FFX and the places of blocks.
+    /// Returns the key's map of the values of a block, without FFX.
     pub fn map(&self) -> Result<&BlockMap> {
         if let Some(map) = self.map.get() {
             return Ok(map);
@@ -121,17 +121,6 @@ impl InputKey {
     /// Returns which places of a block FFX or negation masks; none if the key has neither.
     pub fn mask(&self) -> Result<Vec<bool>> {
         map::mask(&self.spec, &self.seed)
-    }
-
-    /// Returns which block goes to each place of the transformed image, for images of `n` blocks,
-    /// or `None` if blocks stay.
-    pub fn blocks(&self, n: u32) -> Result<Option<Vec<u32>>> {
-        if !self.spec.has(Transform::Blocks) {
-            return Ok(None);
-        }
-        let mut places: Vec<u32> = (0..n).collect();
-        self.seed.numbers(Draw::Blocks(n))?.shuffle(&mut places);
-        Ok(Some(places))
     }
 
     /// Returns FFX's replacements for the pixels 0 to 255, or `None` without FFX.

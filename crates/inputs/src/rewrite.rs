@@ -10,7 +10,6 @@ mod consumer;
 mod files;
 mod front;
 mod patch;
-mod positions;
 mod report;
 mod solve;
 mod start;

@@ -242,7 +242,11 @@ impl SpecArgs {
     fn read(self) -> Result<Spec> {
         let transform = |name: &String| {
             let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-            known.ok_or_else(|| usage(format!("{name:?} is no transform: there are shuffle, negative, ffx, blocks and orthogonal")))
+            known.ok_or_else(|| {
+                usage(format!(
+                    "{name:?} is no transform: there are shuffle, negative, ffx and orthogonal"
+                ))
+            })
         };
         let mut transforms: Vec<Transform> = self
             .transforms

@@ -91,10 +91,6 @@ fn rows(entry: &Entry) -> Vec<String> {
         (None, None) if entry.is_integer => row("transforms", "shuffle, negative".into()),
         (None, None) => row("transforms", "shuffle, negative, orthogonal".into()),
     });
-    rows.push(match &entry.block_places {
-        Ok(block) => row("block places", format!("with blocks of {block} x {block}")),
-        Err(why) => row("block places", format!("no: {why}")),
-    });
     rows
 }
 
@@ -129,7 +125,6 @@ fn as_json(candidate: &Candidate) -> Value {
         "integer": entry.is_integer,
         "shuffle_alone": entry.shuffle_alone.as_ref().map(ToString::to_string),
         "middle": entry.middle,
-        "block_places": entry.block_places.as_ref().ok(),
         "shuffle_exact": entry.is_shuffle_exact,
     })
 }

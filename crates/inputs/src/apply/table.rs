@@ -83,13 +83,12 @@ pub(super) fn blockwise(
 
 impl Table {
     /// `blockwise` has the places of an image's values; `places` and `masked` are the key's for one
-    /// block, and `blocks` says which block goes to each place.
+    /// block.
     pub(super) fn new(
         (layout, reversed): (Layout, bool),
         (rows, columns): (usize, usize),
         blockwise: &[u32],
         (places, masked): (&[u32], &[bool]),
-        blocks: Option<&[u32]>,
     ) -> Table {
         let (n, size) = (blockwise.len(), places.len().max(1));
         let of_block: Vec<(usize, u32)> = places
@@ -98,11 +97,9 @@ impl Table {
             .map(|(from, masked)| (*from as usize, u32::from(*masked) * n as u32))
             .collect();
         let mut sources = vec![0; n];
-        for (k, to) in blockwise.chunks_exact(size).enumerate() {
-            let k = blocks.map_or(k, |blocks| blocks[k] as usize);
-            let from = &blockwise[k * size..][..size];
-            for (to, (place, masked)) in to.iter().zip(&of_block) {
-                sources[*to as usize] = from[*place] + masked;
+        for block in blockwise.chunks_exact(size) {
+            for (to, (place, masked)) in block.iter().zip(&of_block) {
+                sources[*to as usize] = block[*place] + masked;
             }
         }
         Table {

@@ -19,7 +19,7 @@ use super::*;
 use crate::key::{Layout, Order, Spec, Transform};
 use crate::{Error, Scale, Silent, ValueType};
 
-use Transform::{Blocks, Ffx, Negative, Orthogonal, Shuffle};
+use Transform::{Ffx, Negative, Orthogonal, Shuffle};
 
 fn spec(transforms: &[Transform], block: u32, channels: u32) -> Spec {
     Spec {
@@ -120,7 +120,7 @@ fn arrays_of_numpy_keep_all_but_their_pixels() {
             _ => values.flat_map(|v| f32::from(v).to_le_bytes()).collect(),
         }
     };
-    let both = key(&[Shuffle, Negative, Blocks], 3);
+    let both = key(&[Shuffle, Negative], 3);
     let grey = key(&[Shuffle, Negative], 1);
     // Several chunks; one image; none.
     for (descr, width) in [("|u1", 1), ("|i1", 1), ("<u2", 2), ("<f2", 2), ("<f4", 4)] {
@@ -471,7 +471,7 @@ fn image_files_are_those_of_the_reference() {
 #[test]
 fn folders_keep_their_tree_and_second_runs_do_what_is_missing() {
     let room = Room::new();
-    let key = key(&[Shuffle, Negative, Blocks], 3);
+    let key = key(&[Shuffle, Negative], 3);
     let wide = (0..8 * 12 * 3).map(|i| (i * 40_503 % 65_521) as u16);
     let wide = Image {
         samples: Samples::U16(wide.collect()),
@@ -675,7 +675,7 @@ fn arrays_that_are_refused() {
 #[test]
 fn files_that_say_that_they_have_large_images_have_to_be_large() {
     let room = Room::new();
-    let key = key(&[Shuffle, Blocks], 1);
+    let key = key(&[Shuffle], 1);
     let side = 8192;
     let zeros = vec![0; side * side];
     let array = npy("|u1", &[1, 1, side, side], &zeros);

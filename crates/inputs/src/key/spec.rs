@@ -22,18 +22,15 @@ pub enum Transform {
     Ffx,
     /// Each block is multiplied by an orthogonal matrix. Only for floats.
     Orthogonal,
-    /// Whole blocks change places with each other.
-    Blocks,
 }
 
 impl Transform {
     /// All transforms, in the order in which they are applied.
-    pub const ALL: [Transform; 5] = [
+    pub const ALL: [Transform; 4] = [
         Transform::Shuffle,
         Transform::Negative,
         Transform::Ffx,
         Transform::Orthogonal,
-        Transform::Blocks,
     ];
 
     /// Returns its name in key files and on the command line.
@@ -42,7 +39,6 @@ impl Transform {
             Transform::Shuffle => "shuffle",
             Transform::Negative => "negative",
             Transform::Ffx => "ffx",
-            Transform::Blocks => "blocks",
             Transform::Orthogonal => "orthogonal",
         }
     }
@@ -123,8 +119,7 @@ impl Spec {
         (0..self.channels as usize).map(channel).collect()
     }
 
-    /// Returns the number of possible keys as a power of two, at most the seed's 256 bits. Leaves
-    /// out `blocks`, because the number of blocks depends on the image.
+    /// Returns the number of possible keys as a power of two, at most the seed's 256 bits.
     pub fn key_bits(&self) -> f64 {
         let n = self.block_values();
         let log2_factorial = |n: usize| (2..=n).map(|k| (k as f64).log2()).sum::<f64>();
@@ -155,18 +150,15 @@ impl Spec {
             return Err("there is no transform".into());
         }
         if !transforms.is_sorted_by(|a, b| a < b) {
-            let rule = "transforms are in the order shuffle, negative or ffx, orthogonal, blocks, each at most once";
+            let rule = "transforms are in the order shuffle, negative or ffx, orthogonal, each at most once";
             return Err(rule.into());
         }
         let both = |a, b| self.has(a) && self.has(b);
         if both(Transform::Negative, Transform::Ffx) {
             return Err("negative and ffx exclude each other".into());
         }
-        let mixed = transforms
-            .iter()
-            .any(|t| !matches!(t, Transform::Blocks | Transform::Orthogonal));
-        if self.has(Transform::Orthogonal) && mixed {
-            return Err("orthogonal goes with blocks alone".into());
+        if self.has(Transform::Orthogonal) && transforms.len() > 1 {
+            return Err("orthogonal goes with no other transform".into());
         }
         if !(1..=MAX_BLOCK).contains(block) {
             return Err(format!("a block has 1 to {MAX_BLOCK} rows, not {block}"));

@@ -43,21 +43,6 @@ pub(super) struct Consumer {
     pub(super) places: Vec<usize>,
     /// `[rows, columns, channels]`: the index of each pixel in a normalised patch.
     pub(super) features: Vec<usize>,
-    /// The axes of its output.
-    pub(super) after: Vec<After>,
-}
-
-/// An axis of a consumer's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    /// Images.
-    Batch,
-    /// The outputs of a window.
-    Outputs,
-    /// Windows: rows of them, columns of them, or all, row by row, after this many other tokens.
-    Rows,
-    Columns,
-    Windows(u64),
 }
 
 /// The places of a small patch's pixels among the indices of an axis.
@@ -194,7 +179,6 @@ pub(super) fn conv(
         stride: elements,
         features: Vec::new(),
         places,
-        after: vec![After::Batch, After::Outputs, After::Rows, After::Columns],
         value,
     })
 }
@@ -348,8 +332,6 @@ pub(super) fn matmul(
     } else {
         1.0
     };
-    let mut after: Vec<After> = outer.iter().map(after).collect();
-    after.push(After::Outputs);
     Ok(Consumer {
         node: id,
         weight,
@@ -364,24 +346,8 @@ pub(super) fn matmul(
         stride,
         places,
         features: patch.features,
-        after,
         value,
     })
-}
-
-/// Returns the output's axis for an axis of windows.
-fn after(axis: &Axis) -> After {
-    let Axis::Atoms(atoms) = axis else {
-        return After::Outputs;
-    };
-    let atoms: Vec<Of> = atoms.iter().map(|atom| atom.of).collect();
-    match atoms[..] {
-        [] | [Of::Batch] => After::Batch,
-        [Of::Row] => After::Rows,
-        [Of::Column] => After::Columns,
-        [Of::Row, Of::Column] => After::Windows(0),
-        _ => After::Outputs,
-    }
 }
 
 /// Fails unless blocks lie wholly within windows.

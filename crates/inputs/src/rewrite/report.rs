@@ -5,10 +5,10 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS};
 use crate::rewrite::TRAIN;
-use crate::rewrite::consumer::{Consumer, Kind, check_block};
+use crate::rewrite::consumer::{Kind, check_block};
+use crate::rewrite::front;
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
-use crate::rewrite::{front, positions};
 use onnxseal_rewrite::Changes;
 use onnxseal_rewrite::{Graph, Source};
 use onnxseal_rewrite::{Refusal, shown};
@@ -47,8 +47,6 @@ pub struct Entry {
     /// The middle that the range of pixels must have for other transforms to be possible, if that
     /// is a condition.
     pub middle: Option<f64>,
-    /// The side of blocks that can change places with each other as a whole, or the refusal.
-    pub block_places: std::result::Result<u32, Refusal>,
     /// Whether a shuffle is exact by construction, so that no run must confirm it.
     pub is_shuffle_exact: bool,
 }
@@ -192,15 +190,6 @@ fn entry(
         middle = Some(mean);
         shuffle_alone = None;
     }
-    let block_places = match &consumers[..] {
-        [one] => places(graph, one, &blocks),
-        _ => Err(Refusal::new("several nodes read the image").into()),
-    };
-    let block_places = match block_places {
-        Ok(block) => Ok(block),
-        Err(Error::Refused(refusal)) => Err(*refusal),
-        Err(error) => return Err(error),
-    };
     Ok(Entry {
         data_type: DataType::Undefined,
         layout,
@@ -212,17 +201,6 @@ fn entry(
         is_integer: consumers.iter().any(|c| c.weight.kind != Kind::Floats),
         shuffle_alone,
         middle,
-        block_places,
         is_shuffle_exact,
     })
-}
-
-fn places(graph: &Graph<'_>, consumer: &Consumer, blocks: &[u32]) -> Result<u32> {
-    positions::find(graph, consumer)?;
-    let block = blocks
-        .iter()
-        .find(|block| u64::from(**block) == consumer.rows);
-    block
-        .copied()
-        .ok_or_else(|| Refusal::new("its patches are too large for blocks").into())
 }

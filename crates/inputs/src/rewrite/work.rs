@@ -7,9 +7,9 @@ use onnxseal_rewrite::{Changes, Edit, FileId, Graph, Refusal, Source};
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Spec, Transform};
 use crate::rewrite::consumer::check_block;
+use crate::rewrite::front;
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
-use crate::rewrite::{front, positions};
 
 /// The changes to the files of a model.
 #[derive(Debug)]
@@ -26,15 +26,12 @@ pub struct Rewritten {
     /// more without rounding after them. If floats are rounded to integers later, the last bit of a
     /// sum may still change one step.
     pub is_exact: bool,
-    /// Whether only a run can confirm the result, which assumes that everything after the embedding
-    /// treats tokens alike.
-    pub needs_check: bool,
 }
 
 impl Rewritten {
     /// Returns whether only a run can show that the model computes equal outputs.
     pub fn must_run(&self) -> bool {
-        !self.is_exact || self.needs_check
+        !self.is_exact
     }
 
     /// Copies one file's `bytes` with its edits.
@@ -51,8 +48,6 @@ impl Rewritten {
 struct Work<'k> {
     spec: &'k Spec,
     map: &'k BlockMap,
-    /// Returns, for a number of blocks, which goes to each place.
-    places: &'k dyn Fn(u32) -> Result<Vec<u32>>,
 }
 
 /// Returns the edits that make a model take images made with `key` at its input `input`, or at the
@@ -63,11 +58,9 @@ struct Work<'k> {
 /// name does not fit.
 pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
     check_affine(key)?;
-    let places = |n| Ok(key.blocks(n)?.unwrap_or_default());
     let work = Work {
         spec: key.spec(),
         map: key.map()?,
-        places: &places,
     };
     work.run(source, input)
 }
@@ -96,27 +89,9 @@ pub fn rekey(
             "the keys differ in more than their seed: block, channels, layout, order, range and normalisation are the same, and both or neither are orthogonal".into(),
         ));
     };
-    let places = |n: u32| -> Result<Vec<u32>> {
-        let same = || (0..n).collect::<Vec<u32>>();
-        let old = old.blocks(n)?.unwrap_or_else(same);
-        let mut inverse = same();
-        for (k, from) in (0..).zip(&old) {
-            if let Some(place) = inverse.get_mut(*from as usize) {
-                *place = k;
-            }
-        }
-        let new = new.blocks(n)?.unwrap_or_else(same);
-        let at = |from: &u32| inverse.get(*from as usize).copied().unwrap_or_default();
-        Ok(new.iter().map(at).collect())
-    };
-    let mut spec = new.spec().clone();
-    if old.spec().has(Transform::Blocks) && !spec.has(Transform::Blocks) {
-        spec.transforms.push(Transform::Blocks);
-    }
     let work = Work {
-        spec: &spec,
+        spec: new.spec(),
         map: &map,
-        places: &places,
     };
     work.run(source, input)
 }
@@ -138,7 +113,7 @@ impl Work<'_> {
             return false;
         };
         let stay = places.iter().zip(0..).all(|(from, t)| *from == t);
-        stay && !negated.contains(&true) && !self.spec.has(Transform::Blocks)
+        stay && !negated.contains(&true)
     }
 
     fn run(&self, source: &Source<'_>, input: Option<&str>) -> Result<Rewritten> {
@@ -226,27 +201,11 @@ impl Work<'_> {
             check_block(consumer, block).map_err(|refusal| at(refusal.into()))?;
             is_exact &= solve(graph, consumer, &task, &mut changes).map_err(at)?;
         }
-        let moves_blocks = spec.has(Transform::Blocks);
-        if moves_blocks {
-            let [consumer] = &consumers[..] else {
-                return Err(Refusal::new("several nodes read the blocks of the image").into());
-            };
-            if (consumer.rows, consumer.columns) != (block, block) {
-                let node = graph.node(consumer.node)?;
-                return Err(Refusal::new(format!("its patches have {} x {} pixels, and blocks that change places have to be patches", consumer.rows, consumer.columns))
-                    .at(node)
-                    .into());
-            }
-            let positions = positions::find(graph, consumer)?;
-            let places = (self.places)(positions.n_blocks)?;
-            positions::permute(graph, &positions, &places, &mut changes)?;
-        }
         Ok(Rewritten {
             tensors: std::mem::take(&mut changes.tensors),
             edits: changes.edits(graph)?,
             input: input.name.to_owned(),
             is_exact,
-            needs_check: moves_blocks,
         })
     }
 }

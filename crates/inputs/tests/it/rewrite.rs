@@ -433,70 +433,6 @@ fn a_key_is_changed_without_the_original() {
     }
 }
 
-/// A node, with what makes it a patch embedding of four tokens: and positions, after a class token.
-fn tokens(after: Vec<NodeProto>) -> Vec<u8> {
-    let mut graph = graph()
-        .initializer(weights("w", &[2, 3, 4, 4], 1))
-        .initializer(weights("b", &[2], 2))
-        .initializer(weights("class", &[1, 1, 2], 3))
-        .initializer(weights("positions", &[1, 5, 2], 4))
-        .initializer(weights("table", &[1, 5, 2], 4))
-        .initializer(int64s("shape", &[3], &[1, 2, 4]))
-        .node(node_with(
-            "Conv",
-            &["x", "w", "b"],
-            &["grid"],
-            vec![ints_attribute("strides", &[4, 4])],
-        ))
-        .node(node("Reshape", &["grid", "shape"], &["flat"]))
-        .node(node_with(
-            "Transpose",
-            &["flat"],
-            &["tokens"],
-            vec![ints_attribute("perm", &[0, 2, 1])],
-        ))
-        .node(node_with(
-            "Concat",
-            &["class", "tokens"],
-            &["all"],
-            vec![int_attribute("axis", 1)],
-        ))
-        .node(node("Add", &["all", "positions"], &["placed"]));
-    for node in after {
-        graph = graph.node(node);
-    }
-    graph.encode()
-}
-
-#[test]
-fn positions_follow_their_blocks() {
-    let bytes = tokens(vec![node("Softmax", &["placed"], &["y"])]);
-    let key = key(r#"["shuffle", "blocks"]"#, 4, "");
-    let done = run(&bytes, &key).unwrap();
-    assert!(done.needs_check && done.tensors.contains(&"positions".to_owned()));
-    let after = done.apply(FileId::MODEL, &bytes).unwrap();
-    let (old, new) = (numbers(&bytes, "positions"), numbers(&after, "positions"));
-    let places = key.blocks(4).unwrap().unwrap();
-    assert_eq!(old[..2], new[..2]);
-    for (k, from) in places.iter().enumerate() {
-        let row = |k: usize| 2 + 2 * k..4 + 2 * k;
-        assert_eq!(new[row(k)], old[row(*from as usize)]);
-    }
-    for (after, reason) in [
-        (
-            vec![node("Conv", &["placed", "other"], &["y"])],
-            "parts of an image",
-        ),
-        (
-            vec![node("Mul", &["placed", "table"], &["y"])],
-            "by its place",
-        ),
-    ] {
-        refused(&tokens(after), &key, reason);
-    }
-    refused(&plain(4, 4, 0), &key, "output");
-}
-
 fn refused(bytes: &[u8], key: &InputKey, reason: &str) {
     match run(bytes, key) {
         Err(Error::Refused(refusal)) => {
@@ -640,12 +576,8 @@ fn inspection_says_which_blocks_are_possible() {
 #[test]
 fn damaged_models_are_refused_or_rewritten_and_nothing_panics() {
     let both = key(BOTH, 4, "");
-    let blocks = key(r#"["shuffle", "blocks"]"#, 4, "");
-    for bytes in [
-        plain(4, 4, 0),
-        integers(0, 3, 5),
-        tokens(vec![node("Softmax", &["placed"], &["y"])]),
-    ] {
+    let orthogonal = key(ORTHOGONAL, 4, "");
+    for bytes in [plain(4, 4, 0), integers(0, 3, 5)] {
         for i in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff, bytes[i] ^ 1] {
                 let mut damaged = bytes.clone();
@@ -659,7 +591,7 @@ fn damaged_models_are_refused_or_rewritten_and_nothing_panics() {
                     external: &no_external,
                 };
                 let _ = inspect(&source);
-                for key in [&both, &blocks] {
+                for key in [&both, &orthogonal] {
                     let _ = rewrite(&source, key, None);
                 }
             }

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
+use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Files, Source, rewrite};
-use onnxseal_inputs::{InputKey, Transform};
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
@@ -78,9 +78,6 @@ fn weights_are_those_of_the_reference() {
         let rows = |name: &str| -> Vec<Vec<f64>> {
             case[name].as_array().unwrap().iter().map(list).collect()
         };
-        if key.spec().transforms == [Transform::Blocks] {
-            continue;
-        }
         // Written as f32, as short as possible.
         let exact = |x: &f64| f64::from(*x as f32);
         let weights: Vec<Vec<f64>> = (rows("weights").iter())
