@@ -202,7 +202,7 @@ fn the_corpora_reach_what_they_are_for() {
         corpus("input_rewrite")
             .filter(|bytes| is_rewritten(bytes))
             .count(),
-        9
+        6
     );
     let read = |bytes: &Vec<u8>| UserKey::from_bytes(bytes, None).is_ok();
     assert_eq!(corpus("label_key").filter(read).count(), 4);
@@ -364,10 +364,7 @@ fn write_seeds() {
         ("channels_last", 0x10),
         ("focus_padded", 0x21 | 4),
         ("patchify", 0),
-        ("vit_convinteger", 8),
         ("vit", 10),
-        ("vit_dynamic", 9),
-        ("vit_qdq", 8),
     ] {
         let model = fs::read(root().join(format!("fixtures/inputs/{name}.onnx"))).unwrap();
         write("input_rewrite", name, &[&[choice], &model[..]].concat());

@@ -184,7 +184,7 @@ fn keys_that_cannot_be_are_refused() {
 #[test]
 fn no_message_has_the_seed() {
     let lab = Lab::new();
-    for name in ["vit.onnx", "vit_dynamic.onnx"] {
+    for name in ["vit.onnx", "focus_padded.onnx"] {
         fixture(&lab, name);
     }
     let kind = ["--channels", "1", "--range", "0..1"];
@@ -217,7 +217,7 @@ fn no_message_has_the_seed() {
     };
     let mut said = vec![
         rewrite("vit.onnx", "key.txt", &[]),
-        rewrite("vit_dynamic.onnx", "key.txt", &[]),
+        rewrite("focus_padded.onnx", "key.txt", &[]),
     ];
     for text in &broken {
         fs::write(lab.path("broken.txt"), text).unwrap();
@@ -685,14 +685,11 @@ fn a_rewriting_that_fails_leaves_nothing() {
         return;
     }
     let lab = Lab::new();
-    for name in [
-        "vit.onnx",
-        "vit_qdq.onnx",
-        "vit_dynamic.onnx",
-        "focus_padded.onnx",
-    ] {
+    for name in ["vit.onnx", "vit_fp16.onnx", "focus_padded.onnx"] {
         fixture(&lab, name);
     }
+    let quantised = project("fixtures/models/digits_cnn_qdq.onnx");
+    fs::copy(quantised, lab.path("qdq.onnx")).unwrap();
     let kind = ["--channels", "1", "--range", "0..1", "-o", "key.txt"];
     lab.expect(0, &[&KEYGEN[..], &kind].concat());
     fs::create_dir(lab.path("out")).unwrap();
@@ -715,14 +712,14 @@ fn a_rewriting_that_fails_leaves_nothing() {
         assert!(contents(lab.dir.path()) == before, "{model}: {err}");
         err
     };
-    let err = rewrite("vit_dynamic.onnx", &[], 2);
-    assert!(err.contains("ConvInteger") && err.contains("hint"), "{err}");
+    let err = rewrite("qdq.onnx", &[], 2);
+    assert!(err.contains("quantised") && err.contains("hint"), "{err}");
     rewrite("focus_padded.onnx", &[], 2);
     rewrite("no.onnx", &[], 3);
     rewrite("cut.onnx", &[], 3);
     rewrite("absent.onnx", &[], 7);
     rewrite("vit.onnx", &["--input", "pixels"], 2);
-    rewrite("vit_qdq.onnx", &["--no-check"], 2);
+    rewrite("vit_fp16.onnx", &["--no-check"], 2);
     // Files may have 1 KiB at most.
     let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" inputs rewrite vit.onnx --key key.txt -o out/keyed.onnx";
     let output = lab.shell(script).output().unwrap();

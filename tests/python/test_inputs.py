@@ -16,7 +16,7 @@ from measure_inputs import INPUTS, LEFT, MODELS, accuracy, difference, fed_to, s
 from wheel import OPTIONS
 
 CASES = measure_inputs.rewritable()
-TWO = ["convmixer.onnx", "vit_qdq.onnx"]
+TWO = ["convmixer.onnx", "vit.onnx"]
 
 
 def each(kinds, models=MODELS):
@@ -34,7 +34,7 @@ class Lock:
         self.key = self.keyed(self.text, "key.txt")
         self.images, self.labels = fed_to(self.facts)
         self.wanted = scores(self.model, self.images, self.facts)
-        self.most = measure_inputs.limit(self.facts, kind, self.own())
+        self.most = measure_inputs.asked_of(self.facts, self.own())
 
     def own(self):
         return difference(scores(self.model, self.images, self.facts, optimized=False), self.wanted)
@@ -77,7 +77,7 @@ def test_rewritten_models_compute_from_keyed_images_what_originals_do(lock, case
     onnx.checker.check_model(onnx.load(out), full_check=True)
 
 
-@pytest.mark.parametrize("case", [("convmixer.onnx", "shf_np"), ("vit_qdq.onnx", "shf")], ids="-".join)
+@pytest.mark.parametrize("case", [("convmixer.onnx", "shf_np"), ("vit_fp16.onnx", "shf")], ids="-".join)
 def test_python_rewrites_as_the_command_does(lock, case, tmp_path):
     lock = lock(*case)
     by_tool, out = lock.rewrite(), tmp_path / "python.onnx"
@@ -149,7 +149,7 @@ def test_trained_models_answer_to_their_keys(name):
         assert np.mean([left(with_seed(text, number)) for number in range(measure_inputs.N_WRONG)]) <= LEFT
 
 
-REKEYED = each(["shf", "np", "shf_np"], ["vit.onnx", "convmixer.onnx", "vit_qoperator_uint8.onnx"])
+REKEYED = each(["shf", "np", "shf_np"], ["vit.onnx", "convmixer.onnx", "normalised.onnx"])
 
 
 @pytest.mark.parametrize("case", REKEYED, ids="-".join)
@@ -167,7 +167,7 @@ def test_another_key_takes_the_place_of_the_first(lock, case, tool):
     assert (old.argmax(1) != lock.wanted.argmax(1)).any()
 
 
-@pytest.mark.parametrize("case", [("vit.onnx", "shf"), ("vit.onnx", "shf_np"), ("vit_qoperator_uint8.onnx", "shf_np")], ids="-".join)
+@pytest.mark.parametrize("case", [("vit.onnx", "shf"), ("vit.onnx", "shf_np"), ("normalised.onnx", "shf_np")], ids="-".join)
 def test_what_is_exact_needs_no_check(lock, case):
     lock = lock(*case)
     checked, unchecked = lock.rewrite(), lock.rewrite("--no-check", out="unchecked.onnx")
@@ -176,7 +176,9 @@ def test_what_is_exact_needs_no_check(lock, case):
 
 
 def test_what_is_not_exact_is_never_written_unchecked(lock):
-    assert "--no-check" in refused(lock("vit_qdq.onnx"), "--no-check")
+    lock = lock("vit_fp16.onnx")
+    key = lock.keyed(lock.text.replace("[-1.0, 1.0]", "[0.0, 1.0]"), "other.txt")
+    assert "--no-check" in refused(lock, "--no-check", key=key)
 
 
 def test_an_encrypted_key_needs_its_identity(lock, tool):
@@ -207,16 +209,11 @@ def refused(lock, *options, **more):
     return re.sub(r"\s+", " ", lock.done.stderr)
 
 
-def dynamic(tool, folder):
-    shutil.copy(INPUTS / "vit_dynamic.onnx", folder / "dynamic.onnx")
-    lock = Lock(tool, folder, "vit.onnx", "np")
-    lock.model = folder / "dynamic.onnx"
-    return lock
-
-
-def test_negatives_of_what_is_quantised_by_its_own_range_are_refused(tool, tmp_path):
-    said = refused(dynamic(tool, tmp_path))
-    assert '"/patches/Conv_quant" (ConvInteger)' in said and "quantised before" in said and "inputs encrypt" in said
+def test_quantised_models_are_refused(lock):
+    lock = lock("vit.onnx")
+    lock.model = shutil.copy(MODELS_OF_DIGITS / "digits_cnn_qdq.onnx", lock.folder / "qdq.onnx")
+    said = refused(lock)
+    assert "the model is quantised" in said and "quantise the result" in said
 
 
 def test_protected_models_are_refused(lock, tool):

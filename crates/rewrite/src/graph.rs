@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::detail::{self, Attribute, Setting, raw_elements};
 use onnxseal_onnx::model::{GraphOwner, Node, NodeId, Payload, Span, Tensor, TensorId, TensorRole};
-use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::elements::{Elements, width};
 use crate::error::Result;
@@ -268,12 +267,6 @@ impl<'a> Graph<'a> {
     pub fn integers(&self, name: &str) -> Result<Option<Vec<i64>>> {
         let small = self.small(name)?;
         Ok(small.map(|small| small.values.iter().map(|value| *value as i64).collect()))
-    }
-
-    /// Returns the element type of a constant.
-    pub fn type_of(&self, name: &str) -> Option<DataType> {
-        let tensor = self.model().tensors.get(self.constant(name)?.index())?;
-        Some(tensor.data_type)
     }
 }
 

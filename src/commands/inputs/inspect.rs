@@ -88,7 +88,6 @@ fn rows(entry: &Entry) -> Vec<String> {
             "transforms",
             format!("shuffle; others if the middle of the range is {middle}"),
         ),
-        (None, None) if entry.is_integer => row("transforms", "shuffle, negative".into()),
         (None, None) => row("transforms", "shuffle, negative, orthogonal".into()),
     });
     rows
@@ -122,7 +121,6 @@ fn as_json(candidate: &Candidate) -> Value {
         "blocks": entry.blocks,
         "mean": entry.statistics.iter().map(|of| of.0).collect::<Vec<_>>(),
         "std": entry.statistics.iter().map(|of| of.1).collect::<Vec<_>>(),
-        "integer": entry.is_integer,
         "shuffle_alone": entry.shuffle_alone.as_ref().map(ToString::to_string),
         "middle": entry.middle,
         "shuffle_exact": entry.is_shuffle_exact,

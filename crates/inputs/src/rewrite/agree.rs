@@ -108,8 +108,6 @@ fn fed(input: &str, entry: &Entry, (old, new): (Option<&InputKey>, &InputKey)) -
 /// Returns how far outputs may differ, and the reason.
 fn limit(entry: &Entry, own: f64) -> (f64, &'static str) {
     match entry.data_type {
-        // A sum in another order may fall on the other side of a later rounding step.
-        _ if entry.is_integer => (0.05, "a step of quantised layers"),
         DataType::Float16 => (5e-3_f64.max(4.0 * own), "rounding to 16 bits"),
         _ => (2e-6_f64.max(4.0 * own), "rounding"),
     }

@@ -12,7 +12,7 @@ use crate::rewrite::value::{Atom, Axis, Of, Value};
 use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
 
-pub(super) use weight::{Bias, Kind, Weight, through_identity};
+pub(super) use weight::{Bias, Weight, quantised, through_identity};
 
 /// The most values of a window.
 const MAX_WINDOW: u64 = 1 << 22;
@@ -85,15 +85,18 @@ impl Patch {
     }
 }
 
-/// Follows a Conv, QLinearConv or ConvInteger that reads the image.
+/// Follows a Conv that reads the image.
 pub(super) fn conv(
     graph: &Graph<'_>,
     id: NodeId,
     node: &Node<'_>,
-    mut value: Value,
+    value: Value,
 ) -> Result<Consumer> {
     let channels = value.gain.len() as u64;
-    let weight = Weight::of_conv(graph, id, node, &mut value)?;
+    let weight = Weight::of(graph, id, node, true, &value)?;
+    if !weight.is_output_first {
+        return Err(Refusal::new("its weights are transposed").into());
+    }
     let dims = &graph.tensor(weight.tensor)?.dims;
     let (&[n_outputs, n_inputs, kernel_rows, kernel_columns], [batch, axis, rows, columns]) =
         (&dims[..], &value.axes[..])
@@ -160,15 +163,10 @@ pub(super) fn conv(
             }
         }
     }
-    let bias = match node.op_type {
-        "ConvInteger" => Bias::after(graph, node, n_outputs)?,
-        "QLinearConv" => Bias::of_slot(graph, id, node, 8, n_outputs)?,
-        _ => Bias::of_slot(graph, id, node, 2, n_outputs)?,
-    };
     Ok(Consumer {
         node: id,
         weight,
-        bias,
+        bias: Bias::of_slot(graph, id, node, 2, n_outputs)?,
         ratio: 1.0,
         rows: all_rows,
         columns: all_columns,
@@ -250,7 +248,7 @@ pub(super) fn matmul(
     graph: &Graph<'_>,
     id: NodeId,
     node: &Node<'_>,
-    mut value: Value,
+    value: Value,
 ) -> Result<Consumer> {
     let channels = value.gain.len() as u64;
     let Some((last, outer)) = value
@@ -267,7 +265,8 @@ pub(super) fn matmul(
         return Err(Refusal::new("it reads patches as columns").into());
     }
     let is_transposed = is_gemm && attributes.int("transB", 0) != 0;
-    let (weight, is_output_first) = Weight::of_matmul(graph, id, node, is_transposed, &mut value)?;
+    let weight = Weight::of(graph, id, node, is_transposed, &value)?;
+    let is_output_first = weight.is_output_first;
     let dims = &graph.tensor(weight.tensor)?.dims;
     let &[first, second] = &dims[..] else {
         return Err(Refusal::new("its weights are no matrix").into());
@@ -322,10 +321,9 @@ pub(super) fn matmul(
     let stride = if is_output_first { n_inputs } else { 1 } as usize;
     let of_feature = if is_output_first { 1 } else { n_outputs } as usize;
     let places = patch.features.iter().map(|f| f * of_feature).collect();
-    let bias = match node.op_type {
-        "MatMul" | "MatMulInteger" => Bias::after(graph, node, n_outputs)?,
-        "Gemm" => Bias::of_slot(graph, id, node, 2, n_outputs)?,
-        _ => Bias::Impossible,
+    let bias = match is_gemm {
+        false => Bias::after(graph, node, n_outputs)?,
+        true => Bias::of_slot(graph, id, node, 2, n_outputs)?,
     };
     let ratio = if is_gemm {
         attributes.float("alpha", 1.0) / attributes.float("beta", 1.0)

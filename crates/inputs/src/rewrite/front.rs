@@ -9,7 +9,7 @@ use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::{Error, Result};
 use crate::rewrite::TRAIN;
-use crate::rewrite::consumer::{Consumer, conv, matmul};
+use crate::rewrite::consumer::{Consumer, conv, matmul, quantised};
 use crate::rewrite::value::Value;
 use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
@@ -58,7 +58,7 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
             Step::Value(value) => {
                 let others = node.outputs.iter().skip(1);
                 for other in others.filter(|name| !name.is_empty()) {
-                    if !graph.readers(other).is_empty() && node.op_type != "DynamicQuantizeLinear" {
+                    if !graph.readers(other).is_empty() {
                         let refusal = Refusal::new("its second output is read too");
                         return Err(at(refusal.into()));
                     }
@@ -112,18 +112,13 @@ fn step<'a>(
     if value.norm.is_some() && node.op_type != "MatMul" && node.op_type != "Gemm" {
         return Err(Refusal::new("it comes between a normalised patch and its weights").into());
     }
-    let domain = match node.domain {
-        // ONNX Runtime's own operators of equal meaning.
-        "com.microsoft" if matches!(node.op_type, "QuantizeLinear" | "DequantizeLinear") => "",
-        domain => domain,
-    };
     let first = || match slot {
         0 => Ok(()),
         _ => Err(Error::from(Refusal::new(
             "it reads the image where it would read a constant",
         ))),
     };
-    let value = match (domain, node.op_type) {
+    let value = match (node.domain, node.op_type) {
         ("", "Shape" | "Size") => return Ok(Step::Shape),
         ("", "Identity") => value.clone(),
         ("", "Add" | "Sub" | "Mul" | "Div") => affine::arithmetic(graph, node, slot, value)?,
@@ -132,15 +127,6 @@ fn step<'a>(
             affine::batch_normalization(graph, node, value)?
         }
         ("", "Cast") => affine::cast(graph, node, value)?,
-        ("", "QuantizeLinear") => {
-            first()?;
-            affine::quantize(graph, node, value)?
-        }
-        ("", "DequantizeLinear") => {
-            first()?;
-            affine::dequantize(graph, node, value)?
-        }
-        ("", "DynamicQuantizeLinear") => affine::dynamic_quantize(value)?,
         ("", "Transpose") => shape::transpose(graph, node, value)?,
         ("", "Reshape") => {
             first()?;
@@ -160,12 +146,22 @@ fn step<'a>(
             first()?;
             affine::layer_normalization(graph, id, node, value)?
         }
-        ("", "Conv" | "QLinearConv" | "ConvInteger") => {
+        (
+            _,
+            "QuantizeLinear"
+            | "DequantizeLinear"
+            | "DynamicQuantizeLinear"
+            | "QLinearConv"
+            | "ConvInteger"
+            | "QLinearMatMul"
+            | "MatMulInteger",
+        ) => return Err(quantised().into()),
+        ("", "Conv") => {
             first()?;
             return conv(graph, id, node, value.clone())
                 .map(|consumer| Step::Consumer(Box::new(consumer)));
         }
-        ("", "MatMul" | "Gemm" | "QLinearMatMul" | "MatMulInteger") => {
+        ("", "MatMul" | "Gemm") => {
             first()?;
             return matmul(graph, id, node, value.clone())
                 .map(|consumer| Step::Consumer(Box::new(consumer)));

@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 
 use crate::error::{Error, Result};
 use crate::key::Spec;
-use crate::rewrite::consumer::{Consumer, Kind, check_block};
+use crate::rewrite::consumer::{Consumer, check_block};
 use crate::rewrite::front;
 use crate::rewrite::start::{Start, check_source, inputs};
 use onnxseal_rewrite::Refusal;
@@ -61,22 +61,13 @@ fn rows_of(graph: &Graph<'_>, consumer: &Consumer, spec: &Spec) -> Result<Vec<f6
         consumer.rows as usize / block,
         consumer.columns as usize / block,
     );
-    let zero = |output: usize| match &consumer.weight.kind {
-        Kind::Floats => 0.0,
-        Kind::Integers { zero, .. } => {
-            let zero = zero.get(output).or(zero.first());
-            zero.copied().unwrap_or_default() as f64
-        }
-    };
     let mut rows = Vec::new();
     for output in 0..consumer.n_outputs {
         for (y, x) in (0..down).flat_map(|y| (0..across).map(move |x| (y, x))) {
             for (r, c) in (0..block).flat_map(|r| (0..block).map(move |c| (r, c))) {
                 let pixel = (y * block + r) * consumer.columns as usize + x * block + c;
                 let places = consumer.places.iter().skip(pixel * channels).take(channels);
-                let value =
-                    |place: &usize| weights.get(output * consumer.stride + place) - zero(output);
-                rows.extend(places.map(value));
+                rows.extend(places.map(|place| weights.get(output * consumer.stride + place)));
             }
         }
     }

@@ -5,7 +5,7 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS};
 use crate::rewrite::TRAIN;
-use crate::rewrite::consumer::{Kind, check_block};
+use crate::rewrite::consumer::check_block;
 use crate::rewrite::front;
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
@@ -39,10 +39,8 @@ pub struct Entry {
     pub blocks: Vec<u32>,
     /// The graph's computation on each channel before the weights: `(x - mean) / std`.
     pub statistics: Vec<(f64, f64)>,
-    /// Whether weights are integers.
-    pub is_integer: bool,
     /// Why transforms other than a shuffle are not possible for every key: padding, a missing bias,
-    /// rounding, a normalisation. `None` if they are possible.
+    /// a normalisation. `None` if they are possible.
     pub shuffle_alone: Option<Refusal>,
     /// The middle that the range of pixels must have for other transforms to be possible, if that
     /// is a condition.
@@ -198,7 +196,6 @@ fn entry(
         nodes,
         blocks,
         statistics: statistics.unwrap_or_default(),
-        is_integer: consumers.iter().any(|c| c.weight.kind != Kind::Floats),
         shuffle_alone,
         middle,
         is_shuffle_exact,

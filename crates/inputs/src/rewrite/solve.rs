@@ -25,20 +25,15 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 use crate::error::Result;
 use crate::key::{BlockMap, Matrix};
 use crate::rewrite::TRAIN;
-use crate::rewrite::consumer::{Bias, Consumer, Kind, through_identity};
-use bias::{Shift, add_bias};
+use crate::rewrite::consumer::{Consumer, through_identity};
+use bias::add_bias;
 use onnxseal_rewrite::Changes;
+use onnxseal_rewrite::Elements;
 use onnxseal_rewrite::Graph;
 use onnxseal_rewrite::Refusal;
-use onnxseal_rewrite::{Elements, is_float};
 
 /// How far from zero the required padding may be, relative to the range of a pixel.
 const NEARLY_ZERO: f64 = 1e-7;
-/// How far a number of steps may be from an integer, because scales are rounded.
-const STEP_ERROR: f64 = 1e-3;
-/// How far an integer may be outside its range before it is rounded into it.
-const HALF_STEP: f64 = 0.5 + STEP_ERROR;
-
 /// The transform of the pixels.
 pub(super) struct Task<'k> {
     pub(super) map: &'k BlockMap,
@@ -55,7 +50,6 @@ enum Factors {
         places: Vec<usize>,
         factors: Vec<f64>,
         /// `g m + o - m`, divided by s.
-        offsets: Vec<f64>,
         shifts: Vec<f64>,
     },
     Orthogonal {
@@ -66,8 +60,7 @@ enum Factors {
 }
 
 /// Changes the weights and the bias of a consumer. Returns whether the result is equal by
-/// construction: only the order of products changes, or the numbers are integers, or floats of 32
-/// bits or more without rounding after them.
+/// construction: only the order of products changes, or the numbers have 32 bits or more.
 pub(super) fn solve(
     graph: &Graph<'_>,
     consumer: &Consumer,
@@ -75,15 +68,9 @@ pub(super) fn solve(
     changes: &mut Changes,
 ) -> Result<bool> {
     let factors = factors(consumer, task)?;
-    check_roundings(consumer, task)?;
     normalise(graph, consumer, task, &factors, changes)?;
     let mut weights = graph.load(consumer.weight.tensor)?;
-    let shifts = match &consumer.weight.kind {
-        Kind::Floats => floats(consumer, task, &factors, &mut weights)?,
-        Kind::Integers { zero, scale } => {
-            integers(consumer, task, &factors, (zero, scale), &mut weights)?
-        }
-    };
+    let shifts = change(consumer, task, &factors, &mut weights)?;
     let data_type = weights.data_type();
     changes.replace(graph, consumer.weight.tensor, weights)?;
     let is_still = match &factors {
@@ -92,16 +79,12 @@ pub(super) fn solve(
         } => shifts.iter().all(|s| *s == 0.0) && factors.iter().all(|f| f.abs() == 1.0),
         Factors::Orthogonal { .. } => false,
     };
-    if !is_still && shifts.iter().any(|shift| shift.of_sums != 0.0) {
-        add_bias(graph, consumer, &shifts, data_type, changes)?;
+    if !is_still && shifts.iter().any(|shift| *shift != 0.0) {
+        add_bias(graph, consumer, &shifts, changes)?;
     }
-    // Values rounded on the way, or added to floats later, are equal up to the last bit.
-    let is_scaled = matches!(consumer.bias, Bias::Scaled(..));
-    let is_unrounded = consumer.value.roundings.is_empty();
-    let is_whole = !is_float(data_type) && !is_scaled && is_unrounded;
     // The equations hold, and these types have enough digits, unlike a bias of 16 bits.
-    let is_precise = matches!(data_type, DataType::Float | DataType::Double) && is_unrounded;
-    Ok(is_still || is_whole || is_precise)
+    let is_precise = matches!(data_type, DataType::Float | DataType::Double);
+    Ok(is_still || is_precise)
 }
 
 fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
@@ -122,7 +105,7 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
     };
     match task.map {
         BlockMap::Signed { places, negated } => {
-            let (mut factors, mut offsets, mut shifts) = (vec![], vec![], vec![]);
+            let (mut factors, mut shifts) = (vec![], vec![]);
             for (t, (from, negated)) in places.iter().zip(negated).enumerate() {
                 let ((m, s), (m_from, s_from)) = (statistics(t), statistics(*from as usize));
                 let (g, o) = if *negated {
@@ -140,13 +123,11 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
                 // Exactly 1 or -1 for equal deviations.
                 let factor = if s == s_from { 1.0 } else { s / s_from };
                 factors.push(g * factor);
-                offsets.push(offset);
                 shifts.push(offset / s_from);
             }
             Ok(Factors::Signed {
                 places: places.iter().map(|from| *from as usize).collect(),
                 factors,
-                offsets,
                 shifts,
             })
         }
@@ -176,48 +157,6 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
             Ok(Factors::Orthogonal { matrix, shifts })
         }
     }
-}
-
-/// Fails if floats are rounded to integers on the way, and the transformed ones would be rounded
-/// differently.
-fn check_roundings(consumer: &Consumer, task: &Task<'_>) -> Result<()> {
-    let refused = |reason: &str| Refusal::new(reason).advise(TRAIN);
-    for rounding in &consumer.value.roundings {
-        let BlockMap::Signed { places, negated } = task.map else {
-            return Err(
-                refused("the image is quantised before, and a matrix's results are not").into(),
-            );
-        };
-        let n = rounding.gain.len().max(1);
-        for (t, (from, negated)) in places.iter().zip(negated).enumerate() {
-            let (c, from) = (t % n, *from as usize % n);
-            let (gain, shift) = (rounding.gain[c], rounding.shift[c]);
-            if (gain, shift) != (rounding.gain[from], rounding.shift[from]) {
-                return Err(refused(
-                    "the image is quantised before, after channels were normalised differently",
-                )
-                .into());
-            }
-            if !negated {
-                continue;
-            }
-            // Negatives must lie on the same steps, as many from one end as the pixel from the
-            // other.
-            let whole = gain * task.sum + 2.0 * shift;
-            let most = [task.range.0, task.range.1].map(|x| gain * x + shift);
-            let fits = |(low, high): (f64, f64)| {
-                most.iter()
-                    .all(|u| (low - HALF_STEP..=high + HALF_STEP).contains(u))
-            };
-            if (whole - whole.round()).abs() > STEP_ERROR || !rounding.reach.is_some_and(fits) {
-                return Err(refused(
-                    "the image is quantised before, and the negative of a pixel is not on its steps",
-                )
-                .into());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Moves scale and bias of a normalisation before the weights to the places of their pixels.
@@ -279,8 +218,7 @@ fn normalise(
 }
 
 fn overflow() -> Refusal {
-    Refusal::new("a rewritten weight is out of its type's range")
-        .advise("use `shuffle` alone, or quantise with symmetric weights from -127 to 127")
+    Refusal::new("a rewritten weight is out of its type's range").advise("use `shuffle` alone")
 }
 
 /// Returns, for each block of the window, the index into `places` of each of its values.
@@ -302,13 +240,14 @@ fn blocks(consumer: &Consumer, task: &Task<'_>) -> impl Iterator<Item = Vec<usiz
     })
 }
 
-fn floats(
+/// Changes the weights, and returns what that adds to each output.
+fn change(
     consumer: &Consumer,
     task: &Task<'_>,
     factors: &Factors,
     weights: &mut Elements,
-) -> Result<Vec<Shift>> {
-    let mut all = vec![Shift::default(); consumer.n_outputs];
+) -> Result<Vec<f64>> {
+    let mut all = vec![0.0; consumer.n_outputs];
     for block in blocks(consumer, task) {
         let places: Vec<usize> = block.iter().map(|i| consumer.places[*i]).collect();
         let n = places.len();
@@ -327,14 +266,14 @@ fn floats(
                 } => {
                     for (t, from) in places.iter().enumerate() {
                         new[t] = factors[t] * old[*from];
-                        sum.of_sums += old[*from] * shifts[t];
+                        *sum += old[*from] * shifts[t];
                     }
                 }
                 Factors::Orthogonal { matrix, shifts } => {
                     for (new, row) in new.iter_mut().zip(matrix.chunks_exact(n)) {
                         *new = dot(row, &old);
                     }
-                    sum.of_sums += dot(shifts, &old);
+                    *sum += dot(shifts, &old);
                 }
             }
             for (new, place) in new.iter().zip(&places) {
@@ -359,77 +298,4 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     }
     let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sums.iter().sum::<f64>() + rest
-}
-
-fn integers(
-    consumer: &Consumer,
-    task: &Task<'_>,
-    factors: &Factors,
-    (zero, scale): (&[i64], &[f64]),
-    weights: &mut Elements,
-) -> Result<Vec<Shift>> {
-    let refused = |reason: &str| {
-        Refusal::new(reason).advise("use `shuffle` and `negative` with the same normalisation of all channels, or quantise the model after it is rewritten")
-    };
-    let Factors::Signed {
-        places: from,
-        factors,
-        offsets,
-        shifts,
-    } = factors
-    else {
-        return Err(refused("its weights are integers, which a matrix does not leave").into());
-    };
-    if factors.iter().any(|f| f.abs() != 1.0) {
-        let reason = "its weights are integers, and channels are normalised differently";
-        return Err(refused(reason).into());
-    }
-    let mut all = vec![
-        Shift {
-            integer: Some(0),
-            ..Shift::default()
-        };
-        consumer.n_outputs
-    ];
-    // Deviations are equal here. Pixels are integers if the image's elements are; otherwise they
-    // count in steps of the rounding.
-    let gain = consumer.value.gain.first().copied().unwrap_or(1.0);
-    let steps = consumer.value.roundings.last();
-    let steps = steps.and_then(|rounding| rounding.gain.first().copied());
-    let steps = steps.unwrap_or(1.0);
-    let offsets: Vec<Option<i64>> = offsets
-        .iter()
-        .map(|offset| nearest(*offset * steps))
-        .collect();
-    for block in blocks(consumer, task) {
-        let places: Vec<usize> = block.iter().map(|i| consumer.places[*i]).collect();
-        let mut old = vec![0i64; places.len()];
-        for (d, sum) in all.iter_mut().enumerate() {
-            let first = d * consumer.stride;
-            let of = |all: &[f64]| *all.get(d).or(all.first()).unwrap_or(&1.0);
-            let zero = *zero.get(d).or(zero.first()).unwrap_or(&0);
-            let scale = of(scale);
-            for (old, place) in old.iter_mut().zip(&places) {
-                *old = weights.int(first + place) - zero;
-            }
-            sum.scale = scale * gain / steps;
-            for (t, place) in places.iter().enumerate() {
-                let w = old.get(from[t]).copied().unwrap_or(0);
-                let new = if factors[t] < 0.0 { -w } else { w };
-                if !weights.put_int(first + place, zero + new) {
-                    return Err(overflow().into());
-                }
-                sum.of_sums += w as f64 * scale * shifts[t];
-                let added = offsets[t].and_then(|offset| w.checked_mul(offset));
-                sum.integer = sum.integer.and_then(|sum| sum.checked_add(added?));
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Returns the integer that a number nearly equals.
-fn nearest(number: f64) -> Option<i64> {
-    let rounded = number.round();
-    ((number - rounded).abs() <= STEP_ERROR && rounded.abs() < 1e9).then_some(rounded as i64)
 }

@@ -108,9 +108,7 @@ impl Start {
             offset: (0, 0),
             gain: statistics.iter().map(|(_, s)| 1.0 / s).collect(),
             shift: statistics.iter().map(|(m, s)| -m / s).collect(),
-            roundings: Vec::new(),
             is_integer,
-            is_dequantised: false,
             norm: None,
         };
         Ok(Start { value, sum, range })

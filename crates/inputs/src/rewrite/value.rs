@@ -37,16 +37,6 @@ pub(super) enum Axis {
     Pixels(Vec<Pixel>),
 }
 
-/// The rounding of floats to integers: `round(gain x + shift) + zero`, within bounds.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Rounding {
-    pub(super) gain: Vec<f64>,
-    pub(super) shift: Vec<f64>,
-    /// The least and the greatest result before adding the zero point; `None` if scale and zero
-    /// point depend on the values.
-    pub(super) reach: Option<(f64, f64)>,
-}
-
 /// A value, `gain x + shift` of each channel of the image x.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Value {
@@ -55,11 +45,8 @@ pub(super) struct Value {
     pub(super) offset: (u64, u64),
     pub(super) gain: Vec<f64>,
     pub(super) shift: Vec<f64>,
-    pub(super) roundings: Vec<Rounding>,
     /// Whether the elements are integers.
     pub(super) is_integer: bool,
-    /// Whether DequantizeLinear has just made it.
-    pub(super) is_dequantised: bool,
     /// The LayerNormalization that has a scale and a bias of each pixel of a patch.
     pub(super) norm: Option<NodeId>,
 }

@@ -22,9 +22,7 @@ pub struct Rewritten {
     /// The names of the tensors that change.
     pub tensors: Vec<String>,
     /// Whether the model computes equal outputs by construction, up to the last bits of 32: at
-    /// most, products are summed in another order, or numbers are integers, or floats of 32 bits or
-    /// more without rounding after them. If floats are rounded to integers later, the last bit of a
-    /// sum may still change one step.
+    /// most, products are summed in another order, or floats have 32 bits or more.
     pub is_exact: bool,
 }
 

@@ -321,85 +321,6 @@ fn weights_are_found_wherever_they_lie() {
     assert_eq!(model.tensors.iter().filter(dense).count(), 2);
 }
 
-fn integers(zero: i8, weight: i8, bias: i32) -> Vec<u8> {
-    let scalar = |name: &str| raw_tensor(name, DataType::Float, &[], 0.5f32.to_le_bytes().to_vec());
-    let w: Vec<u8> = (0..96)
-        .map(|i: i32| (i % 100 - 50) as i8 as u8)
-        .chain([0; 0])
-        .collect();
-    let mut w = w;
-    w[7] = weight as u8;
-    GraphBuilder::new("g")
-        .typed_input("x", DataType::Uint8, &[1, 3, 8, 8])
-        .initializer(raw_tensor("w", DataType::Int8, &[2, 3, 4, 4], w))
-        .initializer(raw_tensor(
-            "b",
-            DataType::Int32,
-            &[2],
-            [bias, -bias].iter().flat_map(|b| b.to_le_bytes()).collect(),
-        ))
-        .initializer(scalar("scale"))
-        .initializer(raw_tensor("xz", DataType::Uint8, &[], vec![3]))
-        .initializer(raw_tensor("wz", DataType::Int8, &[], vec![zero as u8]))
-        .node(node_with(
-            "QLinearConv",
-            &["x", "scale", "xz", "w", "scale", "wz", "scale", "xz", "b"],
-            &["y"],
-            vec![ints_attribute("strides", &[4, 4])],
-        ))
-        .encode()
-}
-
-#[test]
-fn integers_are_exact_or_refused() {
-    let image = image();
-    for map in [SHUFFLE, NEGATIVE, BOTH] {
-        for (zero, block) in [(0, 4), (5, 4), (0, 2)] {
-            let key = key(map, block, "");
-            let bytes = integers(zero, 11, 1000);
-            let after = rewritten(&bytes, &key);
-            assert!(run(&bytes, &key).unwrap().is_exact);
-            let of = |bytes: &[u8], image: &[f64]| {
-                let w: Vec<f64> = numbers(bytes, "w")
-                    .iter()
-                    .map(|w| w - f64::from(zero))
-                    .collect();
-                let image: Vec<f64> = image.iter().map(|x| x - 3.0).collect();
-                conv(&image, &w, &numbers(bytes, "b"), 4, 4, 0)
-            };
-            let keyed = transformed(&image, &key, 255.0);
-            assert_eq!(of(&after, &keyed), of(&bytes, &image));
-        }
-    }
-    // -(-128) is no int8.
-    let every = (0..64).any(|seed: u32| {
-        let key = InputKey::from_text(&format!(
-            "version = 1\ntransforms = [\"negative\"]\nblock = 4\nchannels = 3\nlayout = \"nchw\"\nrange = [0.0, 255.0]\nseed = \"{}\"\n",
-            format!("{seed:02x}").repeat(32)
-        ))
-        .unwrap();
-        let refused = run(&integers(0, -128, 0), &key).is_err();
-        let BlockMap::Signed { negated, .. } = key.map().unwrap() else {
-            panic!();
-        };
-        // Channel 0, row 1, column 3.
-        assert_eq!(refused, negated[(4 + 3) * 3]);
-        refused
-    });
-    assert!(every);
-    let biases = [i32::MAX, i32::MIN + 1];
-    assert!(
-        biases
-            .map(|b| run(&integers(0, 1, b), &key(NEGATIVE, 4, "")).is_err())
-            .contains(&true)
-    );
-    assert!(
-        biases
-            .iter()
-            .all(|b| run(&integers(0, 1, *b), &key(SHUFFLE, 4, "")).is_ok())
-    );
-}
-
 #[test]
 fn a_key_is_changed_without_the_original() {
     let bytes = plain(4, 4, 0);
@@ -530,6 +451,55 @@ fn what_cannot_be_followed_is_refused_with_the_node() {
     assert!(run(&with(node("Shape", &["x"], &["z"])), &both).is_ok());
 }
 
+/// A model whose pixels are quantised by their own range, with weights of integers.
+fn dynamic() -> Vec<u8> {
+    graph()
+        .initializer(raw_tensor("w", DataType::Uint8, &[2, 3, 4, 4], vec![7; 96]))
+        .node(node("DynamicQuantizeLinear", &["x"], &["q", "s", "z"]))
+        .node(conv_node(4, 4, 0, &["q", "w", "z"]))
+        .encode()
+}
+
+#[test]
+fn quantised_models_are_refused_with_what_to_do() {
+    let pixels = || raw_tensor("z", DataType::Uint8, &[], vec![3]);
+    let scale = || raw_tensor("s", DataType::Float, &[], 0.5f32.to_le_bytes().to_vec());
+    let bytes = || raw_tensor("q", DataType::Uint8, &[2, 3, 4, 4], vec![7; 96]);
+    let inputs = ["x", "s", "z", "q", "s", "z", "s", "z"];
+    let direct = GraphBuilder::new("g")
+        .typed_input("x", DataType::Uint8, &[1, 3, 8, 8])
+        .initializer(bytes())
+        .initializer(scale())
+        .initializer(pixels())
+        .node(node("QLinearConv", &inputs, &["y"]));
+    let of_weights = graph()
+        .initializer(bytes())
+        .initializer(scale())
+        .initializer(pixels())
+        .node(node("DequantizeLinear", &["q", "s", "z"], &["w"]))
+        .node(conv_node(4, 4, 0, &["x", "w"]));
+    for bytes in [dynamic(), direct.encode(), of_weights.encode()] {
+        let Err(Error::Refused(refusal)) = run(&bytes, &key(SHUFFLE, 4, "")) else {
+            panic!();
+        };
+        let text = refusal.to_string();
+        assert!(text.contains("quantised"), "{text}");
+        assert!(refusal.advice.unwrap().contains("quantise the result"));
+    }
+    for name in ["digits_cnn_qdq", "digits_cnn_qoperator"] {
+        let path = format!(
+            "{}/../../fixtures/models/{name}.onnx",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let files = Files::open(&Location::File(path.into())).unwrap();
+        let found = files.inspect().unwrap().remove(0).found;
+        assert!(
+            found.unwrap_err().to_string().contains("quantised"),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn inspection_says_which_blocks_are_possible() {
     let look = |bytes: &[u8]| {
@@ -577,7 +547,7 @@ fn inspection_says_which_blocks_are_possible() {
 fn damaged_models_are_refused_or_rewritten_and_nothing_panics() {
     let both = key(BOTH, 4, "");
     let orthogonal = key(ORTHOGONAL, 4, "");
-    for bytes in [plain(4, 4, 0), integers(0, 3, 5)] {
+    for bytes in [plain(4, 4, 0), dynamic()] {
         for i in 0..bytes.len() {
             for value in [0, 1, 0x7f, 0x80, 0xff, bytes[i] ^ 1] {
                 let mut damaged = bytes.clone();

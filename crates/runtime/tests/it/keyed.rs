@@ -129,20 +129,26 @@ fn every_type_and_layout() {
     compare(&fixture("channels_last"), unit(Layout::Nhwc), float, 1e-5);
     compare(&fixture("vit"), grey((0.0, 1.0)), float, 1e-5);
     compare(&fixture("vit_fp16"), grey((-1.0, 1.0)), symmetric, 1e-2);
-    let bytes = grey((0.0, 255.0));
-    compare(&fixture("vit_qoperator_uint8"), bytes, |x| x, 1e-2);
-    let signed = grey((0.0, 255.0));
-    compare(&fixture("vit_qdq_int8"), signed, |x| x as i8, 5e-2);
 }
 
 #[test]
-fn integers_of_16_bits() {
+fn integers() {
     if builder().is_none() {
         return;
     }
+    let lab = Lab::new();
+    let path = |of| lab.write(&of_integers(of), of.as_str_name());
+    let key = || key(3, Layout::Nchw, (0.0, 255.0));
+    compare(&path(DataType::Uint8), key(), |x| x, 1e-4);
+    compare(&path(DataType::Int8), key(), |x| x as i8, 1e-4);
+    compare(&path(DataType::Uint16), key(), |x| u16::from(x) * 257, 1e-4);
+}
+
+/// A model that takes pixels of a type.
+fn of_integers(of: DataType) -> Sample {
     let side = SIDE as i64;
-    let model = GraphBuilder::new("u16")
-        .typed_input("x", DataType::Uint16, &[1, 3, side, side])
+    let model = GraphBuilder::new("integers")
+        .typed_input("x", of, &[1, 3, side, side])
         .output("y", &[1, 2, 4, 4])
         .initializer(weights("w", &[2, 3, 4, 4], 1))
         .initializer(weights("b", &[2], 2))
@@ -158,15 +164,11 @@ fn integers_of_16_bits() {
             &["y"],
             vec![ints_attribute("strides", &[4, 4])],
         ));
-    let sample = Sample {
-        name: "u16",
+    Sample {
+        name: "integers",
         model: model.encode(),
         files: Vec::new(),
-    };
-    let lab = Lab::new();
-    let path = lab.write(&sample, "u16");
-    let key = key(3, Layout::Nchw, (0.0, 255.0));
-    compare(&path, key, |x| u16::from(x) * 257, 1e-4);
+    }
 }
 
 #[test]

@@ -12,36 +12,20 @@ use onnxseal_rewrite::{Refusal, shown};
 /// The most nodes through which weights pass.
 const MAX_CHAIN: usize = 16;
 
-/// The tensor of a consumer's weights.
+/// The tensor of a consumer's weights: floats, or what becomes floats.
 #[derive(Debug)]
 pub(in crate::rewrite) struct Weight {
     pub(in crate::rewrite) tensor: TensorId,
-    pub(in crate::rewrite) kind: Kind,
     /// The type of floats that the weights become.
     pub(in crate::rewrite) float: DataType,
-}
-
-/// The meaning of the elements.
-#[derive(Clone, Debug, PartialEq)]
-pub(in crate::rewrite) enum Kind {
-    Floats,
-    /// `scale (element - zero)`, with one scale and zero point for all outputs, or one for each
-    /// output.
-    Integers {
-        zero: Vec<i64>,
-        scale: Vec<f64>,
-    },
+    /// Whether the first of their axes counts outputs.
+    pub(super) is_output_first: bool,
 }
 
 /// The tensor of a consumer's bias.
 #[derive(Debug, PartialEq)]
 pub(in crate::rewrite) enum Bias {
     Floats(TensorId),
-    /// Integers of this scale, one for all or one for each; if absent, of the scale of the sums.
-    Integers(TensorId, Option<Vec<f64>>),
-    /// Floats added to sums of integers after these are multiplied by this scale, one for all or
-    /// one for each.
-    Scaled(TensorId, Vec<f64>),
     /// Floats that other nodes read too, and the slot for a copy.
     Shared(TensorId, usize),
     /// No bias, and a slot for one.
@@ -51,139 +35,33 @@ pub(in crate::rewrite) enum Bias {
 }
 
 impl Weight {
-    /// Returns the weights of a Conv, QLinearConv or ConvInteger. Subtracts from `value` what the
-    /// node subtracts from the image's integers.
-    pub(super) fn of_conv(
+    /// Returns the weights of a Conv, MatMul or Gemm. `is_output_first` says whether the first axis
+    /// of the node's input counts outputs.
+    pub(super) fn of(
         graph: &Graph<'_>,
         id: NodeId,
         node: &Node<'_>,
-        value: &mut Value,
-    ) -> Result<Weight> {
-        let slots = match node.op_type {
-            "Conv" => return Ok(Weight::of_slot(graph, id, node, 1, false, 0, value)?.0),
-            "QLinearConv" => (2, 3, 5),
-            _ => (2, 1, 3),
-        };
-        Ok(Weight::of_integers(graph, id, node, slots, 0, value)?.0)
-    }
-
-    /// Returns the weights of a MatMul or Gemm, and whether the first of their axes counts outputs.
-    pub(super) fn of_matmul(
-        graph: &Graph<'_>,
-        id: NodeId,
-        node: &Node<'_>,
-        is_transposed: bool,
-        value: &mut Value,
-    ) -> Result<(Weight, bool)> {
-        match node.op_type {
-            "QLinearMatMul" => Weight::of_integers(graph, id, node, (2, 3, 5), 1, value),
-            "MatMulInteger" => Weight::of_integers(graph, id, node, (2, 1, 3), 1, value),
-            _ => Weight::of_slot(graph, id, node, 1, is_transposed, 1, value),
-        }
-    }
-
-    /// Returns integers that an operator multiplies directly. `slots` has those of the image's zero
-    /// point, the weights and the weights' zero point.
-    fn of_integers(
-        graph: &Graph<'_>,
-        id: NodeId,
-        node: &Node<'_>,
-        slots: (usize, usize, usize),
-        output_axis: usize,
-        value: &mut Value,
-    ) -> Result<(Weight, bool)> {
-        if !value.is_integer {
-            return Err(Refusal::new("it reads floats as integers").into());
-        }
-        let (of_image, of_weight, of_zero) = slots;
-        let is_dynamic = value
-            .roundings
-            .iter()
-            .any(|rounding| rounding.reach.is_none());
-        match node.inputs.get(of_image).copied().unwrap_or_default() {
-            // Its value does not depend on the order of the pixels.
-            _ if is_dynamic => {}
-            "" => {}
-            name => match graph.small(name)?.and_then(|small| small.scalar()) {
-                Some(zero) => value.shift.iter_mut().for_each(|shift| *shift -= zero),
-                None => return Err(Refusal::new("the image's zero point is not constant").into()),
-            },
-        }
-        let name = node.inputs.get(of_weight).copied().unwrap_or_default();
-        let tensor = alone(graph, id, name)?;
-        let zero = match node.inputs.get(of_zero).copied().unwrap_or_default() {
-            "" => vec![0],
-            name => graph
-                .integers(name)?
-                .ok_or_else(|| Refusal::new("the weights' zero point is not constant"))?,
-        };
-        let dims = &graph.tensor(tensor)?.dims;
-        check_lengths(&zero, &[1.0], dims.get(output_axis).copied())?;
-        let kind = Kind::Integers {
-            zero,
-            scale: vec![1.0],
-        };
-        let float = DataType::Undefined;
-        let weight = Weight {
-            tensor,
-            kind,
-            float,
-        };
-        Ok((weight, output_axis == 0))
-    }
-
-    /// Returns weights that are, or become, floats, and whether the first of their axes counts
-    /// outputs, which it does if `output_axis` of the node's input is 0, or `is_transposed`.
-    fn of_slot(
-        graph: &Graph<'_>,
-        id: NodeId,
-        node: &Node<'_>,
-        slot: usize,
-        is_transposed: bool,
-        output_axis: usize,
+        mut is_output_first: bool,
         value: &Value,
-    ) -> Result<(Weight, bool)> {
+    ) -> Result<Weight> {
         if value.is_integer {
             return Err(Refusal::new("it reads integers as floats").into());
         }
-        let mut name = node.inputs.get(slot).copied().unwrap_or_default();
+        let mut name = node.inputs.get(1).copied().unwrap_or_default();
         let mut reader = id;
-        let mut output_axis = if is_transposed {
-            1 - output_axis
-        } else {
-            output_axis
-        };
         let mut float = None;
-        let mut quantised: Option<(Vec<i64>, Vec<f64>, i64)> = None;
         for _ in 0..MAX_CHAIN {
             if graph.constant(name).is_some() {
                 let tensor = alone(graph, reader, name)?;
-                let found = graph.tensor(tensor)?;
-                let kind = match quantised {
-                    None if is_float(found.data_type) => Kind::Floats,
-                    None => return Err(Refusal::new("its weights are no floats").into()),
-                    Some((zero, scale, axis)) => {
-                        let n = found.dims.get(output_axis).copied();
-                        check_lengths(&zero, &scale, n)?;
-                        let is_one = zero.len() == 1 && scale.len() == 1;
-                        let from_end = axis + found.dims.len() as i64;
-                        let is_output = [axis, from_end].contains(&(output_axis as i64));
-                        if !is_one && !is_output {
-                            return Err(Refusal::new(
-                                "its weights have a scale for each input, not for each output",
-                            )
-                            .into());
-                        }
-                        Kind::Integers { zero, scale }
-                    }
-                };
-                let float = float.unwrap_or(found.data_type);
-                let weight = Weight {
+                let found = graph.tensor(tensor)?.data_type;
+                if !is_float(found) {
+                    return Err(Refusal::new("its weights are no floats").into());
+                }
+                return Ok(Weight {
                     tensor,
-                    kind,
-                    float,
-                };
-                return Ok((weight, output_axis == 0));
+                    float: float.unwrap_or(found),
+                    is_output_first,
+                });
             }
             let refused = || {
                 let name = onnxseal_onnx::excerpt(name);
@@ -200,7 +78,7 @@ impl Weight {
                     let to = i32::try_from(attributes.int("to", 0)).unwrap_or(0);
                     float = float.or(DataType::try_from(to).ok());
                 }
-                ("", "Transpose") if slot == 1 => {
+                ("", "Transpose") => {
                     let is_swap = match attributes.ints("perm") {
                         Some(order) => *order == [1, 0],
                         None => true,
@@ -209,38 +87,15 @@ impl Weight {
                     if !is_swap {
                         return Err(refused().into());
                     }
-                    output_axis = 1 - output_axis;
+                    is_output_first = !is_output_first;
                 }
-                ("" | "com.microsoft", "DequantizeLinear")
-                    if quantised.is_none() && attributes.int("block_size", 0) == 0 =>
-                {
-                    let scale = node.inputs.get(1).copied().unwrap_or_default();
-                    float = float.or(graph.type_of(scale));
-                    let zero = match node.inputs.get(2).copied().unwrap_or_default() {
-                        "" => vec![0],
-                        zero => graph.integers(zero)?.ok_or_else(refused)?,
-                    };
-                    let scale = graph.small(scale)?.ok_or_else(refused)?.values;
-                    quantised = Some((zero, scale, attributes.int("axis", 1).clamp(-64, 64)));
-                }
+                (_, "DequantizeLinear") => return Err(quantised().into()),
                 _ => return Err(refused().into()),
             }
             name = node.inputs.first().copied().unwrap_or_default();
             reader = id;
         }
         Err(Refusal::new("its weights come through too many nodes").into())
-    }
-}
-
-fn check_lengths(zero: &[i64], scale: &[f64], n_outputs: Option<u64>) -> Result<()> {
-    let fits = |len: usize| len == 1 || Some(len as u64) == n_outputs;
-    if zero.iter().any(|zero| zero.unsigned_abs() > 1 << 16) {
-        return Err(Refusal::new("the weights' zero point is out of range").into());
-    }
-    if fits(zero.len()) && fits(scale.len()) {
-        Ok(())
-    } else {
-        Err(Refusal::new("its weights have not one scale for each output").into())
     }
 }
 
@@ -278,6 +133,11 @@ pub(in crate::rewrite) fn through_identity(
     None
 }
 
+/// The refusal of what is quantised, where a key's values may have no steps of their own.
+pub(in crate::rewrite) fn quantised() -> Refusal {
+    Refusal::new("the model is quantised").advise("rewrite the model as it was before, and quantise the result: images that `inputs encrypt` or, in Python, `key.apply` made calibrate it")
+}
+
 fn shared(graph: &Graph<'_>, name: &str, reader: NodeId) -> Refusal {
     let others = graph.readers(name).iter().filter(|id| **id != reader);
     let other = others.filter_map(|id| graph.node(*id).ok()).next();
@@ -305,91 +165,31 @@ impl Bias {
             "" => return Ok(Bias::Absent(slot)),
             name => name,
         };
-        if let Some((tensor, is_alone)) = through_identity(graph, id, name) {
-            return Ok(match Bias::found(graph, tensor, n_outputs, None)? {
-                Some(bias) if is_alone => bias,
-                Some(Bias::Floats(tensor)) => Bias::Shared(tensor, slot),
-                _ => Bias::Impossible,
-            });
-        }
-        let Some((reader, node)) = graph.producer(name) else {
+        let Some((tensor, is_alone)) = through_identity(graph, id, name) else {
             return Ok(Bias::Impossible);
         };
-        let (inner, scale) = match (node.op_type, &node.inputs[..]) {
-            ("DequantizeLinear", [inner, scale, ..]) => (*inner, *scale),
-            _ => return Ok(Bias::Impossible),
-        };
-        let zero = match node.inputs.get(2).copied().unwrap_or_default() {
-            "" => true,
-            zero => (graph.integers(zero)?).is_some_and(|zero| zero.iter().all(|zero| *zero == 0)),
-        };
-        let is_alone =
-            graph.only_reader(name) == Some(id) && graph.only_reader(inner) == Some(reader);
-        let (Some(tensor), Some(scale), true) =
-            (graph.constant(inner), graph.small(scale)?, is_alone && zero)
-        else {
-            return Ok(Bias::Impossible);
-        };
-        let found = Bias::found(graph, tensor, n_outputs, Some(scale.values))?;
-        Ok(found.unwrap_or(Bias::Impossible))
-    }
-
-    fn found(
-        graph: &Graph<'_>,
-        tensor: TensorId,
-        n_outputs: u64,
-        scale: Option<Vec<f64>>,
-    ) -> Result<Option<Bias>> {
         let found = graph.tensor(tensor)?;
-        let is_last = found.dims.last() == Some(&n_outputs);
-        if !is_last || found.n_elements != n_outputs {
-            return Ok(None);
-        }
-        Ok(match found.data_type {
-            data_type if is_float(data_type) && scale.is_none() => Some(Bias::Floats(tensor)),
-            DataType::Int32 => Some(Bias::Integers(tensor, scale)),
-            _ => None,
+        let is_one_each = found.dims.last() == Some(&n_outputs) && found.n_elements == n_outputs;
+        Ok(match (is_one_each && is_float(found.data_type), is_alone) {
+            (true, true) => Bias::Floats(tensor),
+            (true, false) => Bias::Shared(tensor, slot),
+            (false, _) => Bias::Impossible,
         })
     }
 
-    /// Returns the constant that the only reader of a MatMul adds, or that is added to the sums of
-    /// a ConvInteger or MatMulInteger once they are floats.
+    /// Returns the constant that the only reader of a MatMul adds.
     pub(super) fn after(graph: &Graph<'_>, node: &Node<'_>, n_outputs: u64) -> Result<Bias> {
-        let is_convolution = node.op_type == "ConvInteger";
-        let is_integer = is_convolution || node.op_type == "MatMulInteger";
-        let mut scale: Option<Vec<f64>> = None;
-        let mut output = node.outputs.first().copied().unwrap_or_default();
-        for _ in 0..MAX_CHAIN {
-            let Some(id) = graph.only_reader(output) else {
-                break;
-            };
-            let reader = graph.node(id)?;
-            let other = reader.inputs.iter().find(|name| **name != output);
-            match (reader.domain, reader.op_type, other) {
-                ("", "Cast", _) if is_integer => {}
-                ("", "Mul", Some(other)) if is_integer && scale.is_none() => {
-                    let Some(small) = graph.small(other)? else {
-                        break;
-                    };
-                    if small.values.len() != 1 && small.values.len() as u64 != n_outputs {
-                        break;
-                    }
-                    scale = Some(small.values);
-                }
-                ("", "Add", Some(other)) => {
-                    return match Bias::added(graph, id, other, is_convolution, n_outputs)? {
-                        Some(tensor) if is_integer => {
-                            Ok(scale.map_or(Bias::Impossible, |scale| Bias::Scaled(tensor, scale)))
-                        }
-                        Some(tensor) => Ok(Bias::Floats(tensor)),
-                        None => Ok(Bias::Impossible),
-                    };
-                }
-                _ => break,
-            }
-            output = reader.outputs.first().copied().unwrap_or_default();
-        }
-        Ok(Bias::Impossible)
+        let output = node.outputs.first().copied().unwrap_or_default();
+        let Some(id) = graph.only_reader(output) else {
+            return Ok(Bias::Impossible);
+        };
+        let reader = graph.node(id)?;
+        let other = reader.inputs.iter().find(|name| **name != output);
+        let added = match (reader.domain, reader.op_type, other) {
+            ("", "Add", Some(other)) => Bias::added(graph, id, other, n_outputs)?,
+            _ => None,
+        };
+        Ok(added.map_or(Bias::Impossible, Bias::Floats))
     }
 
     /// Returns the floats `name`, one for each output, that `reader` adds and no other node reads.
@@ -397,17 +197,14 @@ impl Bias {
         graph: &Graph<'_>,
         reader: NodeId,
         name: &str,
-        is_convolution: bool,
         n_outputs: u64,
     ) -> Result<Option<TensorId>> {
         let is_placed = |dims: &[i64]| {
-            let end = dims.iter().rev().skip(if is_convolution { 2 } else { 0 });
-            let inner = if is_convolution { 2 } else { 0 };
-            let ones = dims.iter().rev().take(inner).all(|dim| *dim == 1) && dims.len() > inner;
-            ones && end.enumerate().all(|(i, dim)| match i {
-                0 => *dim == n_outputs as i64 || *dim == -1,
-                _ => *dim == 1,
-            })
+            !dims.is_empty()
+                && dims.iter().rev().enumerate().all(|(i, dim)| match i {
+                    0 => *dim == n_outputs as i64 || *dim == -1,
+                    _ => *dim == 1,
+                })
         };
         if graph.only_reader(name) != Some(reader) {
             return Ok(None);

@@ -5,10 +5,10 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
 use crate::rewrite::TRAIN;
-use crate::rewrite::value::{Rounding, Value};
+use crate::rewrite::value::Value;
 use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::is_float;
 use onnxseal_rewrite::{Graph, Small};
-use onnxseal_rewrite::{bounds, is_float};
 
 /// Returns the constant at an input of `node`.
 fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {
@@ -57,7 +57,7 @@ pub(super) fn arithmetic(
 ) -> Result<Value> {
     float(value)?;
     let numbers = per_channel(&constant(graph, node, 1 - slot.min(1))?, value)?;
-    let mut value = plain(value);
+    let mut value = value.clone();
     for (c, number) in numbers.into_iter().enumerate() {
         let (gain, shift) = (&mut value.gain[c], &mut value.shift[c]);
         match (node.op_type, slot) {
@@ -93,7 +93,7 @@ pub(super) fn batch_normalization(
     {
         return Err(Refusal::new("its constants have not one number for each channel").into());
     }
-    let mut value = plain(value);
+    let mut value = value.clone();
     for c in 0..n {
         let factor = scale[c] / (variance[c] + epsilon).sqrt();
         value.gain[c] *= factor;
@@ -110,86 +110,15 @@ pub(super) fn cast(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<
     match to {
         Some(to) if is_float(to) => Ok(Value {
             is_integer: false,
-            ..plain(value)
+            ..value.clone()
         }),
-        Some(DataType::Int32 | DataType::Int64) if value.is_integer => Ok(plain(value)),
+        Some(DataType::Int32 | DataType::Int64) if value.is_integer => Ok(value.clone()),
         _ => Err(
             Refusal::new("it casts to a type that does not hold all pixels")
                 .advise(TRAIN)
                 .into(),
         ),
     }
-}
-
-/// Returns scale and zero point of the whole tensor, from slots 1 and 2.
-fn scale(graph: &Graph<'_>, node: &Node<'_>) -> Result<(f64, f64, Option<DataType>)> {
-    let of_whole = |slot| -> Result<f64> {
-        let number = constant(graph, node, slot)?.scalar();
-        number.ok_or_else(|| Refusal::new("it has a scale for each channel").into())
-    };
-    let zero = node.inputs.get(2).copied().unwrap_or_default();
-    let (zero_point, data_type) = match zero {
-        "" => (0.0, None),
-        name => (of_whole(2)?, graph.type_of(name)),
-    };
-    Ok((of_whole(1)?, zero_point, data_type))
-}
-
-pub(super) fn quantize(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<Value> {
-    float(value)?;
-    let (scale, zero, data_type) = scale(graph, node)?;
-    let data_type = match (data_type, graph.attributes(node)?.int("output_dtype", 0)) {
-        (Some(data_type), _) => data_type,
-        (None, 0) => DataType::Uint8,
-        (None, other) => {
-            let other = i32::try_from(other).ok();
-            let other = other.and_then(|other| DataType::try_from(other).ok());
-            other.unwrap_or(DataType::Undefined)
-        }
-    };
-    let Some((low, high)) = bounds(data_type) else {
-        return Err(Refusal::new("it quantises to a type that is not supported").into());
-    };
-    let mut value = plain(value);
-    for (gain, shift) in value.gain.iter_mut().zip(&mut value.shift) {
-        (*gain, *shift) = (*gain / scale, *shift / scale);
-    }
-    value.roundings.push(Rounding {
-        gain: value.gain.clone(),
-        shift: value.shift.clone(),
-        reach: Some((low as f64 - zero, high as f64 - zero)),
-    });
-    value.shift.iter_mut().for_each(|shift| *shift += zero);
-    value.is_integer = true;
-    checked(value)
-}
-
-pub(super) fn dequantize(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<Value> {
-    if !value.is_integer {
-        return Err(Refusal::new("it dequantises what is no integer").into());
-    }
-    let (scale, zero, _) = scale(graph, node)?;
-    let mut value = plain(value);
-    for (gain, shift) in value.gain.iter_mut().zip(&mut value.shift) {
-        (*gain, *shift) = (*gain * scale, (*shift - zero) * scale);
-    }
-    value.is_integer = false;
-    value.is_dequantised = true;
-    checked(value)
-}
-
-pub(super) fn dynamic_quantize(value: &Value) -> Result<Value> {
-    float(value)?;
-    let mut value = plain(value);
-    value.roundings.push(Rounding {
-        gain: value.gain.clone(),
-        shift: value.shift.clone(),
-        reach: None,
-    });
-    // Scale and zero point are unknown, but equal for any order of the pixels, and only shuffles
-    // are allowed here.
-    value.is_integer = true;
-    Ok(value)
 }
 
 pub(super) fn layer_normalization(
@@ -215,7 +144,7 @@ pub(super) fn layer_normalization(
     if is_read {
         return Err(Refusal::new("its second output is read too").into());
     }
-    let mut value = plain(value);
+    let mut value = value.clone();
     value.norm = Some(id);
     Ok(value)
 }
@@ -230,14 +159,6 @@ fn float(value: &Value) -> Result<()> {
         )
     } else {
         Ok(())
-    }
-}
-
-/// Returns a copy without the mark of DequantizeLinear.
-fn plain(value: &Value) -> Value {
-    Value {
-        is_dequantised: false,
-        ..value.clone()
     }
 }
 
