@@ -94,8 +94,7 @@ pub struct RewriteArgs {
     pub output_options: OutputOptions,
 }
 
-/// Show how much of a key attackers find: from a rewritten model, from keyed images alone, or from
-/// known pairs
+/// Show how much of a key attackers find: from a rewritten model, or from images in both forms
 ///
 /// The attacks do not use --key, which only serves to count how much they found. A model alone can
 /// reveal which positions are negated, but not where they come from; guessing gives 50 %.
@@ -110,12 +109,13 @@ pub struct Attack {
     pub key: PathBuf,
 
     /// Keyed images: .npz, .npy, IDX, CIFAR's .bin, or a folder of images
-    #[arg(long, value_name = "PATH", required_unless_present = "model")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        required_unless_present = "model",
+        requires = "pair"
+    )]
     pub encrypted: Option<PathBuf>,
-
-    /// Other plain images of this kind: attack keyed images alone
-    #[arg(long, value_name = "PATH", requires = "encrypted")]
-    pub like: Option<PathBuf>,
 
     /// The plain images of --encrypted, in this order: attack known pairs
     #[arg(long, value_name = "PATH", requires = "encrypted")]

@@ -9,6 +9,7 @@ mod real;
 mod table;
 mod value;
 
+pub(crate) use table::blockwise;
 pub use value::{Images, ImagesMut, ValueType};
 
 use std::sync::{Arc, PoisonError};
@@ -18,7 +19,7 @@ use nalgebra::DMatrix;
 use ffx::Ffx;
 use moved::Moved;
 use real::Real;
-use table::{Table, blockwise};
+use table::Table;
 use value::Value;
 
 use crate::error::{Error, Result};

@@ -30,7 +30,7 @@ pub(super) trait Work<A, B> {
 
 /// The places of all blocks' values in an image, block by block, and by row, column, channel in
 /// each.
-pub(super) fn blockwise(
+pub(crate) fn blockwise(
     spec: &Spec,
     (layout, reversed): (Layout, bool),
     rows: usize,

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use onnxseal_data::{Array, DataOptions, DataSet, Layout as FileLayout};
 
-use crate::attack::grid::Pictures;
 use crate::error::{Error, Result};
 use crate::key::{Layout, Order, Spec};
 
@@ -15,9 +14,10 @@ pub struct ImageSet {
     pub values: Vec<f64>,
     /// The number of images.
     pub n: usize,
-    channels: usize,
-    rows: usize,
-    columns: usize,
+    /// Rows of each.
+    pub rows: usize,
+    /// Columns of each.
+    pub columns: usize,
 }
 
 /// The layout of images in an array.
@@ -92,21 +92,9 @@ impl ImageSet {
         Ok(ImageSet {
             values: (0..n * size).map(at).collect(),
             n,
-            channels,
             rows,
             columns,
         })
-    }
-
-    /// Returns the images as attacks take them.
-    pub fn pictures(&self) -> Pictures<'_> {
-        Pictures {
-            values: &self.values,
-            n: self.n,
-            channels: self.channels,
-            rows: self.rows,
-            columns: self.columns,
-        }
     }
 
     /// Returns the sum of a value and its negative: 255 for integers of 8 bits, or that of the

@@ -4,13 +4,10 @@ use onnxseal_store::Location;
 
 use crate::attack::images::ImageSet;
 use crate::attack::weights::{Halves, from_checkpoint, from_weights};
-use crate::attack::{Guess, from_images, from_pairs};
+use crate::attack::{Guess, from_pairs};
 use crate::error::Result;
 use crate::key::Spec;
 use crate::rewrite::Files;
-
-/// The most plain images that [`of_images`] learns from.
-pub const MOST_PUBLIC: usize = 1000;
 
 /// The result of one attack.
 #[derive(Clone, Debug)]
@@ -54,31 +51,12 @@ pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Res
 
 /// Attacks a key by images in both forms, keyed and plain.
 pub fn of_pairs(keyed: &ImageSet, plain: &ImageSet, spec: &Spec) -> Result<Row> {
-    let (sum, block) = (keyed.sum(spec), spec.block);
-    let guess = from_pairs(&plain.pictures(), &keyed.pictures(), block, sum)?;
-    let restored = guess.restored(&plain.pictures(), &keyed.pictures(), block, sum)?;
+    let guess = from_pairs(plain, keyed, spec)?;
+    let restored = guess.restored(plain, keyed, spec)?;
+    let plural = if keyed.n == 1 { "" } else { "s" };
     Ok(Row {
-        attack: format!("from {}", counted(keyed.n, "known pair")),
+        attack: format!("from {} known pair{plural}", keyed.n),
         found: Found::Key(guess),
         restored: Some(restored),
     })
-}
-
-/// Attacks a key by keyed images and other, plain images of this kind.
-pub fn of_images(keyed: &ImageSet, public: &ImageSet, spec: &Spec) -> Result<Row> {
-    let sum = keyed.sum(spec);
-    let guess = from_images(&keyed.pictures(), &public.pictures(), spec.block, sum)?;
-    Ok(Row {
-        attack: format!(
-            "from {} alone, and {} of the same kind",
-            counted(keyed.n, "keyed image"),
-            counted(public.n, "plain one")
-        ),
-        found: Found::Key(guess),
-        restored: None,
-    })
-}
-
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -11,37 +11,29 @@ const ROWS: usize = 32;
 const CHANNELS: usize = 3;
 const IMAGE: usize = CHANNELS * ROWS * ROWS;
 
-/// Whole images of pixels.
-struct Set(Vec<f64>);
-
-impl Set {
-    fn pictures(&self) -> Pictures<'_> {
-        Pictures {
-            values: &self.0,
-            n: self.0.len() / IMAGE,
-            channels: CHANNELS,
-            rows: ROWS,
-            columns: ROWS,
-        }
+fn some(set: &ImageSet, range: std::ops::Range<usize>) -> ImageSet {
+    ImageSet {
+        values: set.values[range.start * IMAGE..range.end * IMAGE].to_vec(),
+        n: range.len(),
+        ..*set
     }
+}
 
-    fn some(&self, range: std::ops::Range<usize>) -> Set {
-        Set(self.0[range.start * IMAGE..range.end * IMAGE].to_vec())
-    }
-
-    fn keyed(&self, key: &InputKey) -> Set {
-        let mut pixels: Vec<u8> = self.0.iter().map(|x| *x as u8).collect();
-        let cipher = key.cipher(ROWS, ROWS).unwrap();
-        cipher
-            .apply_in_place(&mut pixels[..], Scale::Pixels)
-            .unwrap();
-        Set(pixels.into_iter().map(f64::from).collect())
+fn keyed(set: &ImageSet, key: &InputKey) -> ImageSet {
+    let mut pixels: Vec<u8> = set.values.iter().map(|x| *x as u8).collect();
+    let cipher = key.cipher(ROWS, ROWS).unwrap();
+    cipher
+        .apply_in_place(&mut pixels[..], Scale::Pixels)
+        .unwrap();
+    ImageSet {
+        values: pixels.into_iter().map(f64::from).collect(),
+        ..*set
     }
 }
 
 /// Pictures that are smooth as natural ones are: random fields, coarse ones strongest, whose
 /// channels go together, lit from above.
-fn smooth(n: usize) -> Set {
+fn smooth(n: usize) -> ImageSet {
     let seed = InputSeed::from_hex(&"5a".repeat(32)).unwrap();
     let mut numbers = seed.numbers(Draw::Shuffle).unwrap();
     let mut random = || f64::from(numbers.below(1 << 20)) / f64::from(1 << 19) - 1.0;
@@ -73,25 +65,12 @@ fn smooth(n: usize) -> Set {
             }
         }
     }
-    Set(values)
-}
-
-/// The first images of CIFAR-10's test set, where the checkout has them.
-fn cifar() -> Option<Set> {
-    let path = onnxseal_testkit::shared::shared_dir().join("data/cifar10/test_100.csv");
-    let text = std::fs::read_to_string(path).ok()?;
-    let mut values = Vec::new();
-    for line in text.lines() {
-        let pixels: Vec<f64> = line
-            .split(',')
-            .skip(1)
-            .map(|x| x.trim().parse().unwrap())
-            .collect();
-        for channel in 0..CHANNELS {
-            values.extend(pixels.iter().skip(channel).step_by(CHANNELS));
-        }
+    ImageSet {
+        values,
+        n,
+        rows: ROWS,
+        columns: ROWS,
     }
-    Some(Set(values))
 }
 
 fn key_of(block: u32, transforms: &[Transform]) -> InputKey {
@@ -112,33 +91,20 @@ const BOTH: [Transform; 2] = [Transform::Shuffle, Transform::Negative];
 #[test]
 fn pairs_give_the_key() {
     let set = smooth(3);
+    let (one, two, others) = (some(&set, 0..1), some(&set, 0..2), some(&set, 1..3));
     for block in [2, 4, 8, 16] {
         let key = key_of(block, &BOTH);
-        let known = set.some(0..1);
-        let guess = from_pairs(
-            &known.pictures(),
-            &known.keyed(&key).pictures(),
-            block,
-            255.0,
-        )
-        .unwrap();
+        let guess = from_pairs(&one, &keyed(&one, &key), key.spec()).unwrap();
         let score = guess.score(&key).unwrap();
         assert!(
             score.places > 0.93 && score.negated == 1.0,
             "{block} {score:?}"
         );
-        let others = set.some(1..3);
-        let restored = guess.restored(
-            &others.pictures(),
-            &others.keyed(&key).pictures(),
-            block,
-            255.0,
-        );
+        let restored = guess.restored(&others, &keyed(&others, &key), key.spec());
         assert!(restored.unwrap() > 0.93);
     }
-    let (one, two) = (set.some(0..1), set.some(0..2));
-    assert!(from_pairs(&one.pictures(), &two.pictures(), 4, 255.0).is_err());
-    assert!(from_pairs(&one.pictures(), &one.pictures(), 5, 255.0).is_err());
+    assert!(from_pairs(&one, &two, key_of(4, &BOTH).spec()).is_err());
+    assert!(from_pairs(&one, &one, key_of(5, &BOTH).spec()).is_err());
 }
 
 #[test]
@@ -180,8 +146,12 @@ fn a_public_checkpoint_gives_the_key() {
 fn weights_alone_give_the_halves_of_the_mask() {
     // Filters that are pieces of smooth pictures.
     let set = smooth(40);
-    let grid = Grid::new(&set.pictures(), 4).unwrap();
-    let filters = DMatrix::from_row_slice(grid.values.len() / 48, 48, &grid.values);
+    let mut values = Vec::new();
+    each_block(&set, &set, key_of(4, &BOTH).spec(), |x, _| {
+        values.extend_from_slice(x)
+    })
+    .unwrap();
+    let filters = DMatrix::from_row_slice(values.len() / 48, 48, &values);
     let filters = filters.add_scalar(-128.0);
     for transforms in [&BOTH[..], &BOTH[..1], &BOTH[1..]] {
         let key = key_of(4, transforms);
@@ -205,58 +175,4 @@ fn weights_alone_give_the_halves_of_the_mask() {
     let none = from_weights(&DMatrix::zeros(3, 0)).unwrap();
     assert!(none.second.is_empty());
     assert!(from_weights(&DMatrix::zeros(1, MAX_MATCHED + 1)).is_err());
-}
-
-#[test]
-fn keyed_images_alone_give_the_key() {
-    let set = smooth(120);
-    for (block, transforms) in [
-        (2, &BOTH[..]),
-        (4, &BOTH),
-        (4, &BOTH[..1]),
-        (4, &BOTH[1..]),
-        (8, &BOTH),
-    ] {
-        let key = key_of(block, transforms);
-        let keyed = set.some(0..40).keyed(&key);
-        let guess = from_images(
-            &keyed.pictures(),
-            &set.some(40..120).pictures(),
-            block,
-            255.0,
-        );
-        let score = guess.unwrap().score(&key).unwrap();
-        assert!(
-            score.near > 0.95 && score.negated > 0.99,
-            "{block} {transforms:?} {score:?}"
-        );
-    }
-}
-
-#[test]
-fn twenty_images_of_cifar_give_the_key() {
-    let Some(set) = cifar() else {
-        eprintln!("skipped: the checkout has no images of CIFAR-10");
-        return;
-    };
-    for block in [2, 4, 8] {
-        let key = key_of(block, &BOTH);
-        let keyed = set.some(0..20).keyed(&key);
-        let guess = from_images(
-            &keyed.pictures(),
-            &set.some(20..100).pictures(),
-            block,
-            255.0,
-        );
-        let score = guess.unwrap().score(&key).unwrap();
-        assert_eq!(
-            score,
-            Score {
-                places: 1.0,
-                near: 1.0,
-                negated: 1.0
-            },
-            "{block}"
-        );
-    }
 }

@@ -3,7 +3,7 @@
 use nalgebra::DMatrix;
 
 use super::assignment::assign;
-use super::{Guess, MAX_MATCHED, check_size, share, signed};
+use super::{Guess, check_size, share, signed};
 use crate::error::{Error, Result};
 use crate::key::InputKey;
 
@@ -39,9 +39,9 @@ impl Halves {
 /// fails or succeeds with all keys.
 ///
 /// # Errors
-/// [`Error::Usage`] if blocks have more than [`MAX_MATCHED`] values.
+/// [`Error::Usage`] if blocks have more than [`super::MAX_MATCHED`] values.
 pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Halves> {
-    check_size(rewritten.ncols(), MAX_MATCHED)?;
+    check_size(rewritten.ncols())?;
     let columns = unit(rewritten);
     let cosines = columns.tr_mul(&columns);
     let mut nodes = vec![Node::default(); cosines.ncols()];
@@ -100,18 +100,15 @@ pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Resul
             public.shape()
         )));
     }
-    check_size(public.ncols(), MAX_MATCHED)?;
+    check_size(public.ncols())?;
     let cosines = unit(rewritten).tr_mul(&unit(public));
     let places = assign(&cosines.map(|cosine| -cosine.abs()));
     let negated = places
         .iter()
         .enumerate()
-        .map(|(t, u)| cosines[(t, *u)] < 0.0)
+        .map(|(t, u)| cosines[(t, *u as usize)] < 0.0)
         .collect();
-    Ok(Guess {
-        places: places.into_iter().map(|u| u as u32).collect(),
-        negated,
-    })
+    Ok(Guess { places, negated })
 }
 
 /// Scales columns to length 1.
