@@ -281,8 +281,7 @@ pub enum Axes {
 }
 
 fn transform(name: &str) -> Result<Transform, String> {
-    let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-    known.ok_or_else(|| "expected shuffle, negative, ffx or orthogonal".to_owned())
+    Transform::named(name).ok_or_else(|| "expected shuffle, negative, ffx or orthogonal".to_owned())
 }
 
 fn range(text: &str) -> Result<(f64, f64), String> {

@@ -19,18 +19,11 @@ use nalgebra::DMatrix;
 use ffx::Ffx;
 use moved::Moved;
 use real::Real;
-use table::Table;
+use table::{Direction, Table};
 use value::Value;
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Layout, Spec, Transform};
-
-/// The direction: to keyed images, or back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forwards,
-    Backwards,
-}
 
 /// The meaning of an array of floats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +65,10 @@ impl InputKey {
         columns: usize,
     ) -> Result<Arc<Cipher>> {
         let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cipher) = &*last() {
+        if let Some(cipher) = last()
+            .clone()
+            .and_then(|last| last.downcast::<Cipher>().ok())
+        {
             let Table {
                 layout: l,
                 reversed: v,
@@ -81,7 +77,7 @@ impl InputKey {
                 ..
             } = cipher.table;
             if (l, v, r, c) == (layout, reversed, rows, columns) {
-                return Ok(Arc::clone(cipher));
+                return Ok(cipher);
             }
         }
         let spec = self.spec();
@@ -112,7 +108,7 @@ impl InputKey {
             statistics,
             spec: spec.clone(),
         });
-        *last() = Some(Arc::clone(&cipher));
+        *last() = Some(cipher.clone());
         Ok(cipher)
     }
 

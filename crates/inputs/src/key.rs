@@ -4,6 +4,7 @@ mod map;
 mod spec;
 mod text;
 
+use std::any::Any;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -21,7 +22,6 @@ pub use spec::{
     Transform,
 };
 
-use crate::apply::Cipher;
 use crate::error::{Error, Result};
 
 /// An input key: its parameters, and its secret seed.
@@ -29,8 +29,8 @@ pub struct InputKey {
     spec: Spec,
     seed: InputSeed,
     map: OnceLock<BlockMap>,
-    /// The last cipher that was made.
-    pub(crate) last: Mutex<Option<Arc<Cipher>>>,
+    /// What the module above made of the key last: a cipher, whose type this one does not know.
+    pub(crate) last: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl InputKey {

@@ -241,12 +241,8 @@ impl RawInputKey {
 impl SpecArgs {
     fn read(self) -> Result<Spec> {
         let transform = |name: &String| {
-            let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-            known.ok_or_else(|| {
-                usage(format!(
-                    "{name:?} is no transform: there are shuffle, negative, ffx and orthogonal"
-                ))
-            })
+            let known = "shuffle, negative, ffx or orthogonal";
+            Transform::named(name).ok_or_else(|| usage(format!("{name:?} is not {known}")))
         };
         let mut transforms: Vec<Transform> = self
             .transforms

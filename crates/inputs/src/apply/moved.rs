@@ -1,7 +1,6 @@
 //! Moves values, and negates some.
 
-use super::Direction;
-use super::table::{Table, Work};
+use super::table::{Direction, Table, Work};
 use super::value::Value;
 use crate::error::Result;
 

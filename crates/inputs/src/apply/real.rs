@@ -3,9 +3,8 @@
 
 use nalgebra::DMatrix;
 
-use super::Direction;
 use super::ffx::Ffx;
-use super::table::{Table, Work};
+use super::table::{Direction, Table, Work};
 use super::value::Value;
 use crate::error::Result;
 use crate::key::Layout;

@@ -2,12 +2,18 @@
 
 use onnxseal_store::parallel::for_each;
 
-use super::Direction;
 use crate::error::{Error, Result};
 use crate::key::{Layout, Spec};
 
 /// The approximate values that a core works on at once.
 const JOB_VALUES: usize = 1 << 17;
+
+/// The direction: to keyed images, or back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Forwards,
+    Backwards,
+}
 
 /// The geometry of images of one size, and where their values come from.
 pub(super) struct Table {

@@ -33,6 +33,11 @@ impl Transform {
         Transform::Orthogonal,
     ];
 
+    /// Returns the transform of this name.
+    pub fn named(name: &str) -> Option<Transform> {
+        Transform::ALL.into_iter().find(|t| t.name() == name)
+    }
+
     /// Returns its name in key files and on the command line.
     pub fn name(self) -> &'static str {
         match self {

@@ -67,8 +67,7 @@ pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
         ));
     }
     let transform = |name: &String| {
-        let known = Transform::ALL.into_iter().find(|t| t.name() == name);
-        known.ok_or_else(|| "it has an unknown transform".to_owned())
+        Transform::named(name).ok_or_else(|| "it has an unknown transform".to_owned())
     };
     let spec = Spec {
         transforms: raw
