@@ -45,9 +45,6 @@ pub struct Score {
 
 impl Guess {
     /// Compares the guess with the key.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a key of other blocks, or one that is orthogonal.
     pub fn score(&self, key: &InputKey) -> Result<Score> {
         let (places, negated) = signed(key, self.places.len())?;
         let (block, channels) = (key.spec().block, key.spec().channels);
@@ -85,9 +82,6 @@ impl Guess {
 ///
 /// One image of CIFAR-10 gives all positions, or a third of them if it is grey; two give all.
 /// Positions that are equal in all images cannot be told apart, and need not be.
-///
-/// # Errors
-/// [`Error::Usage`] if shapes differ; [`Error::Array`] if blocks do not divide them.
 pub fn from_pairs(plain: &ImageSet, keyed: &ImageSet, spec: &Spec) -> Result<Guess> {
     let (n, sum) = (spec.block_values(), keyed.sum(spec));
     check_size(n)?;

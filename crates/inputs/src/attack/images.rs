@@ -54,9 +54,6 @@ impl Shape {
 
 impl ImageSet {
     /// Reads the first `limit` images with the key's channels from the data set at `path`.
-    ///
-    /// # Errors
-    /// [`Error::Data`]; [`Error::Usage`] if there are none.
     pub fn read(path: &Path, spec: &Spec, limit: usize) -> Result<ImageSet> {
         let mut options = DataOptions::default();
         options.unlabelled = true;

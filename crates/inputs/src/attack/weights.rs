@@ -21,9 +21,6 @@ pub struct Halves {
 impl Halves {
     /// Returns the correct share of the key's mask, with the better half as the negated one: 0.5 or
     /// more.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a key of other blocks, or one that is orthogonal.
     pub fn score(&self, key: &InputKey) -> Result<f64> {
         let (_, negated) = signed(key, self.second.len())?;
         let right = share(&self.second, negated);
@@ -37,9 +34,6 @@ impl Halves {
 /// columns in a maximum spanning tree, those with the cosine furthest from 0 first, and each join
 /// tells whether two positions are in the same half. Shuffling does not matter, so for one model it
 /// fails or succeeds with all keys.
-///
-/// # Errors
-/// [`Error::Usage`] if blocks have more than [`super::MAX_MATCHED`] values.
 pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Halves> {
     check_size(rewritten.ncols())?;
     let columns = unit(rewritten);
@@ -89,9 +83,6 @@ fn join(nodes: &mut [Node], cosines: &DMatrix<f64>, last: usize) -> Option<usize
 ///
 /// It recovers the whole key even if the attacker's weights differ by noise of 0.2 of their
 /// deviation.
-///
-/// # Errors
-/// [`Error::Usage`] if shapes differ.
 pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Result<Guess> {
     if public.shape() != rewritten.shape() {
         return Err(Error::Usage(format!(

@@ -15,10 +15,6 @@ pub struct Files(onnxseal_rewrite::Files);
 
 impl Files {
     /// Opens a model and its external data.
-    ///
-    /// # Errors
-    /// [`crate::Error::Store`] if a file cannot be read; [`crate::Error::Onnx`] if it is not a
-    /// model.
     pub fn open(model: &Location) -> Result<Files> {
         Ok(Files(onnxseal_rewrite::Files::open(model)?))
     }

@@ -13,9 +13,6 @@ use onnxseal_rewrite::{Graph, Source};
 
 /// Returns the weights of a model that a key of this kind would change: `[D, n]`, a row for each
 /// output and each block of its window, a column for each value of a block.
-///
-/// # Errors
-/// [`Error::Refused`] if no input takes images, or several do; [`Error::Onnx`].
 pub fn patch(source: &Source<'_>, spec: &Spec) -> Result<DMatrix<f64>> {
     check_source(source)?;
     let graph = Graph::new(*source);

@@ -50,10 +50,6 @@ pub struct Entry {
 }
 
 /// Reports on each input of a model that may take images.
-///
-/// # Errors
-/// [`Error::Refused`] if no input could ever be rewritten, as in a protected model;
-/// [`Error::Onnx`].
 pub fn inspect(source: &Source<'_>) -> Result<Vec<Candidate>> {
     check_source(source)?;
     let graph = Graph::new(*source);

@@ -33,9 +33,6 @@ impl Rewritten {
     }
 
     /// Copies one file's `bytes` with its edits.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if the bytes are not those of the file.
     pub fn apply(&self, file: FileId, bytes: &[u8]) -> Result<Vec<u8>> {
         let edits = self.edits.iter().filter(|edit| edit.file == file);
         Ok(onnxseal_rewrite::apply(bytes, edits)?)
@@ -50,10 +47,6 @@ struct Work<'k> {
 
 /// Returns the edits that make a model take images made with `key` at its input `input`, or at the
 /// only one that takes images.
-///
-/// # Errors
-/// [`Error::Refused`] if the model cannot be rewritten; [`Error::Usage`] if the key or the input's
-/// name does not fit.
 pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
     check_affine(key)?;
     let work = Work {
@@ -64,10 +57,6 @@ pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Resu
 }
 
 /// Returns the edits that make a model rewritten for `old` take images made with `new` instead.
-///
-/// # Errors
-/// As [`rewrite`]; [`Error::Usage`] if the keys differ in more than their seed, and in which values
-/// they shuffle and negate.
 pub fn rekey(
     source: &Source<'_>,
     old: &InputKey,
