@@ -60,7 +60,7 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         onnxseal_assess::assess(&subject, data.as_ref(), &options, steps)
     })?;
     if let Some(page) = &page {
-        page.write(report::html(&assessment).as_bytes())?;
+        page.write(report::html(&assessment).map_err(lift)?.as_bytes())?;
     }
     match args.json {
         true => render::json(&assessment)?,

@@ -16,27 +16,27 @@ BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
 
-# What a reader would see: text beyond the page's side, text too small to read, texts on top of each other.
+# What a reader would see: text beyond the page's side, text too small to read, bars and marks beside their tracks.
 LOOK = """
 const frame = document.querySelector("iframe");
 frame.addEventListener("load", () => {
   const page = frame.contentDocument, root = page.documentElement, wrong = [];
   if (root.scrollWidth > root.clientWidth) wrong.push(`${root.scrollWidth} wide`);
   let count = 0;
-  for (const svg of page.querySelectorAll("svg")) {
-    const boxes = [];
-    for (const text of svg.querySelectorAll("text")) {
-      const size = parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a;
-      const box = text.getBoundingClientRect();
-      if (size < 10) wrong.push(`${size} px: ${text.textContent}`);
-      if (box.left < -1 || box.right > root.clientWidth + 1) wrong.push(`outside: ${text.textContent}`);
-      for (const [other, its] of boxes)
-        if (box.left < its.right - 1 && its.left < box.right - 1 &&
-            box.top < its.bottom - 4 && its.top < box.bottom - 4)
-          wrong.push(`${text.textContent} on ${other.textContent}`);
-      boxes.push([text, box]);
+  for (const bar of page.querySelectorAll(".bar:not(.key)")) {
+    const track = bar.getBoundingClientRect();
+    if (track.width < 60 || track.height < 5) wrong.push(`a track of ${track.width} x ${track.height} px`);
+    for (const part of bar.children) {
+      const box = part.getBoundingClientRect();
+      if (box.left < track.left - 3 || box.right > track.right + 3) wrong.push(`outside: ${part.outerHTML}`);
+      if (getComputedStyle(part).position != "absolute") wrong.push(`unplaced: ${part.outerHTML}`);
       count += 1;
     }
+  }
+  for (const text of page.querySelectorAll("h1, h2, h3, p, th, td, li, dd, .pair span")) {
+    const box = text.getBoundingClientRect();
+    if (box.width > 1 && (box.left < -1 || box.right > root.clientWidth + 1)) wrong.push(`outside: ${text.textContent}`);
+    if (parseFloat(getComputedStyle(text).fontSize) < 10) wrong.push(`small: ${text.textContent}`);
   }
   document.body.innerHTML = "";
   document.body.textContent = "LOOKED" + JSON.stringify({count, wrong}) + "LOOKED";

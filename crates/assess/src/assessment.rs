@@ -1,7 +1,7 @@
 //! The result: what each attack gets from each candidate, compared with what an attacker gets
 //! anyway.
 //!
-//! All types serialise. Shares and rates are from 0 to 1. Tables, JSON and pictures come from an
+//! All types serialise. Shares and rates are from 0 to 1. Tables, JSON and pages come from an
 //! [`Assessment`] alone.
 
 use onnxseal_plan::Preset;

@@ -46,6 +46,9 @@ pub enum Error {
     /// A file of the model cannot be read.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
+    /// The page of an assessment cannot be filled in.
+    #[error("the page cannot be filled in")]
+    Page(#[from] minijinja::Error),
     /// The caller cancelled the call.
     #[error("cancelled")]
     Cancelled,
@@ -69,6 +72,7 @@ impl Error {
             Error::Core(error) => error.kind(),
             Error::Store(error) => error.kind(),
             Error::Model { .. } => ErrorKind::Malformed,
+            Error::Page(_) => ErrorKind::Internal,
             Error::Label { .. }
             | Error::Metric(_)
             | Error::Usage(_)

@@ -8,7 +8,7 @@
 //! attacker reaches without any weight of the model, and the [`Assessment`] says where the model
 //! holds, where it leaks, and where the samples cannot tell. Implement [`Metric`] to measure in another way.
 //!
-//! [`report`] makes a page and pictures of an assessment.
+//! [`report`] makes a page or a table of an assessment.
 //!
 //! [`rank`] scores weights by how much the model would miss them.
 //!

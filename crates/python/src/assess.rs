@@ -49,12 +49,12 @@ impl Assessment {
     #[pyo3(signature = (path, *, replace = false))]
     fn save(&self, path: PathBuf, replace: bool) -> Result<()> {
         check_free(&path, replace)?;
-        let page = report::html(&self.found);
+        let page = report::html(&self.found)?;
         write_whole(&path, page.as_bytes(), replace, Readers::Usual).map_err(io("write", &path))
     }
 
-    fn _repr_html_(&self) -> String {
-        report::html(&self.found)
+    fn _repr_html_(&self) -> Result<String> {
+        Ok(report::html(&self.found)?)
     }
 
     fn __str__(&self) -> String {

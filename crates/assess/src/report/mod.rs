@@ -3,20 +3,18 @@
 //! The page stands alone, without scripts or fetched parts, and is well-formed XML. All text from a
 //! model or its data is escaped.
 
-mod bars;
 pub mod curve;
-mod draw;
 mod page;
-mod strips;
 pub mod summary;
 #[cfg(test)]
 mod tests;
 mod text;
 
 use crate::assessment::Assessment;
+use crate::error::Result;
 
 /// Makes a page of an assessment: verdicts first, then the result of each attack, the encrypted
 /// parts, and what remains open.
-pub fn html(assessment: &Assessment) -> String {
+pub fn html(assessment: &Assessment) -> Result<String> {
     page::page(assessment)
 }

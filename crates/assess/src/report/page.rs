@@ -1,158 +1,114 @@
 //! Fills in `page.html`. The page's content security policy forbids scripts and fetching.
 
-use super::draw::Drawing;
+use std::cmp::Reverse;
+
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, escape_formatter};
+
 use super::text::*;
-use super::{bars, strips};
-use crate::assessment::{Assessment, AttackRow, Candidate, Verdict};
+use crate::assessment::{Assessment, AttackRow, Candidate, OperatorRow};
+use crate::error::Result;
 
-/// The cells of a table's row. The verdict colours the cell in the column `Verdict`.
-type Row<const N: usize> = (Option<Verdict>, [String; N]);
+/// The most operators with a strip of their own.
+pub(super) const MOST_STRIPS: usize = 40;
+/// The number of shades, from nothing to all of a part.
+const LEVELS: f32 = 8.0;
 
-pub(super) fn page(assessment: &Assessment) -> String {
-    let (data, engine) = (&assessment.data, &assessment.engine);
-    let (metric, original) = (&assessment.metric, &assessment.original);
-    let random = "The inputs are random numbers, which prove little about real ones.";
-    let random = element("p class=\"leaks\"", random);
-    let top5 = original.top5.map(percent);
-    let top5 = top5.map(|top5| format!(" Among the first five: {top5}."));
-    let classes = data.n_classes.map(|n| format!(", {n} classes"));
-    let attacks = |candidate: &Candidate| bars::attacks(assessment, candidate);
-    let encrypted = strips::operators;
-    let best = "Best fill and best probe of each candidate";
-    let candidates = &assessment.candidates;
-    let figures = candidates.iter().map(|it| figures(assessment, it));
-    format!(
-        include_str!("page.html"),
-        style = include_str!("page.css"),
-        model = escaped(&assessment.model),
-        verdicts = verdicts(assessment),
-        random = if data.is_random { &random } else { "" },
-        metric = escaped(&metric.name),
-        original = escaped(&measure(metric, original)),
-        n_original = original.n_samples,
-        top5 = top5.unwrap_or_default(),
-        margin = escaped(&difference(metric, assessment.margin)),
-        candidates = side_by_side(assessment),
-        best = bars::overview(assessment).svg("best", best),
-        bars_legend = bars::legend(assessment).svg("bars-legend", "Legend"),
-        attacks = panels(candidates, "attacks", "What attacks get from", &attacks),
-        strips_legend = strips::legend().svg("strips-legend", "What shades mean"),
-        encrypted = panels(candidates, "encrypted", "What is encrypted by", &encrypted),
-        floors = floors(assessment),
-        figures = figures.collect::<String>(),
-        model_bytes = bytes(assessment.model_bytes),
-        source = escaped(&data.source),
-        n_samples = data.n_samples,
-        with = if data.is_labelled { "with" } else { "without" },
-        classes = classes.unwrap_or_default(),
-        n_attacker = data.n_attacker,
-        n_evaluation = data.n_evaluation,
-        seed = assessment.seed,
-        engine = escaped(&engine.version),
-        n_threads = engine.n_threads,
-        seconds = seconds(assessment.seconds),
-        notes = list(&assessment.notes),
-    )
-}
-
-/// Puts the verdicts in a sentence.
-fn verdicts(assessment: &Assessment) -> String {
-    let warning = base_warning(assessment);
-    let warning = warning.map(|warning| element("span class=\"leaks\"", warning));
-    let mut sentences: Vec<String> = warning.into_iter().collect();
-    if assessment.candidates.is_empty() {
-        sentences.push("Nothing was assessed.".to_owned());
-    }
-    sentences.extend(assessment.candidates.iter().map(|candidate| {
-        let verdict = marked(candidate.verdict, &candidate.verdict.to_string());
-        format!(
-            "{} {verdict}.",
-            element("strong", &format!("{}:", candidate.name))
-        )
-    }));
-    sentences.join(" ")
-}
-
-fn side_by_side(assessment: &Assessment) -> String {
-    let got = |row: Option<&AttackRow>| {
-        let row = row.and_then(|row| Some((&row.name, row.measure.as_ref()?.value)));
-        let got = row.map(|(name, got)| format!("{} ({name})", value(&assessment.metric, got)));
-        got.unwrap_or("not tried".to_owned())
+pub(super) fn page(a: &Assessment) -> Result<String> {
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) if !value.is_safe() => escape_formatter(out, state, &visible(text).into()),
+        _ => escape_formatter(out, state, value),
+    });
+    let (axis, data) = (Axis::of(a), &a.data);
+    let candidates = a.candidates.iter().map(|it| candidate(a, &axis, it));
+    let floors = a.floors.iter().map(|row| {
+        let ends = row.measure.interval.map(|ends| interval(&a.metric, ends));
+        let got = value(&a.metric, row.measure.value);
+        context! { name => floor(row), got, ends, n_samples => row.measure.n_samples }
+    });
+    let context = context! {
+        style => Value::from_safe_string(include_str!("page.css").to_owned()),
+        model => &a.model,
+        warning => base_warning(a),
+        is_random => data.is_random,
+        metric => &a.metric.name,
+        original => measure(&a.metric, &a.original),
+        n_original => a.original.n_samples,
+        top5 => a.original.top5.map(percent),
+        margin => difference(&a.metric, a.margin),
+        low => value(&a.metric, axis.low),
+        high => value(&a.metric, axis.high),
+        candidates => candidates.collect::<Vec<_>>(),
+        floors => floors.collect::<Vec<_>>(),
+        model_bytes => bytes(a.model_bytes),
+        source => &data.source,
+        n_samples => data.n_samples,
+        is_labelled => data.is_labelled,
+        n_classes => data.n_classes,
+        n_attacker => data.n_attacker,
+        n_evaluation => data.n_evaluation,
+        seed => a.seed,
+        engine => &a.engine.version,
+        n_threads => a.engine.n_threads,
+        seconds => seconds(a.seconds),
+        notes => a.notes.clone(),
     };
-    let rows = assessment.candidates.iter().map(|candidate| {
-        let opens = candidate.opening.map(|opening| seconds(opening.seconds));
-        let cells = [
-            candidate.name.clone(),
-            candidate.verdict.to_string(),
-            assessment.reason(candidate),
-            bytes(candidate.encrypted_bytes),
-            percent(candidate.share),
-            opens.unwrap_or("not measured".to_owned()),
-            got(candidate.best_fill_attack()),
-            got(candidate.best_probe()),
-        ];
-        (Some(candidate.verdict), cells)
-    });
-    let head = [
-        "Candidate",
-        "Verdict",
-        "Why",
-        "Encrypted",
-        "Share",
-        "Opens in",
-        "Best fill",
-        "Best probe",
+    Ok(environment.render_str(include_str!("page.html"), context)?)
+}
+
+fn candidate(a: &Assessment, axis: &Axis, candidate: &Candidate) -> Value {
+    let got = |row: Option<&AttackRow>| row.map(|row| attack(a, axis, row, false));
+    let rows = candidate.attacks.iter().enumerate();
+    let rows = rows.map(|(i, row)| attack(a, axis, row, candidate.worst == Some(i)));
+    let (operators, others) = operators(&candidate.operators);
+    context! {
+        name => &candidate.name,
+        verdict => candidate.verdict.to_string(),
+        class => class(candidate.verdict),
+        reason => a.reason(candidate),
+        encrypted => bytes(candidate.encrypted_bytes),
+        share => percent(candidate.share),
+        opens => candidate.opening.map(|opening| seconds(opening.seconds)),
+        fill => got(candidate.best_fill_attack()),
+        probe => got(candidate.best_probe()),
+        attacks => rows.collect::<Vec<_>>(),
+        operators,
+        others,
+        notes => candidate.notes.clone(),
+    }
+}
+
+fn attack(a: &Assessment, axis: &Axis, row: &AttackRow, decides: bool) -> Value {
+    let places = [
+        ("original", a.original.value),
+        ("floor", row.floor),
+        ("margin", row.floor + a.margin),
     ];
-    table(head, rows)
-}
-
-type Draw<'a> = &'a dyn Fn(&Candidate) -> Drawing;
-
-/// Draws each candidate, with ids that begin with `id`.
-fn panels(candidates: &[Candidate], id: &str, title: &str, draw: Draw<'_>) -> String {
-    let panels = candidates.iter().enumerate().map(|(i, candidate)| {
-        let Candidate { name, verdict, .. } = candidate;
-        let picture = draw(candidate).svg(&format!("{id}-{i}"), &format!("{title} {name}"));
-        let (name, verdict) = (escaped(name), marked(*verdict, &verdict.to_string()));
-        format!("<div>\n<h3>{name}: {verdict}</h3>\n{picture}\n</div>\n")
+    let marks = places.into_iter().filter_map(|(kind, value)| {
+        let left = axis.place(value)?;
+        Some(context! { kind, left })
     });
-    panels.collect()
-}
-
-fn floors(assessment: &Assessment) -> String {
-    let metric = &assessment.metric;
-    let rows = assessment.floors.iter().map(|row| {
-        let ends = row.measure.interval.map(|ends| interval(metric, ends));
-        let cells = [
-            floor(row),
-            value(metric, row.measure.value),
-            ends.unwrap_or("none".to_owned()),
-            row.measure.n_samples.to_string(),
-        ];
-        (None, cells)
+    let bar = row.measure.as_ref().map(|got| {
+        let whisker = got.interval.and_then(|ends| axis.span(ends.low, ends.high));
+        context! {
+            bar => axis.span(0.0, got.value),
+            whisker,
+            marks => marks.collect::<Vec<_>>(),
+        }
     });
-    table(["Floor", &metric.name, "95 % interval", "Samples"], rows)
-}
-
-/// Writes all attacks on a candidate, and its notes.
-fn figures(assessment: &Assessment, candidate: &Candidate) -> String {
-    let metric = &assessment.metric;
-    let rows = candidate.attacks.iter().map(|row| {
-        let got = row.measure.as_ref().map(|got| measure(metric, got));
-        let judged = got.is_some().then_some(row.verdict);
-        let (floor, kind) = (value(metric, row.floor), floor_kind(row.floor_kind));
-        let cells = [
-            row.name.clone(),
-            got.unwrap_or("not tried".to_owned()),
-            format!("{floor} ({kind})"),
-            judged.map_or("–".to_owned(), |verdict| verdict.to_string()),
-            remarks(assessment, row),
-        ];
-        (judged, cells)
-    });
-    let table = table(["Attack", "Gets", "Floor", "Verdict", "Remarks"], rows);
-    let (name, notes) = (element("h3", &candidate.name), list(&candidate.notes));
-    format!("{name}\n{table}\n{notes}\n")
+    let (reached, kind) = (value(&a.metric, row.floor), floor_kind(row.floor_kind));
+    context! {
+        name => &row.name,
+        decides,
+        got => row.measure.as_ref().map(|got| measure(&a.metric, got)),
+        bar,
+        class => class(row.verdict),
+        verdict => row.verdict.to_string(),
+        floor => format!("{reached} ({kind})"),
+        remarks => remarks(a, row),
+    }
 }
 
 fn remarks(assessment: &Assessment, row: &AttackRow) -> String {
@@ -175,35 +131,85 @@ fn remarks(assessment: &Assessment, row: &AttackRow) -> String {
     remarks.join("; ")
 }
 
-fn list(sentences: &[String]) -> String {
-    let items = sentences.iter().map(|sentence| element("li", sentence));
-    let list = (!sentences.is_empty()).then(|| format!("<ul>{}</ul>", items.collect::<String>()));
-    list.unwrap_or_default()
+/// The range of values that bars show: one for all, so that they compare.
+struct Axis {
+    low: f64,
+    high: f64,
 }
 
-/// Writes words in the colour of a verdict.
-fn marked(verdict: Verdict, words: &str) -> String {
-    element(&format!("span class=\"{}\"", class(verdict)), words)
-}
-
-/// Writes a table whose rows begin with their names. Phones show rows as lists, with labels before
-/// cells.
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = Row<N>>) -> String {
-    let mut body = String::new();
-    for (verdict, cells) in rows {
-        body += &format!("<tr><th scope=\"row\">{}</th>", escaped(&cells[0]));
-        for (label, cell) in head.iter().zip(&cells).skip(1) {
-            let cell = match verdict {
-                Some(verdict) if *label == "Verdict" => marked(verdict, cell),
-                _ => escaped(cell),
-            };
-            body += &format!("<td data-label=\"{}\">{cell}</td>", escaped(label));
+impl Axis {
+    /// Finds a range of 0 and each finite value.
+    fn of(a: &Assessment) -> Axis {
+        let (mut low, mut high) = (0.0_f64, 0.0_f64);
+        let mut show = |value: f64| {
+            if value.is_finite() {
+                (low, high) = (low.min(value), high.max(value));
+            }
+        };
+        if a.metric.is_rate {
+            show(1.0);
+        } else {
+            show(a.original.value);
+            for row in a.candidates.iter().flat_map(|it| &it.attacks) {
+                show(row.floor + a.margin);
+                row.measure.iter().for_each(|got| show(got.value));
+            }
         }
-        body += "</tr>\n";
+        if high - low < f64::MIN_POSITIVE {
+            high = low + 1.0;
+        }
+        Axis { low, high }
     }
-    if body.is_empty() {
-        return "<p>None.</p>".to_owned();
+
+    /// Returns the place of a value in percent of the range, unless it is not a number.
+    fn place(&self, value: f64) -> Option<f64> {
+        let share = (value.clamp(self.low, self.high) - self.low) / (self.high - self.low);
+        share.is_finite().then(|| (share * 1e4).round() / 100.0)
     }
-    let head = head.map(|name| element("th scope=\"col\"", name)).concat();
-    format!("<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>")
+
+    /// Returns the left end and the width of what lies between two values.
+    fn span(&self, from: f64, to: f64) -> Option<Value> {
+        let (from, to) = (self.place(from)?, self.place(to)?);
+        Some(context! { left => from.min(to), width => (to - from).abs() })
+    }
+}
+
+/// Makes a strip for each operator, darker where more is encrypted. Beyond [`MOST_STRIPS`], the
+/// smallest operators share a line.
+fn operators(operators: &[OperatorRow]) -> (Vec<Value>, Option<String>) {
+    let mut order: Vec<usize> = (0..operators.len()).collect();
+    order.sort_by_key(|i| (Reverse(operators[*i].bytes), *i));
+    let (shown, rest) = order.split_at_mut(MOST_STRIPS.min(operators.len()));
+    shown.sort_unstable();
+    let strips = shown.iter().map(|i| strip(&operators[*i])).collect();
+    let sum = |of: fn(&OperatorRow) -> u64| {
+        let sizes = rest.iter().map(|i| of(&operators[*i]));
+        bytes(sizes.fold(0, u64::saturating_add))
+    };
+    let (n, encrypted, all) = (rest.len(), sum(|it| it.encrypted_bytes), sum(|it| it.bytes));
+    let others = (n > 0).then(|| format!("{n} smaller operators: {encrypted} of {all}"));
+    (strips, others)
+}
+
+fn strip(row: &OperatorRow) -> Value {
+    let name = match (row.node.as_str(), row.tensors.first()) {
+        ("", Some(tensor)) => format!("{} {}", row.op_type, tensor.name),
+        ("", None) => row.op_type.clone(),
+        (node, _) => format!("{} {node}", row.op_type),
+    };
+    // Only parts without any encrypted element are as light as the track.
+    let level = |share: &f32| (share.clamp(0.0, 1.0) * LEVELS).ceil();
+    let (mut left, percent_of_part) = (0.0, 100.0 / row.strip.len().max(1) as f64);
+    let mut runs = Vec::new();
+    for run in row.strip.chunk_by(|a, b| level(a) == level(b)) {
+        let (width, level) = (run.len() as f64 * percent_of_part, level(&run[0]));
+        if level > 0.0 {
+            // Even light shades stand out from the track.
+            let opacity = 0.2 + 0.1 * level;
+            runs.push(context! { left, width, opacity => format!("{opacity:.1}") });
+        }
+        left += width;
+    }
+    let figure = format!("{} of {}", percent(row.share), bytes(row.bytes));
+    context! { name, figure, runs }
 }

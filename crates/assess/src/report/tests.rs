@@ -3,7 +3,7 @@
 use roxmltree::{Document, Node, ParsingOptions};
 
 use super::html;
-use super::strips::MOST_STRIPS;
+use super::page::MOST_STRIPS;
 use super::summary::Summary;
 use crate::assessment::*;
 
@@ -152,10 +152,13 @@ fn text_of(markup: &str) -> String {
         assert_ne!(element.tag_name().name(), "script");
         let is_new = element.attribute("id").is_none_or(|id| ids.insert(id));
         assert!(is_new, "an id is there twice: {element:?}");
-        if element.tag_name().namespace() == Some("http://www.w3.org/2000/svg") {
-            let values = element.attributes().map(|attribute| attribute.value());
-            let is_number = |value: &str| !value.contains("NaN") && !value.contains("inf");
-            assert!(values.into_iter().all(is_number), "{element:?}");
+        let style = element.attribute("style").unwrap_or_default();
+        for place in style
+            .split([':', ';'])
+            .filter_map(|it| it.strip_suffix('%'))
+        {
+            let place: f64 = place.parse().unwrap();
+            assert!((0.0..=100.1).contains(&place), "{element:?}");
         }
     }
     let texts = document.descendants().filter(Node::is_text);
@@ -166,7 +169,7 @@ fn text_of(markup: &str) -> String {
 #[test]
 fn the_page_says_everything() {
     let assessment = assessment();
-    let text = text_of(&html(&assessment));
+    let text = text_of(&html(&assessment).unwrap());
     for wanted in [
         "light",
         "balanced",
@@ -192,7 +195,7 @@ fn the_page_says_everything() {
         assert!(text.contains(wanted), "{wanted:?} is missing");
     }
     for row in assessment.candidates.iter().flat_map(|row| &row.attacks) {
-        assert!(text.matches(&row.name).count() >= 6, "{}", row.name);
+        assert!(text.matches(&row.name).count() >= 3, "{}", row.name);
     }
 }
 
@@ -258,9 +261,9 @@ fn a_verdict_says_what_it_rests_on() {
 
 #[test]
 fn what_comes_from_files_is_escaped() {
-    let page = html(&assessment());
+    let page = html(&assessment()).unwrap();
     assert!(!page.contains("<script"));
-    let escaped = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;q&quot;\u{fffd}[0m\u{fffd}\u{fffd}";
+    let escaped = "&lt;script&gt;alert(&#x27;x&#x27;)&lt;&#x2f;script&gt; &amp; &quot;q&quot;\u{fffd}[0m\u{fffd}\u{fffd}";
     assert!(page.contains(escaped));
     for character in ['\u{1b}', '\u{202e}', '\u{0}'] {
         assert!(!page.contains(character));
@@ -271,7 +274,7 @@ fn what_comes_from_files_is_escaped() {
 
 #[test]
 fn the_page_fetches_nothing() {
-    let page = html(&assessment());
+    let page = html(&assessment()).unwrap();
     let mut outside = page.match_indices("http").map(|(at, _)| &page[at..]);
     assert!(outside.all(|it| it.starts_with("http://www.w3.org/") || it.starts_with("http-equiv")));
     for loader in [
@@ -302,7 +305,7 @@ fn odd_values_are_drawn() {
             row.strip = vec![f32::NAN, 2.0, -1.0];
         }
     }
-    let text = text_of(&html(&assessment));
+    let text = text_of(&html(&assessment).unwrap());
     for wanted in ["∞", "−∞", "no number", "-12.0 dB"] {
         assert!(text.contains(wanted), "{wanted:?} is missing");
     }
@@ -316,6 +319,6 @@ fn nothing_is_a_page_too() {
     assessment.notes.clear();
     assessment.metric.is_rate = false;
     assessment.original.value = 0.0;
-    let text = text_of(&html(&assessment));
+    let text = text_of(&html(&assessment).unwrap());
     assert!(text.contains("Nothing was assessed."));
 }

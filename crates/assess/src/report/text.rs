@@ -1,7 +1,7 @@
 //! Formats numbers and names for people.
 
 use crate::assessment::{
-    Assessment, AttackRow, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
+    Assessment, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
 };
 
 /// Returns the line before every verdict if no public base was tried.
@@ -12,32 +12,15 @@ pub(super) fn base_warning(assessment: &Assessment) -> Option<&'static str> {
     )
 }
 
-/// Writes an element that contains only text. The attributes follow the name in `tag`.
-pub(super) fn element(tag: &str, text: &str) -> String {
-    let name = tag.split(' ').next().unwrap_or(tag);
-    format!("<{tag}>{}</{name}>", escaped(text))
-}
-
-/// Escapes text for HTML and XML. Characters that XML forbids, or that change the direction of
-/// writing, become U+FFFD.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\t' | '\n' | '\r' => out.push(' '),
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
-                out.push('\u{fffd}');
-            }
-            other if other.is_control() => out.push('\u{fffd}'),
-            other => out.push(other),
-        }
-    }
-    out
+/// Replaces by U+FFFD the characters that XML forbids, or that change the direction of writing.
+pub(super) fn visible(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\t' | '\n' | '\r' => ' ',
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        other if other.is_control() => '\u{fffd}',
+        other => other,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Formats bytes: `123 B`, `12.34 KiB`.
@@ -141,26 +124,4 @@ pub(super) fn class(verdict: Verdict) -> &'static str {
         Verdict::CannotTell(_) => "unknown",
         Verdict::Leaks => "leaks",
     }
-}
-
-/// Formats the result of an attack, and its distance above the floor.
-pub(super) fn above_floor(assessment: &Assessment, row: &AttackRow) -> String {
-    let metric = &assessment.metric;
-    let Some(measure) = &row.measure else {
-        return format!("{}: not tried", row.name);
-    };
-    let by = measure.value - row.floor;
-    let how = if by.is_finite() {
-        let side = if by < 0.0 { "below" } else { "above" };
-        format!("{} {side}", difference(metric, by.abs()))
-    } else {
-        "no comparable number".to_owned()
-    };
-    format!(
-        "{}: {}; that is {how} the floor of {} ({})",
-        row.name,
-        value(metric, measure.value),
-        value(metric, row.floor),
-        floor_kind(row.floor_kind)
-    )
 }
