@@ -45,8 +45,7 @@ fn main() {
             &judge(&subject, &data, &options(&[Preset::Balanced])),
         );
         let start = Instant::now();
-        let mut all = options(&Preset::ALL);
-        all.measures_opening = true;
+        let all = options(&Preset::ALL);
         judge(&subject, &images(model, Some(1000)), &all);
         println!(
             "  all presets, 1,000 images: {:.1} s (under 60)",
@@ -121,7 +120,6 @@ fn delta() {
 fn options(presets: &[Preset]) -> Options<'static> {
     let mut options = Options::default();
     options.attacker_samples = vec![100];
-    options.measures_opening = false;
     options.candidates = presets.iter().map(|preset| (*preset).into()).collect();
     options
 }

@@ -92,7 +92,6 @@ fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
     policy.set_tiers(tuning.policy_tiers()).unwrap();
     let mut options = Options::default();
     options.attacker_samples = vec![100];
-    options.measures_opening = false;
     options.candidates = vec![NamedPolicy {
         name: name.to_owned(),
         policy,
@@ -133,7 +132,6 @@ fn tuned(subject: &Subject, data: &DataSet) -> Result<Tuning, Error> {
     // refused.
     let mut assessed = Options::default();
     assessed.attacker_samples = vec![100];
-    assessed.measures_opening = false;
     assessed.candidates = vec![Preset::Light.into()];
     let found = assess(subject, Some(data), &assessed, &Silent)?;
     let floors = found.floors.iter();

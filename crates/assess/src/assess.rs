@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use onnxseal_data::DataSet;
-use onnxseal_plan::Policy;
 
-use crate::assessment::{Assessment, Candidate, Doubt, Fill, Floor, FloorKind, PublicBase};
+use crate::assessment::{Assessment, Doubt, Fill, Floor, FloorKind, PublicBase};
 use crate::attack::base::Base;
 use crate::attack::normal::convolutions;
 use crate::attack::{Instead, variant};
@@ -99,11 +98,9 @@ fn assess_on(
                 _ => attacker.tries(&view)?,
             };
             let has_key = view.tier.is_some();
-            let mut candidate = bar.judges(view, tried, has_key.then_some(next));
+            let candidate = bar.judges(view, tried, has_key.then_some(next));
             if has_key {
                 next = candidate.as_it_is();
-            } else {
-                add_opening(&mut candidate, bench, policy, sealed.as_ref())?;
             }
             rows.push(candidate);
         }
@@ -134,34 +131,6 @@ fn assess_on(
         candidates: assessed,
         seconds: began.elapsed().as_secs_f64(),
     })
-}
-
-/// Adds the cost of opening to a candidate.
-fn add_opening(
-    candidate: &mut Candidate,
-    bench: &Bench<'_>,
-    policy: Option<&Policy>,
-    sealed: Option<&Sealed>,
-) -> Result<()> {
-    let Some(policy) = policy else {
-        candidate.opening = bench.subject.protected.as_ref().map(|of| of.opening);
-        return Ok(());
-    };
-    if bench.options.measures_opening {
-        bench.step("opening")?;
-        let opening = match sealed {
-            Some(sealed) => sealed.opening(),
-            None => Sealed::new(bench.subject, policy).and_then(|sealed| sealed.opening()),
-        };
-        match opening {
-            Ok(opening) => candidate.opening = Some(opening),
-            Err(error) => {
-                let note = format!("opening was not measured: {error}");
-                candidate.notes.push(note);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Hides all that ONNX Runtime can run the model without.

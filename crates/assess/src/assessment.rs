@@ -225,8 +225,6 @@ pub struct Candidate {
     pub encrypted_bytes: u64,
     /// `encrypted_bytes / weight_bytes`.
     pub share: f64,
-    /// The cost of opening the model on this machine.
-    pub opening: Option<Opening>,
     /// The attacks, in the order tried.
     pub attacks: Vec<AttackRow>,
     /// The worst of the attacks' verdicts, or [`Verdict::CannotTell`] in place of
@@ -241,16 +239,6 @@ pub struct Candidate {
     pub operators: Vec<OperatorRow>,
     /// Notes on what was left out for this candidate: sentences for people.
     pub notes: Vec<String>,
-}
-
-/// The cost of opening a protected model.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Opening {
-    /// Seconds to verify and decrypt it into memory, the best of several runs.
-    pub seconds: f64,
-    /// Bytes of all its files.
-    pub bytes: u64,
 }
 
 /// One attack on one candidate.

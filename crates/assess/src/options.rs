@@ -62,9 +62,6 @@ pub struct Options<'a> {
     pub is_scaled: bool,
     /// The number of random samples, if there are no data.
     pub n_random: usize,
-    /// Whether to measure the cost of opening the protected model, which needs a temporary folder
-    /// for it.
-    pub measures_opening: bool,
 }
 
 impl Default for Options<'_> {
@@ -80,7 +77,6 @@ impl Default for Options<'_> {
             data: DataOptions::default(),
             is_scaled: false,
             n_random: 256,
-            measures_opening: true,
         }
     }
 }

@@ -1,7 +1,6 @@
-//! Protects the model by a policy into a temporary folder, to open it for real.
+//! Protects the model by a policy into a temporary folder, to open its tiers' editions.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use onnxseal_core::{
     Access, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, OutputOptions, Policy,
@@ -10,12 +9,8 @@ use onnxseal_core::{
 use onnxseal_engine::Files;
 use tempfile::TempDir;
 
-use crate::assessment::Opening;
 use crate::error::Result;
 use crate::subject::{Subject, files_of};
-
-/// How often the model is opened to measure the cost; the best counts.
-const N_TIMES: usize = 3;
 
 /// A protected model in a temporary folder, which is removed on drop.
 pub(crate) struct Sealed {
@@ -53,18 +48,6 @@ impl Sealed {
             identities: Identities::from(identity),
             report,
         })
-    }
-
-    /// Measures the cost of opening the model.
-    pub(crate) fn opening(&self) -> Result<Opening> {
-        let (mut seconds, mut bytes) = (f64::INFINITY, 0);
-        for _ in 0..N_TIMES {
-            let began = Instant::now();
-            let opened = self.open(Edition::Whole)?;
-            seconds = seconds.min(began.elapsed().as_secs_f64());
-            bytes = opened.manifest().total_bytes();
-        }
-        Ok(Opening { seconds, bytes })
     }
 
     fn open(&self, edition: Edition<'_>) -> Result<OpenedModel> {

@@ -1,7 +1,6 @@
 //! The model to assess, in memory.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use onnxseal_core::{Access, Edition, Location, Silent};
 use onnxseal_engine::Files;
@@ -10,7 +9,6 @@ use onnxseal_onnx::model::Payload;
 use onnxseal_onnx::{Limits, Model, locate, tail};
 use onnxseal_store::Input;
 
-use crate::assessment::Opening;
 use crate::error::{Error, Result};
 
 /// The model to assess: all its bytes in clear, and its encrypted parts if it is a protected model.
@@ -32,8 +30,6 @@ pub(crate) struct Protected {
     /// The files as they are stored, only for a model with tiers, whose ciphertext may show more
     /// than random bytes.
     pub(crate) stored: Option<Files>,
-    /// The cost of opening it.
-    pub(crate) opening: Opening,
 }
 
 /// The encrypted elements of a tensor.
@@ -106,9 +102,7 @@ impl Subject {
     ) -> Result<Subject> {
         let (location, access) = (location.into(), access.into());
         let name = location.to_name().display().to_string();
-        let began = Instant::now();
         let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
-        let seconds = began.elapsed().as_secs_f64();
         if !opened.is_original() {
             return Err(Error::Usage(format!(
                 "{name} is assessed with the key of its highest tier: leave the tier out"
@@ -139,10 +133,6 @@ impl Subject {
             targets: targets.collect(),
             editions: editions.collect::<Result<_>>()?,
             stored,
-            opening: Opening {
-                seconds,
-                bytes: files.total_bytes(),
-            },
         };
         let subject = Subject::from_files(name, files)?;
         Ok(Subject {

@@ -68,7 +68,6 @@ impl Bar<'_> {
             weight_bytes,
             encrypted_bytes,
             share: encrypted_bytes as f64 / weight_bytes.max(1) as f64,
-            opening: None,
             verdict,
             worst: worst.map(|(i, _)| i),
             best_fill: best_fill.map(|(i, _)| i),

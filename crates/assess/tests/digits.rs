@@ -69,7 +69,6 @@ fn digits(kind: &str) -> DataSet {
 fn only(preset: Preset) -> Options<'static> {
     let mut options = Options::default();
     options.candidates = vec![preset.into()];
-    options.measures_opening = false;
     options
 }
 
@@ -179,8 +178,7 @@ fn a_protected_model_is_assessed_as_it_is() {
     .unwrap();
     let identities = Identities::from(identity);
     let protected = Subject::protected(&sealed, &identities).unwrap();
-    let mut options = Options::default();
-    options.measures_opening = false;
+    let options = Options::default();
     let of_protected = assess(&protected, Some(&digits("nchw")), &options, &Silent).unwrap();
     let plain = model("digits_cnn_dynamo.onnx");
     let of_plain = assess(
@@ -191,7 +189,6 @@ fn a_protected_model_is_assessed_as_it_is() {
     )
     .unwrap();
     assert_eq!(of_protected.candidates[0].name, "as protected");
-    assert!(of_protected.candidates[0].opening.is_some());
     let (a, b) = (&of_protected.candidates[0], &of_plain.candidates[0]);
     assert_eq!(a.encrypted_bytes, b.encrypted_bytes);
     for (a, b) in a.attacks.iter().zip(&b.attacks) {
@@ -297,7 +294,6 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
     let (base, _) = public("base.onnx");
     let mut options = Options::default();
     options.attacker_samples = vec![100];
-    options.measures_opening = false;
     options.base = PublicModel::Known(&base);
     let found = assess(&victim, Some(&data), &options, &Silent).unwrap();
     let black_box = floor(&found, FloorKind::BaseProbe);
@@ -509,7 +505,7 @@ fn of_data_that_show_nothing_it_cannot_tell() {
     };
     let judge = |data: &DataSet, options: &mut Options<'_>| {
         options.candidates = vec![Preset::Full.into(), clear.clone()];
-        (options.measures_opening, options.base) = (false, PublicModel::None);
+        options.base = PublicModel::None;
         let found = assess(&model("digits_lstm.onnx"), Some(data), options, &Silent).unwrap();
         // What encrypts nothing leaks, whatever the data.
         assert_eq!(found.candidates[1].verdict, Verdict::Leaks);

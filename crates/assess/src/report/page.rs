@@ -70,7 +70,6 @@ fn candidate(a: &Assessment, axis: &Axis, candidate: &Candidate) -> Value {
         reason => a.reason(candidate),
         encrypted => bytes(candidate.encrypted_bytes),
         share => percent(candidate.share),
-        opens => candidate.opening.map(|opening| seconds(opening.seconds)),
         fill => got(candidate.best_fill_attack()),
         probe => got(candidate.best_probe()),
         attacks => rows.collect::<Vec<_>>(),

@@ -2,17 +2,16 @@
 
 use std::fmt;
 
-use super::text::{base_warning, bytes, difference, floor, floor_kind, percent, seconds, value};
+use super::text::{base_warning, bytes, difference, floor, floor_kind, percent, value};
 use crate::assessment::{
     Assessment, AttackRow, Candidate, Doubt, Floor, FloorKind, Measure, MetricKind, Verdict,
 };
 
 /// The columns of the table.
-pub const HEAD: [&str; 7] = [
+pub const HEAD: [&str; 6] = [
     "candidate",
     "encrypted",
     "share",
-    "opens in",
     "best fill",
     "best probe",
     "verdict",
@@ -24,7 +23,7 @@ pub struct Summary {
     /// Lines before the table: the measurement and its data.
     pub before: Vec<String>,
     /// The table, without its [`HEAD`].
-    pub rows: Vec<[String; 7]>,
+    pub rows: Vec<[String; 6]>,
     /// Lines after the table: why candidates hold or do not, floors, and what is not ruled out.
     pub after: Vec<String>,
 }
@@ -71,13 +70,11 @@ fn row(assessment: &Assessment, candidate: &Candidate) -> [String; HEAD.len()] {
         let name = name.trim_start_matches("probe ");
         Some(format!("{} {got}", name.trim_start_matches("with ")))
     };
-    let opening = candidate.opening.map(|opening| seconds(opening.seconds));
     let none = || "-".to_owned();
     [
         candidate.name.clone(),
         bytes(candidate.encrypted_bytes),
         percent(candidate.share),
-        opening.unwrap_or_else(none),
         got(candidate.best_fill_attack()).unwrap_or_else(none),
         got(candidate.best_probe()).unwrap_or_else(none),
         candidate.verdict.to_string(),

@@ -67,10 +67,6 @@ fn candidate(name: &str, verdict: Verdict, n_operators: usize) -> Candidate {
         weight_bytes: 100_000,
         encrypted_bytes: 50_000,
         share: 0.5,
-        opening: Some(Opening {
-            seconds: 0.0123,
-            bytes: 1,
-        }),
         attacks: vec![
             attack("as it is", Attack::AsItIs, Some(0.1), Verdict::holds()),
             attack("zero fill", zero, Some(0.71), verdict),
@@ -181,7 +177,6 @@ fn the_page_says_everything() {
         "71.0 %",
         "agrees with the model: 75.0 %",
         "55.0 points above",
-        "12.3 ms",
         "4711",
         "1.32.0",
         "too few samples, about 1234 would do",
