@@ -97,8 +97,8 @@ pub struct Assess {
 /// Score a model's weights by how much it would miss them, for --ranking
 ///
 /// A policy then takes the weights with the highest scores. A ranking serves all models whose
-/// weights have the same names, types and shapes. All methods except `energy` and `delta` run the
-/// model, and need ONNX Runtime's library. Ctrl-C keeps the scores so far.
+/// weights have the same names, types and shapes. The command runs the model, and needs
+/// ONNX Runtime's library. Ctrl-C keeps the scores so far.
 #[derive(Debug, Args)]
 pub struct Rank {
     /// The model. A protected one needs an identity
@@ -119,10 +119,6 @@ pub struct Rank {
     /// Bytes that share one score: 64, 128, 256, 512 or 1024. Models of more than 1 GiB get more
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub unit: u64,
-
-    /// Public model of the same architecture, for --method delta
-    #[arg(long, value_name = "MODEL", value_parser = location(), required_if_eq("method", "delta"))]
-    pub base: Option<Location>,
 
     /// Number of random masks for --method probabilistic
     #[arg(long, value_name = "N", default_value_t = 256)]
@@ -147,14 +143,10 @@ pub struct Rank {
 /// The method of scoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RankMethod {
-    /// The squares of the weights, without data
-    Energy,
     /// The squares of the weights, times the squares of their inputs, from one run over the data
     Activation,
     /// How much random masks spoil the answers, from many runs over the data
     Probabilistic,
-    /// The differences from the weights of a public model
-    Delta,
 }
 
 /// The samples for a model.

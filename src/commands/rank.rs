@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use onnxseal_assess::{Error, Method, Options};
 
-use super::assess::{data, lift, public_base, subject};
+use super::assess::{data, lift, subject};
 use crate::cli::assess::{Rank, RankMethod};
 use crate::exit::stopped;
 use crate::io::Written;
@@ -17,19 +17,13 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     let written = Written::new(&args.output, "ranking", args.force);
     written.check()?;
     let subject = subject(&args.model, &args.opening, quiet)?;
-    let base = public_base(args.base.as_ref())?;
     let data = data(&args.data)?;
-    let method = match (args.method, &base) {
-        (RankMethod::Energy, _) => Method::Energy,
-        (RankMethod::Activation, _) => Method::Activation,
-        (RankMethod::Probabilistic, _) => Method::Probabilistic {
+    let method = match args.method {
+        RankMethod::Activation => Method::Activation,
+        RankMethod::Probabilistic => Method::Probabilistic {
             share: args.share,
             n_masks: args.masks,
         },
-        (RankMethod::Delta, Some(base)) => Method::Delta(base),
-        (RankMethod::Delta, None) => {
-            return Err(lift(Error::Usage("--method delta takes a --base".into())));
-        }
     };
     let mut options = Options::default();
     options.seed = args.data.seed;

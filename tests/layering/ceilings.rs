@@ -9,23 +9,23 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 7069),
+    ("assess", 6476),
     ("batch", 3306),
     ("capi", 2193),
     ("core", 7627),
-    ("crypto", 4700),
+    ("crypto", 4693),
     ("data", 2181),
     ("engine", 1490),
     ("inputs", 6520),
     ("labels", 4581),
     ("onnx", 4398),
     ("plan", 5498),
-    ("python", 3657),
-    ("rewrite", 1177),
-    ("runtime", 2633),
+    ("python", 3647),
+    ("rewrite", 1170),
+    ("runtime", 2615),
     ("store", 6092),
     ("testkit", 1026),
-    ("src", 9210),
+    ("src", 9176),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

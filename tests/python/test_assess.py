@@ -180,8 +180,8 @@ def test_protected_models_and_mistakes(digits, tmp_path):
         onnxseal.plan(MODEL, ranking=ranking)
     with pytest.raises(onnxseal.UsageError, match="another model"):
         onnxseal.assess(MODELS / "digits_gru.onnx", ranking=ranking)
-    with pytest.raises(onnxseal.UsageError, match="delta"):
-        onnxseal.rank(MODEL, tmp_path / "r.json", method="delta")
+    with pytest.raises(onnxseal.UsageError, match="neither activation"):
+        onnxseal.rank(MODEL, tmp_path / "r.json", method="energy")
 
 
 def test_an_exception_from_progress_ends_it(digits):

@@ -176,7 +176,7 @@ def named(tmp_path, identity, sealed):
     (tmp_path / "policy").write_text('preset = "light"\n')
     identity.save(tmp_path / "identity")
     (tmp_path / "recipients").write_text(identity.recipient + "\n")
-    onnxseal.rank(MODEL, tmp_path / "ranking", method="energy")
+    onnxseal.rank(MODEL, tmp_path / "ranking", method="activation")
     (tmp_path / "authority").write_bytes((LABELLED / "authority.json").read_bytes())
     np.savez(tmp_path / "data.npz", input=np.float32(pixels)[:8].reshape(8, 1, 8, 8))
     np.save(tmp_path / "labels.npy", labels[:8])
@@ -231,9 +231,9 @@ def calls(at, identity):
         ),
         "rank": (
             lambda out: onnxseal.rank(
-                sealed, out, method="delta", base=external, identities=readers, **data, replace=True
+                sealed, out, method="activation", identities=readers, **data, replace=True
             ),
-            ["sealed.onnx", EXTERNAL.name, DATA, "identity", "data.npz", "labels.npy"],
+            ["sealed.onnx", "identity", "data.npz", "labels.npy"],
         ),
         "rank, a folder": (
             lambda out: onnxseal.rank(

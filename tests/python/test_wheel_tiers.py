@@ -90,7 +90,7 @@ def test_less_than_the_original_is_refused_unless_it_is_accepted(sealed, keys, t
         assert not out.exists()
         call(tier="trial")
         out.unlink(missing_ok=True)
-    for call in (onnxseal.assess, lambda *model, **more: onnxseal.rank(*model, out, method="energy", **more)):
+    for call in (onnxseal.assess, lambda *model, **more: onnxseal.rank(*model, out, method="activation", **more)):
         assert refused(call, sealed, identities=keys.trial)[0] is onnxseal.NoMatchingKeyError
     assert refused(onnxseal.open, sealed, keys.stranger, tier="any")[0] is onnxseal.NoMatchingKeyError
 

@@ -53,7 +53,7 @@ fn main() {
         );
         activation(&subject, &data);
     }
-    delta();
+    fine_tuned();
 }
 
 /// With a ranking by activation, at 5 % of the bytes.
@@ -81,7 +81,7 @@ fn activation(subject: &Subject, data: &DataSet) {
 }
 
 /// A private model that was fine-tuned from a public one.
-fn delta() {
+fn fine_tuned() {
     let folder = Path::new(FIXTURES).join("../public");
     let open = |name: &str| Subject::plain(folder.join(name)).unwrap();
     let (subject, base) = (open("victim.onnx"), open("base.onnx"));
@@ -89,20 +89,6 @@ fn delta() {
     scaled.scale = 255.0;
     let data = DataSet::load(&folder.join("samples.npz"), None, &scaled).unwrap();
     let mut options = options(&Preset::ALL);
-    let by_delta = rank(
-        &subject,
-        Method::Delta(&base),
-        256,
-        None,
-        &Options::default(),
-        &Silent,
-    );
-    let mut policy = Policy::preset(Preset::Balanced);
-    policy.set_ranking(by_delta.unwrap());
-    options.candidates.push(NamedPolicy {
-        name: "delta".into(),
-        policy,
-    });
     options.base = PublicModel::Known(&base);
     let assessment = judge(&subject, &data, &options);
     for candidate in &assessment.candidates {

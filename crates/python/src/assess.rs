@@ -170,7 +170,7 @@ pub fn assess<'py>(
 /// file's `method`, its `unit_bytes` and whether it is `partial`.
 #[pyfunction]
 #[pyo3(signature = (
-    model, path, *, method, data = None, labels = None, identities = None, base = None, unit = 256, masks = 256,
+    model, path, *, method, data = None, labels = None, identities = None, unit = 256, masks = 256,
     share = 0.1, seed = 0, limit = None, output = None, scale = 1.0, replace = false, progress = None
 ))]
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
@@ -182,7 +182,6 @@ pub fn rank<'py>(
     data: Option<Bound<'py, PyAny>>,
     labels: Option<Bound<'py, PyAny>>,
     identities: Option<IdentityArgs>,
-    base: Option<Source>,
     unit: u64,
     masks: usize,
     share: f64,
@@ -193,37 +192,28 @@ pub fn rank<'py>(
     replace: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    let runs = matches!(method.as_str(), "activation" | "probabilistic");
-    let library = if runs { library(py)? } else { None };
+    let method = match method.as_str() {
+        "activation" => Method::Activation,
+        "probabilistic" => Method::Probabilistic {
+            share,
+            n_masks: masks,
+        },
+        _ => {
+            return Err(usage(format!(
+                "method {method:?} is neither activation nor probabilistic"
+            )));
+        }
+    };
+    let library = library(py)?;
     let data = Data::new(data, labels)?;
     let model = model.location()?;
-    let base = base.map(Source::location).transpose()?;
-    let models: Vec<&Location> = std::iter::once(&model).chain(&base).collect();
-    reads(&models, &[&identities, &data]).check(&path)?;
+    reads(&[&model], &[&identities, &data]).check(&path)?;
     check_free(&path, replace)?;
     let row = call::run(py, progress, move |progress| {
-        if runs {
-            load(library)?;
-        }
+        load(library)?;
         let mut how = DataOptions::default();
         (how.limit, how.seed, how.scale) = (limit, seed, scale);
         let subject = subject(model, identities, progress)?;
-        let base = base.map(Subject::plain).transpose()?;
-        let method = match (method.as_str(), &base) {
-            ("energy", _) => Method::Energy,
-            ("activation", _) => Method::Activation,
-            ("probabilistic", _) => Method::Probabilistic {
-                share,
-                n_masks: masks,
-            },
-            ("delta", Some(base)) => Method::Delta(base),
-            ("delta", None) => return Err(usage("method \"delta\" takes a base")),
-            _ => {
-                return Err(usage(format!(
-                    "method {method:?} is none of energy, activation, probabilistic, delta"
-                )));
-            }
-        };
         let data = data.read(&how)?;
         let mut options = Options::default();
         (options.seed, options.output, options.data) = (seed, output, how);

@@ -3,7 +3,6 @@
 //! A score is a part's worth per byte, so scores of all tensors compare with each other.
 
 mod activation;
-mod delta;
 mod probabilistic;
 mod scores;
 
@@ -18,14 +17,11 @@ use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::options::{Options, Progress};
 use crate::subject::Subject;
-use scores::{energy, scores, values};
 
 /// The method of scoring.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
-pub enum Method<'a> {
-    /// `w^2`, as a share of the tensor's sum. Needs no data.
-    Energy,
+pub enum Method {
     /// `w^2 E[x^2] / E[y^2]`, where x is the weight's factor and y its operator's output, from one
     /// run that outputs both.
     Activation,
@@ -36,18 +32,14 @@ pub enum Method<'a> {
         /// The number of masks.
         n_masks: usize,
     },
-    /// `(w - base's w)^2`, the difference from a public model of the same architecture.
-    Delta(&'a Subject),
 }
 
-impl Method<'_> {
+impl Method {
     /// Returns the method's name in a ranking.
     pub fn name(self) -> &'static str {
         match self {
-            Method::Energy => "energy",
             Method::Activation => "activation",
             Method::Probabilistic { .. } => "probabilistic",
-            Method::Delta(_) => "delta",
         }
     }
 }
@@ -55,7 +47,7 @@ impl Method<'_> {
 /// Ranks the weights of `subject` in units of `unit_bytes` bytes; models of more than 1 GiB get
 /// larger ones.
 ///
-/// `data` feed the methods that run the model; without data, inputs are random. The call uses the
+/// `data` feed the model; without data, inputs are random. The call uses the
 /// options' seed, data options and output. If `progress` is cancelled, the ranking has the scores
 /// so far and is marked as partial.
 ///
@@ -64,7 +56,7 @@ impl Method<'_> {
 /// as [`assess`](crate::assess()).
 pub fn rank(
     subject: &Subject,
-    method: Method<'_>,
+    method: Method,
     unit_bytes: u64,
     data: Option<&DataSet>,
     options: &Options<'_>,
@@ -75,10 +67,6 @@ pub fn rank(
     let hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
     let unit_bytes = onnxseal_plan::unit_bytes(unit_bytes, hidden.weight_bytes);
     let scores = match method {
-        Method::Energy => scores(&hidden, unit_bytes, |tensor| {
-            Some(energy(tensor, &values(subject, tensor)?))
-        }),
-        Method::Delta(base) => delta::rank(subject, &hidden, base, unit_bytes)?,
         Method::Activation => {
             let engine = Engine::load()?;
             engine.unless(&|| progress.is_cancelled(), || {
