@@ -10,7 +10,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::faults::{self, Descriptor, Faults};
 use crate::on_demand::fill::{Buffer, Fill};
 use crate::parallel::lock;
-use crate::secret::SecretBytes;
 
 /// How many units stay: the one that was touched last, and those before it.
 const N_RECENT: usize = 2;
@@ -60,12 +59,10 @@ pub(super) struct State {
     passed: Vec<bool>,
     /// The units that were touched last, the very last in front.
     recent: VecDeque<usize>,
-    /// Blocks to fill ahead, and why.
-    pub(super) ahead: VecDeque<(usize, Cause)>,
+    /// Blocks to fill ahead.
+    pub(super) ahead: VecDeque<usize>,
     /// The unit that was filled ahead last.
     next: Option<usize>,
-    /// The first page of the block that lacks no other.
-    first_page: SecretBytes,
     /// Whether an owner works through the memory.
     pub(super) is_working: bool,
     /// Whether nothing is given back any more: others hold references to all of it.
@@ -109,8 +106,6 @@ pub(super) enum Place {
     #[default]
     Missing,
     Filling,
-    /// All but its first page, which lies in [`State::first_page`].
-    AllButFirstPage,
     There,
 }
 
@@ -120,8 +115,6 @@ pub(super) enum Cause {
     Touch,
     /// Somebody will need it: a failure is one of the memory.
     Need,
-    /// The owner will come to it next: its first page may wait, whose touch tells that.
-    Next,
     /// A child of the process may need it: a block that cannot be filled stays missing.
     Fork,
 }
@@ -153,21 +146,15 @@ impl State {
         block.unit.is_some_and(is_needed)
     }
 
-    /// Begins to fill a block, unless it is there or being filled. Returns its first page if it
-    /// lacks no other.
-    fn begin_fill(&mut self, index: usize, cause: Cause) -> Option<Option<SecretBytes>> {
+    /// Begins to fill a block, unless it is there or being filled. Returns whether it did.
+    fn begin_fill(&mut self, index: usize, cause: Cause) -> bool {
         let (block, is_touch) = (&mut self.blocks[index], cause == Cause::Touch);
-        match block.place {
-            Place::There => return None,
-            Place::Filling => {
-                block.is_touched |= is_touch;
-                return None;
-            }
-            Place::Missing | Place::AllButFirstPage => {}
+        let begins = block.place == Place::Missing;
+        block.is_touched = is_touch || !begins && block.is_touched;
+        if begins {
+            block.place = Place::Filling;
         }
-        let is_rest = block.place == Place::AllButFirstPage;
-        (block.place, block.is_touched) = (Place::Filling, is_touch);
-        Some(is_rest.then(|| std::mem::take(&mut self.first_page)))
+        begins
     }
 
     /// Notes that the owner has come to `block`, and what to fill ahead. Returns the units that it
@@ -186,15 +173,13 @@ impl State {
         let astray = astray.filter(|next| *next != unit && !self.passed[*next]);
         self.passed[unit] = true;
         let (now, next) = (&self.units[unit], self.units.get(unit + 1));
-        let needed = |block: &usize| (*block, Cause::Need);
-        self.ahead = now.blocks.iter().map(needed).collect();
+        self.ahead = now.blocks.iter().copied().collect();
         if now.is_kept
             && let Some(next) = next.filter(|next| next.is_kept && !self.passed[unit + 1])
-            && let Some((first, others)) = next.blocks.split_first()
         {
             self.next = Some(unit + 1);
-            self.ahead.push_back((*first, Cause::Next));
-            self.ahead.extend(others.iter().map(needed));
+            // The touch of the first tells that the owner has come there.
+            self.ahead.extend(next.blocks.iter().skip(1));
         }
         Some([left, astray])
     }
@@ -249,12 +234,8 @@ impl<F: Fill> Inner<F> {
         buffer: &mut Buffer<F>,
     ) {
         let range = &self.blocks[index];
-        let Some(first_page) = self.lock().begin_fill(index, cause) else {
+        if !self.lock().begin_fill(index, cause) {
             return;
-        };
-        if let Some(mut page) = first_page {
-            let is_proved = self.provide(range.start, page.as_mut_slice(), descriptor);
-            return self.end_fill(index, is_proved);
         }
         let filled = buffer.run(&self.fill, index, range.len());
         let is_good = filled.is_ok();
@@ -264,54 +245,18 @@ impl<F: Fill> Inner<F> {
             }
             buffer.bytes.as_mut_slice().fill(0);
         }
-        let page = faults::page_bytes();
-        let n_bytes = range.len().next_multiple_of(page);
-        let Some(bytes) = buffer.bytes.as_mut_slice().get_mut(..n_bytes) else {
+        let n_bytes = range.len().next_multiple_of(faults::page_bytes());
+        let Some(bytes) = buffer.bytes.as_mut_slice().get(..n_bytes) else {
             // Without memory for zeros, the system makes them.
             return self.give_up(descriptor, &io::ErrorKind::OutOfMemory.into());
         };
-        let (first, others) = bytes.split_at_mut(page);
-        let is_proved = self.provide(range.start + page, others, descriptor) && is_good;
-        if cause == Cause::Next && self.keep_first_page(index, first, is_proved) {
-            return;
-        }
-        let is_proved = self.provide(range.start, first, descriptor) && is_proved;
-        self.end_fill(index, is_proved);
-    }
-
-    /// Ends a fill without the first page, unless somebody has touched the block and waits for that
-    /// page, or it is another block's. Returns whether it did.
-    fn keep_first_page(&self, index: usize, page: &[u8], is_proved: bool) -> bool {
-        let secret = std::iter::once(0..page.len()).collect();
-        let Ok(mut kept) = SecretBytes::new(page.len() as u64, secret) else {
-            return false;
-        };
-        kept.as_mut_slice().copy_from_slice(page);
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let block = &mut state.blocks[index];
-        let may_wait = !block.is_touched && state.first_page.is_empty();
-        if may_wait {
-            state.first_page = kept;
-            (block.place, block.is_proved) = (Place::AllButFirstPage, is_proved);
-            self.changed.notify_all();
-        }
-        may_wait
-    }
-
-    fn end_fill(&self, index: usize, is_proved: bool) {
-        let block = &mut self.lock().blocks[index];
-        (block.place, block.is_proved) = (Place::There, is_proved);
-        self.changed.notify_all();
-    }
-
-    /// Makes `pages` appear in memory. Returns whether that worked.
-    fn provide(&self, start: usize, pages: &[u8], descriptor: &Descriptor) -> bool {
-        let filled = descriptor.fill(&self.faults, start, pages);
+        let filled = descriptor.fill(&self.faults, range.start, bytes);
         if let Err(error) = &filled {
             self.give_up(descriptor, error);
         }
-        filled.is_ok()
+        let block = &mut self.lock().blocks[index];
+        (block.place, block.is_proved) = (Place::There, is_good && filled.is_ok());
+        self.changed.notify_all();
     }
 
     /// Checks a block, and keeps no bytes of it.
@@ -391,13 +336,10 @@ impl<F: Fill> Inner<F> {
     pub(super) fn give_back(&self, state: &mut State, index: usize) {
         let block = &mut state.blocks[index];
         if !state.stays
-            && matches!(block.place, Place::There | Place::AllButFirstPage)
+            && block.place == Place::There
             && block.is_proved
             && self.faults.give_back(self.blocks[index].clone()).is_ok()
         {
-            if block.place == Place::AllButFirstPage {
-                state.first_page = SecretBytes::default();
-            }
             block.place = Place::Missing;
         }
     }
@@ -415,7 +357,6 @@ impl<F: Fill> Drop for Inner<F> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let blocks = self.blocks.iter().zip(&state.blocks);
-        // The first page of one may be missing; it then appears with zeros.
         let there = blocks.filter(|(_, block)| block.place != Place::Missing);
         self.faults.erase(there.map(|(range, _)| range.clone()));
     }

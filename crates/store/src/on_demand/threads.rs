@@ -168,13 +168,13 @@ impl<F: Fill> Inner<F> {
         }
         let mut state = self.lock();
         while state.is_working && !state.is_lost {
-            let Some((block, cause)) = state.ahead.pop_front() else {
+            let Some(block) = state.ahead.pop_front() else {
                 let waited = self.changed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             drop(state);
-            self.fill(block, cause, descriptor, &mut buffer);
+            self.fill(block, Cause::Need, descriptor, &mut buffer);
             state = self.lock();
         }
     }
