@@ -101,6 +101,12 @@ target=${CARGO_TARGET_DIR:-target}
 ONNXSEAL_BIN=${ONNXSEAL_BIN:-$target/release/onnxseal} .venv/bin/python -m pytest -p no:cacheprovider tests/python \
     -n 2 --dist loadfile --no-loadscope-reorder "$@"
 (($#)) && exit
+# Side by side: each runs its tests one by one.
+said=$(mktemp)
+test_web >"$said" 2>&1 &
 tests/onnxruntime_versions.sh
+wait $! && failed=0 || failed=$?
 echo "== the TypeScript package"
-test_web
+cat "$said"
+rm "$said"
+exit "$failed"
