@@ -12,8 +12,8 @@ use onnxseal_core::{
     FileState, FileStates, Made, Manifest, Outline, Progress, Volume, digest_file,
 };
 use onnxseal_store::{
-    Error as StoreError, Flush, Input, Location, Output, OutputOptions, Permitted, Stamp, Version,
-    draft, folder_of, no_links,
+    Error as StoreError, Flush, Input, Location, OutputOptions, Permitted, Stamp, Version, draft,
+    folder_of, no_links,
 };
 use serde::{Deserialize, Serialize};
 
@@ -438,7 +438,7 @@ impl Target {
         }
         let mut options = OutputOptions::default();
         (options.replace, options.flush) = (true, Flush::Later);
-        let draft = Output::create(&self.record, true, text.len() as u64)?;
+        let draft = onnxseal_store::create(&self.record, 0, true, text.len() as u64)?;
         draft.write_all_at(&text, 0)?;
         // The record gets the permissions of the model.
         let like = match &found.location {

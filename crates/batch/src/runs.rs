@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use onnxseal_store::{Flush, Location, Output, OutputOptions, Permitted, no_links};
+use onnxseal_store::{Flush, Location, OutputOptions, Permitted, create_file, no_links};
 use serde::{Deserialize, Serialize};
 
 use crate::RECORDS;
@@ -57,7 +57,7 @@ impl Run {
         // Losing the mark only means making outputs again, so do not sync it.
         let mut options = OutputOptions::default();
         (options.replace, options.flush) = (true, Flush::Later);
-        let mark = Output::create_below(&out.join(self.mark()), 1, true)?;
+        let mark = create_file(&out.join(self.mark()), 1, true)?;
         mark.publish(Permitted::OWNER, options)?;
         Ok(())
     }

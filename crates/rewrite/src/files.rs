@@ -10,7 +10,7 @@ use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
     Error as StoreError, Input, Location, Output, OutputOptions, Permitted, Published,
-    check_no_stream, parallel, reflink,
+    check_no_stream, create, parallel, reflink,
 };
 
 use crate::changes::{Edit, apply};
@@ -183,14 +183,19 @@ impl Files {
         };
         let mut outputs = Vec::new();
         for destination in &all {
-            outputs.push(begin(destination, options.replace, self.input.len)?);
+            outputs.push(create(
+                &destination.location,
+                destination.below,
+                options.replace,
+                self.input.len,
+            )?);
         }
         let mut len_bytes = 0;
         for ((file, input), output) in (0u32..).zip(self.inputs()).zip(&outputs) {
             let edits = of_file(file);
             len_bytes += match (file, *old == new) {
-                (0, false) => self.write_renamed(&edits, old, &new, output)?,
-                _ => copy(input, &edits, output)?,
+                (0, false) => self.write_renamed(&edits, old, &new, &**output)?,
+                _ => copy(input, &edits, &**output)?,
             };
             input.check_unchanged()?;
         }
@@ -279,7 +284,7 @@ impl Files {
         edits: &[&Edit],
         old: &[String],
         new: &[String],
-        output: &Output,
+        output: &dyn Output,
     ) -> Result<u64> {
         let edited = apply(&self.model, edits.iter().copied())?;
         let names: HashMap<String, String> = old.iter().cloned().zip(new.iter().cloned()).collect();
@@ -293,15 +298,8 @@ impl Files {
     }
 }
 
-fn begin(destination: &Destination, replace: bool, len: u64) -> Result<Output> {
-    Ok(match &destination.location {
-        Location::File(path) => Output::create_below(path, destination.below, replace)?,
-        location => Output::create(location, replace, len)?,
-    })
-}
-
 /// Copies a file with edits; returns the length of the copy.
-fn copy(input: &Input, edits: &[&Edit], output: &Output) -> Result<u64> {
+fn copy(input: &Input, edits: &[&Edit], output: &dyn Output) -> Result<u64> {
     let keeps_length = edits
         .iter()
         .all(|edit| edit.text.len() as u64 == edit.taken.len);
@@ -323,11 +321,16 @@ fn copy(input: &Input, edits: &[&Edit], output: &Output) -> Result<u64> {
 }
 
 /// Copies bytes of a file, and returns how many.
-fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u64) -> Result<u64> {
+fn copy_range(
+    input: &Input,
+    range: std::ops::Range<u64>,
+    output: &dyn Output,
+    at: u64,
+) -> Result<u64> {
     let len = range.end.saturating_sub(range.start);
     // With another alignment, the system would copy each page in two parts, twice.
     let is_aligned = range.start % PAGE == at % PAGE;
-    if let (Some(from), Some(to), true) = (input.file()?, output.file(), is_aligned) {
+    if let (Some(from), Some((_, to)), true) = (input.file()?, output.file(), is_aligned) {
         let copied = copy_within_system(&from, range.start, len, to, at);
         let io = |source| StoreError::Io {
             action: "copy",
@@ -338,7 +341,7 @@ fn copy_range(input: &Input, range: std::ops::Range<u64>, output: &Output, at: u
     }
     let n_pieces = len.div_ceil(PIECE as u64);
     let buffer = || vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
-    let is_remote = input.is_remote() || output.is_remote();
+    let is_remote = input.is_remote() || output.file().is_none();
     let jobs = (0..n_pieces).map(|i| i * PIECE as u64);
     parallel::for_each(
         is_remote,

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, io as io_error};
 use crate::folder::{MadeFolders, OutputPath, sync_folder};
 use crate::location::{Location, folder_of};
 use crate::no_links::Folder;
-use crate::output::{Flush, Output, OutputOptions, Permitted, Published, Readers, Sink};
+use crate::output::{Flush, Output, OutputOptions, Permitted, Published, Readers};
 use crate::stamp::Stamp;
 use crate::stream::{Stream, There};
 
@@ -26,20 +26,13 @@ impl OutputOptions {
     }
 }
 
-impl Output {
-    pub fn create_file(path: &Path, replace: bool) -> Result<Output> {
-        Output::create_below(path, 0, replace)
+/// Begins a file. A model named the last `below` folders above it: none of them may be a link.
+pub fn create_file(path: &Path, below: usize, replace: bool) -> Result<Box<dyn Output>> {
+    if check_file(path, replace)? == There::Stream {
+        return Ok(Box::new(Stream::create(path, replace)?));
     }
-
-    /// Begins a file as [`create_file`](Output::create_file) does, if a model named the last
-    /// `below` folders above it: none of them may be a link.
-    pub fn create_below(path: &Path, below: usize, replace: bool) -> Result<Output> {
-        if check_file(path, replace)? == There::Stream {
-            return Stream::create(path, replace).map(Output::new);
-        }
-        let path = path.to_owned();
-        NewFile::create(OutputPath { path, below }).map(Output::new)
-    }
+    let path = path.to_owned();
+    Ok(Box::new(NewFile::create(OutputPath { path, below })?))
 }
 
 fn check_file(path: &Path, replace: bool) -> Result<There> {
@@ -70,7 +63,7 @@ struct NewFile {
 
 const PERMISSIONS: u32 = 0o777;
 
-impl Sink for NewFile {
+impl Output for NewFile {
     fn file(&self) -> Option<(&Path, &File)> {
         Some((&self.place.path, &self.file))
     }
@@ -365,7 +358,7 @@ mod tests {
             metadata.permissions().mode() & 0o7777
         };
         let write = |name: &str, permitted: Permitted| {
-            let output = Output::create_file(&dir.path().join(name), false).unwrap();
+            let output = create_file(&dir.path().join(name), 0, false).unwrap();
             output.publish(permitted, OutputOptions::default()).unwrap();
             mode(name)
         };
@@ -395,7 +388,7 @@ mod tests {
                 File::open(reader).unwrap().read_to_end(&mut read).unwrap();
                 read
             });
-            let output = Output::create_file(&pipe, false).unwrap();
+            let output = create_file(&pipe, 0, false).unwrap();
             output.write_all_at(b"end", 6).unwrap();
             output.write_all_at(b"begin ", 0).unwrap();
             if published {

@@ -20,7 +20,7 @@ pub mod remote {
 
         never! {
             open() -> Result<Input>;
-            create(bool, u64) -> Result<Output>;
+            create(bool, u64) -> Result<Box<dyn Output>>;
             exists() -> Result<bool>;
             delete() -> Result<()>;
             list() -> Result<Vec<String>>;

@@ -66,60 +66,18 @@ impl Permitted {
 }
 
 /// A file or an object that is being written and is still invisible.
-pub struct Output(Box<dyn Sink>);
-
-/// Where the bytes of an output go.
-pub(crate) trait Sink: Send + Sync {
-    /// Returns the output's path, and the file that has the bytes so far.
+pub trait Output: Send + Sync {
+    /// Returns the file that has the bytes so far, and the path for messages; `None` if writing waits
+    /// for a network rather than for a disk.
     fn file(&self) -> Option<(&Path, &File)> {
         None
     }
 
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let Some((path, file)) = self.file() else {
-            return Ok(());
-        };
-        write_all_at(file, bytes, offset).map_err(io_error("write", path))
-    }
-
-    fn stamp(&self) -> Result<Option<Stamp>> {
-        Ok(None)
-    }
-
-    fn finish(&self, _flush: Flush) -> Result<()> {
-        Ok(())
-    }
-
-    fn publish(self: Box<Self>, permitted: Permitted, options: OutputOptions) -> Result<Published>;
-
-    fn take_place_of(&mut self, _like: &Metadata) {}
-}
-
-pub struct Published(pub(crate) Box<dyn FnOnce()>);
-
-impl Published {
-    pub fn remove(self) {
-        (self.0)();
-    }
-}
-
-impl Output {
-    pub(crate) fn new(sink: impl Sink + 'static) -> Output {
-        Output(Box::new(sink))
-    }
-
-    pub fn file(&self) -> Option<&File> {
-        self.0.file().map(|(_, file)| file)
-    }
-
-    /// Returns whether writing waits for a network rather than for a disk.
-    pub fn is_remote(&self) -> bool {
-        self.0.file().is_none()
-    }
-
     /// Writes `bytes` at `offset`. Write each byte once.
-    pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.0.write_all_at(bytes, offset)
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.file().map_or(Ok(()), |(path, file)| {
+            write_all_at(file, bytes, offset).map_err(io_error("write", path))
+        })
     }
 
     /// Reserves blocks for the first `len` bytes of a file on ext4. The caller then writes all of them.
@@ -129,9 +87,9 @@ impl Output {
     /// difference, on XFS writing takes half as long again.
     ///
     /// If this fails, the disk is full or nearly so: writing will tell.
-    pub fn reserve(&self, len: u64) {
+    fn reserve(&self, len: u64) {
         #[cfg(target_os = "linux")]
-        if let Some(file) = self.file() {
+        if let Some((_, file)) = self.file() {
             use rustix::fs::{FallocateFlags, fallocate, fstatfs};
             /// The number of ext4 in `statfs`.
             const EXT4: u64 = 0xEF53;
@@ -144,37 +102,39 @@ impl Output {
     }
 
     /// Cuts a file to `len` bytes, if it is longer.
-    pub fn truncate(&self, len: u64) -> Result<()> {
-        self.0.file().map_or(Ok(()), |(path, file)| {
+    fn truncate(&self, len: u64) -> Result<()> {
+        self.file().map_or(Ok(()), |(path, file)| {
             file.set_len(len).map_err(io_error("write", path))
         })
     }
 
     /// Returns a stamp of the complete file; `None` for a stream or an object.
-    pub fn stamp(&self) -> Result<Option<Stamp>> {
-        self.0.stamp()
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        Ok(None)
     }
 
     /// Sends everything written so far to the disk, if `flush` says so, or to the store.
-    pub fn finish(&self, flush: Flush) -> Result<()> {
-        self.0.finish(flush)
+    fn finish(&self, _flush: Flush) -> Result<()> {
+        Ok(())
     }
 
     /// Gives a file its permissions and its name. If `options` allow, it replaces an existing file, and
     /// syncs first unless they say not to wait. On failure the name does not exist, or names the file
     /// that it named before.
-    pub fn publish(self, permitted: Permitted, options: OutputOptions) -> Result<Published> {
-        self.0.publish(permitted, options)
-    }
+    fn publish(self: Box<Self>, permitted: Permitted, options: OutputOptions) -> Result<Published>;
 
     /// Gives the file the owner of `like`, if permitted, and once published its permissions
     /// whatever the umask, because it replaces that file.
-    pub fn take_place_of(&mut self, like: &Metadata) {
-        self.0.take_place_of(like);
-    }
+    fn take_place_of(&mut self, _like: &Metadata) {}
 }
 
-opaque!(Output);
+pub struct Published(pub(crate) Box<dyn FnOnce()>);
+
+impl Published {
+    pub fn remove(self) {
+        (self.0)();
+    }
+}
 
 /// Writes all of `bytes` at `offset`, without using the file's position.
 #[cfg(unix)]
@@ -204,12 +164,13 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::new_file::create_file;
 
     #[test]
     fn ext4_gives_a_file_its_blocks_and_its_length() {
         let dir = tempfile::tempdir().unwrap();
-        let output = Output::create_file(&dir.path().join("new"), false).unwrap();
-        let file = output.file().unwrap();
+        let output = create_file(&dir.path().join("new"), 0, false).unwrap();
+        let (_, file) = output.file().unwrap();
         let is_ext4 = rustix::fs::fstatfs(file).unwrap().f_type == 0xEF53;
         let len = 100_000;
         output.reserve(len);

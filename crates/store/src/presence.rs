@@ -9,6 +9,7 @@ use crate::error::{Result, io};
 use crate::input::{Backing, Input, copy_at};
 use crate::location::{Location, folder_of};
 use crate::memory::InMemory;
+use crate::new_file::create_file;
 use crate::object::remote::Object;
 use crate::object_url::ObjectUrl;
 use crate::output::{Output, Permitted};
@@ -25,14 +26,18 @@ impl Input {
     }
 }
 
-impl Output {
-    /// Begins a file or an object of about `len` bytes.
-    pub fn create(location: &Location, replace: bool, len: u64) -> Result<Output> {
-        match location {
-            Location::File(path) => Output::create_file(path, replace),
-            Location::Memory(_) => Err(location.not_an_output()),
-            Location::Object(url) => Object::at(url)?.create(replace, len),
-        }
+/// Begins a file or an object of about `len` bytes. A model named the last `below` folders above a
+/// file: none of them may be a link.
+pub fn create(
+    location: &Location,
+    below: usize,
+    replace: bool,
+    len: u64,
+) -> Result<Box<dyn Output>> {
+    match location {
+        Location::File(path) => create_file(path, below, replace),
+        Location::Memory(_) => Err(location.not_an_output()),
+        Location::Object(url) => Object::at(url)?.create(replace, len),
     }
 }
 

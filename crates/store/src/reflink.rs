@@ -18,12 +18,12 @@ const PIECE_BYTES: u64 = 16 << 10;
 ///
 /// If many or large pieces change, writing the whole file in order is faster.
 pub fn try_clone(
-    output: &Output,
+    output: &dyn Output,
     input: &Input,
     changed: impl Iterator<Item = Range<u64>>,
 ) -> bool {
     #[cfg(target_os = "linux")]
-    if let (Some(to), Ok(Some(from))) = (output.file(), input.file()) {
+    if let (Some((_, to)), Ok(Some(from))) = (output.file(), input.file()) {
         return cost(changed) <= input.len / 2 && rustix::fs::ioctl_ficlone(to, &*from).is_ok();
     }
     let _ = (output, input, changed);
@@ -32,7 +32,7 @@ pub fn try_clone(
 
 /// Writes the chunk `bytes` to a clone at `offset`; only `changed` differs from the input.
 pub fn write_changed(
-    output: &Output,
+    output: &dyn Output,
     bytes: &[u8],
     offset: u64,
     changed: &[Range<usize>],
@@ -83,10 +83,10 @@ mod tests {
     #[test]
     fn of_a_chunk_the_pieces_that_changed_are_written() {
         let dir = tempfile::tempdir().unwrap();
-        let output = Output::create_file(&dir.path().join("new"), false).unwrap();
-        write_changed(&output, &[1; 20100], 100, &[9000..9001, 20000..20001]).unwrap();
+        let output = crate::create_file(&dir.path().join("new"), 0, false).unwrap();
+        write_changed(&*output, &[1; 20100], 100, &[9000..9001, 20000..20001]).unwrap();
         let mut written = vec![9; 20200];
-        crate::read_exact_at(output.file().unwrap(), &mut written, 0).unwrap();
+        crate::read_exact_at(output.file().unwrap().1, &mut written, 0).unwrap();
         let is_written = |at: usize| (8292..12388).contains(&at) || at >= 16484;
         assert!(
             (0..)

@@ -25,8 +25,9 @@ use crate::error::{Error, Result, io as io_error};
 use crate::folder::sync_folder;
 use crate::input::{Input, read_exact_at};
 use crate::location::folder_of;
+use crate::new_file::create_file;
 use crate::no_links;
-use crate::output::{Flush, Output, OutputOptions, Permitted, write_all_at};
+use crate::output::{Flush, OutputOptions, Permitted, write_all_at};
 
 const MAGIC: &[u8] = b"onnxseal journal 1\n";
 
@@ -205,7 +206,7 @@ impl Change {
         // An incomplete journal may exist.
         let replace = true;
         let options = OutputOptions { replace, flush };
-        let draft = Output::create_file(journal, replace)?;
+        let draft = create_file(journal, 0, replace)?;
         draft.write_all_at(&self.encode(), 0)?;
         draft.finish(flush)?;
         draft.publish(Permitted::OWNER, options)?;

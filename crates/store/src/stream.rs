@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, OutputFault, Result, io as io_error};
 use crate::location::Location;
-use crate::output::{OutputOptions, Permitted, Published, Sink};
+use crate::output::{Output, OutputOptions, Permitted, Published};
 use crate::regular::open_regular;
 
 /// The path that stands for standard output on every system.
@@ -108,7 +108,7 @@ impl Stream {
     }
 }
 
-impl Sink for Stream {
+impl Output for Stream {
     fn file(&self) -> Option<(&Path, &File)> {
         Some((&self.path, &self.held))
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use onnxseal_onnx::external;
 use onnxseal_store::{
     Error as StoreError, Flush, Input, Location, Output, OutputOptions, Published, check_no_stream,
+    create,
 };
 
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::pass::publish::{Destination, Publication, PublishHook};
 
 /// Outputs for the files of a model, in the order of the manifest: the model file first.
 pub(crate) struct Outputs<'h> {
-    pub(crate) files: Vec<Output>,
+    pub(crate) files: Vec<Box<dyn Output>>,
     options: OutputOptions,
     pub(crate) hook: Option<&'h dyn PublishHook>,
     /// Whether the model file takes the place of the one that is read.
@@ -61,13 +62,9 @@ impl<'h> Outputs<'h> {
         };
         for (location, file) in &places {
             let replace = replace && (!in_place || file.path.is_empty());
-            let output = match location {
-                Location::File(path) => {
-                    // The model named the folders of external files, rather than the caller.
-                    Output::create_below(path, file.path.matches('/').count(), replace)
-                }
-                location => Output::create(location, replace, file.bytes),
-            };
+            // The model named the folders of external files, rather than the caller.
+            let below = file.path.matches('/').count();
+            let output = create(location, below, replace, file.bytes);
             // Files without a name are lost once they are closed, so all stay open.
             outputs
                 .files
@@ -84,8 +81,8 @@ impl<'h> Outputs<'h> {
         Ok(outputs)
     }
 
-    fn model(&self) -> Result<&Output> {
-        self.files.first().ok_or(NO_MODEL)
+    fn model(&self) -> Result<&dyn Output> {
+        self.files.first().map(|file| &**file).ok_or(NO_MODEL)
     }
 
     /// Writes the tail of the model file, whose original has `model_bytes`.
@@ -105,7 +102,7 @@ impl<'h> Outputs<'h> {
 
     /// Returns whether writing one of the outputs waits for a network.
     pub(crate) fn is_remote(&self) -> bool {
-        self.files.iter().any(Output::is_remote)
+        self.files.iter().any(|file| file.file().is_none())
     }
 
     /// Gives all files the permissions of `inputs`, and their names. The model file comes last, so

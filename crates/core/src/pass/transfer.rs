@@ -70,7 +70,7 @@ impl<'a> Transfer<'a> {
         self.cloned = files
             .map(|((input, output), changed)| {
                 let ranges = changed.iter().map(|span| span.start..span.end());
-                reflink::try_clone(output, input, ranges).then_some(changed)
+                reflink::try_clone(&**output, input, ranges).then_some(changed)
             })
             .collect();
     }
@@ -132,7 +132,7 @@ impl<'a> Transfer<'a> {
         let (output, start) = (chunk.file_of(&self.outputs.files)?, chunk.window.start);
         if let Some(Some(changed)) = self.cloned.get(chunk.file()) {
             let (changed, _) = tools.targets(chunk, changed);
-            return Ok(reflink::write_changed(output, bytes, start, changed)?);
+            return Ok(reflink::write_changed(&**output, bytes, start, changed)?);
         }
         Ok(output.write_all_at(bytes, start)?)
     }

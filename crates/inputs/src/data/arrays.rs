@@ -13,7 +13,7 @@ use onnxseal_data::idx::{self, GZIP};
 use onnxseal_data::npy::{self, Kind};
 use onnxseal_data::{Format, Room};
 use onnxseal_store::parallel::{for_each, lock, n_cores};
-use onnxseal_store::{Output, Permitted, is_same_file, open_regular, read_exact_at};
+use onnxseal_store::{Output, Permitted, create_file, is_same_file, open_regular, read_exact_at};
 
 use crate::apply::{Cipher, ValueType};
 use crate::data::bytes::Transformer;
@@ -303,7 +303,7 @@ fn gzipped(run: &Run, task: &Task, file: File, len: u64) -> Result<(), Fault> {
     let mut from = BufReader::new(MultiGzDecoder::new(BufReader::new(file)));
     let images = of_idx(run, &mut from, len, true)?;
     let output = begin(run, &task.target)?;
-    let Some(file) = output.file() else {
+    let Some((_, file)) = output.file() else {
         return refused("it is to become no file");
     };
     let mut to = GzEncoder::new(BufWriter::new(file), Compression::default());
@@ -381,16 +381,16 @@ pub(super) fn pump(
     }
 }
 
-pub(super) fn begin(run: &Run, target: &Path) -> Result<Output, Fault> {
+pub(super) fn begin(run: &Run, target: &Path) -> Result<Box<dyn Output>, Fault> {
     let mut spared = run.options.spared.iter();
     if spared.any(|file| is_same_file(file, target)) {
         let reason = format!("{} would be written over what is read", target.display());
         return Err(Fault::Fatal(Error::Usage(reason)));
     }
-    Ok(Output::create_file(target, run.options.output.replace)?)
+    Ok(create_file(target, 0, run.options.output.replace)?)
 }
 
-pub(super) fn publish(run: &Run, task: &Task, output: Output) -> Result<(), Fault> {
+pub(super) fn publish(run: &Run, task: &Task, output: Box<dyn Output>) -> Result<(), Fault> {
     let like = Permitted::like(&fs::metadata(&task.source).map_err(unreadable)?);
     output.finish(run.options.output.flush)?;
     output.publish(like, run.options.output)?;

@@ -40,7 +40,7 @@ pub(super) fn run(run: &Run, task: &Task) -> Result<(), Fault> {
         );
     }
     let output = begin(run, &task.target)?;
-    let Some(file) = output.file() else {
+    let Some((_, file)) = output.file() else {
         return refused("it is to become no file");
     };
     let mut to = ZipWriter::new(BufWriter::new(Sink::new(file)));

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::object::remote::Object;
-use crate::output::{Flush, Output, OutputOptions, Permitted, Published, Sink};
+use crate::output::{Flush, Output, OutputOptions, Permitted, Published};
 use crate::parallel::{N_REQUESTS, lock};
 
 /// The least bytes of a part. Stores require 5 MiB, except for the last part.
@@ -162,12 +162,12 @@ impl Object {
         all.min(part.unwrap_or(0).saturating_mul(n_parts as u64))
     }
 
-    pub fn create(&self, replace: bool, len: u64) -> Result<Output> {
-        Upload::create(self.clone(), replace, len).map(Output::new)
+    pub fn create(&self, replace: bool, len: u64) -> Result<Box<dyn Output>> {
+        Ok(Box::new(Upload::create(self.clone(), replace, len)?))
     }
 }
 
-impl Sink for Upload {
+impl Output for Upload {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let (mut rest, mut offset) = (bytes, offset);
         while !rest.is_empty() {
