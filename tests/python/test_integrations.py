@@ -1,4 +1,4 @@
-"""Programs that others wrote, run with the code of docs/INTEGRATIONS.md: they answer on protected models as on plain ones."""
+"""Programs that others wrote, run with the code of examples/programs and docs/INTEGRATIONS.md: they answer on protected models as on plain ones."""
 
 import json
 import os
@@ -24,8 +24,9 @@ from serving import mounts
 from store import free_port
 
 PAGE = (ROOT / "docs" / "INTEGRATIONS.md").read_text()
+PROGRAMS = ROOT / "examples" / "programs"
 LOCK = "ProtectedModel_OpenItWithOnnxseal"
-# Pythons that have programs of the page.
+# Pythons that have the programs.
 PYTHONS = [sys.executable, *filter(None, os.environ.get("ONNXSEAL_PROGRAMS_PYTHON", "").split(os.pathsep))]
 
 
@@ -140,7 +141,7 @@ def speech_models(folder):
 
 
 def triton_repository(folder):
-    """A repository of a model for Triton's back end for Python, with the page's code."""
+    """A repository of a model for Triton's back end for Python, with the program's code."""
     (folder / "digits" / "1").mkdir(parents=True)
     shutil.copyfile(MODELS / "digits_cnn.onnx", folder / "digits" / "1" / "model.onnx")
     (folder / "digits" / "1" / "model.py").write_text(blocks("tritonserver")[0])
@@ -233,9 +234,12 @@ BY_BYTES = [
 
 
 def blocks(name):
-    """The code that the page shows of a program."""
+    """The code of a program: in files, or in blocks of the page."""
+    files = [PROGRAMS / f"{name}{end}" for end in (".py", ".mjs", ".path.py")]
+    if found := [file.read_text() for file in files if file.is_file()]:
+        return found
     section = re.search(rf"^### {re.escape(name)}$(.*?)(?=^##|\Z)", PAGE, re.M | re.S)
-    return re.findall(r"^```(?:python|js)\n(.*?)^```$", section[1], re.M | re.S)
+    return re.findall(r"^```python\n(.*?)^```$", section[1], re.M | re.S)
 
 
 class Folder:

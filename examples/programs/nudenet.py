@@ -1,0 +1,3 @@
+from nudenet import NudeDetector
+
+print(NudeDetector().detect("photo.jpg"))

@@ -1,0 +1,3 @@
+from rapidocr_onnxruntime import RapidOCR
+
+print(RapidOCR()("text.png")[0])

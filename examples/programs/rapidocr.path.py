@@ -1,0 +1,4 @@
+import rapidocr
+
+answer = rapidocr.RapidOCR()("text.png")
+print(answer.txts, answer.scores, answer.boxes.tolist())
