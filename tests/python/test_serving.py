@@ -417,7 +417,7 @@ def test_given_memory_is_left_filled_if_asked_for(served, shm):
 @memory
 def test_the_pod_of_the_documentation(served, shm):
     """The commands of its containers, one after the other as Kubernetes runs them, on the folders that it mounts."""
-    manifest = re.search(r"```yaml\n(apiVersion.*?)```", (ROOT / "docs" / "SERVING.md").read_text(), re.S)[1]
+    manifest = (ROOT / "examples" / "kubernetes" / "serve.yaml").read_text()
     pod = yaml.safe_load(manifest)["spec"]
     (init,), (container,) = pod["initContainers"], pod["containers"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
