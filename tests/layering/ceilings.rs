@@ -9,7 +9,7 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 6476),
+    ("assess", 6511),
     ("batch", 3306),
     ("capi", 2193),
     ("core", 7624),

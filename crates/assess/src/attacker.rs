@@ -2,8 +2,9 @@
 
 use crate::assessment::{Attack, AttackRow, Fill, Floor, FloorKind, Measure, Verdict};
 use crate::attack::base::Base;
+use crate::attack::normal::{self, Layer};
 use crate::attack::probe::{Features, HEADS, Probe};
-use crate::attack::{Instead, normal, variant};
+use crate::attack::{Instead, variant};
 use crate::bench::{Bench, Ran};
 use crate::error::{Attempt, Result};
 use crate::subject::located;
@@ -52,6 +53,19 @@ struct Probed {
     n_labels: usize,
     n_right: usize,
     row: AttackRow,
+}
+
+/// One variant of the model to run.
+struct Trial<'t> {
+    fill: Fill,
+    /// Added to the seed of the assessment.
+    seed: u64,
+    instead: Instead<'t>,
+    /// Convolutions of the base, whose statistics can be matched.
+    convolutions: &'t [Layer],
+    /// Whether its answers count, and not only its features.
+    is_attack: bool,
+    is_probed: bool,
 }
 
 impl Tried {
@@ -111,77 +125,22 @@ impl Attacker<'_> {
 
     /// Tries every attack on `view`.
     pub(crate) fn tries(&self, view: &View) -> Result<Tried> {
-        let (name, hidden, files) = (&view.name, &view.hidden, &view.clear);
-        let (bench, seed) = (self.bench, self.bench.options.seed);
-        let (mut attacks, mut probes, mut notes) = (Vec::new(), Vec::new(), Vec::new());
-        let model = located(name, &files.model)?;
+        let (name, hidden) = (&view.name, &view.hidden);
+        let (bench, model) = (self.bench, located(name, &view.clear.model)?);
+        let (mut attacks, mut notes, mut probes) = (Vec::new(), Vec::new(), Vec::new());
         if hidden.encrypted_bytes() == 0 {
             notes.push("nothing is encrypted".to_owned());
         }
-
         bench.step(&format!("{name}: as it is"))?;
-        let ciphertext = || variant(files, hidden, Instead::Ciphertext, seed).files;
+        let ciphertext =
+            || variant(&view.clear, hidden, Instead::Ciphertext, bench.options.seed).files;
         let as_it_is = view.files.clone().unwrap_or_else(ciphertext);
         let ran = bench.run(&as_it_is, false, name)?;
         self.add(&mut attacks, Attack::AsItIs, ran, &bench.rows)?;
-
-        let is_partial =
-            (hidden.tensors.iter()).any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
-        let fills = if is_partial {
-            &FILLS[..]
-        } else {
-            &FILLS_OF_WHOLE
-        };
-        let of_base = self.base.map(|_| Fill::PublicBase);
-        // With visible weights, random ones are no attack of their own, but probes use their
-        // features.
-        let only_probed = (bench.has_probes() && is_partial).then_some(Fill::Random);
-        for fill in fills.iter().copied().chain(of_base).chain(only_probed) {
-            let is_attack = only_probed != Some(fill);
-            let n_seeds = match fill {
-                Fill::ChannelGaussian | Fill::Random if is_attack => N_SEEDS,
-                _ => 1,
-            };
-            let (instead, convolutions) = match self.base {
-                // With nothing in clear, the convolutions come from the base.
-                Some(base) if fill == Fill::PublicBase && view.is_everything => {
-                    (Instead::Base(base), &[][..])
-                }
-                Some(base) if fill == Fill::PublicBase => {
-                    (Instead::Base(base), &base.convolutions[..])
-                }
-                _ => (Instead::Fill(fill), &[][..]),
-            };
-            let layers = normal::layers(&model, hidden, convolutions);
-            for i in 0..n_seeds {
-                bench.step(&format!("{name}: {}", name_of(fill)))?;
-                let filled = variant(files, hidden, instead, seed.wrapping_add(i));
-                notes.extend(filled.notes);
-                let is_probed = bench.has_probes() && i == 0 && OF_PROBES.contains(&fill);
-                // Among equally good probes the first counts, the one without estimates.
-                for reestimated in [false, true] {
-                    let (mut files, mut rows) = (Ok(filled.files.clone()), &bench.rows);
-                    if reestimated {
-                        if layers.is_empty() {
-                            break;
-                        }
-                        files = normal::estimate(&filled.files, &layers, bench.unlabelled())?;
-                        // Training used the attacker's samples: measure on the others.
-                        rows = &bench.split.evaluation;
-                    }
-                    let ran = match files {
-                        Ok(files) => bench.run(&files, is_probed, name)?,
-                        Err(reason) => Err(reason),
-                    };
-                    if let (true, Ok(ran)) = (is_probed, &ran) {
-                        self.probe(&ran.features, (fill, reestimated), &mut probes)?;
-                    }
-                    if is_attack {
-                        let attack = Attack::Fill { fill, reestimated };
-                        self.add(&mut attacks, attack, ran, rows)?;
-                    }
-                }
-            }
+        for trial in self.trials(view) {
+            bench.step(&format!("{name}: {}", name_of(trial.fill)))?;
+            let layers = normal::layers(&model, hidden, trial.convolutions);
+            notes.extend(self.try_one(view, &trial, &layers, &mut attacks, &mut probes)?);
         }
         // Probes without the public base first.
         probes.sort_by_key(|probed| probed.row.attack.has_base());
@@ -192,6 +151,82 @@ impl Attacker<'_> {
         notes.sort();
         notes.dedup();
         Ok(Tried { attacks, notes })
+    }
+
+    /// Lists the fills of `view`, with each seed.
+    fn trials(&self, view: &View) -> Vec<Trial<'_>> {
+        let has_probes = self.bench.has_probes();
+        let is_partial =
+            (view.hidden.tensors.iter()).any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
+        let fills = if is_partial {
+            &FILLS[..]
+        } else {
+            &FILLS_OF_WHOLE
+        };
+        let of_base = self.base.map(|_| Fill::PublicBase);
+        // With visible weights, random ones are no attack of their own, but probes use their
+        // features.
+        let only_probed = (has_probes && is_partial).then_some(Fill::Random);
+        let fills = fills.iter().copied().chain(of_base).chain(only_probed);
+        let trials = fills.flat_map(|fill| {
+            let is_attack = only_probed != Some(fill);
+            let n_seeds = match fill {
+                Fill::ChannelGaussian | Fill::Random if is_attack => N_SEEDS,
+                _ => 1,
+            };
+            let (instead, convolutions) = match self.base.filter(|_| fill == Fill::PublicBase) {
+                // With nothing in clear, the convolutions come from the base.
+                Some(base) if view.is_everything => (Instead::Base(base), &[][..]),
+                Some(base) => (Instead::Base(base), &base.convolutions[..]),
+                None => (Instead::Fill(fill), &[][..]),
+            };
+            (0..n_seeds).map(move |seed| Trial {
+                fill,
+                seed,
+                instead,
+                convolutions,
+                is_attack,
+                is_probed: has_probes && seed == 0 && OF_PROBES.contains(&fill),
+            })
+        });
+        trials.collect()
+    }
+
+    /// Runs the model of one trial, then with statistics estimated anew if it stores some. Among
+    /// equally good probes the first counts, the one without estimates. Returns notes.
+    fn try_one(
+        &self,
+        view: &View,
+        trial: &Trial<'_>,
+        layers: &[Layer],
+        attacks: &mut Vec<AttackRow>,
+        probes: &mut Vec<Probed>,
+    ) -> Result<Vec<String>> {
+        let (bench, fill) = (self.bench, trial.fill);
+        let seed = bench.options.seed.wrapping_add(trial.seed);
+        let filled = variant(&view.clear, &view.hidden, trial.instead, seed);
+        for reestimated in [false, true].into_iter().take(1 + layers.len()) {
+            let (files, rows) = match reestimated {
+                false => (Ok(filled.files.clone()), &bench.rows),
+                // Training used the attacker's samples: measure on the others.
+                true => {
+                    let files = normal::estimate(&filled.files, layers, bench.unlabelled())?;
+                    (files, &bench.split.evaluation)
+                }
+            };
+            let ran = match files {
+                Ok(files) => bench.run(&files, trial.is_probed, &view.name)?,
+                Err(reason) => Err(reason),
+            };
+            if let (true, Ok(ran)) = (trial.is_probed, &ran) {
+                self.probe(&ran.features, (fill, reestimated), probes)?;
+            }
+            if trial.is_attack {
+                let attack = Attack::Fill { fill, reestimated };
+                self.add(attacks, attack, ran, rows)?;
+            }
+        }
+        Ok(filled.notes)
     }
 
     /// Adds the result of `attack` with one seed for the samples `rows`. The row keeps the best of
