@@ -77,15 +77,6 @@ impl Progress for DataBar<'_> {
     }
 }
 
-#[cfg(feature = "inputs")]
-impl onnxseal_inputs::Progress for DataBar<'_> {
-    fn failed(&self, failed: &onnxseal_inputs::Failed) {
-        let path = failed.path.display().to_string();
-        let line = format!("failed: {}: {}", one_line(&path), one_line(&failed.reason));
-        self.bar.bar.suspend(|| note(&line));
-    }
-}
-
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

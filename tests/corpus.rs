@@ -18,8 +18,8 @@ use std::{env, fs, process, thread};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    AllowedSigners, Policy, ProtectOptions, Recipients, SigningKey, Silent,
-    generate_identity, protect,
+    AllowedSigners, Policy, ProtectOptions, Recipients, SigningKey, Silent, generate_identity,
+    protect,
 };
 use onnxseal_inputs::InputKey;
 use onnxseal_inputs::rewrite::{Source, rewrite};
@@ -561,7 +561,8 @@ fn manifest_of(sample: &Sample) -> Vec<u8> {
     let path = sample.write(dir.path()).unwrap();
     let recipients = Recipients::parse(&[generate_identity().recipient()]).unwrap();
     // Of `external_twice`, the file has bytes that belong to no tensor.
-    let policy = "preset = \"strong\"\nallow_clear = [\"w.bin\"]\n[require]\nunmatched = \"report\"";
+    let policy =
+        "preset = \"strong\"\nallow_clear = [\"w.bin\"]\n[require]\nunmatched = \"report\"";
     let mut options = ProtectOptions::new(Policy::parse(policy).unwrap());
     options.chunk_bytes = 1 << 16;
     let sealed = dir.path().join("sealed/model.onnx");

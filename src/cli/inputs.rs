@@ -140,9 +140,8 @@ pub struct Attack {
 
 /// Make keyed data sets from plain ones, or with --decrypt plain ones from keyed ones
 ///
-/// Sources: .npy, .npz, IDX (gzipped or not), CIFAR-10 and CIFAR-100 binary (.bin), PNG and JPEG
-/// files, and folders of PNG and JPEG files. Names, order and labels stay; images become PNG. A
-/// second run skips outputs that exist, whichever key made them.
+/// Sources: .npy, .npz, PNG and JPEG files, and folders of PNG and JPEG files. Names, order and
+/// labels stay; images become PNG. A second run skips outputs that exist, whichever key made them.
 #[derive(Debug, Args)]
 pub struct Encrypt {
     /// Files and folders

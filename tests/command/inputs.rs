@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use onnxseal_data::images::{Image, Samples, decode};
+use onnxseal_data::npy::Header;
 use onnxseal_inputs::{InputKey, Scale};
 use onnxseal_testkit::build::{
     GraphBuilder, external, floats, ints_attribute, le_bytes, node, node_with, weights,
@@ -540,8 +541,8 @@ fn hints_name_what_the_command_has() {
     };
     fs::write(lab.path("there"), b"").unwrap();
     let exists = rewrite("convmixer.onnx", "there", 2);
-    fs::write(lab.path("plain.bin"), cifar(1)).unwrap();
-    fs::write(lab.path("keyed.bin"), b"").unwrap();
+    fs::write(lab.path("plain.npy"), array(1)).unwrap();
+    fs::write(lab.path("keyed.npy"), b"").unwrap();
     let encrypt = |sources: &[&str], output: &str| {
         let args = [
             &["inputs", "encrypt"],
@@ -550,19 +551,19 @@ fn hints_name_what_the_command_has() {
         ];
         lab.expect(2, &args.concat()).1
     };
-    for err in [exists, encrypt(&["plain.bin"], "keyed.bin")] {
+    for err in [exists, encrypt(&["plain.npy"], "keyed.npy")] {
         assert!(
             err.contains("replace it with --force") && !err.contains("--external-data"),
             "{err}"
         );
     }
-    let err = encrypt(&["plain.bin", "convmixer.onnx"], "keyed.bin");
+    let err = encrypt(&["plain.npy", "convmixer.onnx"], "keyed.npy");
     assert!(
         err.contains("has to be a folder for several sources"),
         "{err}"
     );
-    let err = encrypt(&["plain.bin"], "out.png");
-    assert!(err.contains("let it end in .bin"), "{err}");
+    let err = encrypt(&["plain.npy"], "out.png");
+    assert!(err.contains("let it end in .npy"), "{err}");
     // A protected model is to be opened first.
     let recipient = lab.recipient.clone();
     let protect = [
@@ -618,25 +619,27 @@ fn a_folder_that_is_stopped_has_whole_images_and_the_next_run_ends_it() {
     assert_eq!(whole(&lab, "keyed"), N as usize);
 }
 
-/// A file of CIFAR-10: a label and 3,072 bytes for each image.
-fn cifar(n: usize) -> Vec<u8> {
-    (0..n * 3073).map(|i| (i * 31 + (i >> 10)) as u8).collect()
+/// An array of `n` images, `[n, 3, 32, 32]`.
+fn array(n: usize) -> Vec<u8> {
+    let mut bytes = Header::bytes_of("|u1", &[n, 3, 32, 32]);
+    bytes.extend((0..n * 3072).map(|i| (i * 31 + (i >> 10)) as u8));
+    bytes
 }
 
 #[test]
 fn a_file_that_is_stopped_is_absent_or_whole() {
     let lab = lab();
-    let plain = cifar(60_000);
-    fs::write(lab.path("plain.bin"), &plain).unwrap();
+    let plain = array(60_000);
+    fs::write(lab.path("plain.npy"), &plain).unwrap();
     let encrypt = [
         "-q",
         "inputs",
         "encrypt",
-        "plain.bin",
+        "plain.npy",
         "--key",
         "key.txt",
         "-o",
-        "out/keyed.bin",
+        "out/keyed.npy",
     ];
     let out = lab.path("out");
     let cleared = || {
@@ -647,11 +650,10 @@ fn a_file_that_is_stopped_is_absent_or_whole() {
     let begun = Instant::now();
     lab.expect(0, &encrypt);
     let duration = begun.elapsed();
-    let wanted = fs::read(out.join("keyed.bin")).unwrap();
+    let wanted = fs::read(out.join("keyed.npy")).unwrap();
     assert_eq!(wanted.len(), plain.len());
     assert!(wanted != plain);
-    let labels = |bytes: &[u8]| bytes.iter().step_by(3073).copied().collect::<Vec<u8>>();
-    assert!(labels(&wanted) == labels(&plain));
+    assert_eq!(wanted[..128], plain[..128]);
     let mut n_absent = 0;
     for run in 0..24_u32 {
         cleared();
@@ -662,7 +664,7 @@ fn a_file_that_is_stopped_is_absent_or_whole() {
             _ => Signal::KILL,
         };
         let (code, err) = stopped(&lab, &encrypt, signal, || begun.elapsed() >= moment);
-        match fs::read(out.join("keyed.bin")) {
+        match fs::read(out.join("keyed.npy")) {
             Ok(found) => assert!(found == wanted, "a file that is not whole"),
             Err(_) => {
                 n_absent += 1;
@@ -674,7 +676,7 @@ fn a_file_that_is_stopped_is_absent_or_whole() {
         }
     }
     assert!(n_absent > 0);
-    assert!(fs::read(lab.path("plain.bin")).unwrap() == plain);
+    assert!(fs::read(lab.path("plain.npy")).unwrap() == plain);
 }
 
 // --- rewriting --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("crypto", 4693),
     ("data", 2181),
     ("engine", 1490),
-    ("inputs", 6520),
+    ("inputs", 6016),
     ("labels", 4581),
     ("onnx", 4398),
     ("plan", 5498),
@@ -25,7 +25,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2615),
     ("store", 5994),
     ("testkit", 1026),
-    ("src", 9176),
+    ("src", 9175),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

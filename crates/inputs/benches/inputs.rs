@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use onnxseal_data::npy::Header;
 use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{
     EncryptOptions, InputKey, Layout, Order, Scale, Silent, Spec, Transform, encrypt,
@@ -38,7 +39,7 @@ fn main() {
     let named: Vec<String> = args.collect();
     let parts: [(&str, &dyn Fn()); 3] = [
         ("apply", &arrays),
-        ("encrypt", &|| cifar(&parent)),
+        ("encrypt", &|| array(&parent)),
         ("rewrite", &|| vit(&parent)),
     ];
     for (name, part) in parts {
@@ -48,13 +49,12 @@ fn main() {
     }
 }
 
-/// 60,000 images of CIFAR, beside `cp` of the same file.
-fn cifar(parent: &Path) {
+/// 60,000 images as large as CIFAR's, beside `cp` of the same file.
+fn array(parent: &Path) {
     let folder = tempfile::tempdir_in(parent).unwrap();
-    let (from, to) = (folder.path().join("a.bin"), folder.path().join("b.bin"));
-    let bytes: Vec<u8> = (0..60_000 * 3073)
-        .map(|i: usize| (i * 31 + (i >> 8)) as u8)
-        .collect();
+    let (from, to) = (folder.path().join("a.npy"), folder.path().join("b.npy"));
+    let mut bytes = Header::bytes_of("|u1", &[60_000, 3, 32, 32]);
+    bytes.extend((0..60_000 * 3072).map(|i: usize| (i * 31 + (i >> 8)) as u8));
     fs::write(&from, bytes).unwrap();
     let mut options = EncryptOptions::default();
     // As `cp` does.
@@ -72,7 +72,7 @@ fn cifar(parent: &Path) {
         });
         let asked = 2.0 * cp + 0.1;
         println!(
-            "encrypt CIFAR, 60,000 images, M={block:<2} {own:.3} s   cp {cp:.3} s   asked {asked:.3} s: {}",
+            "encrypt 60,000 images of 3 KiB, M={block:<2} {own:.3} s   cp {cp:.3} s   asked {asked:.3} s: {}",
             verdict(own <= asked)
         );
     }

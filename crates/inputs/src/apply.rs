@@ -9,7 +9,7 @@ mod real;
 mod table;
 mod value;
 
-pub(crate) use table::blockwise;
+pub(crate) use table::{Direction, blockwise};
 pub use value::{Images, ImagesMut, ValueType};
 
 use std::sync::{Arc, PoisonError};
@@ -19,7 +19,7 @@ use nalgebra::DMatrix;
 use ffx::Ffx;
 use moved::Moved;
 use real::Real;
-use table::{Direction, Table};
+use table::Table;
 use value::Value;
 
 use crate::error::{Error, Result};
@@ -53,14 +53,13 @@ impl InputKey {
     /// # Errors
     /// [`Error::Array`] if the key's blocks do not divide them.
     pub fn cipher(&self, rows: usize, columns: usize) -> Result<Arc<Cipher>> {
-        self.cipher_by(self.spec().layout, false, rows, columns)
+        self.cipher_by((self.spec().layout, false), rows, columns)
     }
 
-    /// Prepares the key for images of another layout, or with `reversed` channels.
+    /// Prepares the key for images of another layout, or with their channels reversed.
     pub(crate) fn cipher_by(
         &self,
-        layout: Layout,
-        reversed: bool,
+        order: (Layout, bool),
         rows: usize,
         columns: usize,
     ) -> Result<Arc<Cipher>> {
@@ -69,19 +68,12 @@ impl InputKey {
             .clone()
             .and_then(|last| last.downcast::<Cipher>().ok())
         {
-            let Table {
-                layout: l,
-                reversed: v,
-                rows: r,
-                columns: c,
-                ..
-            } = cipher.table;
-            if (l, v, r, c) == (layout, reversed, rows, columns) {
+            let of = &cipher.table;
+            if (of.order, of.rows, of.columns) == (order, rows, columns) {
                 return Ok(cipher);
             }
         }
         let spec = self.spec();
-        let order = (layout, reversed);
         let blockwise = blockwise(spec, order, rows, columns)?;
         let n = spec.block_values();
         let (places, negated, matrix) = match self.map()? {
@@ -97,7 +89,7 @@ impl InputKey {
             None => negated,
         };
         let mut statistics = spec.statistics();
-        if reversed {
+        if order.1 {
             statistics.reverse();
         }
         let map = (&places[..], &masked[..]);
@@ -242,7 +234,13 @@ impl Cipher {
         self.replace(Direction::Backwards, keyed.into(), scale)
     }
 
-    fn convert(&self, way: Direction, from: Images, to: ImagesMut, scale: Scale) -> Result<()> {
+    pub(crate) fn convert(
+        &self,
+        way: Direction,
+        from: Images,
+        to: ImagesMut,
+        scale: Scale,
+    ) -> Result<()> {
         use {Images as I, ImagesMut as M};
         self.check(way, (from.value_type(), from.len()), scale)?;
         let (of, into) = (from.value_type(), to.value_type());
@@ -276,7 +274,7 @@ impl Cipher {
         }
     }
 
-    fn replace(&self, way: Direction, images: ImagesMut, scale: Scale) -> Result<()> {
+    pub(crate) fn replace(&self, way: Direction, images: ImagesMut, scale: Scale) -> Result<()> {
         use ImagesMut as M;
         let of = images.value_type();
         self.check(way, (of, images.len()), scale)?;
@@ -413,7 +411,7 @@ impl Cipher {
 }
 
 /// Lists types as text.
-fn any_of(types: &[ValueType]) -> String {
+pub(crate) fn any_of(types: &[ValueType]) -> String {
     let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
     names.join(" or ")
 }

@@ -13,7 +13,7 @@ pub mod rewrite;
 mod values;
 
 pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
-pub use data::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Progress, Report, encrypt};
+pub use data::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Report, encrypt};
 pub use error::{Error, Result};
 pub use key::{
     BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,

@@ -52,6 +52,15 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
         let text = "there is nothing to transform: folders are searched only for PNG and JPEG files; name each array";
         return Err(Usage(text.into()).into());
     }
+    for failed in &report.failed {
+        let path = failed.path.display().to_string();
+        let (path, reason) = (one_line(&path), one_line(&failed.reason));
+        note(&format!("failed: {path}: {reason}"));
+    }
+    let n_more = report.n_failed - report.failed.len() as u64;
+    if n_more > 0 {
+        note(&format!("failed: {} more", count(n_more, "file")));
+    }
     if !quiet {
         show(&report);
         if let Some(odd) = odd_floats(&report, key.spec(), options.scale) {

@@ -88,7 +88,7 @@ fn each_channel(
     values: &mut [f64],
     change: impl Fn(f64, f64, f64) -> f64,
 ) {
-    let plane = match table.layout {
+    let plane = match table.order.0 {
         Layout::Nchw => table.rows * table.columns,
         Layout::Nhwc => 1,
     };

@@ -10,15 +10,15 @@ const JOB_VALUES: usize = 1 << 17;
 
 /// The direction: to keyed images, or back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Forwards,
     Backwards,
 }
 
 /// The geometry of images of one size, and where their values come from.
 pub(super) struct Table {
-    pub(super) layout: Layout,
-    pub(super) reversed: bool,
+    /// The order of axes, and whether that of channels is reversed.
+    pub(super) order: (Layout, bool),
     pub(super) rows: usize,
     pub(super) columns: usize,
     /// Values of an image.
@@ -91,7 +91,7 @@ impl Table {
     /// `blockwise` has the places of an image's values; `places` and `masked` are the key's for one
     /// block.
     pub(super) fn new(
-        (layout, reversed): (Layout, bool),
+        order: (Layout, bool),
         (rows, columns): (usize, usize),
         blockwise: &[u32],
         (places, masked): (&[u32], &[bool]),
@@ -109,8 +109,7 @@ impl Table {
             }
         }
         Table {
-            layout,
-            reversed,
+            order,
             rows,
             columns,
             n,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use onnxseal_store::{OutputOptions, Silent};
+use onnxseal_store::OutputOptions;
 
 use crate::apply::{Scale, ValueType};
 
@@ -71,16 +71,3 @@ pub struct ArrayDone {
     /// Whether it was transformed rather than copied.
     pub is_transformed: bool,
 }
-
-/// Receives the progress of a call, and the files that fail. Several threads call it.
-///
-/// A cancelled call fails with [`Error::Cancelled`](crate::Error::Cancelled), and keeps complete
-/// files.
-pub trait Progress: onnxseal_store::Progress {
-    /// This file failed; the call goes on.
-    fn failed(&self, failed: &Failed) {
-        let _ = failed;
-    }
-}
-
-impl Progress for Silent {}

@@ -3,15 +3,15 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use onnxseal_store::Error as StoreError;
 use onnxseal_store::parallel::lock;
+use onnxseal_store::{Error as StoreError, Progress};
 
-use crate::apply::ValueType;
-use crate::data::bytes::Floats;
-use crate::data::report::{EncryptOptions, Failed, MAX_LISTED, Progress, Report};
-use crate::data::sources::{Found, Task};
+use crate::apply::{Direction, ValueType, any_of};
+use crate::data::report::{EncryptOptions, Failed, MAX_LISTED, Report};
+use crate::data::sources::Task;
 use crate::error::{Error, Result};
 use crate::key::InputKey;
+use crate::values::Values;
 
 /// The state that all files of a call share.
 pub(super) struct Run<'r> {
@@ -21,7 +21,6 @@ pub(super) struct Run<'r> {
     /// Whether to skip files whose output exists.
     pub(super) may_skip: bool,
     pub(super) images: AtomicU64,
-    pub(super) floats: Floats,
     pub(super) report: Mutex<Report>,
 }
 
@@ -47,49 +46,42 @@ impl Fault {
 }
 
 impl Run<'_> {
-    /// Returns the task of an entry that a walk through folders found; other entries go into the
-    /// report.
-    pub(super) fn taken(&self, found: Found) -> Option<Task> {
-        match found {
-            Found::Image(task) => return Some(task),
-            Found::Other { is_array } => {
-                let mut report = lock(&self.report);
-                report.n_left_out += 1;
-                report.n_arrays_left_out += u64::from(is_array);
-            }
-            Found::Failed(failed) => self.failed(failed),
+    pub(super) fn direction(&self) -> Direction {
+        if self.options.decrypt {
+            Direction::Backwards
+        } else {
+            Direction::Forwards
         }
-        None
     }
 
     pub(super) fn begin(
         &self,
         task: &Task,
-        work: impl FnOnce(&Task) -> std::result::Result<(), Fault>,
+        work: impl FnOnce(&Task) -> Result<(), Fault>,
     ) -> Result<()> {
         self.go_on()?;
         if self.may_skip && task.target.symlink_metadata().is_ok() {
             lock(&self.report).n_skipped += 1;
             return Ok(());
         }
-        let failed = |reason, is_misfit| {
-            self.failed(Failed {
-                path: task.source.clone(),
-                reason,
-                is_misfit,
-            });
-        };
-        match work(task) {
-            Ok(()) => lock(&self.report).n_written += 1,
+        let (reason, is_misfit) = match work(task) {
+            Ok(()) => {
+                lock(&self.report).n_written += 1;
+                return Ok(());
+            }
             Err(Fault::Fatal(error)) => return Err(error),
-            Err(Fault::Refused(reason)) => failed(reason, false),
-            Err(Fault::Misfit(reason)) => failed(reason, true),
-        }
+            Err(Fault::Refused(reason)) => (reason, false),
+            Err(Fault::Misfit(reason)) => (reason, true),
+        };
+        self.failed(Failed {
+            path: task.source.clone(),
+            reason,
+            is_misfit,
+        });
         Ok(())
     }
 
     pub(super) fn failed(&self, failed: Failed) {
-        self.progress.failed(&failed);
         let mut report = lock(&self.report);
         report.n_failed += 1;
         if report.failed.len() < MAX_LISTED {
@@ -97,7 +89,13 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn go_on(&self) -> Result<()> {
+    pub(super) fn left_out(&self, is_array: bool) {
+        let mut report = lock(&self.report);
+        report.n_left_out += 1;
+        report.n_arrays_left_out += u64::from(is_array);
+    }
+
+    fn go_on(&self) -> Result<()> {
         if self.progress.is_cancelled() {
             Err(Error::Cancelled)
         } else {
@@ -114,61 +112,52 @@ impl Run<'_> {
         self.images.fetch_add(n_images, Ordering::Relaxed);
     }
 
-    /// Returns the result's type for values of a type.
-    pub(super) fn result(&self, of: ValueType) -> std::result::Result<ValueType, Fault> {
-        let possible = if self.options.decrypt {
+    /// Widens the range of floats in the report by those of some images.
+    pub(super) fn see(&self, values: &Values) {
+        // Skips NaN.
+        let wider = |(low, high): (f32, f32), x: f32| (low.min(x), high.max(x));
+        let none = (f32::INFINITY, f32::NEG_INFINITY);
+        let (low, high) = match values {
+            Values::F16(values) => values.iter().map(|x| x.to_f32()).fold(none, wider),
+            Values::F32(values) => values.iter().copied().fold(none, wider),
+            _ => none,
+        };
+        if low <= high {
+            let floats = &mut lock(&self.report).floats;
+            let (least, most) = floats.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
+            *floats = Some((least.min(low.into()), most.max(high.into())));
+        }
+    }
+
+    /// Returns the possible types of results for values of a type, the usual one first.
+    pub(super) fn results(&self, of: ValueType) -> &'static [ValueType] {
+        if self.options.decrypt {
             self.key.plain_types(of)
         } else {
             self.key.keyed_types(of)
-        };
-        let names: Vec<String> = possible.iter().map(ValueType::to_string).collect();
+        }
+    }
+
+    /// Returns the result's type for values of a type.
+    pub(super) fn result(&self, of: ValueType) -> Result<ValueType, Fault> {
+        let possible = self.results(of);
         match (self.options.result, possible) {
             (_, []) => refused(format!("the key's transforms take no values of type {of}")),
             (None, [first, ..]) => Ok(*first),
             (Some(wanted), _) if possible.contains(&wanted) => Ok(wanted),
             (Some(wanted), _) => refused(format!(
                 "values of type {of} become {}, not {wanted}",
-                names.join(" or ")
+                any_of(possible)
             )),
         }
     }
-
-    /// Checks that values keep their type, as a file format demands.
-    pub(super) fn stays(&self, of: ValueType, format: &str) -> std::result::Result<(), Fault> {
-        let possible = if self.options.decrypt {
-            self.key.plain_types(of)
-        } else {
-            self.key.keyed_types(of)
-        };
-        if possible.contains(&of) {
-            return Ok(());
-        }
-        let names: Vec<&str> = self
-            .key
-            .spec()
-            .transforms
-            .iter()
-            .map(|t| t.name())
-            .collect();
-        refused(format!(
-            "{format} cannot hold what {} makes of images; .npy and .npz can, as {}",
-            names.join(", "),
-            match possible {
-                [] => "floats".to_owned(),
-                types => {
-                    let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
-                    names.join(" or ")
-                }
-            }
-        ))
-    }
 }
 
-pub(super) fn refused<T>(reason: impl Into<String>) -> std::result::Result<T, Fault> {
+pub(super) fn refused<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Refused(reason.into()))
 }
 
-pub(super) fn misfit<T>(reason: impl Into<String>) -> std::result::Result<T, Fault> {
+pub(super) fn misfit<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Misfit(reason.into()))
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use onnxseal_data::Format;
-use walkdir::WalkDir;
+use onnxseal_store::Location;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::data::report::Failed;
+use crate::data::run::Run;
 use crate::error::{Error, Result};
 
 /// A file, and its output.
+#[derive(Clone)]
 pub(super) struct Task {
     pub(super) source: PathBuf,
     pub(super) target: PathBuf,
@@ -18,231 +21,158 @@ pub(super) struct Task {
     pub(super) bytes: u64,
 }
 
-/// An entry of a folder.
-pub(super) enum Found {
-    Image(Task),
-    /// A file other than an image; by its name perhaps one of arrays.
-    Other {
-        is_array: bool,
-    },
-    Failed(Failed),
-}
-
-/// All tasks of a call.
-pub(super) struct Tasks {
-    sources: Vec<Source>,
+/// All sources of a call.
+pub(super) struct Sources {
+    files: Vec<Task>,
+    /// Folders of images, and their outputs.
+    folders: Vec<(PathBuf, PathBuf)>,
     /// Whether the output is a folder.
     pub(super) is_folder: bool,
 }
 
-struct Source {
-    path: PathBuf,
-    target: PathBuf,
-    is_folder: bool,
-}
-
-impl Tasks {
-    pub(super) fn new(sources: &[PathBuf], output: &Path) -> Result<Tasks> {
+impl Sources {
+    pub(super) fn new(sources: &[PathBuf], output: &Path) -> Result<Sources> {
         let usage = |reason: String| Err(Error::Usage(reason));
-        let is_folder = match sources {
+        let is_one_folder = match sources {
             [] => return usage("there is nothing to transform".into()),
-            [one] => one.is_dir() || output.is_dir(),
-            _ => true,
+            [one] => one.is_dir(),
+            _ => false,
         };
+        let is_folder = is_one_folder || sources.len() > 1 || output.is_dir();
         check_output(sources, output)?;
-        let mut names = HashSet::new();
-        let mut listed = Vec::new();
+        let mut found = Sources {
+            files: Vec::new(),
+            folders: Vec::new(),
+            is_folder,
+        };
+        let mut targets = HashSet::new();
         for path in sources {
             let metadata = fs::metadata(path).map_err(|source| Error::Io {
                 path: path.clone(),
                 source,
             })?;
-            let is_source_folder = metadata.is_dir();
-            let target = match sources {
-                [_] if is_source_folder || !is_folder => output.to_owned(),
-                _ => {
-                    let name = path.file_name().map(ToOwned::to_owned);
-                    let name = name.or_else(|| {
-                        let whole = path.canonicalize().ok()?;
-                        whole.file_name().map(ToOwned::to_owned)
-                    });
-                    let Some(name) = name else {
-                        return usage(format!("{} has no name", path.display()));
-                    };
-                    let target = output.join(&name);
-                    // An image gets the extension of PNG.
-                    if is_source_folder {
-                        target
-                    } else {
-                        as_png(target)
-                    }
-                }
+            let target = match path.file_name() {
+                _ if is_one_folder || !is_folder => output.to_owned(),
+                Some(name) if metadata.is_dir() => output.join(name),
+                Some(name) => as_png(output.join(name)),
+                None => return usage(format!("{} has no name", path.display())),
             };
-            if !names.insert(target.clone()) {
-                return usage(format!(
-                    "two sources would both become {}",
-                    target.display()
-                ));
+            if !targets.insert(target.clone()) {
+                let target = target.display();
+                return usage(format!("two sources would both become {target}"));
             }
-            if is_source_folder && is_within(output, path) {
+            if !metadata.is_dir() {
+                found.files.push(Task {
+                    source: path.clone(),
+                    target,
+                    bytes: metadata.len(),
+                });
+            } else if Location::from(output).lies_in(&Location::from(path)) {
                 return usage(format!(
                     "the output {} lies in {}, which is to be transformed",
                     output.display(),
                     path.display()
                 ));
+            } else {
+                found.folders.push((path.clone(), target));
             }
-            listed.push(Source {
-                path: path.clone(),
-                target,
-                is_folder: is_source_folder,
-            });
         }
-        Ok(Tasks {
-            sources: listed,
-            is_folder,
-        })
+        Ok(found)
     }
 
     /// Returns the bytes of all sources.
     pub(super) fn bytes(&self) -> u64 {
-        let images = self.images().map(|found| match found {
-            Found::Image(task) => task.bytes,
-            _ => 0,
-        });
-        let files = self.files().map(|task| task.bytes);
-        images.chain(files).fold(0, u64::saturating_add)
+        let in_folders = self.folders.iter().flat_map(|(folder, _)| walk(folder));
+        let in_folders = in_folders.flatten().filter(|entry| is_image(entry.path()));
+        let in_folders = in_folders.map(|entry| entry.metadata().map_or(0, |of| of.len()));
+        let files = self.files.iter().map(|task| task.bytes);
+        files.chain(in_folders).fold(0, u64::saturating_add)
     }
 
     /// Returns the images, including those in folders, as they are found, since a folder may have
-    /// any number.
-    pub(super) fn images(&self) -> impl Iterator<Item = Found> + Send + '_ {
-        let in_folders = self.sources.iter().filter(|source| source.is_folder);
-        let in_folders = in_folders.flat_map(|source| {
-            let entries = WalkDir::new(&source.path).follow_links(true).into_iter();
-            entries.filter_map(|entry| source.found(entry))
+    /// any number. Other things in folders go into the report of `run`.
+    pub(super) fn images<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = Task> + Send + 'a {
+        let in_folders = self.folders.iter().flat_map(|(folder, target)| {
+            walk(folder).filter_map(|entry| task_of(run, (folder, target), entry))
         });
-        let alone = self.sources.iter().filter(|source| !source.is_folder);
-        let alone = alone.filter(|source| is_image(&source.path));
-        alone
-            .map(|source| Found::Image(source.task()))
-            .chain(in_folders)
+        let alone = self.files.iter().filter(|task| is_image(&task.source));
+        alone.cloned().chain(in_folders)
     }
 
     /// Returns all other files.
-    pub(super) fn files(&self) -> impl Iterator<Item = Task> + '_ {
-        let files = self.sources.iter().filter(|source| !source.is_folder);
-        let files = files.filter(|source| !is_image(&source.path));
-        files.map(Source::task)
+    pub(super) fn others(&self) -> impl Iterator<Item = &Task> {
+        self.files.iter().filter(|task| !is_image(&task.source))
     }
 }
 
-impl Source {
-    fn task(&self) -> Task {
-        Task {
-            source: self.path.clone(),
-            target: self.target.clone(),
-            bytes: fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
-        }
-    }
+fn walk(folder: &Path) -> walkdir::IntoIter {
+    WalkDir::new(folder).follow_links(true).into_iter()
+}
 
-    fn found(&self, entry: walkdir::Result<walkdir::DirEntry>) -> Option<Found> {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                let path = error.path().unwrap_or(&self.path).to_owned();
-                let reason = match (error.io_error(), error.loop_ancestor()) {
-                    (Some(error), _) => format!("cannot read it: {error}"),
-                    (None, Some(folder)) => format!("it links back to {}", folder.display()),
-                    (None, None) => "cannot read it".to_owned(),
-                };
-                return Some(Found::Failed(Failed {
-                    path,
-                    reason,
-                    is_misfit: false,
-                }));
-            }
-        };
-        if entry.file_type().is_dir() {
+/// Returns the task for an entry of a folder, if it is an image.
+fn task_of(
+    run: &Run,
+    (folder, target): (&Path, &Path),
+    entry: walkdir::Result<DirEntry>,
+) -> Option<Task> {
+    let failed = |path: &Path, reason| {
+        run.failed(Failed {
+            path: path.to_owned(),
+            reason,
+            is_misfit: false,
+        });
+    };
+    let entry = match entry {
+        Ok(entry) => entry,
+        Err(error) => {
+            failed(error.path().unwrap_or(folder), error.to_string());
             return None;
         }
-        if !is_image(entry.path()) {
-            let is_array = is_array(entry.path());
-            return Some(Found::Other { is_array });
-        }
-        let below = entry.path().strip_prefix(&self.path).ok()?;
-        let bytes = entry.metadata().map_or(0, |metadata| metadata.len());
-        if let Some(other) = rival(entry.path()) {
-            return Some(Found::Failed(Failed {
-                path: entry.path().to_owned(),
-                reason: format!(
-                    "it would become the same file as {}: rename one",
-                    other.display()
-                ),
-                is_misfit: false,
-            }));
-        }
-        Some(Found::Image(Task {
-            source: entry.path().to_owned(),
-            target: as_png(self.target.join(below)),
-            bytes,
-        }))
+    };
+    let path = entry.path();
+    if entry.file_type().is_dir() {
+        return None;
     }
-}
-
-/// Returns the format of a file by its name, if it can be transformed. IDX has no such name.
-fn format(path: &Path) -> Option<Format> {
-    Format::of(path).filter(|format| *format != Format::Csv)
-}
-
-/// Returns whether a file has arrays, by its name.
-fn is_array(path: &Path) -> bool {
-    let is_idx = |name: &std::ffi::OsStr| name.to_string_lossy().contains("ubyte");
-    matches!(
-        Format::of(path),
-        Some(Format::Npy | Format::Npz | Format::Cifar)
-    ) || path.file_name().is_some_and(is_idx)
+    if !is_image(path) {
+        run.left_out(matches!(Format::of(path), Some(Format::Npy | Format::Npz)));
+        return None;
+    }
+    if let Some(other) = rival(path) {
+        let other = other.display();
+        let reason = format!("it would become the same file as {other}: rename one");
+        failed(path, reason);
+        return None;
+    }
+    Some(Task {
+        source: path.to_owned(),
+        target: as_png(target.join(path.strip_prefix(folder).ok()?)),
+        bytes: entry.metadata().map_or(0, |metadata| metadata.len()),
+    })
 }
 
 /// Fails if the output must be a folder but cannot be one, or its name belongs to another format.
 fn check_output(sources: &[PathBuf], output: &Path) -> Result<()> {
-    if output.is_dir() {
-        return Ok(());
-    }
-    let known = format(output);
-    let must_be_folder = match sources {
-        [one] if one.is_dir() => Some("a folder"),
-        [_, _, ..] => Some("several sources"),
-        _ => None,
-    };
-    let shown = output.display();
-    if let Some(what) = must_be_folder {
-        return if known.is_some() || output.exists() {
-            Err(Error::Usage(format!(
-                "the output has to be a folder for {what}, and {shown} is none"
-            )))
-        } else {
-            Ok(())
-        };
-    }
-    let (Some(source), Some(found)) = (sources.first(), known) else {
-        return Ok(());
-    };
-    let wanted = match format(source) {
-        Some(image) if image.is_image() => Some(Format::Png),
-        other => other,
-    };
-    let found_end = output.extension().unwrap_or_default().to_string_lossy();
-    match wanted {
-        Some(wanted) if wanted == found => Ok(()),
-        Some(wanted) => Err(Error::Usage(format!(
-            "{} becomes a file of the format .{end}, and {shown} ends in .{found_end}: let it end in .{end}",
-            source.display(),
-            end = wanted.end()
-        ))),
-        None => Err(Error::Usage(format!(
-            "{} keeps its format, and {shown} ends in .{found_end}: leave that out",
-            source.display()
-        ))),
+    let (shown, found) = (output.display(), Format::of(output));
+    let usage = |reason: String| Err(Error::Usage(reason));
+    match sources {
+        _ if output.is_dir() => Ok(()),
+        [one] if !one.is_dir() => match (Format::of(&as_png(one.clone())), found) {
+            (Some(wanted), Some(found)) if wanted != found => usage(format!(
+                "{} becomes a file of the format .{wanted}, and {shown} ends in .{found}: let it end in .{wanted}",
+                one.display(),
+                wanted = wanted.end(),
+                found = found.end()
+            )),
+            _ => Ok(()),
+        },
+        _ if found.is_some() || output.exists() => usage(format!(
+            "the output has to be a folder for {}, and {shown} is none",
+            match sources {
+                [_] => "a folder",
+                _ => "several sources",
+            }
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -259,39 +189,14 @@ fn rival(path: &Path) -> Option<PathBuf> {
     if Format::of(path) != Some(Format::Jpeg) {
         return None;
     }
-    let others = ["png", "PNG", "jpg", "JPG", "jpeg", "JPEG"];
-    let mut others = others
-        .map(|extension| path.with_extension(extension))
-        .into_iter();
-    others.find(|other| other != path && other.exists() && !is_same(other, path))
-}
-
-fn is_same(a: &Path, b: &Path) -> bool {
     // Names that differ only in case may be one file.
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Returns whether a path, parts of which may not exist yet, is a folder or lies in it.
-fn is_within(path: &Path, folder: &Path) -> bool {
-    let Ok(folder) = folder.canonicalize() else {
-        return false;
+    let is_same = |other: &Path| {
+        let (other, path) = (other.canonicalize(), path.canonicalize());
+        matches!((other, path), (Ok(other), Ok(path)) if other == path)
     };
-    let Ok(whole) = std::path::absolute(path) else {
-        return false;
-    };
-    let there = whole.ancestors().find_map(|part| {
-        let rest = whole.strip_prefix(part).ok()?;
-        let mut path = part.canonicalize().ok()?;
-        for part in rest.components() {
-            match part {
-                // The folder does not exist yet, so it cannot be a link.
-                Component::ParentDir => drop(path.pop()),
-                other => path.push(other),
-            }
-        }
-        Some(path)
-    });
-    there.is_some_and(|path| path.starts_with(folder))
+    let others = ["png", "PNG", "jpg", "JPG", "jpeg", "JPEG"];
+    let mut others = others.into_iter().map(|end| path.with_extension(end));
+    others.find(|other| other != path && other.exists() && !is_same(other))
 }
 
 fn is_image(path: &Path) -> bool {
