@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "vendor")]
 use onnxseal_rewrite::Refusal;
 use onnxseal_store::ErrorKind;
 
@@ -36,15 +37,18 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
     /// The model cannot be rewritten.
+    #[cfg(feature = "vendor")]
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// A file is not a readable model.
+    #[cfg(feature = "vendor")]
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
     /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
     /// Data cannot be read.
+    #[cfg(feature = "vendor")]
     #[error(transparent)]
     Data(#[from] onnxseal_data::Error),
     /// A model does not run on ONNX Runtime.
@@ -79,34 +83,39 @@ impl Error {
         use onnxseal_crypto::Error as KeyError;
         match self {
             Error::Store(error) => error.kind(),
+            #[cfg(feature = "vendor")]
             Error::Data(error) => error.kind(),
+            #[cfg(feature = "vendor")]
+            Error::Onnx(onnxseal_onnx::Error::Memory { .. }) => ErrorKind::Internal,
+            #[cfg(feature = "vendor")]
+            Error::Onnx(_) => ErrorKind::Malformed,
+            #[cfg(feature = "vendor")]
+            Error::Refused(_) => ErrorKind::Usage,
             #[cfg(feature = "engine")]
             Error::Engine(error) => error.kind(),
             Error::Differs { .. } => ErrorKind::Runtime,
             Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
-            Error::Onnx(onnxseal_onnx::Error::Memory { .. })
-            | Error::Key(
+            Error::Key(
                 KeyError::Backend
                 | KeyError::Memory { .. }
                 | KeyError::Randomness(_)
                 | KeyError::Plugin { .. },
             ) => ErrorKind::Internal,
-            Error::MalformedKey { .. }
-            | Error::Onnx(_)
-            | Error::Key(KeyError::MalformedKey { .. }) => ErrorKind::Malformed,
+            Error::MalformedKey { .. } | Error::Key(KeyError::MalformedKey { .. }) => {
+                ErrorKind::Malformed
+            }
             Error::Key(KeyError::Unauthentic) => ErrorKind::Authentication,
             Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
                 ErrorKind::NoMatchingKey
             }
-            Error::Array { .. }
-            | Error::Cancelled
-            | Error::Key(_)
-            | Error::Refused(_)
-            | Error::Usage(_) => ErrorKind::Usage,
+            Error::Array { .. } | Error::Cancelled | Error::Key(_) | Error::Usage(_) => {
+                ErrorKind::Usage
+            }
         }
     }
 }
 
+#[cfg(feature = "vendor")]
 impl From<onnxseal_rewrite::Error> for Error {
     fn from(error: onnxseal_rewrite::Error) -> Error {
         use onnxseal_rewrite::Error as RewriteError;
@@ -119,6 +128,7 @@ impl From<onnxseal_rewrite::Error> for Error {
     }
 }
 
+#[cfg(feature = "vendor")]
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         Error::Refused(Box::new(refusal))

@@ -13,7 +13,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::group::{Exponents, MAX_COLLUSION, POINT_BYTES, Place, Row, reveal};
+use crate::exponents::Exponents;
+use crate::group::{MAX_COLLUSION, POINT_BYTES, Place, Row, reveal};
 use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_file, user_id};
 use crate::traces::{innocent, threshold};
 

@@ -2,9 +2,8 @@
 
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::group::{Hidden, Place, check_value, open, shared};
+use crate::group::{Hidden, Place, UNIT, check_value, is_weight, open, shared};
 use crate::key::UserKey;
-use crate::shares::{UNIT, is_weight};
 use crate::table::Table;
 
 /// Decodes answers with one key, for which the table is decrypted once.

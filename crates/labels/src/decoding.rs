@@ -6,8 +6,8 @@ use onnxseal_data::npy::{Stored, npz};
 use onnxseal_data::{DataOptions, DataSet};
 
 use crate::error::{Error, Result};
+use crate::group::UNIT;
 use crate::protect::targets;
-use crate::shares::UNIT;
 use crate::table::RowKind;
 
 /// The array of the file: `[R, K]`.

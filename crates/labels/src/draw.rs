@@ -11,6 +11,7 @@ pub(crate) fn stream(seed: &[u8; 32], number: u64) -> ChaCha20Rng {
 }
 
 /// Makes the generator for a caller's number.
+#[cfg(feature = "engine")]
 pub(crate) fn numbered(seed: u64) -> ChaCha20Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "vendor")]
 use onnxseal_rewrite::Refusal;
 use onnxseal_store::ErrorKind;
 
@@ -32,8 +33,10 @@ pub enum Error {
     },
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
+    #[cfg(feature = "vendor")]
     #[error("{0}")]
     Refused(Box<Refusal>),
+    #[cfg(feature = "vendor")]
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
     #[error(transparent)]
@@ -67,8 +70,13 @@ impl Error {
             Error::Engine(error) => error.kind(),
             Error::Differs { .. } => ErrorKind::Runtime,
             Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
-            Error::Onnx(onnxseal_onnx::Error::Memory { .. })
-            | Error::Key(
+            #[cfg(feature = "vendor")]
+            Error::Onnx(onnxseal_onnx::Error::Memory { .. }) => ErrorKind::Internal,
+            #[cfg(feature = "vendor")]
+            Error::Onnx(_) => ErrorKind::Malformed,
+            #[cfg(feature = "vendor")]
+            Error::Refused(_) => ErrorKind::Usage,
+            Error::Key(
                 KeyError::Backend
                 | KeyError::Memory { .. }
                 | KeyError::Randomness(_)
@@ -78,7 +86,6 @@ impl Error {
             | Error::MalformedAuthority { .. }
             | Error::MalformedTable { .. }
             | Error::NoTable
-            | Error::Onnx(_)
             | Error::Key(KeyError::MalformedKey { .. }) => ErrorKind::Malformed,
             Error::Unauthentic { .. } | Error::Key(KeyError::Unauthentic) => {
                 ErrorKind::Authentication
@@ -89,17 +96,19 @@ impl Error {
             | Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
                 ErrorKind::NoMatchingKey
             }
-            Error::Key(_) | Error::Refused(_) | Error::Usage(_) => ErrorKind::Usage,
+            Error::Key(_) | Error::Usage(_) => ErrorKind::Usage,
         }
     }
 }
 
+#[cfg(feature = "vendor")]
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         Error::Refused(Box::new(refusal))
     }
 }
 
+#[cfg(feature = "vendor")]
 impl From<onnxseal_rewrite::Error> for Error {
     fn from(error: onnxseal_rewrite::Error) -> Error {
         use onnxseal_rewrite::Error as RewriteError;

@@ -16,11 +16,8 @@ use layer::{EXPORT, Layer, is_static, layer_at};
 use tail::{Tail, check_op};
 
 pub use crate::stored::Stored;
+pub use crate::table::KEY;
 pub use write::Rows;
-
-/// The key of `metadata_props` for the table. Keys that begin with `onnxseal.` belong to protected
-/// models.
-pub const KEY: &str = "onnxseal-labels";
 
 /// The layer that answers, and its tail.
 #[derive(Debug)]

@@ -30,6 +30,7 @@ pub struct UserKey {
 }
 
 impl UserKey {
+    #[cfg(feature = "vendor")]
     pub(crate) fn new(name: &str, authority: [u8; 32], secrets: Secrets) -> UserKey {
         UserKey {
             name: name.to_owned(),

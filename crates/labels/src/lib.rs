@@ -12,6 +12,7 @@
 
 #[cfg(feature = "engine")]
 pub mod attack;
+#[cfg(feature = "vendor")]
 mod authority;
 #[cfg(feature = "engine")]
 mod candidates;
@@ -19,28 +20,37 @@ mod cores;
 mod decode;
 #[cfg(feature = "engine")]
 pub mod decoding;
+#[cfg(feature = "vendor")]
 mod draw;
 #[cfg(feature = "engine")]
 pub mod encrypt;
 mod error;
+#[cfg(feature = "vendor")]
+mod exponents;
 mod group;
+#[cfg(feature = "vendor")]
 pub mod head;
 mod key;
 #[cfg(feature = "engine")]
 pub mod layer_run;
+#[cfg(feature = "vendor")]
 mod protect;
 #[cfg(feature = "engine")]
 mod service;
+#[cfg(feature = "vendor")]
 mod shares;
 mod stored;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, feature = "vendor"))]
 mod tests;
+#[cfg(feature = "vendor")]
 pub mod traces;
 
+#[cfg(feature = "vendor")]
 pub use authority::{Authority, Protected, SHOWN, Suspect, TraceInput, TraceRow, Verdict};
 pub use decode::{Decoder, classes, softmax};
 pub use error::{Error, Result};
 pub use key::UserKey;
+#[cfg(feature = "vendor")]
 pub use protect::{DEFAULT_CODEWORDS, Plan, attach, protect, targets};
-pub use table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};
+pub use table::{Description, KEY, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};

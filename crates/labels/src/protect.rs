@@ -3,8 +3,9 @@
 use crate::authority::{Authority, Protected, TraceRow, hex, random_seed};
 use crate::draw::{shuffle, stream};
 use crate::error::{Error, Result};
+use crate::group::is_weight;
 use crate::head::{Head, Rows, Stored};
-use crate::shares::{draw_weights, is_weight, split};
+use crate::shares::{draw_weights, split};
 use crate::table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};
 use crate::traces::Trace;
 

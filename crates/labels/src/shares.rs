@@ -17,13 +17,8 @@ use rand_distr::{Distribution as _, StandardNormal};
 use crate::cores::on_all_cores;
 use crate::draw::{stream, uniform};
 use crate::error::Result;
+use crate::group::UNIT;
 use crate::table::RowKind;
-
-/// What a weight of a share is counted in. Weights in it are floats of 32 bits, too.
-pub(crate) const UNIT: f64 = 1.0 / (1 << 22) as f64;
-
-/// The least and the greatest size of a weight, in [`UNIT`]s: 1/4, and less than 4.
-const SIZES: std::ops::RangeInclusive<u32> = 1 << 20..=(1 << 24) - 1;
 
 /// A row of the new layer: what it is, and its weights with the bias behind them.
 pub(crate) type NewRow = (RowKind, Vec<f32>);
@@ -108,11 +103,6 @@ pub(crate) fn draw_weights(codewords: usize, rng: &mut ChaCha20Rng) -> Vec<i32> 
     (0..codewords).map(|_| draw()).collect()
 }
 
-/// Whether a share may have this weight.
-pub(crate) fn is_weight(weight: i32) -> bool {
-    SIZES.contains(&weight.unsigned_abs())
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -120,6 +110,7 @@ mod tests {
     use chacha20::rand_core::SeedableRng as _;
 
     use super::*;
+    use crate::group::is_weight;
 
     const N: usize = 8;
 

@@ -1,15 +1,20 @@
 //! The table in a model: the class of each row, encrypted, and the tail after decoding.
 
+#[cfg(feature = "vendor")]
+mod build;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::labels::{SIGNATURE_BYTES, digest, verify};
 use prost::Message as _;
 
-use crate::authority::{Authority, random_seed};
-use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::group::{Hidden, MAX_COLLUSION, POINT_BYTES, Place, Randomness, Row};
+use crate::group::{MAX_COLLUSION, POINT_BYTES, Row};
 use crate::stored::{MAX_TAIL_BYTES, Stored};
+
+/// The key of `metadata_props` for the table. Keys that begin with `onnxseal.` belong to protected
+/// models.
+pub const KEY: &str = "onnxseal-labels";
 
 pub const MAX_CODEWORDS: u32 = 64;
 
@@ -145,81 +150,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Makes the table of a model with rows of these `kinds`, in order.
-    pub fn build(
-        authority: &Authority,
-        about: &Description<'_>,
-        classes: u32,
-        codewords: u32,
-        kinds: &[RowKind],
-    ) -> Result<Table> {
-        let n_generators = u64::from(authority.collusion()) + 1;
-        let n_rows = kinds.len() as u64;
-        if n_rows > u64::from(MAX_ROWS)
-            || n_rows * n_generators > MAX_POINTS
-            || classes > MAX_CLASSES
-        {
-            return Err(Error::Usage(format!(
-                "{n_rows} rows with {n_generators} points each are too many: take fewer codewords"
-            )));
-        }
-        let digest = about.digest();
-        let seed = random_seed()?;
-        let exponents = authority.exponents();
-        let rows = on_all_cores(kinds.len(), |c| {
-            let place = Place {
-                digest: &digest,
-                row: c as u32,
-                classes,
-            };
-            let mut random = Randomness::new(&seed, c as u64);
-            Ok(match kinds.get(c) {
-                Some(RowKind::Share { class, weight }) => {
-                    let hidden = Hidden {
-                        class: *class,
-                        weight: *weight,
-                    };
-                    exponents.share(place, hidden, &random.scalar())
-                }
-                _ => exponents.fake(place, &mut random),
-            })
-        })?;
-        let (check_points, check) =
-            exponents.check(&digest, &Randomness::new(&seed, u64::MAX).scalar());
-        let is_trace = |(_, kind): &(u32, &RowKind)| matches!(kind, RowKind::Trace);
-        let raw = Raw {
-            version: VERSION,
-            classes,
-            codewords,
-            traces: (0u32..)
-                .zip(kinds)
-                .filter(is_trace)
-                .map(|(c, _)| c)
-                .collect(),
-            generators: exponents.points().concat(),
-            points: rows
-                .iter()
-                .flat_map(|row| row.points.iter().flatten().copied())
-                .collect(),
-            pads: words(rows.iter().map(|row| row.pad)),
-            weights: words(rows.iter().map(|row| row.weight)),
-            check_points: check_points.concat(),
-            check: check.to_vec(),
-            digest: digest.to_vec(),
-            authority: authority.public().to_vec(),
-            answers: about.answers.to_owned(),
-            axis: about.axis,
-            tail: about.tail.to_vec(),
-            logits: about.logits.to_owned(),
-            revoked: authority.revoked_ids(),
-            outputs: about.outputs.to_vec(),
-        };
-        let bytes = raw.encode_to_vec();
-        let signature = authority.sign(&[SIGNED, &bytes].concat())?;
-        Table::new(bytes, signature)
-    }
-
-    /// Reads the value of [`crate::head::KEY`].
+    /// Reads the value of [`KEY`].
     pub fn parse(text: &str) -> Result<Table> {
         let malformed = |reason| Error::MalformedTable { reason };
         if text.len() > MAX_TEXT_BYTES {
@@ -240,7 +171,7 @@ impl Table {
     fn new(bytes: Vec<u8>, signature: [u8; SIGNATURE_BYTES]) -> Result<Table> {
         let malformed = |reason| Error::MalformedTable { reason };
         let raw = Raw::decode(&bytes[..]).map_err(|_| malformed("it is no message"))?;
-        if raw.encode_to_vec() != bytes {
+        if raw.to_bytes() != bytes {
             return Err(malformed("it has parts that do not belong there"));
         }
         if let Some(fault) = raw.fault() {
@@ -370,6 +301,10 @@ impl Table {
 }
 
 impl Raw {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
     /// Returns what is impossible for a table, of its lengths and numbers.
     fn fault(&self) -> Option<&'static str> {
         let n_rows = u64::from(self.classes) * u64::from(self.codewords) + self.traces.len() as u64;
@@ -437,11 +372,6 @@ impl Raw {
             .into_iter()
             .find_map(|(holds, fault)| (!holds).then_some(fault))
     }
-}
-
-/// Encodes 32-bit numbers, little-endian.
-fn words(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
-    numbers.flat_map(u32::to_le_bytes).collect()
 }
 
 fn points(bytes: &[u8]) -> Vec<[u8; POINT_BYTES]> {

@@ -10,9 +10,9 @@ use nalgebra::DMatrix;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::group::{Hidden, Place, Row, check_value, open, shared};
+use crate::group::{Hidden, Place, Row, UNIT, check_value, open, shared};
 use crate::key::{check_name, from_hex};
-use crate::shares::{UNIT, mix};
+use crate::shares::mix;
 use crate::stored::Stored;
 use crate::traces::{Features, Samples, row};
 use crate::{Authority, Decoder, Description, Table, UserKey};

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use half::{bf16, f16};
-use onnxseal_labels::{Decoder, Table, UserKey, head};
+use onnxseal_labels::{Decoder, KEY, Table, UserKey};
 use ort::session::builder::SessionBuilder;
 use ort::session::{Session, SessionOutputs};
 use ort::value::{DynValue, Shape, Tensor, TensorElementType, TensorRef};
@@ -57,7 +57,7 @@ impl SessionLabels {
     /// open it; [`Error::Tail`].
     pub fn new(session: &Session, key: &UserKey, builder: SessionBuilder) -> Result<SessionLabels> {
         let metadata = session.metadata().map_err(Error::Run)?;
-        let text = metadata.custom(head::KEY);
+        let text = metadata.custom(KEY);
         let table = Table::parse(&text.ok_or(onnxseal_labels::Error::NoTable)?)?;
         let decoder = Decoder::new(&table, key)?;
         let tail = match table.tail() {

@@ -13,8 +13,7 @@ use zip::{ZipArchive, ZipWriter};
 
 use crate::apply::{Cipher, ValueType};
 use crate::data::report::ArrayDone;
-use crate::data::run::{Fault, Run, misfit, refused, unreadable};
-use crate::data::sources::Task;
+use crate::data::run::{Fault, Run, Task, misfit, refused, unreadable};
 use crate::error::{Error, Result};
 use crate::key::Layout;
 use crate::values::Values;

@@ -5,8 +5,7 @@ use onnxseal_data::images::{Samples, decode};
 
 use crate::apply::{ImagesMut, Scale};
 use crate::data::arrays::{begin, publish};
-use crate::data::run::{Fault, Run, misfit, refused};
-use crate::data::sources::Task;
+use crate::data::run::{Fault, Run, Task, misfit, refused};
 use crate::key::{Layout, Order};
 
 /// Transforms an image, and packs it in `encoded`.

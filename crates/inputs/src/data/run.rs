@@ -1,5 +1,6 @@
 //! The shared state of a call on many files, and the faults of one.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,10 +9,18 @@ use onnxseal_store::{Error as StoreError, Progress};
 
 use crate::apply::{Direction, ValueType, any_of};
 use crate::data::report::{EncryptOptions, Failed, MAX_LISTED, Report};
-use crate::data::sources::Task;
 use crate::error::{Error, Result};
 use crate::key::InputKey;
 use crate::values::Values;
+
+/// A file, and its output.
+#[derive(Clone)]
+pub(super) struct Task {
+    pub(super) source: PathBuf,
+    pub(super) target: PathBuf,
+    /// Length of the source.
+    pub(super) bytes: u64,
+}
 
 /// The state that all files of a call share.
 pub(super) struct Run<'r> {

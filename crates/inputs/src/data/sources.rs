@@ -9,17 +9,8 @@ use onnxseal_store::Location;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::data::report::Failed;
-use crate::data::run::Run;
+use crate::data::run::{Run, Task};
 use crate::error::{Error, Result};
-
-/// A file, and its output.
-#[derive(Clone)]
-pub(super) struct Task {
-    pub(super) source: PathBuf,
-    pub(super) target: PathBuf,
-    /// Length of the source.
-    pub(super) bytes: u64,
-}
 
 /// All sources of a call.
 pub(super) struct Sources {
