@@ -3,15 +3,18 @@
 //! A [`Cipher`] is made once for a size of images, and has a table of the source of each value. It
 //! copies an image to a buffer, followed by its masked values, and looks up the result there.
 
+mod cipher;
 mod ffx;
 mod moved;
 mod real;
 mod table;
 mod value;
 
+pub use cipher::Cipher;
 pub(crate) use table::{Direction, blockwise};
 pub use value::{Images, ImagesMut, ValueType};
 
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
 use nalgebra::DMatrix;
@@ -33,17 +36,6 @@ pub enum Scale {
     Pixels,
     /// Pixels after `(x - mean) / std`, with the mean and std of the key, as a model takes them.
     Normalised,
-}
-
-/// A key prepared for images of one size.
-pub struct Cipher {
-    spec: Spec,
-    table: Table,
-    ffx: Option<Ffx>,
-    /// The matrix of an orthogonal key, and the places of an image's values, block by block.
-    matrix: Option<(DMatrix<f64>, Vec<u32>)>,
-    /// Mean and deviation of each channel.
-    statistics: Vec<(f64, f64)>,
 }
 
 impl InputKey {
@@ -79,8 +71,8 @@ impl InputKey {
         let (places, negated, matrix) = match self.map()? {
             BlockMap::Signed { places, negated } => (places.clone(), negated.clone(), None),
             BlockMap::Orthogonal(matrix) => {
-                let matrix = DMatrix::from_row_slice(n, n, &matrix.values);
-                ((0..n as u32).collect(), vec![false; n], Some(matrix))
+                let places = (0..n as u32).collect();
+                (places, vec![false; n], Some(matrix.clone()))
             }
         };
         let ffx = self.ffx_table()?;
@@ -299,7 +291,7 @@ impl Cipher {
         let misfit = |reason: String| Err(Error::Array { reason });
         if types(&self.spec, way, of).is_empty() {
             let takes = |of: &ValueType| !types(&self.spec, way, *of).is_empty();
-            let possible: Vec<ValueType> = ValueType::ALL.into_iter().filter(takes).collect();
+            let possible: Vec<_> = ValueType::ALL.into_iter().filter(takes).collect();
             let transform = if self.spec.has(Transform::Ffx) {
                 Transform::Ffx
             } else {
@@ -336,16 +328,15 @@ impl Cipher {
         to: &mut [T],
         scale: Scale,
     ) -> Result<()> {
-        if self.only_moves(scale) {
-            self.table.between(from, to, || self.mover(way))
-        } else {
-            self.real(way, from, to, scale)
+        match self.mover(way, scale) {
+            Some(mover) => self.table.between(from, to, mover),
+            None => self.real(way, from, to, scale),
         }
     }
 
     fn in_place<T: Value>(&self, way: Direction, images: &mut [T], scale: Scale) -> Result<()> {
-        if self.only_moves(scale) {
-            return self.table.within(images, || self.mover(way));
+        if let Some(mover) = self.mover(way, scale) {
+            return self.table.within(images, mover);
         }
         // FFX may find a value that is not a pixel, which must leave everything unchanged.
         let mut keyed = vec![T::default(); images.len()];
@@ -354,18 +345,19 @@ impl Cipher {
         Ok(())
     }
 
-    /// Returns whether values are only moved, and negated.
-    fn only_moves(&self, scale: Scale) -> bool {
-        self.ffx.is_none() && self.matrix.is_none() && scale == Scale::Pixels
-    }
-
-    fn mover<T: Value>(&self, direction: Direction) -> Moved<'_, T> {
-        Moved {
+    /// Returns what makes the workers, if values are only moved and negated.
+    fn mover<'c, T: Value>(
+        &'c self,
+        way: Direction,
+        scale: Scale,
+    ) -> Option<impl Fn() -> Moved<'c, T> + Sync> {
+        let is_real = self.ffx.is_some() || self.matrix.is_some() || scale == Scale::Normalised;
+        (!is_real).then_some(move || Moved {
             table: &self.table,
-            direction,
+            direction: way,
             sum: self.sum(),
             values: Vec::new(),
-        }
+        })
     }
 
     fn real<A: Value, B: Value>(
@@ -375,38 +367,23 @@ impl Cipher {
         to: &mut [B],
         scale: Scale,
     ) -> Result<()> {
-        let matrix = self.matrix.as_ref().map(|(matrix, blockwise)| {
+        let matrix = self.matrix.as_ref().map(|(matrix, _)| match direction {
+            Direction::Forwards => Cow::Borrowed(matrix),
             // The inverse of an orthogonal matrix is its transpose.
-            let matrix = match direction {
-                Direction::Forwards => matrix.clone(),
-                Direction::Backwards => matrix.transpose(),
-            };
-            (matrix, &blockwise[..])
+            Direction::Backwards => Cow::Owned(matrix.transpose()),
         });
-        let blocks = || {
-            let side = matrix.as_ref().map_or(0, |(matrix, _)| matrix.nrows());
-            DMatrix::zeros(side, self.table.n.checked_div(side).unwrap_or(0))
-        };
-        let worker = || Real {
-            table: &self.table,
+        let side = matrix.as_ref().map_or(0, |matrix| matrix.nrows());
+        let blocks = || DMatrix::zeros(side, self.table.n.checked_div(side).unwrap_or(0));
+        self.table.between(from, to, || Real {
+            cipher: self,
             direction,
-            sum: self.sum(),
-            ffx: self.ffx.as_ref(),
-            matrix: matrix
-                .as_ref()
-                .map(|(matrix, blockwise)| (matrix, *blockwise)),
-            statistics: (scale == Scale::Normalised).then_some(&self.statistics[..]),
+            matrix: matrix.as_deref(),
+            is_normalised: scale == Scale::Normalised,
             values: Vec::new(),
             looked_up: Vec::new(),
             blocks: blocks(),
             mixed: blocks(),
-        };
-        self.table.between(from, to, worker)
-    }
-
-    /// Returns the sum of a value and its negative, if any is negated.
-    fn sum(&self) -> Option<f64> {
-        self.spec.has(Transform::Negative).then(|| self.spec.sum())
+        })
     }
 }
 
@@ -414,16 +391,6 @@ impl Cipher {
 pub(crate) fn any_of(types: &[ValueType]) -> String {
     let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
     names.join(" or ")
-}
-
-impl std::fmt::Debug for Cipher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cipher")
-            .field("spec", &self.spec)
-            .field("rows", &self.table.rows)
-            .field("columns", &self.table.columns)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use onnxseal_crypto::wrap::{
 };
 use zeroize::Zeroizing;
 
-pub use map::{BlockMap, Matrix};
+pub use map::BlockMap;
 pub use spec::{
     Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Normalisation, Order, Spec,
     Transform,

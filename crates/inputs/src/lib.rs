@@ -21,7 +21,7 @@ pub use apply::{Cipher, Images, ImagesMut, Scale, ValueType};
 pub use data::{ArrayDone, EncryptOptions, Failed, MAX_LISTED, Report, encrypt};
 pub use error::{Error, Result};
 pub use key::{
-    BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL, Matrix,
+    BlockMap, InputKey, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_ORTHOGONAL,
     Normalisation, Order, Spec, Transform,
 };
 #[cfg(feature = "vendor")]

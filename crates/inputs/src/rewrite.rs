@@ -16,6 +16,11 @@ mod start;
 mod value;
 mod work;
 
+use onnxseal_onnx::model::Node;
+use onnxseal_rewrite::Refusal;
+
+use crate::error::{Error, Result};
+
 pub use files::Files;
 pub use onnxseal_rewrite::{DataType, Edit, FileId, Source, Written};
 pub use patch::patch;
@@ -23,5 +28,23 @@ pub use report::{Candidate, Entry, inspect};
 pub use work::{Rewritten, rekey, rewrite};
 
 /// The advice for models whose computations no rewriting can undo.
-pub(crate) const TRAIN: &str =
+const TRAIN: &str =
     "train the model on transformed images instead: `inputs encrypt` transforms data sets";
+
+/// Refuses a model.
+fn refuse<T>(reason: impl Into<String>) -> Result<T> {
+    Err(Refusal::new(reason).into())
+}
+
+/// Refuses a model, and advises to train one.
+fn train<T>(reason: impl Into<String>) -> Result<T> {
+    Err(Refusal::new(reason).advise(TRAIN).into())
+}
+
+/// Adds the node to refusals.
+fn at<'n>(node: &'n Node<'_>) -> impl Fn(Error) -> Error + 'n {
+    move |error| match error {
+        Error::Refused(refusal) => refusal.at(node).into(),
+        error => error,
+    }
+}

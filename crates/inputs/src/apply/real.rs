@@ -3,21 +3,17 @@
 
 use nalgebra::DMatrix;
 
-use super::ffx::Ffx;
-use super::table::{Direction, Table, Work};
+use super::cipher::Cipher;
+use super::table::{Direction, Work};
 use super::value::Value;
 use crate::error::Result;
-use crate::key::Layout;
 
 pub(super) struct Real<'k> {
-    pub(super) table: &'k Table,
+    pub(super) cipher: &'k Cipher,
     pub(super) direction: Direction,
-    /// The sum of a value and its negative; absent if none is negated.
-    pub(super) sum: Option<f64>,
-    pub(super) ffx: Option<&'k Ffx>,
-    pub(super) matrix: Option<(&'k DMatrix<f64>, &'k [u32])>,
-    /// Mean and deviation of each channel, if values are normalised.
-    pub(super) statistics: Option<&'k [(f64, f64)]>,
+    /// The matrix of an orthogonal key, in this direction.
+    pub(super) matrix: Option<&'k DMatrix<f64>>,
+    pub(super) is_normalised: bool,
     /// An image, and its masked values.
     pub(super) values: Vec<f64>,
     pub(super) looked_up: Vec<f64>,
@@ -31,17 +27,18 @@ impl<A: Value, B: Value> Work<A, B> for Real<'_> {
         let n = image.len();
         self.values.clear();
         self.values.extend(image.iter().map(|value| value.to_f64()));
-        each_channel(self.table, self.statistics, &mut self.values, |x, m, s| {
-            x * s + m
-        });
-        if let Some(ffx) = self.ffx {
+        if self.is_normalised {
+            self.cipher
+                .each_channel(&mut self.values, |x, m, s| x * s + m);
+        }
+        if let Some(ffx) = &self.cipher.ffx {
             for value in &mut self.values {
                 *value = ffx.number(self.direction, A::IS_FLOAT, *value)?;
             }
             let masked = |i| ffx.masked(self.direction, self.values[i]);
             self.values.extend((0..n).map(masked).collect::<Vec<_>>());
         }
-        if let Some((matrix, blockwise)) = self.matrix {
+        if let (Some(matrix), Some((_, blockwise))) = (self.matrix, &self.cipher.matrix) {
             for (value, place) in self.blocks.iter_mut().zip(blockwise) {
                 *value = self.values[*place as usize];
             }
@@ -50,7 +47,7 @@ impl<A: Value, B: Value> Work<A, B> for Real<'_> {
                 self.values[*place as usize] = *value;
             }
         }
-        if let Some(sum) = self.sum {
+        if let Some(sum) = self.cipher.sum() {
             self.values.extend_from_within(..);
             self.values[n..]
                 .iter_mut()
@@ -60,42 +57,21 @@ impl<A: Value, B: Value> Work<A, B> for Real<'_> {
     }
 
     fn give(&mut self, image: &mut [B]) -> Result<()> {
+        let (direction, table) = (self.direction, &self.cipher.table);
         self.looked_up.resize(image.len(), 0.0);
-        self.table
-            .look_up(self.direction, &self.values, &mut self.looked_up);
-        if let Some(ffx) = self.ffx {
+        table.look_up(direction, &self.values, &mut self.looked_up);
+        if let Some(ffx) = &self.cipher.ffx {
             for value in &mut self.looked_up {
-                *value = ffx.value(self.direction, B::IS_FLOAT, *value)?;
+                *value = ffx.value(direction, B::IS_FLOAT, *value)?;
             }
         }
-        each_channel(
-            self.table,
-            self.statistics,
-            &mut self.looked_up,
-            |y, m, s| (y - m) / s,
-        );
+        if self.is_normalised {
+            self.cipher
+                .each_channel(&mut self.looked_up, |y, m, s| (y - m) / s);
+        }
         for (to, from) in image.iter_mut().zip(&self.looked_up) {
             *to = B::from_f64(*from);
         }
         Ok(())
-    }
-}
-
-/// Changes the values of an image by the mean and deviation of their channels, if there are any.
-fn each_channel(
-    table: &Table,
-    statistics: Option<&[(f64, f64)]>,
-    values: &mut [f64],
-    change: impl Fn(f64, f64, f64) -> f64,
-) {
-    let plane = match table.order.0 {
-        Layout::Nchw => table.rows * table.columns,
-        Layout::Nhwc => 1,
-    };
-    let planes = values.chunks_mut(plane.max(1));
-    for (plane, (m, s)) in planes.zip(statistics.unwrap_or_default().iter().cycle()) {
-        plane
-            .iter_mut()
-            .for_each(|value| *value = change(*value, *m, *s));
     }
 }

@@ -5,53 +5,6 @@ use std::fmt;
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
-/// The type of an array's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ValueType {
-    /// Integers from 0 to 255.
-    U8,
-    /// Integers from 0 to 65535.
-    U16,
-    /// Integers from -128 to 127.
-    I8,
-    /// Floats of 16 bits.
-    F16,
-    /// Floats of 32 bits.
-    F32,
-}
-
-impl ValueType {
-    /// All types.
-    pub const ALL: [ValueType; 5] = [
-        ValueType::U8,
-        ValueType::U16,
-        ValueType::I8,
-        ValueType::F16,
-        ValueType::F32,
-    ];
-
-    /// Returns the bytes of a value.
-    pub fn len_bytes(self) -> usize {
-        match self {
-            ValueType::U8 | ValueType::I8 => 1,
-            ValueType::U16 | ValueType::F16 => 2,
-            ValueType::F32 => 4,
-        }
-    }
-}
-
-impl fmt::Display for ValueType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ValueType::U8 => "u8",
-            ValueType::U16 => "u16",
-            ValueType::I8 => "i8",
-            ValueType::F16 => "f16",
-            ValueType::F32 => "f32",
-        })
-    }
-}
-
 /// A value of a pixel.
 pub(super) trait Value: Copy + Default + Send + Sync {
     const IS_FLOAT: bool;
@@ -140,63 +93,50 @@ impl Value for f16 {
     }
 }
 
-/// Images to read: values of one type.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
-pub enum Images<'i> {
-    U8(&'i [u8]),
-    U16(&'i [u16]),
-    I8(&'i [i8]),
-    F16(&'i [f16]),
-    F32(&'i [f32]),
-}
+macro_rules! types {
+    ($($(#[$about:meta])* $variant:ident $type:ident),*) => {
+        /// The type of an array's values.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ValueType {
+            $($(#[$about])* $variant,)*
+        }
 
-/// Images to write: values of one type.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub enum ImagesMut<'i> {
-    U8(&'i mut [u8]),
-    U16(&'i mut [u16]),
-    I8(&'i mut [i8]),
-    F16(&'i mut [f16]),
-    F32(&'i mut [f32]),
-}
+        impl ValueType {
+            /// All types.
+            pub const ALL: [ValueType; 5] = [$(ValueType::$variant),*];
 
-macro_rules! each {
-    ($($variant:ident $type:ty),*) => {
-        impl Images<'_> {
-            /// Returns the type of the values.
-            pub fn value_type(&self) -> ValueType {
+            /// Returns the bytes of a value.
+            pub fn len_bytes(self) -> usize {
                 match self {
-                    $(Images::$variant(_) => ValueType::$variant,)*
-                }
-            }
-
-            /// Returns the number of values.
-            #[allow(clippy::len_without_is_empty)]
-            pub fn len(&self) -> usize {
-                match self {
-                    $(Images::$variant(values) => values.len(),)*
+                    $(ValueType::$variant => size_of::<$type>(),)*
                 }
             }
         }
 
-        impl ImagesMut<'_> {
-            /// Returns the type of the values.
-            pub fn value_type(&self) -> ValueType {
-                match self {
-                    $(ImagesMut::$variant(_) => ValueType::$variant,)*
-                }
-            }
-
-            /// Returns the number of values.
-            #[allow(clippy::len_without_is_empty)]
-            pub fn len(&self) -> usize {
-                match self {
-                    $(ImagesMut::$variant(values) => values.len(),)*
-                }
+        impl fmt::Display for ValueType {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(ValueType::$variant => stringify!($type),)*
+                })
             }
         }
+
+        /// Images to read: values of one type.
+        #[derive(Clone, Copy, Debug)]
+        #[allow(missing_docs)]
+        pub enum Images<'i> {
+            $($variant(&'i [$type]),)*
+        }
+
+        /// Images to write: values of one type.
+        #[derive(Debug)]
+        #[allow(missing_docs)]
+        pub enum ImagesMut<'i> {
+            $($variant(&'i mut [$type]),)*
+        }
+
+        types!(@of Images, $($variant)*);
+        types!(@of ImagesMut, $($variant)*);
 
         $(
             impl<'i> From<&'i [$type]> for Images<'i> {
@@ -212,6 +152,35 @@ macro_rules! each {
             }
         )*
     };
+    (@of $images:ident, $($variant:ident)*) => {
+        impl $images<'_> {
+            /// Returns the type of the values.
+            pub fn value_type(&self) -> ValueType {
+                match self {
+                    $($images::$variant(_) => ValueType::$variant,)*
+                }
+            }
+
+            /// Returns the number of values.
+            #[allow(clippy::len_without_is_empty)]
+            pub fn len(&self) -> usize {
+                match self {
+                    $($images::$variant(values) => values.len(),)*
+                }
+            }
+        }
+    };
 }
 
-each!(U8 u8, U16 u16, I8 i8, F16 f16, F32 f32);
+types!(
+    /// Integers from 0 to 255.
+    U8 u8,
+    /// Integers from 0 to 65535.
+    U16 u16,
+    /// Integers from -128 to 127.
+    I8 i8,
+    /// Floats of 16 bits.
+    F16 f16,
+    /// Floats of 32 bits.
+    F32 f32
+);

@@ -1,5 +1,6 @@
 //! The affine map of a key on the values of one block.
 
+use nalgebra::DMatrix;
 use onnxseal_crypto::inputs::{Draw, InputSeed};
 
 use crate::error::Result;
@@ -17,16 +18,7 @@ pub enum BlockMap {
         negated: Vec<bool>,
     },
     /// `y = A x`.
-    Orthogonal(Matrix),
-}
-
-/// A square matrix.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Matrix {
-    /// The number of its rows, and of its columns.
-    pub n: usize,
-    /// `[n, n]`, row by row.
-    pub values: Vec<f64>,
+    Orthogonal(DMatrix<f64>),
 }
 
 impl BlockMap {
@@ -50,46 +42,31 @@ impl BlockMap {
     /// Returns the map from the images of `old` to those of `new`, or `None` if only one of them is
     /// a matrix, or they are for blocks of different sizes.
     pub fn between(old: &BlockMap, new: &BlockMap) -> Option<BlockMap> {
-        match (old, new) {
+        use BlockMap::{Orthogonal, Signed};
+        let (places, negated, of_old, negated_old) = match (old, new) {
+            // The inverse of an orthogonal matrix is its transpose.
+            (Orthogonal(old), Orthogonal(new)) if old.shape() == new.shape() => {
+                return Some(Orthogonal(new * old.transpose()));
+            }
             (
-                BlockMap::Signed {
-                    places: old_places,
-                    negated: old_negated,
+                Signed {
+                    places: old,
+                    negated: by_old,
                 },
-                BlockMap::Signed { places, negated },
-            ) if places.len() == old_places.len() => {
-                let mut inverse = vec![0; places.len()];
-                for (t, from) in (0u32..).zip(old_places) {
-                    *inverse.get_mut(*from as usize)? = t;
-                }
-                let at = |from: &u32| inverse.get(*from as usize).copied();
-                let places: Vec<u32> = places.iter().map(at).collect::<Option<_>>()?;
-                let is_negated = |(from, new): (&u32, &bool)| old_negated[*from as usize] ^ new;
-                let negated = places.iter().zip(negated).map(is_negated).collect();
-                Some(BlockMap::Signed { places, negated })
-            }
-            (BlockMap::Orthogonal(old), BlockMap::Orthogonal(new)) if old.n == new.n => {
-                Some(BlockMap::Orthogonal(new.times_transposed(old)))
-            }
-            _ => None,
+                Signed { places, negated },
+            ) => (places, negated, old, by_old),
+            _ => return None,
+        };
+        (places.len() == of_old.len()).then_some(())?;
+        let mut inverse = vec![0; of_old.len()];
+        for (t, from) in (0u32..).zip(of_old) {
+            *inverse.get_mut(*from as usize)? = t;
         }
-    }
-}
-
-impl Matrix {
-    /// `self other^T`, both of `[n, n]`.
-    fn times_transposed(&self, other: &Matrix) -> Matrix {
-        let n = self.n;
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let rows = self.values.chunks_exact(n.max(1));
-        let values = rows.flat_map(|row| {
-            let others = other.values.chunks_exact(n.max(1));
-            others.map(move |other| dot(row, other))
-        });
-        Matrix {
-            n,
-            values: values.collect(),
-        }
+        let at = |from: &u32| inverse.get(*from as usize).copied();
+        let places: Vec<u32> = places.iter().map(at).collect::<Option<_>>()?;
+        let is_negated = |(from, new): (&u32, &bool)| negated_old[*from as usize] ^ new;
+        let negated = places.iter().zip(negated).map(is_negated).collect();
+        Some(Signed { places, negated })
     }
 }
 
@@ -107,7 +84,7 @@ pub(super) fn mask(spec: &Spec, seed: &InputSeed) -> Result<Vec<bool>> {
 /// Draws a random orthogonal matrix: `H_n ... H_3 H_2`, where `H_k = I - 2 v v^T / (v^T v)`
 /// reflects the last k coordinates (Stewart, The Efficient Generation of Random Orthogonal
 /// Matrices, 1980). The entries of v are nearly normal: sums of 8 bytes of the stream, minus 1020.
-fn orthogonal(n: usize, seed: &InputSeed) -> Result<Matrix> {
+fn orthogonal(n: usize, seed: &InputSeed) -> Result<DMatrix<f64>> {
     let mut numbers = seed.numbers(Draw::Orthogonal)?;
     let mut values = vec![0.0; n * n];
     values.iter_mut().step_by(n + 1).for_each(|one| *one = 1.0);
@@ -136,5 +113,5 @@ fn orthogonal(n: usize, seed: &InputSeed) -> Result<Matrix> {
                 .for_each(|(x, sum)| *x -= factor * sum);
         }
     }
-    Ok(Matrix { n, values })
+    Ok(DMatrix::from_row_slice(n, n, &values))
 }

@@ -7,10 +7,9 @@ use std::collections::HashSet;
 use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::Result;
-use crate::rewrite::TRAIN;
 use crate::rewrite::value::{Atom, Axis, Of, Value};
-use onnxseal_rewrite::Graph;
-use onnxseal_rewrite::Refusal;
+use crate::rewrite::{refuse, train};
+use onnxseal_rewrite::{Graph, Refusal};
 
 pub(super) use weight::{Bias, Weight, quantised, through_identity};
 
@@ -43,6 +42,24 @@ pub(super) struct Consumer {
     pub(super) places: Vec<usize>,
     /// `[rows, columns, channels]`: the index of each pixel in a normalised patch.
     pub(super) features: Vec<usize>,
+}
+
+impl Consumer {
+    /// Returns, for each block of the window, the index into `places` of each of its values.
+    pub(super) fn blocks(&self, m: u64) -> impl Iterator<Item = Vec<usize>> {
+        let (columns, channels) = (self.columns, self.value.gain.len() as u64);
+        let corners = (0..self.rows).step_by(m as usize);
+        let corners =
+            corners.flat_map(move |i| (0..columns).step_by(m as usize).map(move |j| (i, j)));
+        corners.map(move |(i, j)| {
+            let mut block = Vec::with_capacity((m * m * channels) as usize);
+            for row in i..i + m {
+                let (first, last) = (row * columns + j, row * columns + j + m);
+                block.extend((first * channels..last * channels).map(|place| place as usize));
+            }
+            block
+        })
+    }
 }
 
 /// The places of a small patch's pixels among the indices of an axis.
@@ -95,21 +112,17 @@ pub(super) fn conv(
     let channels = value.gain.len() as u64;
     let weight = Weight::of(graph, id, node, true, &value)?;
     if !weight.is_output_first {
-        return Err(Refusal::new("its weights are transposed").into());
+        return refuse("its weights are transposed");
     }
     let dims = &graph.tensor(weight.tensor)?.dims;
     let (&[n_outputs, n_inputs, kernel_rows, kernel_columns], [batch, axis, rows, columns]) =
         (&dims[..], &value.axes[..])
     else {
-        return Err(Refusal::new("it is no convolution over rows and columns").into());
+        return refuse("it is no convolution over rows and columns");
     };
     let attributes = graph.attributes(node)?;
     if attributes.int("group", 1) != 1 {
-        return Err(
-            Refusal::new("it convolves groups of channels by themselves")
-                .advise(TRAIN)
-                .into(),
-        );
+        return train("it convolves groups of channels by themselves");
     }
     let kernel = (kernel_rows, kernel_columns);
     let pair = |name: &str| match attributes.ints(name) {
@@ -120,13 +133,11 @@ pub(super) fn conv(
     let strides = pair("strides").filter(|(a, b)| *a > 0 && *b > 0);
     let strides = strides.ok_or_else(|| Refusal::new("its strides are no two numbers"))?;
     if pair("dilations") != Some((1, 1)) && kernel != (1, 1) {
-        return Err(Refusal::new("it is dilated").advise(TRAIN).into());
+        return train("it is dilated");
     }
     let steps = (rows.step(Of::Row), columns.step(Of::Column));
     let (Some(row_step), Some(column_step)) = steps else {
-        return Err(
-            Refusal::new("it does not read the image as channels, rows and columns").into(),
-        );
+        return refuse("it does not read the image as channels, rows and columns");
     };
     let patch = batch
         .is_batch()
@@ -135,10 +146,9 @@ pub(super) fn conv(
         .flatten()
         .filter(|p| p.features.len() as u64 == n_inputs)
     else {
-        return Err(Refusal::new(format!(
+        return refuse(format!(
             "it does not read all {channels} channels of the image in their places"
-        ))
-        .into());
+        ));
     };
     let scaled = |(a, b): (u64, u64)| Some((a.checked_mul(row_step)?, b.checked_mul(column_step)?));
     let size = (rows.size(), columns.size());
@@ -257,19 +267,19 @@ pub(super) fn matmul(
         .split_last()
         .map(|(l, o)| (l.clone(), o.to_vec()))
     else {
-        return Err(Refusal::new("it reads a single number").into());
+        return refuse("it reads a single number");
     };
     let attributes = graph.attributes(node)?;
     let is_gemm = node.op_type == "Gemm";
     if is_gemm && attributes.int("transA", 0) != 0 {
-        return Err(Refusal::new("it reads patches as columns").into());
+        return refuse("it reads patches as columns");
     }
     let is_transposed = is_gemm && attributes.int("transB", 0) != 0;
     let weight = Weight::of(graph, id, node, is_transposed, &value)?;
     let is_output_first = weight.is_output_first;
     let dims = &graph.tensor(weight.tensor)?.dims;
     let &[first, second] = &dims[..] else {
-        return Err(Refusal::new("its weights are no matrix").into());
+        return refuse("its weights are no matrix");
     };
     let (n_outputs, n_inputs) = if is_output_first {
         (first, second)
@@ -314,9 +324,7 @@ pub(super) fn matmul(
     };
     let patch = patch.filter(|patch| patch.features.len() as u64 == n_inputs);
     let Some(patch) = patch else {
-        return Err(Refusal::new("it does not read whole patches of the image")
-            .advise(TRAIN)
-            .into());
+        return train("it does not read whole patches of the image");
     };
     let stride = if is_output_first { n_inputs } else { 1 } as usize;
     let of_feature = if is_output_first { 1 } else { n_outputs } as usize;

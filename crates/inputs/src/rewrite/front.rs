@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::{Error, Result};
-use crate::rewrite::TRAIN;
 use crate::rewrite::consumer::{Consumer, conv, matmul, quantised};
 use crate::rewrite::value::Value;
-use onnxseal_rewrite::Graph;
-use onnxseal_rewrite::Refusal;
+use crate::rewrite::{at, refuse, train};
+use onnxseal_rewrite::{Graph, Refusal};
 
 /// The most nodes between the image and its weights.
 const MAX_NODES: usize = 256;
@@ -42,25 +41,20 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
         seen.push(id);
         if seen.len() > MAX_NODES {
             let reason = "too many nodes stand between the image and its weights";
-            return Err(Refusal::new(reason).advise(TRAIN).into());
+            return train(reason);
         }
-        let at = |error: Error| match error {
-            Error::Refused(refusal) => Error::Refused(Box::new(refusal.at(node))),
-            error => error,
+        let step = match node.graph == main {
+            true => step(graph, id, node, &values),
+            false => train("an inner graph reads the image"),
         };
-        if node.graph != main {
-            let refusal = Refusal::new("an inner graph reads the image").advise(TRAIN);
-            return Err(at(refusal.into()));
-        }
-        match step(graph, id, node, &values).map_err(at)? {
+        match step.map_err(at(node))? {
             Step::Shape => {}
             Step::Consumer(consumer) => consumers.push(*consumer),
             Step::Value(value) => {
                 let others = node.outputs.iter().skip(1);
                 for other in others.filter(|name| !name.is_empty()) {
                     if !graph.readers(other).is_empty() {
-                        let refusal = Refusal::new("its second output is read too");
-                        return Err(at(refusal.into()));
+                        return refuse("its second output is read too").map_err(at(node));
                     }
                 }
                 values.extend(node.outputs.first().map(|name| (*name, value)));
@@ -71,7 +65,7 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
         if graph.is_output(name) {
             let name = onnxseal_onnx::excerpt(name);
             let reason = format!("the image, as {name:?}, is an output of a graph");
-            return Err(Refusal::new(reason).advise(TRAIN).into());
+            return train(reason);
         }
         // A node that reads a value before it is made was skipped.
         if graph
@@ -79,12 +73,12 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
             .iter()
             .any(|reader| !seen.contains(reader))
         {
-            return Err(Refusal::new("nodes are not in the order in which they run").into());
+            return refuse("nodes are not in the order in which they run");
         }
     }
     if consumers.is_empty() {
         let name = onnxseal_onnx::excerpt(input);
-        return Err(Refusal::new(format!("nothing reads input {name:?}")).into());
+        return refuse(format!("nothing reads input {name:?}"));
     }
     Ok(consumers)
 }
@@ -102,15 +96,13 @@ fn step<'a>(
         return shape::concat(graph, node, values).map(Step::Value);
     }
     let (Some(&slot), 1) = (slots.first(), slots.len()) else {
-        return Err(Refusal::new("it reads the image more than once")
-            .advise(TRAIN)
-            .into());
+        return train("it reads the image more than once");
     };
     let Some(value) = values.get(node.inputs[slot]) else {
-        return Err(Refusal::new("it reads the image").into());
+        return refuse("it reads the image");
     };
     if value.norm.is_some() && node.op_type != "MatMul" && node.op_type != "Gemm" {
-        return Err(Refusal::new("it comes between a normalised patch and its weights").into());
+        return refuse("it comes between a normalised patch and its weights");
     }
     let first = || match slot {
         0 => Ok(()),
@@ -167,11 +159,7 @@ fn step<'a>(
                 .map(|consumer| Step::Consumer(Box::new(consumer)));
         }
         _ => {
-            return Err(
-                Refusal::new("it reads the pixels before any weights meet them")
-                    .advise(TRAIN)
-                    .into(),
-            );
+            return train("it reads the pixels before any weights meet them");
         }
     };
     Ok(Step::Value(value))

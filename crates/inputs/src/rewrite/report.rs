@@ -1,17 +1,15 @@
 //! Reports whether and where a model can be rewritten, without a key.
 
+use onnxseal_onnx::detail::InputType;
 use onnxseal_onnx::proto::tensor_proto::DataType;
+use onnxseal_rewrite::{Changes, Graph, Refusal, Source, shown};
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS};
-use crate::rewrite::TRAIN;
-use crate::rewrite::consumer::check_block;
-use crate::rewrite::front;
+use crate::rewrite::consumer::{Consumer, check_block};
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, inputs};
-use onnxseal_rewrite::Changes;
-use onnxseal_rewrite::{Graph, Source};
-use onnxseal_rewrite::{Refusal, shown};
+use crate::rewrite::{at, front, refuse, train};
 
 /// An input, and whether it can be rewritten to take transformed images.
 #[derive(Debug)]
@@ -53,98 +51,63 @@ pub struct Entry {
 pub fn inspect(source: &Source<'_>) -> Result<Vec<Candidate>> {
     check_source(source)?;
     let graph = Graph::new(*source);
-    let mut candidates = Vec::new();
-    for input in inputs(source, &graph)? {
-        let mut refusal: Option<Refusal> = None;
-        let mut found = None;
-        'all: for layout in [Layout::Nchw, Layout::Nhwc] {
-            let place = match layout {
-                Layout::Nchw => 1,
-                Layout::Nhwc => 3,
-            };
-            let stated = input.dims.as_ref().and_then(|dims| *dims.get(place)?);
-            let counts: Vec<u32> = match stated {
-                Some(n) => u32::try_from(n)
-                    .into_iter()
-                    .filter(|n| *n <= MAX_CHANNELS)
-                    .collect(),
-                None => vec![3, 1, 4, 2],
-            };
-            for channels in counts {
-                let start = Start::new(&input, layout, channels, None);
-                let entry = start
-                    .map_err(Error::from)
-                    .and_then(|start| entry(&graph, input.name, layout, channels, start));
-                match entry {
-                    Ok(mut entry) => {
-                        entry.data_type = input.data_type.unwrap_or(DataType::Undefined);
-                        found = Some(entry);
-                        break 'all;
-                    }
-                    Err(Error::Refused(why)) => {
-                        refusal.get_or_insert(*why);
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        let none = || Refusal::new("it has no axis of channels").advise(TRAIN);
-        candidates.push(Candidate {
+    let of_input = |input: InputType<'_>| {
+        Ok(Candidate {
             input: input.name.to_owned(),
-            found: found.ok_or_else(|| refusal.unwrap_or_else(none)),
-        });
-    }
-    Ok(candidates)
+            found: tried(found(&graph, &input))?,
+        })
+    };
+    inputs(source, &graph)?.into_iter().map(of_input).collect()
 }
 
-fn entry(
-    graph: &Graph<'_>,
-    input: &str,
-    layout: Layout,
-    channels: u32,
-    start: Start,
-) -> Result<Entry> {
+/// Sets apart the refusal of a model.
+fn tried<T>(result: Result<T>) -> Result<std::result::Result<T, Refusal>> {
+    match result {
+        Ok(found) => Ok(Ok(found)),
+        Err(Error::Refused(refusal)) => Ok(Err(*refusal)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Finds the layout and the channels of an input.
+fn found(graph: &Graph<'_>, input: &InputType<'_>) -> Result<Entry> {
+    let mut first = None;
+    for (layout, axis) in [(Layout::Nchw, 1), (Layout::Nhwc, 3)] {
+        let stated = input.dims.as_ref().and_then(|dims| *dims.get(axis)?);
+        let counts = match stated {
+            Some(n) => u32::try_from(n).into_iter().collect(),
+            None => vec![3, 1, 4, 2],
+        };
+        for channels in counts.into_iter().filter(|n| *n <= MAX_CHANNELS) {
+            match tried(entry(graph, input, layout, channels))? {
+                Ok(entry) => return Ok(entry),
+                Err(refusal) => first = first.or(Some(refusal)),
+            }
+        }
+    }
+    first.map_or_else(
+        || train("it has no axis of channels"),
+        |refusal| Err(refusal.into()),
+    )
+}
+
+fn entry(graph: &Graph<'_>, input: &InputType<'_>, layout: Layout, channels: u32) -> Result<Entry> {
+    let start = Start::new(input, layout, channels, None)?;
     let (size, sum, range) = (start.size(), start.sum, start.range);
     let is_integer = start.value.is_integer;
-    let consumers = front::follow(graph, input, start.value)?;
-    let possible = |block: u32| {
-        let values = block
-            .checked_mul(block)
-            .and_then(|n| n.checked_mul(channels));
-        let sides = [size.0, size.1].into_iter().flatten();
-        values.is_some_and(|n| (2..=MAX_BLOCK_VALUES).contains(&n))
-            && sides
-                .into_iter()
-                .all(|side| side.is_multiple_of(u64::from(block)))
-            && consumers
-                .iter()
-                .all(|c| check_block(c, u64::from(block)).is_ok())
+    let consumers = front::follow(graph, input.name, start.value)?;
+    let Some(first) = consumers.first() else {
+        return refuse("nothing reads the image");
     };
-    let blocks: Vec<u32> = (1..=MAX_BLOCK).filter(|block| possible(*block)).collect();
-    let mut nodes = Vec::new();
-    for consumer in &consumers {
-        nodes.push(shown(graph.node(consumer.node)?));
-    }
+    let blocks = blocks(&consumers, size, channels);
     let Some(&largest) = blocks.last() else {
-        let first = consumers
-            .first()
-            .ok_or_else(|| Refusal::new("nothing reads the image"))?;
-        let refusal =
-            Refusal::new("no blocks of more than one value divide its window, stride and padding");
-        return Err(refusal.at(graph.node(first.node)?).advise(TRAIN).into());
+        let none = "no blocks of more than one value divide its window, stride and padding";
+        return train(none).map_err(at(graph.node(first.node)?));
     };
-    let first = consumers.first();
-    let statistics = first.map(|consumer| {
-        let value = &consumer.value;
-        let pairs = value.gain.iter().zip(&value.shift);
-        pairs
-            .map(|(gain, shift)| (-shift / gain, 1.0 / gain))
-            .collect()
-    });
-    let n = u64::from(largest) * u64::from(largest) * u64::from(channels);
+    let n = largest * largest * channels;
     // The smallest shuffle, of two values of different channels, shows the faults of every shuffle.
-    let try_map = |negated: bool, sum: f64| -> Result<(Option<Refusal>, bool)> {
-        let mut places: Vec<u32> = (0..n as u32).collect();
+    let try_map = |negated: bool, sum: f64| {
+        let mut places: Vec<u32> = (0..n).collect();
         places.rotate_left(1);
         let map = BlockMap::Signed {
             places,
@@ -156,44 +119,46 @@ fn entry(
             sum,
             range,
         };
-        let mut is_exact = true;
-        for consumer in &consumers {
-            let node = graph.node(consumer.node)?;
-            match solve(graph, consumer, &task, &mut Changes::default()) {
-                Ok(exact) => is_exact &= exact,
-                Err(Error::Refused(refusal)) => return Ok((Some(refusal.at(node)), false)),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((None, is_exact))
+        solve(graph, &consumers, &task, &mut Changes::default())
     };
-    let (refused, is_shuffle_exact) = try_map(false, sum)?;
-    if let Some(refused) = refused {
-        return Err(refused.into());
-    }
-    let (mut shuffle_alone, _) = try_map(true, sum)?;
-    let mut middle = None;
+    let is_shuffle_exact = try_map(false, sum)?;
+    let mut shuffle_alone = tried(try_map(true, sum))?.err();
+    let pairs = first.value.gain.iter().zip(&first.value.shift);
+    let statistics: Vec<(f64, f64)> = pairs
+        .map(|(gain, shift)| (-shift / gain, 1.0 / gain))
+        .collect();
     // If only a range will do whose middle becomes zero.
-    let mean = first.and_then(|consumer| {
-        let value = &consumer.value;
-        Some(-value.shift.first()? / value.gain.first()?)
-    });
-    if let (Some(mean), true, false) = (mean, shuffle_alone.is_some(), is_integer)
-        && let (None, _) = try_map(true, 2.0 * mean)?
+    let mut middle = None;
+    if let (Some((mean, _)), true, false) =
+        (statistics.first(), shuffle_alone.is_some(), is_integer)
+        && tried(try_map(true, 2.0 * mean))?.is_ok()
     {
-        middle = Some(mean);
-        shuffle_alone = None;
+        (middle, shuffle_alone) = (Some(*mean), None);
     }
+    let name = |consumer: &Consumer| Ok(shown(graph.node(consumer.node)?));
     Ok(Entry {
-        data_type: DataType::Undefined,
+        data_type: input.data_type.unwrap_or(DataType::Undefined),
         layout,
         channels,
         size,
-        nodes,
+        nodes: consumers.iter().map(name).collect::<Result<_>>()?,
         blocks,
-        statistics: statistics.unwrap_or_default(),
+        statistics,
         shuffle_alone,
         middle,
         is_shuffle_exact,
     })
+}
+
+/// Returns the possible sides of blocks.
+fn blocks(consumers: &[Consumer], size: (Option<u64>, Option<u64>), channels: u32) -> Vec<u32> {
+    let is_possible = |block: &u32| {
+        let values = (block * block).checked_mul(channels);
+        let block = u64::from(*block);
+        let mut sides = [size.0, size.1].into_iter().flatten();
+        values.is_some_and(|n| (2..=MAX_BLOCK_VALUES).contains(&n))
+            && sides.all(|side| side.is_multiple_of(block))
+            && consumers.iter().all(|c| check_block(c, block).is_ok())
+    };
+    (1..=MAX_BLOCK).filter(is_possible).collect()
 }

@@ -23,14 +23,11 @@ mod bias;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
-use crate::key::{BlockMap, Matrix};
-use crate::rewrite::TRAIN;
-use crate::rewrite::consumer::{Consumer, through_identity};
+use crate::key::BlockMap;
+use crate::rewrite::consumer::{Consumer, check_block, through_identity};
+use crate::rewrite::{TRAIN, at};
 use bias::add_bias;
-use onnxseal_rewrite::Changes;
-use onnxseal_rewrite::Elements;
-use onnxseal_rewrite::Graph;
-use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Changes, Elements, Graph, Refusal};
 
 /// How far from zero the required padding may be, relative to the range of a pixel.
 const NEARLY_ZERO: f64 = 1e-7;
@@ -59,14 +56,29 @@ enum Factors {
     },
 }
 
-/// Changes the weights and the bias of a consumer. Returns whether the result is equal by
+/// Changes the weights and the biases of consumers. Returns whether the result is equal by
 /// construction: only the order of products changes, or the numbers have 32 bits or more.
 pub(super) fn solve(
+    graph: &Graph<'_>,
+    consumers: &[Consumer],
+    task: &Task<'_>,
+    changes: &mut Changes,
+) -> Result<bool> {
+    let mut is_exact = true;
+    for consumer in consumers {
+        let node = graph.node(consumer.node)?;
+        is_exact &= one(graph, consumer, task, changes).map_err(at(node))?;
+    }
+    Ok(is_exact)
+}
+
+fn one(
     graph: &Graph<'_>,
     consumer: &Consumer,
     task: &Task<'_>,
     changes: &mut Changes,
 ) -> Result<bool> {
+    check_block(consumer, task.block)?;
     let factors = factors(consumer, task)?;
     normalise(graph, consumer, task, &factors, changes)?;
     let mut weights = graph.load(consumer.weight.tensor)?;
@@ -131,11 +143,11 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
                 shifts,
             })
         }
-        BlockMap::Orthogonal(Matrix { n, values }) => {
-            let n = *n;
+        BlockMap::Orthogonal(map) => {
+            let n = map.nrows();
             let mut matrix = vec![0.0; n * n];
             let mut shifts = vec![0.0; n];
-            for (t, row) in values.chunks_exact(n.max(1)).enumerate() {
+            for (t, row) in map.row_iter().enumerate() {
                 let (m, s) = statistics(t);
                 for (j, a) in row.iter().enumerate() {
                     let (_, s_from) = statistics(j);
@@ -204,7 +216,7 @@ fn normalise(
             return Err(refused("another node reads its scale or its bias too").into());
         }
         let mut new = old.clone();
-        for block in blocks(consumer, task) {
+        for block in consumer.blocks(task.block) {
             for (t, from) in places.iter().enumerate() {
                 let to = consumer.features[block[t]];
                 if !new.put(to, old.get(consumer.features[block[*from]])) {
@@ -221,25 +233,6 @@ fn overflow() -> Refusal {
     Refusal::new("a rewritten weight is out of its type's range").advise("use `shuffle` alone")
 }
 
-/// Returns, for each block of the window, the index into `places` of each of its values.
-fn blocks(consumer: &Consumer, task: &Task<'_>) -> impl Iterator<Item = Vec<usize>> {
-    let (m, columns) = (task.block, consumer.columns);
-    let channels = consumer.value.gain.len() as u64;
-    let (down, across) = (consumer.rows / m, columns / m);
-    (0..down).flat_map(move |i| {
-        (0..across).map(move |j| {
-            let mut block = Vec::with_capacity((m * m * channels) as usize);
-            for row in i * m..(i + 1) * m {
-                for column in j * m..(j + 1) * m {
-                    let pixel = (row * columns + column) * channels;
-                    block.extend((pixel..pixel + channels).map(|place| place as usize));
-                }
-            }
-            block
-        })
-    })
-}
-
 /// Changes the weights, and returns what that adds to each output.
 fn change(
     consumer: &Consumer,
@@ -248,7 +241,7 @@ fn change(
     weights: &mut Elements,
 ) -> Result<Vec<f64>> {
     let mut all = vec![0.0; consumer.n_outputs];
-    for block in blocks(consumer, task) {
+    for block in consumer.blocks(task.block) {
         let places: Vec<usize> = block.iter().map(|i| consumer.places[*i]).collect();
         let n = places.len();
         let (mut old, mut new) = (vec![0.0; n], vec![0.0; n]);

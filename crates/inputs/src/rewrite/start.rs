@@ -4,11 +4,11 @@ use onnxseal_onnx::detail::{InputType, input_types};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::tail;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::{Layout, Spec};
+use crate::rewrite::refuse;
 use crate::rewrite::value::{Axis, Of, Value};
-use onnxseal_rewrite::Refusal;
-use onnxseal_rewrite::{Graph, Source};
+use onnxseal_rewrite::{Graph, Refusal, Source};
 
 /// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
@@ -23,6 +23,39 @@ pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
     }
     source.model.check_unambiguous()?;
     Ok(())
+}
+
+/// Calls `work` for each input, or for the one called `name`. Returns the results, of which there is
+/// one at least.
+pub(super) fn of_inputs<'a, T>(
+    source: &Source<'a>,
+    graph: &Graph<'_>,
+    name: Option<&str>,
+    mut work: impl FnMut(&InputType<'a>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let (mut done, mut refused) = (Vec::new(), None::<Box<Refusal>>);
+    let mut inputs = inputs(source, graph)?;
+    inputs.retain(|input| name.is_none_or(|name| input.name == name));
+    for input in &inputs {
+        match work(input) {
+            Ok(found) => done.push(found),
+            Err(Error::Refused(refusal)) => {
+                // That of an input with the shape of an image tells more than another's.
+                let is_best = refusal.node.is_some() || refused.iter().all(|r| r.node.is_none());
+                refused = if is_best { Some(refusal) } else { refused };
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match (refused, name) {
+        _ if !done.is_empty() => Ok(done),
+        (Some(refusal), _) => Err(Error::Refused(refusal)),
+        (None, Some(name)) => Err(Error::Usage(format!(
+            "the model has no input {:?}",
+            onnxseal_onnx::excerpt(name)
+        ))),
+        (None, None) => refuse("the model has no input"),
+    }
 }
 
 /// Returns the inputs of the main graph without an initializer.

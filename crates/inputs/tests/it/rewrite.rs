@@ -112,8 +112,8 @@ fn transformed(image: &[f64], key: &InputKey, sum: f64) -> Vec<f64> {
                         let value = image[place(places[t] as usize)];
                         if negated[t] { sum - value } else { value }
                     }
-                    BlockMap::Orthogonal(matrix) => (0..matrix.n)
-                        .map(|j| matrix.values[t * matrix.n + j] * image[place(j)])
+                    BlockMap::Orthogonal(matrix) => (0..matrix.nrows())
+                        .map(|j| matrix[(t, j)] * image[place(j)])
                         .sum(),
                 };
             }

@@ -4,10 +4,9 @@ use onnxseal_onnx::model::{Node, NodeId, TensorId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
+use crate::rewrite::refuse;
 use crate::rewrite::value::Value;
-use onnxseal_rewrite::Graph;
-use onnxseal_rewrite::is_float;
-use onnxseal_rewrite::{Refusal, shown};
+use onnxseal_rewrite::{Graph, Refusal, is_float, shown};
 
 /// The most nodes through which weights pass.
 const MAX_CHAIN: usize = 16;
@@ -45,7 +44,7 @@ impl Weight {
         value: &Value,
     ) -> Result<Weight> {
         if value.is_integer {
-            return Err(Refusal::new("it reads integers as floats").into());
+            return refuse("it reads integers as floats");
         }
         let mut name = node.inputs.get(1).copied().unwrap_or_default();
         let mut reader = id;
@@ -55,7 +54,7 @@ impl Weight {
                 let tensor = alone(graph, reader, name)?;
                 let found = graph.tensor(tensor)?.data_type;
                 if !is_float(found) {
-                    return Err(Refusal::new("its weights are no floats").into());
+                    return refuse("its weights are no floats");
                 }
                 return Ok(Weight {
                     tensor,
@@ -95,7 +94,7 @@ impl Weight {
             name = node.inputs.first().copied().unwrap_or_default();
             reader = id;
         }
-        Err(Refusal::new("its weights come through too many nodes").into())
+        refuse("its weights come through too many nodes")
     }
 }
 

@@ -4,11 +4,9 @@ use onnxseal_onnx::model::{Node, NodeId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
-use crate::rewrite::TRAIN;
 use crate::rewrite::value::Value;
-use onnxseal_rewrite::Refusal;
-use onnxseal_rewrite::is_float;
-use onnxseal_rewrite::{Graph, Small};
+use crate::rewrite::{refuse, train};
+use onnxseal_rewrite::{Graph, Refusal, Small, is_float};
 
 /// Returns the constant at an input of `node`.
 fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {
@@ -40,11 +38,7 @@ fn per_channel(small: &Small, value: &Value) -> Result<Vec<f64>> {
     if fits {
         Ok(small.values.clone())
     } else {
-        Err(
-            Refusal::new("its constant is neither one number nor one for each channel")
-                .advise(TRAIN)
-                .into(),
-        )
+        train("its constant is neither one number nor one for each channel")
     }
 }
 
@@ -66,7 +60,7 @@ pub(super) fn arithmetic(
             ("Sub", _) => (*gain, *shift) = (-*gain, number - *shift),
             ("Mul", _) => (*gain, *shift) = (*gain * number, *shift * number),
             ("Div", 0) => (*gain, *shift) = (*gain / number, *shift / number),
-            _ => return Err(Refusal::new("it divides by the image").advise(TRAIN).into()),
+            _ => return train("it divides by the image"),
         }
     }
     checked(value)
@@ -82,7 +76,7 @@ pub(super) fn batch_normalization(
     let n = value.gain.len();
     let is_second = value.axes.get(1).is_some_and(|axis| axis.is_channels(n));
     if attributes.int("training_mode", 0) != 0 || !is_second {
-        return Err(Refusal::new("it is no normalisation of channels with constants").into());
+        return refuse("it is no normalisation of channels with constants");
     }
     let epsilon = attributes.float("epsilon", 1e-5);
     let of = |slot| constant(graph, node, slot).map(|small| small.values);
@@ -91,7 +85,7 @@ pub(super) fn batch_normalization(
         .iter()
         .any(|v| v.len() != n)
     {
-        return Err(Refusal::new("its constants have not one number for each channel").into());
+        return refuse("its constants have not one number for each channel");
     }
     let mut value = value.clone();
     for c in 0..n {
@@ -113,11 +107,7 @@ pub(super) fn cast(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<
             ..value.clone()
         }),
         Some(DataType::Int32 | DataType::Int64) if value.is_integer => Ok(value.clone()),
-        _ => Err(
-            Refusal::new("it casts to a type that does not hold all pixels")
-                .advise(TRAIN)
-                .into(),
-        ),
+        _ => train("it casts to a type that does not hold all pixels"),
     }
 }
 
@@ -130,11 +120,7 @@ pub(super) fn layer_normalization(
     float(value)?;
     let axis = graph.attributes(node)?.int("axis", -1);
     if axis != -1 && axis != value.axes.len() as i64 - 1 {
-        return Err(
-            Refusal::new("it normalises more than the pixels of a patch")
-                .advise(TRAIN)
-                .into(),
-        );
+        return train("it normalises more than the pixels of a patch");
     }
     let is_read = node
         .outputs
@@ -142,7 +128,7 @@ pub(super) fn layer_normalization(
         .skip(1)
         .any(|name| !graph.readers(name).is_empty());
     if is_read {
-        return Err(Refusal::new("its second output is read too").into());
+        return refuse("its second output is read too");
     }
     let mut value = value.clone();
     value.norm = Some(id);
@@ -152,11 +138,7 @@ pub(super) fn layer_normalization(
 /// Fails if the elements are integers, whose arithmetic may overflow.
 fn float(value: &Value) -> Result<()> {
     if value.is_integer {
-        Err(
-            Refusal::new("it computes with integers before any weights meet them")
-                .advise(TRAIN)
-                .into(),
-        )
+        train("it computes with integers before any weights meet them")
     } else {
         Ok(())
     }
@@ -167,6 +149,6 @@ fn checked(value: Value) -> Result<Value> {
     if value.gain.iter().all(is_fine) && value.shift.iter().all(|n| n.is_finite()) {
         Ok(value)
     } else {
-        Err(Refusal::new("its constants leave nothing of a channel").into())
+        refuse("its constants leave nothing of a channel")
     }
 }

@@ -5,10 +5,9 @@ use std::collections::HashMap;
 use onnxseal_onnx::model::Node;
 
 use crate::error::Result;
-use crate::rewrite::TRAIN;
 use crate::rewrite::value::{self, Atom, Axis, Dim, MAX_LISTED, Of, Pixel, Value};
-use onnxseal_rewrite::Graph;
-use onnxseal_rewrite::Refusal;
+use crate::rewrite::{TRAIN, refuse};
+use onnxseal_rewrite::{Graph, Refusal};
 
 /// The most nodes that compute a shape.
 const MAX_DEPTH: usize = 12;
@@ -26,7 +25,7 @@ pub(super) fn transpose(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Re
     sorted.sort_unstable();
     match axes {
         Some(axes) if sorted.iter().copied().eq(0..n as i64) => Ok(moved(value, axes)),
-        _ => Err(Refusal::new("its perm is no order of the axes").into()),
+        _ => refuse("its perm is no order of the axes"),
     }
 }
 
@@ -163,7 +162,7 @@ pub(super) fn flatten(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Resu
 pub(super) fn space_to_depth(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<Value> {
     let block = u64::try_from(graph.attributes(node)?.int("blocksize", 0)).unwrap_or(0);
     let [batch, channels, rows, columns] = &value.axes[..] else {
-        return Err(Refusal::new("it reads no image of four axes").into());
+        return refuse("it reads no image of four axes");
     };
     let (rows, row_step) = apart(rows, Of::Row, block)?;
     let (columns, column_step) = apart(columns, Of::Column, block)?;
@@ -214,7 +213,7 @@ pub(super) fn slice(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result
             "" => Ok(None),
             name => match graph.integers(name)? {
                 Some(numbers) => Ok(Some(numbers)),
-                None => Err(Refusal::new("what it takes is not constant").into()),
+                None => refuse("what it takes is not constant"),
             },
         }
     };
@@ -228,7 +227,7 @@ pub(super) fn slice(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result
     let steps = list(4)?.unwrap_or(vec![1; starts.len()]);
     let n = starts.len();
     if ends.len() != n || axes.len() != n || steps.len() != n {
-        return Err(Refusal::new("its lists have different lengths").into());
+        return refuse("its lists have different lengths");
     }
     let mut value = value.clone();
     for i in 0..n {

@@ -4,10 +4,7 @@ use onnxseal_onnx::edit::{NewTensor, add_input};
 
 use crate::error::Result;
 use crate::rewrite::consumer::{Bias, Consumer};
-use onnxseal_rewrite::Changes;
-use onnxseal_rewrite::Graph;
-use onnxseal_rewrite::Refusal;
-use onnxseal_rewrite::{Elements, is_float};
+use onnxseal_rewrite::{Changes, Elements, Graph, Refusal, is_float};
 
 /// Adds the shifts to the bias, or adds a bias to the consumer.
 pub(super) fn add_bias(
