@@ -16,7 +16,7 @@ pub use weights::{Halves, from_checkpoint, from_weights};
 
 use crate::apply::blockwise;
 use crate::error::{Error, Result};
-use crate::key::{BlockMap, InputKey, Layout, Spec};
+use crate::key::{BlockMap, InputKey, Spec};
 use assignment::assign;
 
 /// The most values of a block that [`from_pairs`], [`from_checkpoint`] and [`from_weights`] match:
@@ -116,15 +116,16 @@ fn each_block(
             "plain and keyed images are the same ones, in the same order".into(),
         ));
     }
-    let places = blockwise(spec, (Layout::Nchw, false), plain.rows, plain.columns)?;
-    let size = places.len().max(1);
+    let places = |set: &ImageSet| blockwise(spec, set.order, set.rows, set.columns);
+    let (of_plain, of_keyed) = (places(plain)?, places(keyed)?);
+    let (size, n) = (of_plain.len().max(1), spec.block_values());
     let block = |image: &[f64], places: &[u32]| -> Vec<f64> {
         places.iter().map(|place| image[*place as usize]).collect()
     };
     let plain = plain.values.chunks_exact(size);
     for (x, y) in plain.zip(keyed.values.chunks_exact(size)) {
-        for places in places.chunks_exact(spec.block_values()) {
-            of(&block(x, places), &block(y, places));
+        for (plain, keyed) in of_plain.chunks_exact(n).zip(of_keyed.chunks_exact(n)) {
+            of(&block(x, plain), &block(y, keyed));
         }
     }
     Ok(())

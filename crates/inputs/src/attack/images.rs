@@ -7,7 +7,7 @@ use onnxseal_data::{Array, DataOptions, DataSet, Layout as FileLayout};
 use crate::error::{Error, Result};
 use crate::key::{Layout, Order, Spec};
 
-/// Images, channels first.
+/// Images of one size.
 #[derive(Clone, Debug)]
 pub struct ImageSet {
     /// All values, image by image.
@@ -18,38 +18,9 @@ pub struct ImageSet {
     pub rows: usize,
     /// Columns of each.
     pub columns: usize,
-}
-
-/// The layout of images in an array.
-struct Shape {
-    rows: usize,
-    columns: usize,
-    /// Whether channels are the last axis.
-    is_last: bool,
-    /// Whether channels are red, green, blue while the key is for blue, green, red.
-    is_reversed: bool,
-}
-
-impl Shape {
-    /// Returns the layout of an array with the key's channels. Files of images state their layout;
-    /// others have the key's.
-    fn of(array: &Array, spec: &Spec) -> Option<Shape> {
-        let of_file = array.layout.map(|layout| layout == FileLayout::Nhwc);
-        let is_last = of_file.unwrap_or(spec.layout == Layout::Nhwc);
-        let (channels, rows, columns) = match (&array.dims[..], is_last) {
-            ([rows, columns], _) => (1, *rows, *columns),
-            ([channels, rows, columns], false) | ([rows, columns, channels], true) => {
-                (*channels, *rows, *columns)
-            }
-            _ => return None,
-        };
-        (channels == spec.channels as usize).then_some(Shape {
-            rows,
-            columns,
-            is_last,
-            is_reversed: of_file.is_some() && spec.order == Order::Bgr,
-        })
-    }
+    /// The order of axes, and whether channels are red, green, blue while the key is for blue,
+    /// green, red.
+    pub order: (Layout, bool),
 }
 
 impl ImageSet {
@@ -61,36 +32,40 @@ impl ImageSet {
         options.first = true;
         let data = DataSet::load(path, None, &options)?;
         let channels = spec.channels as usize;
-        let shaped = |array| Shape::of(array, spec).map(|shape| (array, shape));
-        let Some((array, shape)) = data.arrays.iter().find_map(shaped) else {
-            return Err(Error::Usage(format!(
-                "{} has no images of {channels} channel{}: give data that the key is for",
-                path.display(),
-                if channels == 1 { "" } else { "s" }
-            )));
+        data.arrays
+            .iter()
+            .find_map(|array| ImageSet::of(array, data.n, spec))
+            .ok_or_else(|| {
+                Error::Usage(format!(
+                    "{} has no images of {channels} channel{}: give data that the key is for",
+                    path.display(),
+                    if channels == 1 { "" } else { "s" }
+                ))
+            })
+    }
+
+    /// Returns the images of an array with the key's channels. Files of images state their layout;
+    /// others have the key's.
+    fn of(array: &Array, n: usize, spec: &Spec) -> Option<ImageSet> {
+        let layout = match array.layout {
+            Some(FileLayout::Nchw) => Layout::Nchw,
+            Some(FileLayout::Nhwc) => Layout::Nhwc,
+            None => spec.layout,
         };
-        let Shape { rows, columns, .. } = shape;
-        let (n, size) = (data.n, channels * rows * columns);
-        let at = |i: usize| {
-            let (image, within) = (i / size, i % size);
-            let (channel, pixel) = (within / (rows * columns), within % (rows * columns));
-            let channel = if shape.is_reversed {
-                channels - 1 - channel
-            } else {
-                channel
-            };
-            let at = if shape.is_last {
-                pixel * channels + channel
-            } else {
-                channel * rows * columns + pixel
-            };
-            array.values.at(image * size + at)
+        let (channels, rows, columns) = match (&array.dims[..], layout) {
+            ([rows, columns], _) => (1, *rows, *columns),
+            ([a, b, c], Layout::Nchw) => (*a, *b, *c),
+            ([a, b, c], Layout::Nhwc) => (*c, *a, *b),
+            _ => return None,
         };
-        Ok(ImageSet {
-            values: (0..n * size).map(at).collect(),
+        (channels == spec.channels as usize).then(|| ImageSet {
+            values: (0..array.values.len())
+                .map(|i| array.values.at(i))
+                .collect(),
             n,
             rows,
             columns,
+            order: (layout, array.layout.is_some() && spec.order == Order::Bgr),
         })
     }
 

@@ -70,6 +70,7 @@ fn smooth(n: usize) -> ImageSet {
         n,
         rows: ROWS,
         columns: ROWS,
+        order: (Layout::Nchw, false),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The public parameters of a key.
 
+use serde::Deserialize;
+
 /// The largest side of a block, in pixels.
 pub const MAX_BLOCK: u32 = 64;
 /// The most channels.
@@ -10,7 +12,8 @@ pub const MAX_BLOCK_VALUES: u32 = 1 << 16;
 pub const MAX_ORTHOGONAL: u32 = 1024;
 
 /// One step of a key's transform of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transform {
     /// The values of each block change places with each other.
     Shuffle,
@@ -50,7 +53,8 @@ impl Transform {
 }
 
 /// The order of an array's axes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Layout {
     /// Images, channels, rows, columns.
     #[default]
@@ -60,7 +64,8 @@ pub enum Layout {
 }
 
 /// The order of the channels that a model takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Order {
     /// Red, green, blue, as in image files.
     #[default]

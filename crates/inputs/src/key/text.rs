@@ -19,11 +19,12 @@ const MAX_TEXT_BYTES: usize = 64 << 10;
 #[serde(deny_unknown_fields)]
 struct Raw {
     version: u32,
-    transforms: Vec<String>,
+    transforms: Vec<Transform>,
     block: u32,
     channels: u32,
-    layout: String,
-    order: Option<String>,
+    layout: Layout,
+    #[serde(default)]
+    order: Order,
     range: (f64, f64),
     mean: Option<Vec<f64>>,
     std: Option<Vec<f64>>,
@@ -66,27 +67,12 @@ pub(super) fn parse(text: &str) -> Result<(Spec, InputSeed), String> {
             raw.version
         ));
     }
-    let transform = |name: &String| {
-        Transform::named(name).ok_or_else(|| "it has an unknown transform".to_owned())
-    };
     let spec = Spec {
-        transforms: raw
-            .transforms
-            .iter()
-            .map(transform)
-            .collect::<Result<_, _>>()?,
+        transforms: raw.transforms,
         block: raw.block,
         channels: raw.channels,
-        layout: match &*raw.layout {
-            "nchw" => Layout::Nchw,
-            "nhwc" => Layout::Nhwc,
-            _ => return Err("its layout is not nchw or nhwc".into()),
-        },
-        order: match raw.order.as_deref() {
-            None | Some("rgb") => Order::Rgb,
-            Some("bgr") => Order::Bgr,
-            Some(_) => return Err("its order is not rgb or bgr".into()),
-        },
+        layout: raw.layout,
+        order: raw.order,
         range: raw.range,
         normalisation: match (raw.mean, raw.std) {
             (None, None) => None,

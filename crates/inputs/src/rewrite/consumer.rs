@@ -2,12 +2,10 @@
 
 mod weight;
 
-use std::collections::HashSet;
-
 use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::Result;
-use crate::rewrite::value::{Atom, Axis, Of, Value};
+use crate::rewrite::value::{Atom, Axis, Of, Pixel, Value};
 use crate::rewrite::{refuse, train};
 use onnxseal_rewrite::{Graph, Refusal};
 
@@ -62,44 +60,26 @@ impl Consumer {
     }
 }
 
-/// The places of a small patch's pixels among the indices of an axis.
-struct Patch {
-    rows: u64,
-    columns: u64,
-    /// `[rows, columns, channels]`
-    features: Vec<usize>,
-}
-
-impl Patch {
-    /// Reads the indices of `axis` as pixels of a patch of `rows x columns`, each once.
-    fn of(
-        axis: &Axis,
-        offset: (u64, u64),
-        rows: u64,
-        columns: u64,
-        channels: u64,
-    ) -> Option<Patch> {
-        let n = rows.checked_mul(columns)?.checked_mul(channels)?;
-        let pixels = axis.pixels().filter(|pixels| pixels.len() as u64 == n)?;
-        let mut features = vec![0; pixels.len()];
-        let mut seen = HashSet::with_capacity(pixels.len());
-        for (i, pixel) in pixels.into_iter().enumerate() {
-            let row = pixel.row.checked_add(offset.0).filter(|row| *row < rows)?;
-            let column = pixel.column.checked_add(offset.1);
-            let column = column.filter(|column| *column < columns)?;
-            let channel = Some(pixel.channel).filter(|channel| *channel < channels)?;
-            let place = (row * columns + column) * channels + channel;
-            if !seen.insert(place) {
-                return None;
-            }
-            *features.get_mut(place as usize)? = i;
-        }
-        Some(Patch {
-            rows,
-            columns,
-            features,
-        })
+/// Reads the indices of `axis` as pixels of a patch of `rows x columns x channels`, each once.
+/// Returns the index of each pixel.
+fn features(
+    axis: &Axis,
+    offset: (u64, u64),
+    (rows, columns, channels): (u64, u64, u64),
+) -> Option<Vec<usize>> {
+    let n = rows.checked_mul(columns)?.checked_mul(channels)?;
+    let pixels = axis.pixels().filter(|pixels| pixels.len() as u64 == n)?;
+    let mut features = vec![None; pixels.len()];
+    for (i, pixel) in pixels.into_iter().enumerate() {
+        let row = pixel.row.checked_add(offset.0).filter(|row| *row < rows)?;
+        let column = pixel.column.checked_add(offset.1);
+        let column = column.filter(|column| *column < columns)?;
+        let channel = Some(pixel.channel).filter(|channel| *channel < channels)?;
+        let place = (row * columns + column) * channels + channel;
+        let before = features.get_mut(place as usize)?.replace(i);
+        before.is_none().then_some(())?;
     }
+    features.into_iter().collect()
 }
 
 /// Follows a Conv that reads the image.
@@ -114,9 +94,9 @@ pub(super) fn conv(
     if !weight.is_output_first {
         return refuse("its weights are transposed");
     }
-    let dims = &graph.tensor(weight.tensor)?.dims;
+    let tensor = graph.tensor(weight.tensor)?;
     let (&[n_outputs, n_inputs, kernel_rows, kernel_columns], [batch, axis, rows, columns]) =
-        (&dims[..], &value.axes[..])
+        (&tensor.dims[..], &value.axes[..])
     else {
         return refuse("it is no convolution over rows and columns");
     };
@@ -130,47 +110,44 @@ pub(super) fn conv(
         Some(&[a, b]) => Some((u64::try_from(a).ok()?, u64::try_from(b).ok()?)),
         _ => None,
     };
-    let strides = pair("strides").filter(|(a, b)| *a > 0 && *b > 0);
-    let strides = strides.ok_or_else(|| Refusal::new("its strides are no two numbers"))?;
+    let Some(strides) = pair("strides").filter(|(a, b)| *a > 0 && *b > 0) else {
+        return refuse("its strides are no two numbers");
+    };
     if pair("dilations") != Some((1, 1)) && kernel != (1, 1) {
         return train("it is dilated");
     }
-    let steps = (rows.step(Of::Row), columns.step(Of::Column));
-    let (Some(row_step), Some(column_step)) = steps else {
+    let (Some(row_step), Some(column_step)) = (rows.step(Of::Row), columns.step(Of::Column)) else {
         return refuse("it does not read the image as channels, rows and columns");
     };
-    let patch = batch
-        .is_batch()
-        .then(|| Patch::of(axis, value.offset, row_step, column_step, channels));
-    let Some(patch) = patch
-        .flatten()
-        .filter(|p| p.features.len() as u64 == n_inputs)
-    else {
+    let features = match batch.is_batch() {
+        true => features(axis, value.offset, (row_step, column_step, channels)),
+        false => None,
+    };
+    let Some(features) = features.filter(|features| features.len() as u64 == n_inputs) else {
         return refuse(format!(
             "it does not read all {channels} channels of the image in their places"
         ));
     };
+    let pads = pads(&attributes, kernel, strides, (rows.size(), columns.size()))?;
     let scaled = |(a, b): (u64, u64)| Some((a.checked_mul(row_step)?, b.checked_mul(column_step)?));
-    let size = (rows.size(), columns.size());
-    let pads = pads(&attributes, kernel, strides, size)?;
-    let large = || Refusal::new("its window is too large");
-    let (all_rows, all_columns) = scaled(kernel).ok_or_else(large)?;
-    let elements = kernel_rows
-        .checked_mul(kernel_columns)
+    let stride = (kernel_rows.checked_mul(kernel_columns))
         .and_then(|n| n.checked_mul(n_inputs))
-        .filter(|n| *n <= MAX_WINDOW);
-    let elements = elements.filter(|n| n.checked_mul(n_outputs) == graph_elements(graph, &weight));
-    let elements = elements.ok_or_else(large)? as usize;
-    let mut places = Vec::with_capacity(elements);
-    for row in 0..all_rows {
-        for column in 0..all_columns {
-            let within = (row % row_step) * column_step + column % column_step;
-            for channel in 0..channels {
-                let feature = patch.features[(within * channels + channel) as usize] as u64;
-                let place = (feature * kernel_rows + row / row_step) * kernel_columns
-                    + column / column_step;
-                places.push(place as usize);
-            }
+        .filter(|n| *n <= MAX_WINDOW && n.checked_mul(n_outputs) == Some(tensor.n_elements));
+    let (Some(stride), Some((all_rows, all_columns)), Some(steps), Some(begin)) =
+        (stride, scaled(kernel), scaled(strides), scaled(pads.begin))
+    else {
+        return refuse("its window is too large");
+    };
+    let mut places = Vec::with_capacity(stride as usize);
+    for (row, column) in (0..all_rows).flat_map(|r| (0..all_columns).map(move |c| (r, c))) {
+        let within = (row % row_step) * column_step + column % column_step;
+        let kernel_place = row / row_step * kernel_columns + column / column_step;
+        for feature in features
+            .iter()
+            .skip((within * channels) as usize)
+            .take(channels as usize)
+        {
+            places.push(feature * (kernel_rows * kernel_columns) as usize + kernel_place as usize);
         }
     }
     Ok(Consumer {
@@ -180,22 +157,15 @@ pub(super) fn conv(
         ratio: 1.0,
         rows: all_rows,
         columns: all_columns,
-        steps: scaled(strides).ok_or_else(large)?,
-        begin: scaled(pads.begin).ok_or_else(large)?,
+        steps,
+        begin,
         is_padded: pads.any,
         n_outputs: n_outputs as usize,
-        stride: elements,
+        stride: stride as usize,
         features: Vec::new(),
         places,
         value,
     })
-}
-
-fn graph_elements(graph: &Graph<'_>, weight: &Weight) -> Option<u64> {
-    graph
-        .tensor(weight.tensor)
-        .ok()
-        .map(|tensor| tensor.n_elements)
 }
 
 struct Pads {
@@ -260,15 +230,6 @@ pub(super) fn matmul(
     node: &Node<'_>,
     value: Value,
 ) -> Result<Consumer> {
-    let channels = value.gain.len() as u64;
-    let Some((last, outer)) = value
-        .axes
-        .clone()
-        .split_last()
-        .map(|(l, o)| (l.clone(), o.to_vec()))
-    else {
-        return refuse("it reads a single number");
-    };
     let attributes = graph.attributes(node)?;
     let is_gemm = node.op_type == "Gemm";
     if is_gemm && attributes.int("transA", 0) != 0 {
@@ -276,84 +237,86 @@ pub(super) fn matmul(
     }
     let is_transposed = is_gemm && attributes.int("transB", 0) != 0;
     let weight = Weight::of(graph, id, node, is_transposed, &value)?;
-    let is_output_first = weight.is_output_first;
-    let dims = &graph.tensor(weight.tensor)?.dims;
-    let &[first, second] = &dims[..] else {
+    let &[first, second] = &graph.tensor(weight.tensor)?.dims[..] else {
         return refuse("its weights are no matrix");
     };
-    let (n_outputs, n_inputs) = if is_output_first {
+    let (n_outputs, n_inputs) = if weight.is_output_first {
         (first, second)
     } else {
         (second, first)
     };
-    let windows = |of: Of| {
-        let parts = outer.iter().filter_map(|axis| match axis {
-            Axis::Atoms(atoms) => Some(atoms),
-            Axis::Pixels(_) => None,
-        });
-        let parts: Vec<Atom> = parts
-            .flatten()
-            .copied()
-            .filter(|atom| atom.of == of)
-            .collect();
-        parts
-    };
-    let size = |of: Of| {
-        // With one window per image, the pixels give its size.
-        let pixels = last.pixels()?;
-        pixels
-            .iter()
-            .map(|pixel| match of {
-                Of::Row => pixel.row,
-                _ => pixel.column,
-            })
-            .max()
-            .map(|most| most + 1)
-    };
-    let side = |of: Of| match &windows(of)[..] {
-        [] => size(of),
-        parts => parts.iter().map(|atom| atom.step).min(),
-    };
-    let is_odd = windows(Of::Channel).iter().any(|atom| atom.size != Some(1));
-    let sides = (side(Of::Row), side(Of::Column));
-    let patch = match sides {
-        (Some(rows), Some(columns)) if !is_odd => {
-            Patch::of(&last, value.offset, rows, columns, channels)
-        }
-        _ => None,
-    };
-    let patch = patch.filter(|patch| patch.features.len() as u64 == n_inputs);
-    let Some(patch) = patch else {
+    let patch = patch(&value).filter(|(_, features)| features.len() as u64 == n_inputs);
+    let Some(((rows, columns), features)) = patch else {
         return train("it does not read whole patches of the image");
     };
-    let stride = if is_output_first { n_inputs } else { 1 } as usize;
-    let of_feature = if is_output_first { 1 } else { n_outputs } as usize;
-    let places = patch.features.iter().map(|f| f * of_feature).collect();
-    let bias = match is_gemm {
-        false => Bias::after(graph, node, n_outputs)?,
-        true => Bias::of_slot(graph, id, node, 2, n_outputs)?,
-    };
-    let ratio = if is_gemm {
-        attributes.float("alpha", 1.0) / attributes.float("beta", 1.0)
+    let (stride, of_feature) = if weight.is_output_first {
+        (n_inputs, 1)
     } else {
-        1.0
+        (1, n_outputs)
+    };
+    let (bias, ratio) = if is_gemm {
+        let ratio = attributes.float("alpha", 1.0) / attributes.float("beta", 1.0);
+        (Bias::of_slot(graph, id, node, 2, n_outputs)?, ratio)
+    } else {
+        (Bias::after(graph, node, n_outputs)?, 1.0)
     };
     Ok(Consumer {
         node: id,
         weight,
         bias,
         ratio,
-        rows: patch.rows,
-        columns: patch.columns,
-        steps: (patch.rows, patch.columns),
+        rows,
+        columns,
+        steps: (rows, columns),
         begin: (0, 0),
         is_padded: false,
         n_outputs: n_outputs as usize,
-        stride,
-        places,
-        features: patch.features,
+        stride: stride as usize,
+        places: features.iter().map(|f| f * of_feature as usize).collect(),
+        features,
         value,
     })
+}
+
+/// Returns rows and columns of the patches of which the last axis has the pixels, and the index of
+/// each pixel.
+fn patch(value: &Value) -> Option<((u64, u64), Vec<usize>)> {
+    let (last, outer) = value.axes.split_last()?;
+    let outer: Vec<Atom> = outer
+        .iter()
+        .filter_map(|axis| match axis {
+            Axis::Atoms(atoms) => Some(atoms),
+            Axis::Pixels(_) => None,
+        })
+        .flatten()
+        .copied()
+        .collect();
+    if outer
+        .iter()
+        .any(|atom| atom.of == Of::Channel && atom.size != Some(1))
+    {
+        return None;
+    }
+    let side = |of: Of| {
+        let steps = outer
+            .iter()
+            .filter(|atom| atom.of == of)
+            .map(|atom| atom.step);
+        // With one window per image, the pixels give its size.
+        steps.min().or_else(|| {
+            let place = |pixel: Pixel| {
+                if of == Of::Row {
+                    pixel.row
+                } else {
+                    pixel.column
+                }
+            };
+            last.pixels()?.into_iter().map(place).max()?.checked_add(1)
+        })
+    };
+    let (rows, columns) = (side(Of::Row)?, side(Of::Column)?);
+    let size = (rows, columns, value.gain.len() as u64);
+    Some(((rows, columns), features(last, value.offset, size)?))
 }
 
 /// Fails unless blocks lie wholly within windows.

@@ -202,7 +202,7 @@ fn normalise(
     let node = graph.node(norm)?;
     for name in node.inputs.iter().skip(1).filter(|name| !name.is_empty()) {
         let refused = |reason: &str| Refusal::new(reason).at(node);
-        let Some((tensor, is_alone)) = through_identity(graph, norm, name) else {
+        let Some((tensor, is_alone)) = through_identity(graph, norm, name)? else {
             return Err(refused("its scale or its bias is not constant").into());
         };
         let old = graph.load(tensor)?;

@@ -46,67 +46,74 @@ impl Weight {
         if value.is_integer {
             return refuse("it reads integers as floats");
         }
-        let mut name = node.inputs.get(1).copied().unwrap_or_default();
-        let mut reader = id;
+        let name = node.inputs.get(1).copied().unwrap_or_default();
         let mut float = None;
-        for _ in 0..MAX_CHAIN {
-            if graph.constant(name).is_some() {
-                let tensor = alone(graph, reader, name)?;
-                let found = graph.tensor(tensor)?.data_type;
-                if !is_float(found) {
-                    return refuse("its weights are no floats");
-                }
-                return Ok(Weight {
-                    tensor,
-                    float: float.unwrap_or(found),
-                    is_output_first,
-                });
-            }
-            let refused = || {
-                let name = onnxseal_onnx::excerpt(name);
-                Refusal::new(format!("its weights {name:?} are not constant"))
-            };
-            let (id, node) = graph.producer(name).ok_or_else(refused)?;
-            if graph.only_reader(name) != Some(reader) {
-                return Err(shared(graph, name, reader).into());
-            }
+        let traced = trace(graph, id, name, |node| {
             let attributes = graph.attributes(node)?;
+            let is_swap = attributes.ints("perm").is_none_or(|order| *order == [1, 0]);
             match (node.domain, node.op_type) {
                 ("", "Identity") => {}
                 ("", "Cast") => {
                     let to = i32::try_from(attributes.int("to", 0)).unwrap_or(0);
                     float = float.or(DataType::try_from(to).ok());
                 }
-                ("", "Transpose") => {
-                    let is_swap = match attributes.ints("perm") {
-                        Some(order) => *order == [1, 0],
-                        None => true,
-                    };
-                    // Only for a matrix: the number of axes is checked with the weights.
-                    if !is_swap {
-                        return Err(refused().into());
-                    }
-                    is_output_first = !is_output_first;
-                }
+                // Only for a matrix: the number of axes is checked with the weights.
+                ("", "Transpose") if is_swap => is_output_first = !is_output_first,
                 (_, "DequantizeLinear") => return Err(quantised().into()),
-                _ => return Err(refused().into()),
+                _ => return Ok(false),
             }
-            name = node.inputs.first().copied().unwrap_or_default();
-            reader = id;
+            Ok(true)
+        })?;
+        let Some(Traced { tensor, shared }) = traced else {
+            let name = onnxseal_onnx::excerpt(name);
+            return refuse(format!("its weights {name:?} are not constant"));
+        };
+        if let Some((name, reader)) = shared {
+            return Err(self::shared(graph, name, reader).into());
         }
-        refuse("its weights come through too many nodes")
+        let found = graph.tensor(tensor)?.data_type;
+        if !is_float(found) {
+            return refuse("its weights are no floats");
+        }
+        Ok(Weight {
+            tensor,
+            float: float.unwrap_or(found),
+            is_output_first,
+        })
     }
 }
 
-/// Returns the constant `name`, which only `reader` may read.
-fn alone(graph: &Graph<'_>, reader: NodeId, name: &str) -> Result<TensorId> {
-    let tensor = graph.constant(name);
-    let tensor = tensor.ok_or_else(|| Refusal::new("its weights or its bias are not constant"))?;
-    if graph.only_reader(name) == Some(reader) {
-        Ok(tensor)
-    } else {
-        Err(shared(graph, name, reader).into())
+/// A constant, and the way to it.
+struct Traced<'g> {
+    tensor: TensorId,
+    /// The first value on the way that other nodes read too, and its reader on the way.
+    shared: Option<(&'g str, NodeId)>,
+}
+
+/// Finds the constant that `reader` reads as `name`, through nodes that may `pass`.
+fn trace<'g>(
+    graph: &'g Graph<'_>,
+    mut reader: NodeId,
+    mut name: &'g str,
+    mut pass: impl FnMut(&Node<'_>) -> Result<bool>,
+) -> Result<Option<Traced<'g>>> {
+    let mut shared = None;
+    for _ in 0..MAX_CHAIN {
+        if graph.only_reader(name) != Some(reader) {
+            shared = shared.or(Some((name, reader)));
+        }
+        if let Some(tensor) = graph.constant(name) {
+            return Ok(Some(Traced { tensor, shared }));
+        }
+        match graph.producer(name) {
+            Some((id, node)) if pass(node)? => {
+                reader = id;
+                name = node.inputs.first().copied().unwrap_or_default();
+            }
+            _ => return Ok(None),
+        }
     }
+    Ok(None)
 }
 
 /// Returns the constant that `reader` reads as `name`, perhaps through Identity, and whether no
@@ -115,21 +122,10 @@ pub(in crate::rewrite) fn through_identity(
     graph: &Graph<'_>,
     reader: NodeId,
     name: &str,
-) -> Option<(TensorId, bool)> {
-    let (mut name, mut reader, mut is_alone) = (name, reader, true);
-    for _ in 0..MAX_CHAIN {
-        is_alone &= graph.only_reader(name) == Some(reader);
-        if let Some(tensor) = graph.constant(name) {
-            return Some((tensor, is_alone));
-        }
-        let (id, node) = graph.producer(name)?;
-        if (node.domain, node.op_type) != ("", "Identity") {
-            return None;
-        }
-        reader = id;
-        name = node.inputs.first().copied()?;
-    }
-    None
+) -> Result<Option<(TensorId, bool)>> {
+    let is_identity = |node: &Node<'_>| Ok((node.domain, node.op_type) == ("", "Identity"));
+    let traced = trace(graph, reader, name, is_identity)?;
+    Ok(traced.map(|traced| (traced.tensor, traced.shared.is_none())))
 }
 
 /// The refusal of what is quantised, where a key's values may have no steps of their own.
@@ -164,7 +160,7 @@ impl Bias {
             "" => return Ok(Bias::Absent(slot)),
             name => name,
         };
-        let Some((tensor, is_alone)) = through_identity(graph, id, name) else {
+        let Some((tensor, is_alone)) = through_identity(graph, id, name)? else {
             return Ok(Bias::Impossible);
         };
         let found = graph.tensor(tensor)?;
