@@ -234,16 +234,8 @@ impl Cipher {
         scale: Scale,
     ) -> Result<()> {
         use {Images as I, ImagesMut as M};
-        self.check(way, (from.value_type(), from.len()), scale)?;
         let (of, into) = (from.value_type(), to.value_type());
-        let possible = types(&self.spec, way, of);
-        if !possible.contains(&into) {
-            let reason = format!(
-                "values of type {of} become {}, not {into}",
-                any_of(possible)
-            );
-            return Err(Error::Array { reason });
-        }
+        self.check(way, (of, into), from.len(), scale)?;
         if from.len() != to.len() {
             let reason = format!("{} values do not become {}", from.len(), to.len());
             return Err(Error::Array { reason });
@@ -269,14 +261,7 @@ impl Cipher {
     pub(crate) fn replace(&self, way: Direction, images: ImagesMut, scale: Scale) -> Result<()> {
         use ImagesMut as M;
         let of = images.value_type();
-        self.check(way, (of, images.len()), scale)?;
-        if !types(&self.spec, way, of).contains(&of) {
-            let reason = format!(
-                "values of type {of} become {}: not where they lie",
-                any_of(types(&self.spec, way, of))
-            );
-            return Err(Error::Array { reason });
-        }
+        self.check(way, (of, of), images.len(), scale)?;
         match images {
             M::U8(images) => self.in_place(way, images, scale),
             M::U16(images) => self.in_place(way, images, scale),
@@ -286,10 +271,17 @@ impl Cipher {
         }
     }
 
-    /// Checks that an array of `len` values of a type can be transformed.
-    fn check(&self, way: Direction, (of, len): (ValueType, usize), scale: Scale) -> Result<()> {
+    /// Checks that an array of `len` values of a type can be transformed into values of another.
+    fn check(
+        &self,
+        way: Direction,
+        (of, into): (ValueType, ValueType),
+        len: usize,
+        scale: Scale,
+    ) -> Result<()> {
         let misfit = |reason: String| Err(Error::Array { reason });
-        if types(&self.spec, way, of).is_empty() {
+        let possible = types(&self.spec, way, of);
+        if possible.is_empty() {
             let takes = |of: &ValueType| !types(&self.spec, way, *of).is_empty();
             let possible: Vec<_> = ValueType::ALL.into_iter().filter(takes).collect();
             let transform = if self.spec.has(Transform::Ffx) {
@@ -302,6 +294,10 @@ impl Cipher {
                 transform.name(),
                 any_of(&possible)
             ));
+        }
+        if !possible.contains(&into) {
+            let possible = any_of(possible);
+            return misfit(format!("values of type {of} become {possible}, not {into}"));
         }
         if scale == Scale::Normalised {
             if self.spec.normalisation.is_none() {

@@ -38,7 +38,12 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T> {
 
 /// Refuses a model, and advises to train one.
 fn train<T>(reason: impl Into<String>) -> Result<T> {
-    Err(Refusal::new(reason).advise(TRAIN).into())
+    advise(reason, TRAIN)
+}
+
+/// Refuses a model, and says what to do.
+fn advise<T>(reason: impl Into<String>, advice: &'static str) -> Result<T> {
+    Err(Refusal::new(reason).advise(advice).into())
 }
 
 /// Adds the node to refusals.

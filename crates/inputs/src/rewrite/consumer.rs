@@ -6,7 +6,7 @@ use onnxseal_onnx::model::{Node, NodeId};
 
 use crate::error::Result;
 use crate::rewrite::value::{Atom, Axis, Of, Pixel, Value};
-use crate::rewrite::{refuse, train};
+use crate::rewrite::{advise, refuse, train};
 use onnxseal_rewrite::{Graph, Refusal};
 
 pub(super) use weight::{Bias, Weight, quantised, through_identity};
@@ -138,18 +138,6 @@ pub(super) fn conv(
     else {
         return refuse("its window is too large");
     };
-    let mut places = Vec::with_capacity(stride as usize);
-    for (row, column) in (0..all_rows).flat_map(|r| (0..all_columns).map(move |c| (r, c))) {
-        let within = (row % row_step) * column_step + column % column_step;
-        let kernel_place = row / row_step * kernel_columns + column / column_step;
-        for feature in features
-            .iter()
-            .skip((within * channels) as usize)
-            .take(channels as usize)
-        {
-            places.push(feature * (kernel_rows * kernel_columns) as usize + kernel_place as usize);
-        }
-    }
     Ok(Consumer {
         node: id,
         weight,
@@ -162,10 +150,35 @@ pub(super) fn conv(
         is_padded: pads.any,
         n_outputs: n_outputs as usize,
         stride: stride as usize,
+        places: conv_places(&features, kernel, (row_step, column_step)),
         features: Vec::new(),
-        places,
         value,
     })
+}
+
+/// Returns the place of each pixel's weight in a kernel over values of `features`, each of which are
+/// patches of pixels of this size.
+fn conv_places(
+    features: &[usize],
+    (rows, columns): (u64, u64),
+    (row_step, column_step): (u64, u64),
+) -> Vec<usize> {
+    let channels = features.len() / (row_step * column_step).max(1) as usize;
+    let mut places = Vec::new();
+    for row in 0..rows * row_step {
+        for column in 0..columns * column_step {
+            let within = (row % row_step) * column_step + column % column_step;
+            let place = (row / row_step * columns + column / column_step) as usize;
+            let of_pixel = features.iter().skip(within as usize * channels);
+            let kernel = (rows * columns) as usize;
+            places.extend(
+                of_pixel
+                    .take(channels)
+                    .map(|feature| feature * kernel + place),
+            );
+        }
+    }
+    places
 }
 
 struct Pads {
@@ -179,13 +192,12 @@ fn pads(
     strides: (u64, u64),
     size: (Option<u64>, Option<u64>),
 ) -> Result<Pads> {
-    let refused = |reason: &str| Refusal::new(reason);
     let auto = attributes.string("auto_pad").unwrap_or(b"NOTSET");
     let lists = match auto {
         b"NOTSET" | b"" => match attributes.ints("pads") {
             None => [0; 4],
             Some(&[a, b, c, d]) => [a, b, c, d],
-            Some(_) => return Err(refused("its pads are no four numbers").into()),
+            Some(_) => return refuse("its pads are no four numbers"),
         },
         b"VALID" => [0; 4],
         b"SAME_UPPER" | b"SAME_LOWER" => {
@@ -198,9 +210,10 @@ fn pads(
             let rows = total(size.0, kernel.0, strides.0);
             let columns = total(size.1, kernel.1, strides.1);
             let (Some(rows), Some(columns)) = (rows, columns) else {
-                return Err(refused("its padding depends on the size of the image")
-                    .advise("export the model with a fixed image size")
-                    .into());
+                return advise(
+                    "its padding depends on the size of the image",
+                    "export the model with a fixed image size",
+                );
             };
             let begin = |total: i64| match auto {
                 b"SAME_UPPER" => total / 2,
@@ -209,7 +222,7 @@ fn pads(
             let (top, left) = (begin(rows), begin(columns));
             [top, left, rows - top, columns - left]
         }
-        _ => return Err(refused("its padding is not known").into()),
+        _ => return refuse("its padding is not known"),
     };
     let [top, left, ..] = lists;
     match (u64::try_from(top), u64::try_from(left)) {
@@ -217,9 +230,10 @@ fn pads(
             begin: (top, left),
             any: lists.iter().any(|pad| *pad > 0),
         }),
-        _ => Err(refused("it takes a part of the image")
-            .advise("crop images before they are transformed")
-            .into()),
+        _ => advise(
+            "it takes a part of the image",
+            "crop images before they are transformed",
+        ),
     }
 }
 

@@ -7,21 +7,33 @@ use std::collections::HashMap;
 
 use onnxseal_onnx::model::{Node, NodeId};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::rewrite::consumer::{Consumer, conv, matmul, quantised};
 use crate::rewrite::value::Value;
 use crate::rewrite::{at, refuse, train};
-use onnxseal_rewrite::{Graph, Refusal};
+use onnxseal_rewrite::Graph;
 
 /// The most nodes between the image and its weights.
 const MAX_NODES: usize = 256;
+
+/// The operators that may read the image only as their first input.
+const FIRST: [&str; 8] = [
+    "BatchNormalization",
+    "Conv",
+    "Gemm",
+    "LayerNormalization",
+    "MatMul",
+    "Pad",
+    "Reshape",
+    "Slice",
+];
 
 /// The result of a node for values of the image.
 pub(super) enum Step {
     /// Its first output is another value of the image.
     Value(Value),
     /// Its weights meet the pixels.
-    Consumer(Box<Consumer>),
+    Consumer(Consumer),
     /// It reads only the shape.
     Shape,
 }
@@ -49,7 +61,7 @@ pub(super) fn follow(graph: &Graph<'_>, input: &str, start: Value) -> Result<Vec
         };
         match step.map_err(at(node))? {
             Step::Shape => {}
-            Step::Consumer(consumer) => consumers.push(*consumer),
+            Step::Consumer(consumer) => consumers.push(consumer),
             Step::Value(value) => {
                 let others = node.outputs.iter().skip(1);
                 for other in others.filter(|name| !name.is_empty()) {
@@ -104,40 +116,22 @@ fn step<'a>(
     if value.norm.is_some() && node.op_type != "MatMul" && node.op_type != "Gemm" {
         return refuse("it comes between a normalised patch and its weights");
     }
-    let first = || match slot {
-        0 => Ok(()),
-        _ => Err(Error::from(Refusal::new(
-            "it reads the image where it would read a constant",
-        ))),
-    };
+    if slot != 0 && node.domain.is_empty() && FIRST.contains(&node.op_type) {
+        return refuse("it reads the image where it would read a constant");
+    }
     let value = match (node.domain, node.op_type) {
         ("", "Shape" | "Size") => return Ok(Step::Shape),
         ("", "Identity") => value.clone(),
         ("", "Add" | "Sub" | "Mul" | "Div") => affine::arithmetic(graph, node, slot, value)?,
-        ("", "BatchNormalization") => {
-            first()?;
-            affine::batch_normalization(graph, node, value)?
-        }
+        ("", "BatchNormalization") => affine::batch_normalization(graph, node, value)?,
         ("", "Cast") => affine::cast(graph, node, value)?,
         ("", "Transpose") => shape::transpose(graph, node, value)?,
-        ("", "Reshape") => {
-            first()?;
-            shape::reshape(graph, node, value, values)?
-        }
+        ("", "Reshape") => shape::reshape(graph, node, value, values)?,
         ("", "Flatten") => shape::flatten(graph, node, value)?,
         ("", "SpaceToDepth") => shape::space_to_depth(graph, node, value)?,
-        ("", "Slice") => {
-            first()?;
-            shape::slice(graph, node, value)?
-        }
-        ("", "Pad") => {
-            first()?;
-            shape::pad(graph, node, value)?
-        }
-        ("", "LayerNormalization") => {
-            first()?;
-            affine::layer_normalization(graph, id, node, value)?
-        }
+        ("", "Slice") => shape::slice(graph, node, value)?,
+        ("", "Pad") => shape::pad(graph, node, value)?,
+        ("", "LayerNormalization") => affine::layer_normalization(graph, id, node, value)?,
         (
             _,
             "QuantizeLinear"
@@ -148,15 +142,9 @@ fn step<'a>(
             | "QLinearMatMul"
             | "MatMulInteger",
         ) => return Err(quantised().into()),
-        ("", "Conv") => {
-            first()?;
-            return conv(graph, id, node, value.clone())
-                .map(|consumer| Step::Consumer(Box::new(consumer)));
-        }
+        ("", "Conv") => return conv(graph, id, node, value.clone()).map(Step::Consumer),
         ("", "MatMul" | "Gemm") => {
-            first()?;
-            return matmul(graph, id, node, value.clone())
-                .map(|consumer| Step::Consumer(Box::new(consumer)));
+            return matmul(graph, id, node, value.clone()).map(Step::Consumer);
         }
         _ => {
             return train("it reads the pixels before any weights meet them");

@@ -6,20 +6,20 @@ use onnxseal_onnx::tail;
 
 use crate::error::{Error, Result};
 use crate::key::{Layout, Spec};
-use crate::rewrite::refuse;
 use crate::rewrite::value::{Axis, Of, Value};
+use crate::rewrite::{advise, refuse};
 use onnxseal_rewrite::{Graph, Refusal, Source};
 
 /// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
     if tail::is_in(source.model) {
-        return Err(Refusal::new("the model is protected")
-            .advise("open it with `onnxseal unprotect` first, and protect the result")
-            .into());
+        return advise(
+            "the model is protected",
+            "open it with `onnxseal unprotect` first, and protect the result",
+        );
     }
     if tail::has_lock(source.model) {
-        let why = Refusal::new(format!("the model {}", tail::STRIPPED));
-        return Err(why.advise("fetch it again").into());
+        return advise(format!("the model {}", tail::STRIPPED), "fetch it again");
     }
     source.model.check_unambiguous()?;
     Ok(())
@@ -79,7 +79,7 @@ impl Start {
         layout: Layout,
         n_channels: u32,
         spec: Option<&Spec>,
-    ) -> std::result::Result<Start, Refusal> {
+    ) -> Result<Start> {
         let name = onnxseal_onnx::excerpt(input.name);
         let dims = match &input.dims {
             None => vec![None; 4],
@@ -87,9 +87,7 @@ impl Start {
         };
         let [batch, a, b, c] = dims[..] else {
             let n = dims.len();
-            return Err(Refusal::new(format!(
-                "input {name:?} has {n} axes, and images have 4"
-            )));
+            return refuse(format!("input {name:?} has {n} axes, and images have 4"));
         };
         let (channels, rows, columns) = match layout {
             Layout::Nchw => (a, b, c),
@@ -97,9 +95,9 @@ impl Start {
         };
         if channels.is_some_and(|n| n != u64::from(n_channels)) {
             let n = channels.unwrap_or_default();
-            return Err(
-                Refusal::new(format!("input {name:?} has {n} channels, not {n_channels}"))
-                    .advise("the key is for images of another kind: `onnxseal inputs keygen` makes one for the model's with `--channels` and `--layout`"),
+            return advise(
+                format!("input {name:?} has {n} channels, not {n_channels}"),
+                "the key is for images of another kind: `onnxseal inputs keygen` makes one for the model's with `--channels` and `--layout`",
             );
         }
         let float_range = spec.map_or((0.0, 1.0), |spec| spec.range);
@@ -113,15 +111,15 @@ impl Start {
                 (float_range.0 + float_range.1, float_range, false)
             }
             _ => {
-                return Err(Refusal::new(format!(
-                    "input {name:?} takes neither floats nor pixels"
-                )));
+                return refuse(format!("input {name:?} takes neither floats nor pixels"));
             }
         };
         let is_normalised = spec.is_some_and(|spec| spec.normalisation.is_some());
         if is_integer && is_normalised {
-            return Err(Refusal::new(format!("input {name:?} takes integers, and the key normalises"))
-                .advise("make a key without `--mean` and `--std`: the model normalises by itself, if at all"));
+            return advise(
+                format!("input {name:?} takes integers, and the key normalises"),
+                "make a key without `--mean` and `--std`: the model normalises by itself, if at all",
+            );
         }
         let none = vec![(0.0, 1.0); n_channels as usize];
         let statistics = spec.map_or(none, Spec::statistics);

@@ -2,14 +2,14 @@
 
 use onnxseal_onnx::detail::InputType;
 
-use onnxseal_rewrite::{Changes, Edit, FileId, Graph, Refusal, Source};
+use onnxseal_rewrite::{Changes, Edit, FileId, Graph, Source};
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Spec, Transform};
 use crate::rewrite::front;
-use crate::rewrite::refuse;
 use crate::rewrite::solve::{Task, solve};
 use crate::rewrite::start::{Start, check_source, of_inputs};
+use crate::rewrite::{advise, refuse};
 
 /// The changes to the files of a model.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ fn at_input(
     if start.value.is_integer && spec.has(Transform::Orthogonal) {
         let reason = format!("input {name:?} takes integers, and the key's matrix gives none");
         let advice = "make a key with `shuffle` and `negative`";
-        return Err(Refusal::new(reason).advise(advice).into());
+        return advise(reason, advice);
     }
     let task = Task {
         map,

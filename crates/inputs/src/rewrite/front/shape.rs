@@ -6,7 +6,7 @@ use onnxseal_onnx::model::Node;
 
 use crate::error::Result;
 use crate::rewrite::value::{self, Atom, Axis, Dim, MAX_LISTED, Of, Pixel, Value};
-use crate::rewrite::{TRAIN, refuse};
+use crate::rewrite::{TRAIN, advise, refuse};
 use onnxseal_rewrite::{Graph, Refusal};
 
 /// The most nodes that compute a shape.
@@ -44,9 +44,10 @@ pub(super) fn reshape(
 ) -> Result<Value> {
     let name = node.inputs.get(1).copied().unwrap_or_default();
     let Some(shape) = shape_of(graph, name, values, 0)? else {
-        return Err(Refusal::new("its shape is not constant")
-            .advise("export the model with a fixed image size, or fold constants first")
-            .into());
+        return advise(
+            "its shape is not constant",
+            "export the model with a fixed image size, or fold constants first",
+        );
     };
     let copies_zero = graph.attributes(node)?.int("allowzero", 0) == 0;
     let mut target = Vec::new();
@@ -62,10 +63,9 @@ pub(super) fn reshape(
     }
     match value::reshape(&value.axes, &target) {
         Some(axes) => Ok(moved(value, axes)),
-        None => Err(
-            Refusal::new("what it makes of the image cannot be followed")
-                .advise("export the model with a fixed image size, or fold constants first")
-                .into(),
+        None => advise(
+            "what it makes of the image cannot be followed",
+            "export the model with a fixed image size, or fold constants first",
         ),
     }
 }
@@ -153,9 +153,10 @@ pub(super) fn flatten(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Resu
     let axes = size.and_then(|size| value::reshape(&value.axes, &[Dim::Open, Dim::Known(size)]));
     match axes {
         Some(axes) => Ok(moved(value, axes)),
-        None => Err(Refusal::new("the size of the image is not fixed")
-            .advise("export the model with a fixed image size")
-            .into()),
+        None => advise(
+            "the size of the image is not fixed",
+            "export the model with a fixed image size",
+        ),
     }
 }
 
@@ -245,7 +246,7 @@ pub(super) fn slice(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result
         };
         let (start, step) = (u64::try_from(starts[i]), u64::try_from(steps[i]));
         let (Ok(start), Ok(step), true) = (start, step, whole) else {
-            return Err(crop());
+            return crop();
         };
         if (start, step) == (0, 1) {
             continue;
@@ -254,10 +255,9 @@ pub(super) fn slice(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result
             Some(_) => Of::Row,
             None => Of::Column,
         };
-        let (after, before) = apart(place, of, step).map_err(|_| crop())?;
-        if start >= step {
-            return Err(crop());
-        }
+        let (Ok((after, before)), true) = (apart(place, of, step), start < step) else {
+            return crop();
+        };
         *place = after;
         let offset = match of {
             Of::Row => &mut value.offset.0,
@@ -268,10 +268,11 @@ pub(super) fn slice(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result
     Ok(value)
 }
 
-fn crop() -> crate::error::Error {
-    Refusal::new("it takes a part of the image")
-        .advise("crop images before they are transformed, and feed the model what is left")
-        .into()
+fn crop<T>() -> Result<T> {
+    advise(
+        "it takes a part of the image",
+        "crop images before they are transformed, and feed the model what is left",
+    )
 }
 
 pub(super) fn pad(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<Value> {
@@ -282,9 +283,10 @@ pub(super) fn pad(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<V
     };
     match pads {
         Some(pads) if pads.iter().all(|pad| *pad == 0) => Ok(value.clone()),
-        _ => Err(Refusal::new("it pads the image outside of a convolution")
-            .advise("pad images before they are transformed, and feed the model the result")
-            .into()),
+        _ => advise(
+            "it pads the image outside of a convolution",
+            "pad images before they are transformed, and feed the model the result",
+        ),
     }
 }
 
