@@ -35,8 +35,8 @@ impl Files {
         (old, new): (Option<&InputKey>, &InputKey),
     ) -> Result<Agreement> {
         let entry = self.entry(&rewritten.input)?;
-        let original = InMemory::new(self.bytes(), self.read_external()?);
-        let edited = self.edited(rewritten)?;
+        let original = InMemory::new(self.0.bytes(), self.0.read_external()?);
+        let edited = self.0.edited(&rewritten.edits)?;
         let changed = InMemory::new(&edited.model, edited.external);
         drop(edited.model);
         let mut pair = Pair::new(&original, &changed)?;

@@ -11,28 +11,12 @@ use crate::rewrite::work::{Rewritten, rekey, rewrite};
 
 /// The files of a model, open for reading.
 #[derive(Debug)]
-pub struct Files(onnxseal_rewrite::Files);
+pub struct Files(pub(super) onnxseal_rewrite::Files);
 
 impl Files {
     /// Opens a model and its external data.
     pub fn open(model: &Location) -> Result<Files> {
         Ok(Files(onnxseal_rewrite::Files::open(model)?))
-    }
-
-    /// Returns the bytes of the model file.
-    pub fn bytes(&self) -> &[u8] {
-        self.0.bytes()
-    }
-
-    /// Reads all external data; see [`onnxseal_rewrite::Files::read_external`].
-    pub fn read_external(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        Ok(self.0.read_external()?)
-    }
-
-    /// Returns the model file and its external data with edits; see
-    /// [`onnxseal_rewrite::Files::edited`].
-    pub fn edited(&self, rewritten: &Rewritten) -> Result<onnxseal_rewrite::Edited> {
-        Ok(self.0.edited(&rewritten.edits)?)
     }
 
     /// Reports on each input that may take images; see [`inspect`].

@@ -93,7 +93,7 @@ fn found(graph: &Graph<'_>, input: &InputType<'_>) -> Result<Entry> {
 
 fn entry(graph: &Graph<'_>, input: &InputType<'_>, layout: Layout, channels: u32) -> Result<Entry> {
     let start = Start::new(input, layout, channels, None)?;
-    let (size, sum, range) = (start.size(), start.sum, start.range);
+    let (size, range) = (start.size(), start.range);
     let is_integer = start.value.is_integer;
     let consumers = front::follow(graph, input.name, start.value)?;
     let Some(first) = consumers.first() else {
@@ -121,8 +121,8 @@ fn entry(graph: &Graph<'_>, input: &InputType<'_>, layout: Layout, channels: u32
         };
         solve(graph, &consumers, &task, &mut Changes::default())
     };
-    let is_shuffle_exact = try_map(false, sum)?;
-    let mut shuffle_alone = tried(try_map(true, sum))?.err();
+    let is_shuffle_exact = try_map(false, range.0 + range.1)?;
+    let mut shuffle_alone = tried(try_map(true, range.0 + range.1))?.err();
     let pairs = first.value.gain.iter().zip(&first.value.shift);
     let statistics: Vec<(f64, f64)> = pairs
         .map(|(gain, shift)| (-shift / gain, 1.0 / gain))

@@ -25,7 +25,7 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 use crate::error::Result;
 use crate::key::BlockMap;
 use crate::rewrite::consumer::{Consumer, check_block, through_identity};
-use crate::rewrite::{TRAIN, at};
+use crate::rewrite::{advise, at, train};
 use bias::add_bias;
 use onnxseal_rewrite::{Changes, Elements, Graph, Refusal};
 
@@ -105,15 +105,18 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
     let statistics = |t: usize| {
         let c = t % n_channels;
         let gain = value.gain.get(c).copied().unwrap_or(1.0);
-        (
-            -value.shift.get(c).copied().unwrap_or(0.0) / gain,
-            1.0 / gain,
-        )
+        let shift = value.shift.get(c).copied().unwrap_or(0.0);
+        (-shift / gain, 1.0 / gain)
     };
     let tolerance = NEARLY_ZERO * (task.range.1 - task.range.0).abs();
-    let padded = || {
-        Refusal::new("it pads the image, and the transformed zero is not zero")
-            .advise("use `shuffle` alone with the same normalisation of all channels, feed images whose range has 0 in its middle (`--range -1..1` of `onnxseal inputs keygen`), or train the model on transformed images")
+    // Padding stays zero, so zeros have to be what the map makes of them.
+    let shift = |offset: f64, s: f64| match consumer.is_padded {
+        false => Ok(offset / s),
+        true if offset.abs() <= tolerance => Ok(0.0),
+        true => advise(
+            "it pads the image, and the transformed zero is not zero",
+            "use `shuffle` alone with the same normalisation of all channels, feed images whose range has 0 in its middle (`--range -1..1` of `onnxseal inputs keygen`), or train the model on transformed images",
+        ),
     };
     match task.map {
         BlockMap::Signed { places, negated } => {
@@ -125,17 +128,10 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
                 } else {
                     (1.0, 0.0)
                 };
-                let mut offset = g * m + o - m_from;
-                if consumer.is_padded {
-                    if offset.abs() > tolerance {
-                        return Err(padded().into());
-                    }
-                    offset = 0.0;
-                }
                 // Exactly 1 or -1 for equal deviations.
                 let factor = if s == s_from { 1.0 } else { s / s_from };
                 factors.push(g * factor);
-                shifts.push(offset / s_from);
+                shifts.push(shift(g * m + o - m_from, s_from)?);
             }
             Ok(Factors::Signed {
                 places: places.iter().map(|from| *from as usize).collect(),
@@ -155,16 +151,9 @@ fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
                     shifts[j] += a * m;
                 }
             }
-            for (j, shift) in shifts.iter_mut().enumerate() {
+            for (j, sum) in shifts.iter_mut().enumerate() {
                 let (m, s) = statistics(j);
-                *shift -= m;
-                if consumer.is_padded {
-                    if shift.abs() > tolerance {
-                        return Err(padded().into());
-                    }
-                    *shift = 0.0;
-                }
-                *shift /= s;
+                *sum = shift(*sum - m, s)?;
             }
             Ok(Factors::Orthogonal { matrix, shifts })
         }
@@ -182,22 +171,18 @@ fn normalise(
     let Some(norm) = consumer.value.norm else {
         return Ok(());
     };
-    let refused = || {
-        Refusal::new("patches are normalised before, which only another order of their pixels leaves as it is: `shuffle` alone, with the same normalisation of all channels")
-            .advise(TRAIN)
+    let places = match factors {
+        Factors::Signed {
+            places,
+            factors,
+            shifts,
+        } if factors.iter().all(|f| *f == 1.0) && shifts.iter().all(|s| *s == 0.0) => places,
+        _ => {
+            return train(
+                "patches are normalised before, which only another order of their pixels leaves as it is: `shuffle` alone, with the same normalisation of all channels",
+            );
+        }
     };
-    let Factors::Signed {
-        places,
-        factors,
-        shifts,
-        ..
-    } = factors
-    else {
-        return Err(refused().into());
-    };
-    if factors.iter().any(|f| *f != 1.0) || shifts.iter().any(|s| *s != 0.0) {
-        return Err(refused().into());
-    }
     let n = consumer.features.len();
     let node = graph.node(norm)?;
     for name in node.inputs.iter().skip(1).filter(|name| !name.is_empty()) {

@@ -65,11 +65,9 @@ pub(super) fn inputs<'a>(source: &Source<'a>, graph: &Graph<'_>) -> Result<Vec<I
     Ok(types)
 }
 
-/// The value of an input whose pixels are transformed and then normalised, with the sum of a pixel
-/// and its negative, and the range of pixels.
+/// The value of an input whose pixels are transformed and then normalised, with the range of pixels.
 pub(super) struct Start {
     pub(super) value: Value,
-    pub(super) sum: f64,
     pub(super) range: (f64, f64),
 }
 
@@ -81,10 +79,7 @@ impl Start {
         spec: Option<&Spec>,
     ) -> Result<Start> {
         let name = onnxseal_onnx::excerpt(input.name);
-        let dims = match &input.dims {
-            None => vec![None; 4],
-            Some(dims) => dims.clone(),
-        };
+        let dims = input.dims.clone().unwrap_or(vec![None; 4]);
         let [batch, a, b, c] = dims[..] else {
             let n = dims.len();
             return refuse(format!("input {name:?} has {n} axes, and images have 4"));
@@ -100,19 +95,16 @@ impl Start {
                 "the key is for images of another kind: `onnxseal inputs keygen` makes one for the model's with `--channels` and `--layout`",
             );
         }
-        let float_range = spec.map_or((0.0, 1.0), |spec| spec.range);
-        let whole = |low: f64, high: f64| (low + high, (low, high), true);
-        let (sum, range, is_integer) = match input.data_type {
+        let whole = |low: f64, high: f64| ((low, high), true);
+        let (range, is_integer) = match input.data_type {
             Some(DataType::Uint8) => whole(0.0, 255.0),
             Some(DataType::Uint16) => whole(0.0, 65535.0),
             Some(DataType::Int8) => whole(-128.0, 127.0),
             Some(DataType::Int16) => whole(-32768.0, 32767.0),
             Some(DataType::Float | DataType::Float16) => {
-                (float_range.0 + float_range.1, float_range, false)
+                (spec.map_or((0.0, 1.0), |spec| spec.range), false)
             }
-            _ => {
-                return refuse(format!("input {name:?} takes neither floats nor pixels"));
-            }
+            _ => return refuse(format!("input {name:?} takes neither floats nor pixels")),
         };
         let is_normalised = spec.is_some_and(|spec| spec.normalisation.is_some());
         if is_integer && is_normalised {
@@ -123,13 +115,11 @@ impl Start {
         }
         let none = vec![(0.0, 1.0); n_channels as usize];
         let statistics = spec.map_or(none, Spec::statistics);
-        let axis = |of, size| Axis::one(of, size);
-        let n = Some(u64::from(n_channels));
         let mut axes = vec![
-            axis(Of::Batch, batch),
-            axis(Of::Channel, n),
-            axis(Of::Row, rows),
-            axis(Of::Column, columns),
+            Axis::one(Of::Batch, batch),
+            Axis::one(Of::Channel, Some(u64::from(n_channels))),
+            Axis::one(Of::Row, rows),
+            Axis::one(Of::Column, columns),
         ];
         if layout == Layout::Nhwc {
             axes[1..].rotate_left(1);
@@ -142,7 +132,7 @@ impl Start {
             is_integer,
             norm: None,
         };
-        Ok(Start { value, sum, range })
+        Ok(Start { value, range })
     }
 
     /// Returns the rows and columns of the image, if they are fixed.

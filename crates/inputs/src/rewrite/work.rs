@@ -124,7 +124,7 @@ fn at_input(
     let task = Task {
         map,
         block,
-        sum: start.sum,
+        sum: start.range.0 + start.range.1,
         range: start.range,
     };
     let consumers = front::follow(graph, input.name, start.value)?;

@@ -5,21 +5,22 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 use crate::error::Result;
 use crate::rewrite::value::Value;
-use crate::rewrite::{refuse, train};
-use onnxseal_rewrite::{Graph, Refusal, Small, is_float};
+use crate::rewrite::{advise, refuse, train};
+use onnxseal_rewrite::{Graph, Small, is_float};
 
 /// Returns the constant at an input of `node`.
 fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {
     let name = node.inputs.get(slot).copied().unwrap_or_default();
-    let small = graph.small(name)?;
-    small.ok_or_else(|| {
-        let name = onnxseal_onnx::excerpt(name);
-        Refusal::new(format!("its input {name:?} is no small constant"))
-            .advise(
-                "fold constants first, such as with onnxsim or ONNX Runtime's basic optimisations",
-            )
-            .into()
-    })
+    match graph.small(name)? {
+        Some(small) => Ok(small),
+        None => advise(
+            format!(
+                "its input {:?} is no small constant",
+                onnxseal_onnx::excerpt(name)
+            ),
+            "fold constants first, such as with onnxsim or ONNX Runtime's basic optimisations",
+        ),
+    }
 }
 
 /// Returns one number for each channel, from a constant that is broadcast to a value.

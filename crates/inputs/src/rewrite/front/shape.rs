@@ -91,28 +91,16 @@ fn shape_of(
     Ok(match (node.domain, node.op_type) {
         ("", "Identity" | "Cast" | "Unsqueeze" | "Squeeze") => of(0)?,
         ("", "Shape") => {
-            let value = node.inputs.first().and_then(|name| values.get(name));
             let attributes = graph.attributes(node)?;
-            match value {
-                Some(value) if !attributes.has("start") && !attributes.has("end") => {
-                    let sizes = value.axes.iter().map(Axis::size);
-                    Some(
-                        sizes
-                            .map(|size| size.and_then(|n| i64::try_from(n).ok()))
-                            .collect(),
-                    )
-                }
-                _ => None,
-            }
+            let is_whole = !attributes.has("start") && !attributes.has("end");
+            let value = node.inputs.first().and_then(|name| values.get(name));
+            let size = |axis: &Axis| axis.size().and_then(|n| i64::try_from(n).ok());
+            let value = value.filter(|_| is_whole);
+            value.map(|value| value.axes.iter().map(size).collect())
         }
         ("", "Gather") => match (of(0)?, of(1)?) {
             (Some(from), Some(indices)) => {
-                let n = from.len() as i64;
-                let pick = |index: &Option<i64>| {
-                    let index = (*index)?;
-                    let index = if index < 0 { index + n } else { index };
-                    *from.get(usize::try_from(index).ok()?)?
-                };
+                let pick = |at: &Option<i64>| *from.get(index((*at)?, from.len())?)?;
                 Some(indices.iter().map(pick).collect())
             }
             _ => None,
@@ -139,13 +127,15 @@ fn shape_of(
     })
 }
 
+/// Returns the place of an index that may count from the end of `n`.
+fn index(index: i64, n: usize) -> Option<usize> {
+    let from_end = if index < 0 { n as i64 } else { 0 };
+    usize::try_from(index.checked_add(from_end)?).ok()
+}
+
 pub(super) fn flatten(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result<Value> {
-    let n = value.axes.len() as i64;
     let axis = graph.attributes(node)?.int("axis", 1);
-    let axis = if axis < 0 { axis + n } else { axis };
-    let after = usize::try_from(axis)
-        .ok()
-        .and_then(|axis| value.axes.get(axis..));
+    let after = index(axis, value.axes.len()).and_then(|axis| value.axes.get(axis..));
     let size = after.and_then(|axes| {
         let mut sizes = axes.iter().map(Axis::size);
         sizes.try_fold(1u64, |n, size| n.checked_mul(size?))
@@ -232,14 +222,10 @@ pub(super) fn slice(graph: &Graph<'_>, node: &Node<'_>, value: &Value) -> Result
     }
     let mut value = value.clone();
     for i in 0..n {
-        let axis = match axes[i] {
-            axis if axis < 0 => axis + value.axes.len() as i64,
-            axis => axis,
+        let axis = index(axes[i], value.axes.len());
+        let Some(place) = axis.and_then(|axis| value.axes.get_mut(axis)) else {
+            return refuse("it has no such axis");
         };
-        let place = usize::try_from(axis)
-            .ok()
-            .and_then(|i| value.axes.get_mut(i));
-        let place = place.ok_or_else(|| Refusal::new("it has no such axis"))?;
         let whole = match place.size() {
             Some(size) => ends[i] >= 0 && ends[i] as u64 >= size,
             None => ends[i] >= i64::from(i32::MAX),
