@@ -163,7 +163,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::MetadataExt;
 
-    use super::*;
     use crate::new_file::create_file;
 
     #[test]
