@@ -1,23 +1,13 @@
 import { concat, type Bytes } from "./bytes.js";
 import { Authentication } from "./errors.js";
 import type { Keys } from "./keys.js";
+import type { Place } from "./manifest.js";
 import { union, within, type Spans } from "./spans.js";
 import type { Tail } from "./tail.js";
 import { TierTargets } from "./tiers.js";
 
 /** Bytes of a tag. */
 export const TAG = 16;
-
-/** Where a chunk lies. */
-export interface Place {
-  /** Index of its file. */
-  file: number;
-  /** Index of the chunk in its file. */
-  chunk: number;
-  /** First byte in its file, and the one after its last. */
-  low: number;
-  high: number;
-}
 
 /** Opens chunks of one file for an edition. */
 export class ChunkOpener {

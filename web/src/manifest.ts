@@ -10,6 +10,17 @@ export const SUITE = "AES-256-GCM/HKDF-SHA256";
 const MOST_BYTES = 2 ** 26;
 const MOST_PIECES = 2 ** 24;
 
+/** Where a chunk lies. */
+export interface Place {
+  /** Index of its file. */
+  file: number;
+  /** Index of the chunk in its file. */
+  chunk: number;
+  /** First byte in its file, and the one after its last. */
+  low: number;
+  high: number;
+}
+
 /** The manifest of a protected model, checked against the rules of FORMAT.md. */
 export class Manifest {
   /** Bytes in a chunk. */

@@ -1,10 +1,11 @@
 import { decrypterOf, unwrap, type Secrets } from "./age.js";
 import { sha256, type Bytes } from "./bytes.js";
-import { ChunkOpener, nameOf, TAG, type Place } from "./chunk.js";
+import { ChunkOpener, nameOf, TAG } from "./chunk.js";
 import { checkClaims } from "./claims.js";
 import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
 import { inspectionOf, type Inspection } from "./inspect.js";
 import { Keys } from "./keys.js";
+import type { Place } from "./manifest.js";
 import {
   holds,
   parseSignature,

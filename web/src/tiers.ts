@@ -1,7 +1,6 @@
 import { concat, type Bytes } from "./bytes.js";
-import type { Place } from "./chunk.js";
 import type { Keys } from "./keys.js";
-import type { Manifest } from "./manifest.js";
+import type { Manifest, Place } from "./manifest.js";
 import { firstAbove } from "./spans.js";
 import type { Tensor } from "./tensor.js";
 
