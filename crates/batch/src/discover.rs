@@ -9,17 +9,16 @@ use std::sync::OnceLock;
 use onnxseal_core::{Error as CoreError, io, is_interrupted, is_model as holds_model};
 use onnxseal_store::{
     Error as StoreError, Input, Location, ObjectUrl, draft, folder_of, holds_secret,
-    open_handed_over, parallel,
+    open_handed_over, parallel, shown,
 };
 use walkdir::DirEntry;
 
 use crate::error::{Error, Result};
-use crate::walk::{Glob, Walk, below, is_git};
+use crate::walk::{Glob, SPECIAL, Walk, below, is_git};
 
 /// A model that [`discover`] found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
-    /// Its location.
     pub location: Location,
     /// Its path below an output folder: the path under the source that led to it, or under the
     /// list's folder for a source from a list. Always plain names, without `..`; two sources may
@@ -27,7 +26,6 @@ pub struct Found {
     pub relative: PathBuf,
 }
 
-/// The result of [`discover`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Discovery {
@@ -48,7 +46,6 @@ pub struct Discovery {
 pub struct Unreadable {
     /// The folder, link, file or object, and its path below an output folder.
     pub found: Found,
-    /// The reason.
     pub error: Error,
 }
 
@@ -92,28 +89,21 @@ pub fn discover(
 ) -> Result<Discovery> {
     let mut search = Search::default();
     for source in sources {
-        match source.clone().into() {
-            Location::File(path) => search.path(&path, None)?,
-            Location::Object(url) => search.object(&url)?,
-            _ => return Err(Error::InMemory),
-        }
+        search.source(source.clone().into(), None)?;
     }
     for list in lists {
         let list = list.as_ref();
         let text = read_list(list).map_err(io("read", list))?;
         if holds_secret(&text) {
-            let list = list.to_owned();
-            return Err(Error::SecretList { list });
+            let list = shown(list);
+            let text = format!("{list} holds a secret key, and is no list of models");
+            return Err(Error::Usage(text));
         }
         let folder = list.parent().unwrap_or(Path::new(""));
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
-                match Location::parse_folder(line)? {
-                    Location::File(path) => search.path(&folder.join(path), Some(folder))?,
-                    Location::Object(url) => search.object(&url)?,
-                    _ => return Err(Error::InMemory),
-                }
+                search.source(Location::parse_folder(line)?, Some(folder))?;
             }
         }
     }
@@ -149,6 +139,17 @@ struct Search {
 }
 
 impl Search {
+    fn source(&mut self, source: Location, listed_in: Option<&Path>) -> Result<()> {
+        match (source, listed_in) {
+            (Location::File(path), None) => self.path(&path, None),
+            (Location::File(path), Some(folder)) => self.path(&folder.join(path), listed_in),
+            (Location::Object(url), _) => self.object(&url),
+            _ => Err(Error::Usage(
+                "a model in memory lies in no folder to be searched".into(),
+            )),
+        }
+    }
+
     /// Adds the models of the path `source`. `listed_in` is the folder of the list that names it.
     fn path(&mut self, source: &Path, listed_in: Option<&Path>) -> Result<()> {
         let bases = |own| [listed_in.unwrap_or(own), own];
@@ -192,18 +193,13 @@ impl Search {
                 continue;
             }
             // This also stops endless walks through links that lead upwards.
-            let is_new = if is_git(&entry) {
-                Ok(false)
-            } else {
-                canonical(entry.path()).map(|path| self.folders.insert(path))
-            };
-            match is_new {
-                Ok(true) => (),
-                Ok(false) => entries.skip_folder(),
-                Err(error) => {
-                    entries.skip_folder();
-                    self.fault(entry.path(), error, bases);
-                }
+            let path = canonical(entry.path());
+            let is_new = path.map(|path| !is_git(&entry) && self.folders.insert(path));
+            if !matches!(is_new, Ok(true)) {
+                entries.skip_folder();
+            }
+            if let Err(error) = is_new {
+                self.fault(entry.path(), error, bases);
             }
         }
     }
@@ -266,13 +262,9 @@ impl Search {
                 }
             }
         }
-        if matched {
-            Ok(())
-        } else {
-            Err(Error::NoMatch {
-                given: source.to_owned(),
-            })
-        }
+        let source = source.display();
+        let text = format!("{source} does not exist, and as a pattern it matches nothing");
+        matched.then_some(()).ok_or(Error::Usage(text))
     }
 
     /// Adds a file, unless it was added before. Its path below an output folder is its path below
@@ -302,23 +294,15 @@ impl Search {
                 objects.push((source.with_key(key)?, below, OnceLock::new()));
             }
         }
+        let look = |(): &mut (), (url, _, is_model): &(ObjectUrl, _, OnceLock<_>)| {
+            let _ = is_model.set(match is_named_so(Path::new(url.key())) {
+                true => Ok(true),
+                false => is_model_there(url),
+            });
+            Ok::<(), Error>(())
+        };
         let n_objects = objects.len() as u64;
-        let each = objects.iter();
-        parallel::for_each(
-            true,
-            n_objects,
-            each,
-            || (),
-            |(), (url, _, is_model)| {
-                let there = if is_named_so(Path::new(url.key())) {
-                    Ok(true)
-                } else {
-                    is_model_there(url)
-                };
-                let _ = is_model.set(there);
-                Ok::<(), Error>(())
-            },
-        )?;
+        parallel::for_each(true, n_objects, objects.iter(), || (), look)?;
         for (url, below, is_model) in objects {
             let error = match is_model.into_inner() {
                 Some(Ok(true)) => self.add_object(&url, below).err(),
@@ -340,7 +324,9 @@ impl Search {
         let location = Location::from(url);
         // A key may become several names here, and lead anywhere.
         let Some(relative) = below(Path::new(relative), Path::new("")) else {
-            return Err(Error::KeyIsNoPath { url: url.clone() });
+            return Err(Error::Usage(format!(
+                "{url} has a key that is no path here"
+            )));
         };
         if self.files.insert(location.clone()) {
             self.found.models.push(Found { location, relative });
@@ -357,9 +343,10 @@ fn is_of_git(key: &str) -> bool {
 
 /// Makes the error for a source that is neither an object nor a folder.
 fn nothing_at(source: &ObjectUrl) -> Error {
-    if source.key().contains(['*', '?', '[', '{']) {
-        let url = source.clone();
-        return Error::ObjectPattern { url };
+    if source.key().contains(SPECIAL) {
+        return Error::Usage(format!(
+            "{source} names nothing, and there are no patterns for objects: name the folder, such as s3://bucket/models/"
+        ));
     }
     let path = PathBuf::from(source.to_string());
     let nothing = "there is no such object, and none whose key goes on from there";
@@ -386,8 +373,7 @@ fn is_model_there(url: &ObjectUrl) -> Result<bool> {
 
 /// Returns whether the name marks a model.
 fn is_named_so(path: &Path) -> bool {
-    let extension = path.extension();
-    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+    (path.extension()).is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
 /// Returns whether to take a regular file, by its name, its contents, or because they cannot be

@@ -24,26 +24,21 @@ pub fn check_sources(sources: &[Location], out: &Location) -> Result<()> {
     }
 }
 
-/// Removes the models that lie in the output folder.
-pub(crate) fn without_outputs(models: Vec<Found>, out: &Location) -> Vec<Found> {
-    let lies_elsewhere = |found: &Found| !found.location.lies_in(out);
-    models.into_iter().filter(lies_elsewhere).collect()
-}
-
 /// Fails if two of `models` would go to one place below `out`, one to the folder of the records, or
 /// one to an impossible place.
 pub(crate) fn check_models(models: &[Found], out: &Location) -> Result<()> {
     let mut seen: HashMap<&Path, &Found> = HashMap::new();
     for found in models {
-        if found.relative.starts_with(RECORDS) {
-            return Err(Error::AmongRecords {
-                model: found.location.to_name(),
-                relative: found.relative.clone(),
-            });
+        let Found { location, relative } = found;
+        if relative.starts_with(RECORDS) {
+            return Err(Error::Usage(format!(
+                "{location} would be written to {}, but the folder {RECORDS} is for records",
+                relative.display()
+            )));
         }
-        out.join(&found.relative)?;
-        if let Some(other) = seen.insert(&found.relative, found) {
-            return Err(clash(&other.location, &found.location, &found.relative));
+        out.join(relative)?;
+        if let Some(other) = seen.insert(relative, found) {
+            return Err(clash(&other.location, location, relative));
         }
     }
     Ok(())
@@ -56,26 +51,17 @@ pub(crate) fn check_files(
     out: &Location,
     spared: &[PathBuf],
 ) -> Result<()> {
-    // The source of each output, by the path below the output folder.
-    let mut outputs: BTreeMap<PathBuf, Location> = BTreeMap::new();
+    // The model of each output, and the file that becomes it, by its path below the output folder.
+    let mut outputs: BTreeMap<PathBuf, (&Location, Location)> = BTreeMap::new();
     let spared = spared.iter().map(Location::from);
     let spared = spared.filter_map(|file| Some((file.canonical()?, file)));
     let mut inputs: HashMap<Location, Location> = spared.collect();
     for (found, survey) in models {
-        let external = survey.external.iter();
-        let external = external.map(|file| {
-            let relative = found.relative.parent().unwrap_or(Path::new("")).join(file);
-            (found.location.beside(file), relative)
-        });
-        let model = (found.location.clone(), found.relative.clone());
-        for (input, relative) in std::iter::once(model).chain(external) {
-            if let Some(other) = outputs.insert(relative.clone(), input.clone()) {
+        let model = &found.location;
+        for (input, relative) in files_made(found, survey) {
+            if let Some((other, _)) = outputs.insert(relative.clone(), (model, input)) {
                 // Named by the models, since both may share an external file.
-                return Err(clash(
-                    &owner(models, &relative, &other),
-                    &found.location,
-                    &relative,
-                ));
+                return Err(clash(other, model, &relative));
             }
         }
         for input in files_read(found, survey) {
@@ -84,35 +70,58 @@ pub(crate) fn check_files(
             }
         }
     }
-    for (relative, input) in &outputs {
+    for (relative, (_, input)) in &outputs {
         for folder in relative.ancestors().skip(1) {
-            if let Some(other) = outputs.get(folder) {
-                return Err(Error::FileAndFolder {
-                    inner: input.to_name(),
-                    outer: other.to_name(),
-                    folder: folder.to_owned(),
-                });
+            if let Some((_, other)) = outputs.get(folder) {
+                return Err(Error::Usage(format!(
+                    "{input} would go into a folder {}, and {other} would be a file of that name",
+                    folder.display()
+                )));
             }
         }
-        let output = out.join(relative)?;
-        if let Some(output) = output.canonical()
+        if let Some(output) = out.join(relative)?.canonical()
             && let Some(of) = inputs.get(&output)
         {
-            let path = of.to_name();
-            return Err(CoreError::OutputIsInput(path).into());
+            return Err(CoreError::OutputIsInput(of.to_name()).into());
         }
     }
-    match out {
-        Location::File(folder) => check_case(&outputs, folder),
-        Location::Object(_) => Ok(()),
-        _ => Err(out.not_an_output().into()),
+    let folder = match out {
+        Location::File(folder) => folder,
+        Location::Object(_) => return Ok(()),
+        _ => return Err(out.not_an_output().into()),
+    };
+    // A file system that ignores case has fewer names.
+    let mut seen: HashMap<String, &Location> = HashMap::new();
+    for (relative, (_, input)) in &outputs {
+        let folded = relative.to_string_lossy().to_lowercase();
+        if let Some(other) = seen.insert(folded, input)
+            && ignores_case(folder)?
+        {
+            return Err(clash(other, input, relative));
+        }
     }
+    Ok(())
 }
 
 /// Returns the input files of a model.
 fn files_read<'a>(found: &'a Found, survey: &'a Survey) -> impl Iterator<Item = Location> + 'a {
     let external = survey.read.iter().map(|file| found.location.beside(file));
     std::iter::once(found.location.clone()).chain(external)
+}
+
+/// Returns the files that an operation makes of a model: their names beside it, and their paths
+/// below the output folder.
+fn files_made<'a>(
+    found: &'a Found,
+    survey: &'a Survey,
+) -> impl Iterator<Item = (Location, PathBuf)> + 'a {
+    let external = (survey.external.iter()).map(|file| {
+        (
+            found.location.beside(file),
+            found.relative.with_file_name(file),
+        )
+    });
+    std::iter::once((found.location.clone(), found.relative.clone())).chain(external)
 }
 
 /// Fails if `report` is, or would be, an input or output file of one of `models`, or lies in the
@@ -129,21 +138,16 @@ pub(crate) fn check_report(
         is_so_named || (there.is_some() && file.canonical() == there)
     };
     let refused = |file: &Location, what| {
-        Err(Error::ReportOver {
-            report: report.to_name(),
-            file: file.to_name(),
-            what,
-        })
+        let text = format!("the report {report} would be written over {file}, {what}");
+        Err(Error::Usage(text))
     };
     for (found, survey) in models {
         if let Some(input) = files_read(found, survey).find(is_report) {
             return refused(&input, "a source");
         }
-        let folder = found.relative.parent().unwrap_or(Path::new(""));
-        let outputs = survey.external.iter().map(|file| folder.join(file));
-        for output in std::iter::once(found.relative.clone()).chain(outputs) {
+        for (_, relative) in files_made(found, survey) {
             if let Some(out) = out
-                && let output = out.join(&output)?
+                && let output = out.join(&relative)?
                 && is_report(&output)
             {
                 return refused(&output, "an output");
@@ -157,32 +161,6 @@ pub(crate) fn check_report(
     }
 }
 
-/// Returns the model that has `input` as one of its files and writes it to `relative`; `input`
-/// itself if it is a model.
-fn owner(models: &[(Found, Survey)], relative: &Path, input: &Location) -> Location {
-    let has = |(found, survey): &&(Found, Survey)| {
-        let folder = found.relative.parent().unwrap_or(Path::new(""));
-        found.relative == relative
-            || (survey.external.iter()).any(|file| folder.join(file) == relative)
-    };
-    let owner = models.iter().find(has);
-    owner.map_or_else(|| input.clone(), |(found, _)| found.location.clone())
-}
-
-/// Fails if two outputs differ only in case, and the output folder's file system ignores case.
-fn check_case(outputs: &BTreeMap<PathBuf, Location>, out: &Path) -> Result<()> {
-    let mut seen: HashMap<String, (&Location, &Path)> = HashMap::new();
-    for (relative, input) in outputs {
-        let folded = relative.to_string_lossy().to_lowercase();
-        if let Some((other, _)) = seen.insert(folded, (input, relative))
-            && ignores_case(out)?
-        {
-            return Err(clash(other, input, relative));
-        }
-    }
-    Ok(())
-}
-
 /// Returns whether the file system of `out` ignores case.
 fn ignores_case(out: &Path) -> Result<bool> {
     let records = out.join(RECORDS);
@@ -191,11 +169,10 @@ fn ignores_case(out: &Path) -> Result<bool> {
 }
 
 fn clash(one: &Location, other: &Location, relative: &Path) -> Error {
-    Error::Clash {
-        one: one.to_name(),
-        other: other.to_name(),
-        relative: relative.to_owned(),
-    }
+    let relative = relative.display();
+    Error::Usage(format!(
+        "{one} and {other} would both be written to {relative} in the output folder"
+    ))
 }
 
 #[cfg(test)]

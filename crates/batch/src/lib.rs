@@ -5,7 +5,6 @@
 //! resumed after any interruption. Models, outputs and records may be files or objects in stores.
 //! In a folder of files, a lock keeps two batches from doing the same part at once; in a store, the
 //! second batch to write a record fails.
-
 //!
 //! [`discover`] finds models in folders, patterns, lists and object stores; [`run`] does one
 //! operation on all of them.
@@ -19,8 +18,12 @@
 //! # }
 //! ```
 
+// Only this workspace uses it: docs say what names do not.
+#![allow(missing_docs)]
+
 mod discover;
 mod error;
+mod existing;
 mod layout;
 mod lock;
 mod memory;
@@ -31,7 +34,9 @@ mod run;
 mod runs;
 mod schedule;
 mod shard;
+mod standing;
 mod survey;
+mod target;
 mod walk;
 mod watch;
 mod work;

@@ -99,8 +99,7 @@ impl Hold {
             host => format!("process {process} on {host}"),
         };
         if let Some(mut file) = self.file.as_ref() {
-            let _ = file.set_len(0);
-            let _ = file.write_all(text.as_bytes());
+            let _ = (file.set_len(0)).and_then(|()| file.write_all(text.as_bytes()));
         }
     }
 }
@@ -131,7 +130,7 @@ fn make(out: &Path) -> Result<MadeFolders> {
 }
 
 fn name(shard: Shard) -> String {
-    let (index, count) = shard.numbers();
+    let Shard { index, count } = shard;
     format!("part-{index}-of-{count}.lock")
 }
 

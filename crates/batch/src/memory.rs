@@ -27,9 +27,10 @@ pub(crate) fn spare(given: u64, jobs: usize, is_remote: bool) -> Result<u64> {
         bytes += REQUEST_BYTES;
     }
     let needed = threads.saturating_mul(bytes);
-    given.checked_sub(needed).ok_or(Error::Memory {
-        given_mib: given >> 20,
-        threads,
-        needed_mib: needed.div_ceil(1 << 20),
+    given.checked_sub(needed).ok_or_else(|| {
+        let (given, needed) = (given >> 20, needed.div_ceil(1 << 20));
+        Error::Usage(format!(
+            "{given} MiB of memory are not enough: {threads} threads need {needed} MiB by themselves"
+        ))
     })
 }

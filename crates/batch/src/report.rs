@@ -21,7 +21,6 @@ pub struct Report {
     /// object store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synced: Option<bool>,
-    /// The sums over all models.
     pub totals: Totals,
     /// The models, by path.
     pub models: Vec<ModelReport>,
@@ -30,7 +29,6 @@ pub struct Report {
     pub sync_error: Option<Error>,
 }
 
-/// The result of a model.
 #[derive(Debug, Serialize)]
 pub struct ModelReport {
     /// Path or URL of the model.
@@ -38,14 +36,12 @@ pub struct ModelReport {
     /// Path or URL of its output; absent if the operation has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// The outcome.
     pub outcome: Outcome,
     /// Length of all its files in bytes, as far as known.
     pub bytes: u64,
     /// How much of its weights is encrypted; absent if the operation does not examine them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Volume>,
-    /// Duration in seconds.
     pub seconds: f64,
     /// The files that were read, the model file first; empty if it failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -53,33 +49,27 @@ pub struct ModelReport {
     /// The files that were written, the model file first; empty if it failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub output_files: Vec<FileState>,
-    /// The failure, if it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
 }
 
-/// The result of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The operation was done.
     Done,
     /// An earlier run did it, and nothing has changed since.
     Skipped,
-    /// It failed; its outputs are as they were before.
+    /// Its outputs are as they were before.
     Failed,
     /// It did not begin, because the batch was stopped.
     Pending,
 }
 
-/// The failure of a model.
 #[derive(Debug, Serialize)]
 pub struct Failure {
-    /// The class of the error.
     pub class: ErrorKind,
     /// The error with its causes.
     pub message: String,
-    /// The error itself.
     #[serde(skip)]
     pub error: Error,
 }
@@ -89,8 +79,7 @@ impl From<Error> for Failure {
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
+            message = format!("{message}: {error}");
             cause = error.source();
         }
         Failure {
@@ -101,22 +90,15 @@ impl From<Error> for Failure {
     }
 }
 
-/// The sums over a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
-    /// Number of models.
     pub models: usize,
-    /// How many were done.
     pub done: usize,
-    /// How many an earlier run had done.
     pub skipped: usize,
-    /// How many failed.
     pub failed: usize,
-    /// How many did not begin.
     pub pending: usize,
     /// Length of the files of the done models, in bytes.
     pub bytes: u64,
-    /// Duration of the batch in seconds.
     pub seconds: f64,
 }
 

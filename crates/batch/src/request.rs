@@ -1,15 +1,14 @@
 //! Requests of a batch, and their digest.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use onnxseal_core::manifest::FORMAT;
 use onnxseal_core::{
-    Access, Audience, Checks, Edition, Location, Policy, ProtectOptions, Resign, RotateOptions,
-    SignedBy, SigningKey,
+    Access, Audience, Checks, Location, ProtectOptions, Resign, RotateOptions, SignedBy, SigningKey,
 };
 use onnxseal_store::Flush;
 
+use crate::error::Error;
 use crate::shard::Shard;
 
 /// The operation on each model.
@@ -18,30 +17,20 @@ use crate::shard::Shard;
 pub enum Operation<'a> {
     /// [`protect`](onnxseal_core::protect()), which ignores `external_data` of the options.
     Protect {
-        /// The recipients of the results.
         recipients: Audience<'a>,
-        /// The options.
         options: &'a ProtectOptions,
     },
     /// [`unprotect`](onnxseal_core::unprotect()).
-    Unprotect {
-        /// The access to the models.
-        access: Access<'a>,
-    },
+    Unprotect { access: Access<'a> },
     /// [`rekey`](onnxseal_core::rekey()).
     Rekey {
-        /// The access to the models.
         access: Access<'a>,
-        /// The recipients of the results.
         recipients: Audience<'a>,
     },
     /// [`rotate`](onnxseal_core::rotate()).
     Rotate {
-        /// The access to the models.
         access: Access<'a>,
-        /// The recipients of the results.
         recipients: Audience<'a>,
-        /// The options.
         options: &'a RotateOptions,
     },
     /// [`verify`](onnxseal_core::verify()); there are no outputs.
@@ -64,25 +53,22 @@ impl Operation<'_> {
 
     /// Returns whether the operation can change a model where it lies.
     pub(crate) fn goes_in_place(&self) -> bool {
-        match self {
-            Operation::Rekey { .. } | Operation::Rotate { .. } => true,
-            Operation::Protect { .. } | Operation::Unprotect { .. } | Operation::Verify { .. } => {
-                false
-            }
-        }
+        matches!(self, Operation::Rekey { .. } | Operation::Rotate { .. })
     }
 
     /// Returns whether the operation makes protected models.
     pub(crate) fn seals(&self) -> bool {
-        match self {
-            Operation::Protect { .. } | Operation::Rekey { .. } | Operation::Rotate { .. } => true,
-            Operation::Unprotect { .. } | Operation::Verify { .. } => false,
-        }
+        matches!(self, Operation::Protect { .. }) || self.goes_in_place()
     }
 }
 
+/// The error of an operation that writes, and was given no output folder.
+pub(crate) fn no_output_folder() -> Error {
+    Error::Usage("no output folder was given".into())
+}
+
 /// How to run a batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
     /// The folder for outputs, on a disk or in an object store. `Verify` has none. Without one,
@@ -119,55 +105,13 @@ pub struct Options {
     pub shard: Option<Shard>,
 }
 
-impl Default for Options {
-    /// Returns options that replace nothing and do not wait for the disk.
-    fn default() -> Options {
-        Options {
-            out: None,
-            jobs: None,
-            memory_bytes: None,
-            resume: false,
-            report: None,
-            spared: Vec::new(),
-            records: true,
-            checksum: false,
-            replace: false,
-            flush: Flush::default(),
-            fail_fast: false,
-            shard: None,
-        }
-    }
-}
-
-/// The parts of a request that a record must match.
-///
-/// Each operation is destructured without `..`, so that a new option does not compile until this
-/// says what it means to a record.
-#[derive(Default)]
-struct Demands<'a> {
-    /// Policies are compared by their `Debug` text.
-    policy: Option<&'a Policy>,
-    /// Whether the result has the lock, if the operation itself says so.
-    lock: Option<bool>,
-    claims: Option<&'a BTreeMap<String, String>>,
-    chunk_bytes: Option<u64>,
-    repack: bool,
-    /// Fingerprint of the signing key; empty if a signature may be lost.
-    signing_key: Option<String>,
-    /// Public keys, sorted; a passphrase only counts as one.
-    recipients: Vec<String>,
-    /// The allowed signers, and the demanded one.
-    signed_by: Option<(Vec<String>, Option<&'a str>)>,
-    /// The edition to restore.
-    edition: Edition<'a>,
-}
-
 /// Computes the digest of a request. A record with another digest does not count as done.
 ///
 /// The digest leaves out identities, so that records do not reveal them: resuming checks instead
-/// that they open the source.
+/// that they open the source. Options are destructured without `..`, so that a new one does not
+/// compile until this says what it means to a record. Policies are compared by their `Debug` text.
 pub(crate) fn request(operation: &Operation<'_>) -> String {
-    let demands = match operation {
+    let asked = match operation {
         Operation::Protect {
             recipients,
             options,
@@ -181,28 +125,14 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 // Ignored: external files keep their paths in the output folder.
                 external_data: _,
             } = options;
-            Demands {
-                policy: Some(policy),
-                lock: None,
-                claims: Some(claims),
-                chunk_bytes: Some(*chunk_bytes),
-                repack: *repack,
-                signing_key: signing_key.as_ref().map(SigningKey::fingerprint),
-                recipients: names(recipients),
-                signed_by: None,
-                edition: Edition::Whole,
-            }
+            let (recipients, key) = (names(recipients), signing_key.as_ref());
+            let key = key.map(SigningKey::fingerprint);
+            format!("{policy:?} {claims:?} {key:?} {chunk_bytes} {repack} {recipients:?}")
         }
-        Operation::Unprotect { access } => Demands {
-            signed_by: demanded(access),
-            edition: access.edition,
-            ..Demands::default()
-        },
-        Operation::Rekey { access, recipients } => Demands {
-            signed_by: demanded(access),
-            recipients: names(recipients),
-            ..Demands::default()
-        },
+        Operation::Unprotect { access } => format!("{:?} {:?}", demanded(access), access.edition),
+        Operation::Rekey { access, recipients } => {
+            format!("{:?} {:?}", demanded(access), names(recipients))
+        }
         Operation::Rotate {
             access,
             recipients,
@@ -213,64 +143,35 @@ pub(crate) fn request(operation: &Operation<'_>) -> String {
                 lock,
                 claims,
                 signature,
-                // Ignored too.
                 external_data: _,
             } = options;
-            let signing_key = match signature {
+            let key = match signature {
                 Resign::With(key) => Some(key.fingerprint()),
                 // Dropping a signature differs from refusing a signed model.
                 Resign::Drop => Some(String::new()),
                 Resign::Refuse => None,
             };
-            Demands {
-                policy: policy.as_ref(),
-                lock: *lock,
-                claims: Some(claims),
-                chunk_bytes: None,
-                repack: false,
-                signing_key,
-                recipients: names(recipients),
-                signed_by: demanded(access),
-                edition: Edition::Whole,
-            }
+            let (recipients, demanded) = (names(recipients), demanded(access));
+            format!("{policy:?} {lock:?} {claims:?} {key:?} {recipients:?} {demanded:?}")
         }
         // Verifying keeps no records.
-        Operation::Verify { checks: _ } => Demands::default(),
+        Operation::Verify { checks: _ } => String::new(),
     };
-    let Demands {
-        policy,
-        lock,
-        claims,
-        chunk_bytes,
-        repack,
-        signing_key,
-        recipients,
-        signed_by,
-        edition,
-    } = demands;
-    let name = operation.name();
-    let text = format!(
-        "{FORMAT} {name} {policy:?} {lock:?} {claims:?} {chunk_bytes:?} {repack} {signing_key:?} {recipients:?} {signed_by:?} {edition:?}"
-    );
+    let text = format!("{FORMAT} {} {asked}", operation.name());
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
+/// Returns the recipients' public keys, sorted; a passphrase only counts as one.
 fn names(recipients: &Audience<'_>) -> Vec<String> {
     let mut names = recipients.names();
     names.sort_unstable();
     names
 }
 
+/// Returns the allowed signers, and the demanded one.
 fn demanded<'a>(access: &Access<'a>) -> Option<(Vec<String>, Option<&'a str>)> {
-    let Access {
-        identities: _,
-        signed_by,
-        edition: _,
-    } = access;
-    signed_by.map(|signed_by| {
-        let SignedBy { allowed, signer } = signed_by;
-        (allowed.lines().collect(), signer.as_deref())
-    })
+    let SignedBy { allowed, signer } = access.signed_by?;
+    Some((allowed.lines().collect(), signer.as_deref()))
 }
 
 #[cfg(test)]
@@ -279,7 +180,7 @@ mod tests {
 
     use std::collections::BTreeSet;
 
-    use onnxseal_core::{AllowedSigners, Identities, Preset, Recipients};
+    use onnxseal_core::{AllowedSigners, Edition, Identities, Policy, Preset, Recipients};
 
     use super::*;
 

@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::layout;
 use crate::lock::Hold;
 use crate::memory;
-use crate::record::Target;
 use crate::report::{ModelReport, Outcome, Report, Totals};
-use crate::request::{Operation, Options, request};
+use crate::request::{Operation, Options, no_output_folder, request};
 use crate::runs::Run;
 use crate::schedule::{Next, Schedule};
 use crate::survey::Survey;
+use crate::target::Target;
 use crate::watch::Watch;
 use crate::work::Batch;
 
@@ -44,12 +44,7 @@ pub fn run(
     if let Some(out) = &options.out {
         out.check_reachable()?;
     }
-    let Discovery {
-        models,
-        unreadable,
-        unfinished: _,
-    } = found;
-    let (models, unreadable) = choose(models, unreadable, operation, options, watch)?;
+    let (models, unreadable) = choose(found, operation, options, watch)?;
     let locations = models.iter().map(|found| &found.location);
     let is_remote = options.out.iter().chain(locations).any(Location::is_object);
     let jobs = options.jobs.unwrap_or_else(|| usual_jobs(is_remote));
@@ -90,67 +85,77 @@ pub fn run(
         watch.finished(&found, &report);
         rows.push((found, report));
     }
+    let reports = carry_out(&batch, &models, jobs, memory);
+    let synced = sync(&batch, &models, &reports);
+    drop(held);
+    rows.extend((models.into_iter().zip(reports)).map(|((found, _), report)| (found, report)));
+    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let models: Vec<ModelReport> = rows.into_iter().map(|(_, report)| report).collect();
+    Ok(Report {
+        operation: operation.name(),
+        shard: options.shard.map(|shard| shard.to_string()),
+        stopped: models
+            .iter()
+            .any(|report| report.outcome == Outcome::Pending),
+        synced: synced.as_ref().map(Result::is_ok),
+        totals: Totals::of(&models, begun.elapsed().as_secs_f64()),
+        models,
+        sync_error: synced.and_then(Result::err),
+    })
+}
+
+/// Does the operation on all models, until it is stopped.
+fn carry_out(
+    batch: &Batch<'_>,
+    models: &[(Found, Survey)],
+    jobs: usize,
+    memory: u64,
+) -> Vec<ModelReport> {
     let needs = models.iter().map(|(_, survey)| survey.need);
-    let reports = scheduled(
-        Schedule::new(needs, jobs, memory),
-        models.len(),
-        |schedule, index| {
-            if watch.stops() || *lock(&batch.stopped) {
-                *lock(&batch.stopped) = true;
-                lock(schedule).stop();
-                return None;
-            }
-            let (found, survey) = models.get(index)?;
-            let report = batch.model(found, survey);
-            watch.finished(found, &report);
-            if options.fail_fast && report.outcome == Outcome::Failed {
-                *lock(&batch.stopped) = true;
-            }
-            Some(report)
-        },
-    );
-    let reports: Vec<ModelReport> = (reports.into_iter().zip(&models))
-        .map(|(report, (found, survey))| {
-            report.unwrap_or_else(|| batch.unfinished(found, survey, Outcome::Pending))
-        })
-        .collect();
-    let n_pending = |report: &&ModelReport| report.outcome == Outcome::Pending;
-    let stopped = reports.iter().filter(n_pending).count() > 0;
-    let waits = match options.flush {
+    let schedule = Schedule::new(needs, jobs, memory);
+    let reports = scheduled(schedule, models.len(), |schedule, index| {
+        if batch.watch.stops() || *lock(&batch.stopped) {
+            *lock(&batch.stopped) = true;
+            lock(schedule).stop();
+            return None;
+        }
+        let (found, survey) = models.get(index)?;
+        let report = batch.model(found, survey);
+        batch.watch.finished(found, &report);
+        if batch.options.fail_fast && report.outcome == Outcome::Failed {
+            *lock(&batch.stopped) = true;
+        }
+        Some(report)
+    });
+    let pending = |found, survey| batch.unfinished(found, survey, Outcome::Pending);
+    (reports.into_iter().zip(models))
+        .map(|(report, (found, survey))| report.unwrap_or_else(|| pending(found, survey)))
+        .collect()
+}
+
+/// Waits until all outputs are on the disk, if that was asked for.
+fn sync(
+    batch: &Batch<'_>,
+    models: &[(Found, Survey)],
+    reports: &[ModelReport],
+) -> Option<Result<()>> {
+    let waits = match batch.options.flush {
         Flush::ToDisk => true,
         Flush::Replacing => *lock(&batch.replaced),
         Flush::Later => false,
     };
-    let synced = match &options.out {
-        Some(Location::File(folder)) if waits => Some(folder),
-        _ => None,
+    let Some(Location::File(folder)) = batch.options.out.as_ref().filter(|_| waits) else {
+        return None;
     };
-    let sync_error =
-        synced.and_then(
-            |folder| match outputs(folder, &models, &reports, options.records) {
-                made if made.is_empty() => None,
-                made => sync_all(folder, &made)
-                    .map_err(Error::from)
-                    .and_then(|()| match *lock(&batch.recorded) {
-                        true => batch.run.note_synced(folder),
-                        false => Ok(()),
-                    })
-                    .err(),
-            },
-        );
-    drop(held);
-    rows.extend((models.into_iter().zip(reports)).map(|((found, _), report)| (found, report)));
-    rows.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let reports: Vec<ModelReport> = rows.into_iter().map(|(_, report)| report).collect();
-    Ok(Report {
-        operation: operation.name(),
-        shard: options.shard.map(|shard| shard.to_string()),
-        stopped,
-        synced: synced.map(|_| sync_error.is_none()),
-        totals: Totals::of(&reports, begun.elapsed().as_secs_f64()),
-        models: reports,
-        sync_error,
-    })
+    let made = outputs(folder, models, reports, batch.options.records);
+    if made.is_empty() {
+        return Some(Ok(()));
+    }
+    let synced = sync_all(folder, &made).map_err(Error::from);
+    Some(synced.and_then(|()| match *lock(&batch.recorded) {
+        true => batch.run.note_synced(folder),
+        false => Ok(()),
+    }))
 }
 
 /// Returns all existing outputs, and their records, in the folder `out`.
@@ -160,10 +165,10 @@ fn outputs(
     reports: &[ModelReport],
     records: bool,
 ) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
+    let (out, mut paths) = (out.into(), Vec::new());
     for ((found, survey), report) in models.iter().zip(reports) {
         if matches!(report.outcome, Outcome::Done | Outcome::Skipped)
-            && let Ok(place) = Target::new(&out.into(), found)
+            && let Ok(place) = Target::new(&out, found)
         {
             let external = survey.external.iter();
             paths.extend(external.map(|file| place.output.beside(file).to_name()));
@@ -174,35 +179,37 @@ fn outputs(
     paths
 }
 
-/// Chooses the `models` of this batch's part, and the unreadable paths.
+/// Chooses the models of this batch's part, and the unreadable paths.
 fn choose(
-    models: Vec<Found>,
-    unreadable: Vec<Unreadable>,
+    found: Discovery,
     operation: &Operation<'_>,
     options: &Options,
     watch: &dyn Watch,
 ) -> Result<(Vec<Found>, Vec<Unreadable>)> {
-    let in_place = options.out.is_none() && operation.goes_in_place();
-    let models = match in_place {
-        true => one_name_each(models, watch),
-        false => models,
-    };
+    let Discovery {
+        mut models,
+        mut unreadable,
+        unfinished: _,
+    } = found;
     let n_found = models.len();
-    let (models, unreadable) = match (&options.out, operation) {
-        (_, Operation::Verify { .. }) => (models, unreadable),
-        (None, _) if in_place => (models, unreadable),
-        (None, _) => return Err(Error::NoOutputFolder),
+    match (&options.out, operation) {
+        (_, Operation::Verify { .. }) => (),
+        (None, _) if operation.goes_in_place() => models = one_name_each(models, watch),
+        (None, _) => return Err(no_output_folder()),
         (Some(out), _) => {
-            let lies_elsewhere = |row: &Unreadable| !row.found.location.lies_in(out);
-            let unreadable = unreadable.into_iter().filter(lies_elsewhere).collect();
-            (layout::without_outputs(models, out), unreadable)
+            models.retain(|found| !found.location.lies_in(out));
+            unreadable.retain(|row| !row.found.location.lies_in(out));
         }
-    };
+    }
     match (models.len(), n_found) {
         (0, _) if !unreadable.is_empty() => (),
-        (0, 0) => return Err(Error::NoModels),
-        (0, found) => return Err(Error::OnlyOutputs { found }),
-        (left, n) if left < n => {
+        (0, 0) => return Err(Error::Usage("no models were found".into())),
+        (0, n) => {
+            return Err(Error::Usage(format!(
+                "all {n} models that were found lie in the output folder"
+            )));
+        }
+        (left, n) if left < n && options.out.is_some() => {
             let n = n - left;
             watch.note(&format!("skipped {n} models in the output folder"));
         }
@@ -211,13 +218,11 @@ fn choose(
     if let Some(out) = &options.out {
         layout::check_models(&models, out)?;
     }
-    let is_ours = |found: &Found| options.shard.is_none_or(|shard| shard.has(&found.relative));
-    Ok((
-        models.into_iter().filter(is_ours).collect(),
-        (unreadable.into_iter())
-            .filter(|row| is_ours(&row.found))
-            .collect(),
-    ))
+    if let Some(shard) = options.shard {
+        models.retain(|found| shard.has(&found.relative));
+        unreadable.retain(|row| shard.has(&row.found.relative));
+    }
+    Ok((models, unreadable))
 }
 
 /// Keeps one name of each file that is to be changed, its own rather than a link to it, and tells of
@@ -250,11 +255,9 @@ fn one_name_each(mut models: Vec<Found>, watch: &dyn Watch) -> Vec<Found> {
 /// they wait for a store.
 fn usual_jobs(is_remote: bool) -> usize {
     const WAITING_JOBS: usize = 16;
-    let cores = parallel::n_cores();
-    if is_remote {
-        cores.max(WAITING_JOBS)
-    } else {
-        cores
+    match is_remote {
+        true => parallel::n_cores().max(WAITING_JOBS),
+        false => parallel::n_cores(),
     }
 }
 
@@ -271,9 +274,9 @@ fn survey(
     let surveys = scheduled(schedule, models.len(), |_, index| {
         Survey::of(models.get(index)?, operation, options.out.as_ref()).ok()
     });
-    let surveys = surveys.into_iter();
-    let surveys = surveys.map(|survey| survey.unwrap_or_else(Survey::unreadable));
-    models.into_iter().zip(surveys).collect()
+    let rows = models.into_iter().zip(surveys);
+    rows.map(|(found, survey)| (found, survey.unwrap_or_else(Survey::unreadable)))
+        .collect()
 }
 
 /// Calls `work` for each of `n` models, on separate threads, in the order of `schedule`.

@@ -28,8 +28,8 @@ impl Run {
     /// Makes the name of this run.
     pub(crate) fn new() -> Run {
         // Linux, proc_sys_kernel(5): new after each boot, and common to all containers.
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-        let boot = boot.map(|boot| boot.trim().to_owned());
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot = boot.ok().map(|boot| boot.trim().to_owned());
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let unique = format!("{boot:?} {} {since:?}", std::process::id());
         let id = blake3::hash(unique.as_bytes()).to_hex();

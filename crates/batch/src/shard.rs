@@ -7,8 +7,8 @@ use std::str::FromStr;
 /// of other models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    index: u64,
-    count: u64,
+    pub(crate) index: u64,
+    pub(crate) count: u64,
 }
 
 impl Shard {
@@ -19,11 +19,6 @@ impl Shard {
 
     /// A whole batch.
     pub(crate) const ALL: Shard = Shard { index: 0, count: 1 };
-
-    /// Returns the index and the count.
-    pub(crate) fn numbers(&self) -> (u64, u64) {
-        (self.index, self.count)
-    }
 
     /// Returns whether a model can be in this part and in `other`.
     pub(crate) fn may_share_with(self, other: Shard) -> bool {

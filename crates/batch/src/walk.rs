@@ -16,7 +16,7 @@ pub(crate) struct Glob {
     /// The part before the first name with a special character.
     pub(crate) folder: PathBuf,
     /// The rest.
-    pub(crate) rest: GlobMatcher,
+    rest: GlobMatcher,
     /// How many names deep a match can lie below `folder`.
     pub(crate) depth: usize,
 }
@@ -26,10 +26,8 @@ impl Glob {
     /// path of `listed_in` are never special.
     pub(crate) fn parse(source: &Path, listed_in: Option<&Path>) -> Result<Option<Glob>> {
         let listed_in = listed_in.unwrap_or(Path::new(""));
-        let mut names = source
-            .strip_prefix(listed_in)
-            .unwrap_or(source)
-            .components();
+        let below = source.strip_prefix(listed_in).unwrap_or(source);
+        let mut names = below.components();
         let mut folder = listed_in.to_owned();
         let pattern = loop {
             let rest = names.as_path();
@@ -43,9 +41,11 @@ impl Glob {
             return Ok(None);
         };
         let glob = GlobBuilder::new(text).literal_separator(true).build();
-        let glob = glob.map_err(|error| Error::NoPattern {
-            given: source.to_owned(),
-            reason: error.kind().to_string(),
+        let glob = glob.map_err(|error| {
+            let (given, reason) = (source.display(), error.kind());
+            Error::Usage(format!(
+                "{given} does not exist, and is no pattern: {reason}"
+            ))
         })?;
         // Alternatives may have different numbers of names.
         let any_depth = text.contains("**") || text.contains('{');
@@ -58,21 +58,22 @@ impl Glob {
     }
 
     pub(crate) fn matches(&self, path: &Path) -> bool {
-        let rest = below(path, &self.folder);
-        rest.is_some_and(|rest| self.rest.is_match(rest))
+        below(path, &self.folder).is_some_and(|rest| self.rest.is_match(rest))
     }
 }
 
-pub(crate) fn is_special(name: Component<'_>) -> bool {
-    let name = name.as_os_str().to_string_lossy();
-    name.contains(['*', '?', '[', '{'])
+/// The characters that make a name a pattern.
+pub(crate) const SPECIAL: [char; 4] = ['*', '?', '[', '{'];
+
+fn is_special(name: Component<'_>) -> bool {
+    name.as_os_str().to_string_lossy().contains(SPECIAL)
 }
 
 /// A walk over everything in a folder, in the order of names, following links.
 pub(crate) struct Walk {
-    pub(crate) entries: walkdir::IntoIter,
+    entries: walkdir::IntoIter,
     /// The last folder reached.
-    pub(crate) folder: PathBuf,
+    folder: PathBuf,
 }
 
 impl Walk {
@@ -113,7 +114,11 @@ impl Walk {
             if error.loop_ancestor().is_some() || error.io_error().is_some_and(was_removed) {
                 continue;
             }
-            let error = io("read", &path)(plain(error)).into();
+            // The system's error without its path, which ours has already.
+            let text = error.to_string();
+            let plain = error.into_io_error();
+            let plain = plain.unwrap_or_else(|| std::io::Error::other(text));
+            let error = io("read", &path)(plain).into();
             return Some(Err((path, error)));
         }
     }
@@ -122,13 +127,6 @@ impl Walk {
     pub(crate) fn skip_folder(&mut self) {
         self.entries.skip_current_dir();
     }
-}
-
-/// Returns the system's error without its path, which [`StoreError::Io`] has already.
-fn plain(error: walkdir::Error) -> std::io::Error {
-    let text = error.to_string();
-    let error = error.into_io_error();
-    error.unwrap_or_else(|| std::io::Error::other(text))
 }
 
 /// Returns whether `entry`, below a source, is a folder `.git`.
@@ -142,8 +140,6 @@ pub(crate) fn below(path: &Path, base: &Path) -> Option<PathBuf> {
     let rest: PathBuf = (rest.components())
         .filter(|name| *name != Component::CurDir)
         .collect();
-    let is_plain = rest
-        .components()
-        .all(|name| matches!(name, Component::Normal(_)));
+    let is_plain = (rest.components()).all(|name| matches!(name, Component::Normal(_)));
     (is_plain && !rest.as_os_str().is_empty()).then_some(rest)
 }

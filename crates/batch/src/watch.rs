@@ -8,25 +8,18 @@ use crate::report::ModelReport;
 /// Observes a batch; several threads call it.
 pub trait Watch: Sync {
     /// The batch begins, with `models` models of `bytes` bytes in total.
-    fn begin(&self, models: usize, bytes: u64) {
-        let _ = (models, bytes);
-    }
+    fn begin(&self, _models: usize, _bytes: u64) {}
 
     /// A model of `bytes` bytes begins. The result receives its progress.
-    fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
-        let _ = (found, bytes);
+    fn model<'w>(&'w self, _found: &Found, _bytes: u64) -> Box<dyn Progress + 'w> {
         Box::new(Silent)
     }
 
     /// A model has ended.
-    fn finished(&self, found: &Found, report: &ModelReport) {
-        let _ = (found, report);
-    }
+    fn finished(&self, _found: &Found, _report: &ModelReport) {}
 
     /// Something that is not a failure, but worth telling.
-    fn note(&self, text: &str) {
-        let _ = text;
-    }
+    fn note(&self, _text: &str) {}
 
     /// Returns whether to stop beginning models.
     fn stops(&self) -> bool {

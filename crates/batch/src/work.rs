@@ -13,11 +13,13 @@ use onnxseal_store::{Flush, Location, OutputOptions, Stamp};
 
 use crate::discover::Found;
 use crate::error::{Error, Result};
-use crate::record::{Asked, Noted, Standing, Target, beside};
+use crate::record::{Asked, Noted};
 use crate::report::{ModelReport, Outcome};
-use crate::request::{Operation, Options};
+use crate::request::{Operation, Options, no_output_folder};
 use crate::runs::Run;
+use crate::standing::Standing;
 use crate::survey::Survey;
+use crate::target::{Target, beside};
 use crate::watch::Watch;
 
 /// The state that the models of a batch share.
@@ -38,32 +40,35 @@ impl Batch<'_> {
     pub(crate) fn model(&self, found: &Found, survey: &Survey) -> ModelReport {
         let begun = Instant::now();
         let progress = self.watch.model(found, survey.bytes);
-        let place = self.place(found);
         let run = ModelRun {
             batch: self,
             found,
             survey,
-            place: place.as_ref(),
+            place: self.place(found),
             progress: &*progress,
             known: Mutex::default(),
         };
         let outcome = run.carry_out();
-        let known = std::mem::take(&mut *lock(&run.known));
+        let Known { files, weights, .. } = std::mem::take(&mut *lock(&run.known));
         let mut report = match outcome {
-            Ok(outcome) => self.unfinished(found, survey, outcome),
+            Ok(outcome) => {
+                let bytes = match files.input.is_empty() {
+                    true => survey.bytes,
+                    false => files.input.iter().map(|file| file.bytes).sum(),
+                };
+                ModelReport {
+                    weights,
+                    bytes,
+                    input_files: self.told(files.input),
+                    output_files: self.told(files.output),
+                    ..self.unfinished(found, survey, outcome)
+                }
+            }
             Err(error) => ModelReport {
                 error: Some(error.into()),
                 ..self.unfinished(found, survey, Outcome::Failed)
             },
         };
-        if report.error.is_none() {
-            report.weights = known.weights;
-            report.input_files = self.told(known.files.input);
-            report.output_files = self.told(known.files.output);
-            if !report.input_files.is_empty() {
-                report.bytes = report.input_files.iter().map(|file| file.bytes).sum();
-            }
-        }
         report.seconds = begun.elapsed().as_secs_f64();
         report
     }
@@ -111,10 +116,9 @@ impl Batch<'_> {
         }
     }
 
-    fn place(&self, found: &Found) -> Option<Target> {
-        let out = self.options.out.as_ref()?;
+    fn place<'f>(&'f self, found: &'f Found) -> Option<Target<'f>> {
         // Without an output folder, the batch would not have begun.
-        Target::new(out, found).ok()
+        Target::new(self.options.out.as_ref()?, found).ok()
     }
 }
 
@@ -123,7 +127,7 @@ struct ModelRun<'a> {
     batch: &'a Batch<'a>,
     found: &'a Found,
     survey: &'a Survey,
-    place: Option<&'a Target>,
+    place: Option<Target<'a>>,
     progress: &'a dyn Progress,
     known: Mutex<Known>,
 }
@@ -144,61 +148,20 @@ struct Known {
 impl ModelRun<'_> {
     fn carry_out(&self) -> Result<Outcome> {
         let options = self.batch.options;
-        let Some(place) = self.place else {
+        let Some(place) = &self.place else {
             let made = self.make(Destination::InPlace(options.flush));
             return made.map(|()| Outcome::Done);
         };
-        let mut creation = OutputOptions::default();
-        // The batch syncs all outputs at the end, if any.
-        (creation.replace, creation.flush) = (options.replace, Flush::Later);
-        place.check_folders(&self.survey.external)?;
-        place.sweep(&self.survey.external);
-        let mut noted = if options.records {
-            place.noted()?
-        } else {
-            Noted::default()
+        let Some(creation) = self.look_back(place)? else {
+            return Ok(Outcome::Skipped);
         };
-        if options.resume {
-            match place.standing(&mut noted, &self.asked()) {
-                Ok(Standing::Done(mut record)) => {
-                    self.check_opens()?;
-                    if options.flush == Flush::ToDisk
-                        && place.keep(self.found, &mut record, &noted, &self.batch.run)?
-                    {
-                        *lock(&self.batch.recorded) = true;
-                    }
-                    let mut known = lock(&self.known);
-                    (known.files, known.weights) = (record.files, record.weights);
-                    return Ok(Outcome::Skipped);
-                }
-                Ok(Standing::Old(old)) if old.is_empty() => (),
-                Ok(Standing::Old(old)) => {
-                    let several = old.len() > 1 || !self.survey.external.is_empty();
-                    // Only a single file can replace another in one step.
-                    creation.replace = !several;
-                    let mut known = lock(&self.known);
-                    (known.old, known.makes_room) = (old, several);
-                }
-                Err(Error::OutputForeign { .. }) if options.replace => (),
-                Err(error) => return Err(error),
-            }
-        }
-        {
-            let mut known = lock(&self.known);
-            (known.noted, known.creation) = (noted, creation);
-            let replaces = || options.replace && place.output.exists().unwrap_or(true);
-            if !known.old.is_empty() || replaces() {
-                *lock(&self.batch.replaced) = true;
-            }
-        }
         let publication = Publication {
             location: place.output.clone(),
             options: creation,
             keep_paths: !matches!(self.batch.operation, Operation::Unprotect { .. }),
             hook: options.records.then_some(self as &dyn PublishHook),
         };
-        let made = self.make(publication.into());
-        made.map_err(|error| match error {
+        self.make(publication.into()).map_err(|error| match error {
             // Our own error, from the hook.
             Error::Core(CoreError::Refused(error)) => match error.downcast::<Error>() {
                 Ok(error) => *error,
@@ -207,15 +170,58 @@ impl ModelRun<'_> {
             error => error,
         })?;
         if options.records && place.output.is_object() {
-            let noted = std::mem::take(&mut lock(&self.known).noted);
-            place.add_tags(self.found, noted);
+            place.add_tags(std::mem::take(&mut lock(&self.known).noted));
         }
         Ok(Outcome::Done)
     }
 
+    /// Looks at what earlier runs left, and returns how to create the outputs, or `None` if all are
+    /// there.
+    fn look_back(&self, place: &Target<'_>) -> Result<Option<OutputOptions>> {
+        let options = self.batch.options;
+        let mut known = Known::default();
+        // The batch syncs all outputs at the end, if any.
+        (known.creation.replace, known.creation.flush) = (options.replace, Flush::Later);
+        place.check_folders(&self.survey.external)?;
+        place.sweep(&self.survey.external);
+        if options.records {
+            known.noted = place.noted()?;
+        }
+        if options.resume {
+            match Standing::of(place, &mut known.noted, &self.asked()) {
+                Ok(Standing::Done(mut record)) => {
+                    self.check_opens()?;
+                    if options.flush == Flush::ToDisk
+                        && place.keep(&mut record, &known.noted, &self.batch.run)?
+                    {
+                        *lock(&self.batch.recorded) = true;
+                    }
+                    (known.files, known.weights) = (record.files, record.weights);
+                    *lock(&self.known) = known;
+                    return Ok(None);
+                }
+                Ok(Standing::Old(old)) if old.is_empty() => (),
+                Ok(Standing::Old(old)) => {
+                    // Only a single file can replace another in one step.
+                    known.makes_room = old.len() > 1 || !self.survey.external.is_empty();
+                    known.creation.replace = !known.makes_room;
+                    known.old = old;
+                }
+                Err(Error::OutputForeign { .. }) if options.replace => (),
+                Err(error) => return Err(error),
+            }
+        }
+        let replaces = || options.replace && place.output.exists().unwrap_or(true);
+        if !known.old.is_empty() || replaces() {
+            *lock(&self.batch.replaced) = true;
+        }
+        let creation = known.creation;
+        *lock(&self.known) = known;
+        Ok(Some(creation))
+    }
+
     fn asked(&self) -> Asked<'_> {
         Asked {
-            found: self.found,
             operation: self.batch.operation,
             external: &self.survey.external,
             request: &self.batch.request,
@@ -251,7 +257,7 @@ impl ModelRun<'_> {
             }
             Operation::Unprotect { access } => {
                 let Destination::New(publication) = destination else {
-                    return Err(Error::NoOutputFolder);
+                    return Err(no_output_folder());
                 };
                 unprotect(model, publication, access, progress)?;
                 Ok(())
@@ -269,23 +275,15 @@ impl ModelRun<'_> {
                 lock(&self.known).weights = Some(report.weights);
                 Ok(())
             }
-            Operation::Verify { .. } => self.verify(),
+            Operation::Verify { checks } => {
+                let digests = self.batch.options.checksum;
+                let verified = verify(model, &Checks { digests, ..checks }, progress)?;
+                let mut known = lock(&self.known);
+                known.weights = Some(verified.weights);
+                known.files.input = verified.digests;
+                Ok(())
+            }
         }
-    }
-
-    fn verify(&self) -> Result<()> {
-        let Operation::Verify { checks } = self.batch.operation else {
-            return Err(CoreError::Internal("an operation without an output folder").into());
-        };
-        let checks = Checks {
-            digests: self.batch.options.checksum,
-            ..*checks
-        };
-        let verified = verify(&self.found.location, &checks, self.progress)?;
-        let mut known = lock(&self.known);
-        known.weights = Some(verified.weights);
-        known.files.input = verified.digests;
-        Ok(())
     }
 }
 
@@ -299,10 +297,9 @@ impl PublishHook for ModelRun<'_> {
                 .is_none_or(|stamp| !stamp.is_settled()),
             _ => false,
         };
-        let place = self.place.map(|place| &place.output);
         self.batch.options.checksum
             || !self.batch.run.knows_boot()
-            || place.is_some_and(Location::is_object)
+            || (self.place.as_ref()).is_some_and(|place| place.output.is_object())
             || is_new("")
             || self.survey.read.iter().any(|path| is_new(path))
     }
@@ -317,7 +314,7 @@ impl PublishHook for ModelRun<'_> {
     ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut known = lock(&self.known);
         known.files = made.files.clone();
-        let Some(place) = self.place else {
+        let Some(place) = &self.place else {
             return Ok(());
         };
         let Known {
