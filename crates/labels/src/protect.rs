@@ -5,7 +5,7 @@ use crate::draw::{shuffle, stream};
 use crate::error::{Error, Result};
 use crate::group::is_weight;
 use crate::head::{Head, Rows, Stored};
-use crate::shares::{draw_weights, split};
+use crate::shares::{NewRow, draw_weights, split};
 use crate::table::{Description, MAX_CODEWORDS, MAX_ROWS, RowKind, Table};
 use crate::traces::Trace;
 
@@ -31,11 +31,14 @@ pub fn protect(
     traces: &[Trace],
 ) -> Result<Plan> {
     check_codewords(codewords)?;
-    let columns = head.columns + usize::from(head.bias.is_some());
+    // Traces have a bias, and so all rows.
+    let has_bias = head.bias.is_some() || !traces.is_empty();
+    let columns = head.columns + usize::from(has_bias);
     let mut matrix = Vec::with_capacity(head.classes * columns);
     for (class, row) in head.weights.chunks_exact(head.columns.max(1)).enumerate() {
+        let bias = head.bias.as_ref().and_then(|bias| bias.get(class));
         matrix.extend_from_slice(row);
-        matrix.extend(head.bias.as_ref().and_then(|bias| bias.get(class)));
+        matrix.extend(has_bias.then_some(bias.unwrap_or(&0.0)));
     }
     let seed = random_seed()?;
     let mut all = split(&matrix, columns, codewords as usize, &seed)?;
@@ -48,34 +51,24 @@ pub fn protect(
         let row = trace.weights.iter().chain([&trace.bias]);
         all.push((RowKind::Trace, row.map(|value| *value as f32).collect()));
     }
-    let mut order: Vec<usize> = (0..all.len()).collect();
-    shuffle(&mut order, &mut stream(&seed, ORDER));
-    let has_bias = head.bias.is_some() || !traces.is_empty();
+    let mut all: Vec<(usize, NewRow)> = all.into_iter().enumerate().collect();
+    shuffle(&mut all, &mut stream(&seed, ORDER));
+    let kinds: Vec<RowKind> = all.iter().map(|(_, (kind, _))| *kind).collect();
+    let places = all.iter().map(|(n, _)| *n).zip(0u32..);
+    let mut of_traces: Vec<(usize, u32)> = places.filter(|(n, _)| *n >= n_shares).collect();
+    of_traces.sort_unstable();
     let mut rows = Rows {
         weights: Vec::with_capacity(all.len() * head.columns),
         bias: has_bias.then(Vec::new),
     };
-    let mut kinds = Vec::with_capacity(all.len());
-    let mut of_traces = vec![0u32; traces.len()];
-    for (c, from) in (0u32..).zip(order) {
-        let Some((kind, row)) = all.get_mut(from) else {
-            continue;
-        };
-        let row = std::mem::take(row);
+    for (_, (_, row)) in all {
         rows.weights.extend(row.iter().take(head.columns));
         if let Some(bias) = &mut rows.bias {
-            bias.push(row.get(head.columns).copied().unwrap_or(0.0));
-        }
-        kinds.push(*kind);
-        if let Some(place) = from
-            .checked_sub(n_shares)
-            .and_then(|n| of_traces.get_mut(n))
-        {
-            *place = c;
+            bias.extend(row.iter().skip(head.columns));
         }
     }
     let mut plan = finish(head, authority, head.classes as u32, &rows, &kinds)?;
-    let record = |c: &u32| Some(TraceRow::new(*c, &plan.table.row(*c)?));
+    let record = |(_, place): &(usize, u32)| Some(TraceRow::new(*place, &plan.table.row(*place)?));
     plan.protected.traces = of_traces.iter().filter_map(record).collect();
     Ok(plan)
 }
