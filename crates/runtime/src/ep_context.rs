@@ -160,14 +160,12 @@ impl EpContextStore {
     fn check_size(&self, path: &Path, len_bytes: u64) -> Result<()> {
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
         if len_bytes <= max_bytes {
-            Ok(())
-        } else {
-            Err(Error::BlobTooLarge {
-                path: path.to_owned(),
-                len_bytes,
-                max_bytes,
-            })
+            return Ok(());
         }
+        let path = path.display();
+        Err(Error::Malformed(format!(
+            "the compiled cache {path} has {len_bytes} bytes, more than the limit of {max_bytes}"
+        )))
     }
 
     /// Opens a blob into `plaintext`, which has the plaintext's length. On failure `plaintext` is

@@ -22,22 +22,9 @@ pub enum Error {
         /// What is wrong, and at which offset.
         source: onnxseal_onnx::Error,
     },
-    /// The graph names an external data file that is not among the model's files.
-    #[error("{} keeps weights in {location}, which is not one of its files", path.display())]
-    ForeignFile {
-        /// The model file.
-        path: PathBuf,
-        /// The file, as the graph names it.
-        location: String,
-    },
-    /// The caller's reader failed.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The model's name in messages.
-        path: PathBuf,
-        /// The reader's error.
-        source: std::io::Error,
-    },
+    /// A file is authentic but no part of a usable model, or too large. Says which, and why.
+    #[error("{0}")]
+    Malformed(String),
     /// The skeleton, which ONNX Runtime loads in one piece, is larger than protobuf allows.
     #[error(
         "{}: {len_bytes} bytes of the model are not initializers of its main graph; ONNX Runtime takes 2 GiB at most", path.display()
@@ -107,19 +94,6 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A compiled cache exceeds the store's limit.
-    #[cfg(feature = "ep-context")]
-    #[error(
-        "the compiled cache {} has {len_bytes} bytes, more than the limit of {max_bytes}", path.display()
-    )]
-    BlobTooLarge {
-        /// Its file.
-        path: PathBuf,
-        /// Its length in bytes.
-        len_bytes: u64,
-        /// The store's limit, in bytes.
-        max_bytes: u64,
-    },
     /// A compiled cache cannot be opened or sealed.
     #[cfg(feature = "ep-context")]
     #[error("cannot use the compiled cache {}", path.display())]
@@ -129,22 +103,10 @@ pub enum Error {
         /// Why.
         source: onnxseal_core::KeyError,
     },
-    /// This version of ONNX Runtime has no callbacks for compiled caches.
+    /// ONNX Runtime has no callbacks for compiled caches, or refuses these. Says which.
     #[cfg(feature = "ep-context")]
-    #[error(
-        "this ONNX Runtime has no callbacks for compiled caches: version 1.{minor_version} or newer has them"
-    )]
-    CallbacksMissing {
-        /// The first minor version that has them.
-        minor_version: u32,
-    },
-    /// ONNX Runtime refuses the callbacks.
-    #[cfg(feature = "ep-context")]
-    #[error("ONNX Runtime refuses the callbacks for compiled caches: {message}")]
-    Callbacks {
-        /// ONNX Runtime's message.
-        message: String,
-    },
+    #[error("{0}")]
+    Callbacks(String),
 }
 
 /// The library's file name on this system.
@@ -166,13 +128,9 @@ impl Error {
                 source: onnxseal_onnx::Error::Memory { .. },
                 ..
             } => ErrorKind::Internal,
-            Error::Model { .. } | Error::ForeignFile { .. } | Error::TooLarge { .. } => {
+            Error::Model { .. } | Error::Malformed(_) | Error::TooLarge { .. } => {
                 ErrorKind::Malformed
             }
-            Error::Read { source, .. } => match source.kind() {
-                std::io::ErrorKind::OutOfMemory => ErrorKind::Internal,
-                _ => ErrorKind::Io,
-            },
             Error::UsedOptions | Error::WritesPlaintext { .. } => ErrorKind::Usage,
             #[cfg(feature = "ort")]
             Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
@@ -189,15 +147,13 @@ impl Error {
             #[cfg(feature = "ep-context")]
             Error::BlobName { .. } => ErrorKind::Usage,
             #[cfg(feature = "ep-context")]
-            Error::BlobTooLarge { .. } => ErrorKind::Malformed,
-            #[cfg(feature = "ep-context")]
             Error::Blob { source, .. } => match source {
                 onnxseal_core::KeyError::Unauthentic => ErrorKind::Authentication,
                 onnxseal_core::KeyError::MalformedBlob { .. } => ErrorKind::Malformed,
                 _ => ErrorKind::Internal,
             },
             #[cfg(feature = "ep-context")]
-            Error::CallbacksMissing { .. } | Error::Callbacks { .. } => ErrorKind::Runtime,
+            Error::Callbacks(_) => ErrorKind::Runtime,
         }
     }
 }

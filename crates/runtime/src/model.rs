@@ -204,10 +204,8 @@ impl Model {
     ) -> Result<Model> {
         let path = PathBuf::from("the model");
         let mut bytes = Vec::new();
-        match reader.read_to_end(&mut bytes) {
-            Ok(_) => Model::open_with(InMemory::new(path, bytes), access, options, progress),
-            Err(source) => Err(Error::Read { path, source }),
-        }
+        (reader.read_to_end(&mut bytes)).map_err(onnxseal_core::io("read", &path))?;
+        Model::open_with(InMemory::new(path, bytes), access, options, progress)
     }
 
     /// Authenticates and decrypts all of the model that was not needed yet.
@@ -356,10 +354,10 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Op
             Payload::Dense { file, span, .. } => {
                 let location = model.location(*file).unwrap_or_default();
                 let Some(&(file, len)) = files.get(location) else {
-                    return Err(Error::ForeignFile {
-                        path: path.to_owned(),
-                        location: location.to_owned(),
-                    });
+                    let path = path.display();
+                    return Err(Error::Malformed(format!(
+                        "{path} keeps weights in {location}, which is not one of its files"
+                    )));
                 };
                 external::check_extent(&model, tensor, len).map_err(malformed)?;
                 (file, span.start, span.len)

@@ -138,11 +138,9 @@ impl Model {
             #[cfg(unix)]
             Err(_) => (NO_FOLDER.to_owned(), Sharing::Never),
             #[cfg(not(unix))]
-            Err(source) => {
-                return Err(Error::Read {
-                    path: std::env::temp_dir(),
-                    source,
-                });
+            Err(error) => {
+                let folder = std::env::temp_dir();
+                return Err(onnxseal_core::io("use", &folder)(error).into());
             }
         };
         let mut moved = Vec::new();

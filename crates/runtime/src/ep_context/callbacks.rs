@@ -33,7 +33,7 @@ impl EpContextCallbacks {
     /// Makes callbacks for a store, for the loaded ONNX Runtime that returned `base`.
     ///
     /// # Errors
-    /// [`Error::CallbacksMissing`] before version 1.31.
+    /// [`Error::Callbacks`] before version 1.31.
     ///
     /// # Safety
     /// `base` must be the result of `OrtGetApiBase`, or null. The library must not be unloaded
@@ -44,8 +44,10 @@ impl EpContextCallbacks {
     ) -> Result<EpContextCallbacks> {
         // SAFETY: the caller's promise.
         let functions = unsafe { Functions::of(base) };
-        let functions = functions.ok_or(Error::CallbacksMissing {
-            minor_version: API_VERSION,
+        let functions = functions.ok_or_else(|| {
+            Error::Callbacks(format!(
+                "this ONNX Runtime has no callbacks for compiled caches: version 1.{API_VERSION} or newer has them"
+            ))
         })?;
         let state = Arc::new(State { store, functions });
         Ok(EpContextCallbacks { state })
@@ -64,7 +66,7 @@ impl EpContextCallbacks {
         let (function, state) = self.read_func();
         // SAFETY: the caller's promise.
         let set = unsafe { (self.state.functions).set_read_func(options, function, state) };
-        set.map_err(|message| Error::Callbacks { message })
+        set.map_err(refused)
     }
 
     /// Makes a compilation with these options write compiled caches to the store
@@ -82,7 +84,7 @@ impl EpContextCallbacks {
         let (function, state) = self.write_func();
         // SAFETY: the caller's promise.
         let set = unsafe { (self.state.functions).set_write_func(options, function, state) };
-        set.map_err(|message| Error::Callbacks { message })
+        set.map_err(refused)
     }
 
     /// Returns the function that reads, and the state to call it with.
@@ -109,6 +111,12 @@ impl fmt::Debug for EpContextCallbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "EpContextCallbacks({:?})", self.store())
     }
+}
+
+fn refused(message: String) -> Error {
+    Error::Callbacks(format!(
+        "ONNX Runtime refuses the callbacks for compiled caches: {message}"
+    ))
 }
 
 /// The failure to report to ONNX Runtime.
