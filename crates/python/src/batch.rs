@@ -5,9 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use onnxseal_batch::{self as batch, Found, Operation, Options, Shard, Watch};
+use onnxseal_batch::{self as batch, Found, Operation, Options, Report, Shard, Watch};
 use onnxseal_core::{
-    Access, Checks, Edition, Location, Policy, Progress, ProtectOptions, Resign, RotateOptions,
+    Access, Checks, Edition, Location, Policy, Progress, ProtectOptions, Requirements, Resign,
+    RotateOptions,
 };
 use pyo3::prelude::*;
 
@@ -69,48 +70,96 @@ pub fn run_batch<'py>(
     sync: Option<bool>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> Result<Bound<'py, PyAny>> {
-    let shard = shard.map(|(i, n)| {
-        Shard::new(i, n).ok_or_else(|| usage("shard is (i, n), with i from 0 to n - 1"))
-    });
     let mut how = Options::default();
     how.out = out.map(Location::parse_folder).transpose()?;
-    how.jobs = jobs.map(NonZeroUsize::get);
-    how.memory_bytes = memory;
-    how.resume = resume;
-    how.records = records;
-    how.checksum = checksum;
-    how.replace = replace;
+    (how.jobs, how.memory_bytes) = (jobs.map(NonZeroUsize::get), memory);
+    (how.resume, how.records, how.checksum) = (resume, records, checksum);
+    (how.replace, how.fail_fast) = (replace, fail_fast);
     how.flush = output_options(replace, sync).flush;
-    how.fail_fast = fail_fast;
-    how.shard = shard.transpose()?;
-    if resume && !records {
-        return Err(usage(
-            "records say what an earlier run did: leave out resume or records",
-        ));
-    }
-    if how.out.is_none() && operation != "verify" && (resume || checksum || !records) {
-        return Err(usage(
-            "resume, records and checksum are for outputs in a folder: give out too, or leave them out",
-        ));
-    }
+    how.shard = shard.map(part).transpose()?;
+    check(&how, operation)?;
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let policy = policy.allowing(allow_clear);
     let signed_by = SignedByArgs::new(allowed_signers, signer)?;
-    let require = requirements(require_claims)?;
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
     let named: [&dyn NamesFiles; 5] = [&recipients, &identity, &signed_by, &policy, &signing_key];
     how.spared = reads(&[], &named).files;
     how.spared.extend_from_slice(&lists);
-    let report = call::run(py, progress, move |progress| {
-        let policy = match operation {
-            "protect" => Some(policy.read_or_full()?),
-            _ => policy.read()?,
+    let job = Job {
+        require: requirements(require_claims)?,
+        claims: claims.unwrap_or_default(),
+        sources: sources.0,
+        operation,
+        lists,
+        how,
+        policy,
+        recipients,
+        comment,
+        list_recipients,
+        identity,
+        signed_by,
+        tier,
+        signing_key,
+        repack,
+        runnable,
+        drop_signature,
+    };
+    let report = call::run(py, progress, move |progress| job.run(progress))?;
+    Ok(as_dict(py, &report)?)
+}
+
+fn part((i, n): (u64, u64)) -> Result<Shard> {
+    Shard::new(i, n).ok_or_else(|| usage("shard is (i, n), with i from 0 to n - 1"))
+}
+
+/// Refuses options that contradict each other.
+fn check(how: &Options, operation: &str) -> Result<()> {
+    if how.resume && !how.records {
+        return Err(usage(
+            "records say what an earlier run did: leave out resume or records",
+        ));
+    }
+    let is_of_outputs = how.resume || how.checksum || !how.records;
+    if how.out.is_none() && operation != "verify" && is_of_outputs {
+        return Err(usage(
+            "resume, records and checksum are for outputs in a folder: give out too, or leave them out",
+        ));
+    }
+    Ok(())
+}
+
+/// A batch, before it reads any file.
+struct Job<'a> {
+    operation: &'a str,
+    sources: Vec<Location>,
+    lists: Vec<PathBuf>,
+    how: Options,
+    policy: PolicyArgs,
+    recipients: Option<AudienceArgs>,
+    comment: Option<String>,
+    list_recipients: bool,
+    identity: Option<IdentityArgs>,
+    signed_by: Option<SignedByArgs>,
+    tier: Option<String>,
+    require: Option<Requirements>,
+    claims: BTreeMap<String, String>,
+    signing_key: Option<SigningKeyArg>,
+    repack: bool,
+    runnable: bool,
+    drop_signature: bool,
+}
+
+impl Job<'_> {
+    fn run(self, progress: &dyn Progress) -> Result<Report> {
+        let policy = match self.operation {
+            "protect" => Some(self.policy.read_or_full()?),
+            _ => self.policy.read()?,
         };
         let policy = policy.map(for_many);
-        let signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
-        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
-        let recipients = || match recipients {
-            Some(recipients) => recipients.read_with(comment.as_deref(), list_recipients),
+        let signing_key = self.signing_key.map(SigningKeyArg::read).transpose()?;
+        let signed_by = self.signed_by.map(SignedByArgs::read).transpose()?;
+        let recipients = || match self.recipients {
+            Some(recipients) => recipients.read_with(self.comment.as_deref(), self.list_recipients),
             None => Err(no_recipient()),
         };
         let access = |identities, edition| Access {
@@ -119,24 +168,15 @@ pub fn run_batch<'py>(
             edition,
         };
         let run = |operation: &Operation<'_>| {
-            if let Some(out) = &how.out {
-                batch::check_sources(&sources.0, out)?;
-            }
-            let found = batch::discover(&sources.0, &lists)?;
-            let report = batch::run(found, operation, &how, &All(progress))?;
-            match report.sync_error {
-                Some(error) => Err(error.into()),
-                None => Ok::<_, Fault>(report),
-            }
+            all(&self.sources, &self.lists, &self.how, operation, progress)
         };
-        match operation {
+        match self.operation {
             "protect" => {
                 let mut options = ProtectOptions::new(policy.unwrap_or_default());
-                options.repack = repack;
-                if runnable {
+                if self.runnable {
                     options.policy.set_lock(false);
                 }
-                options.claims = claims.unwrap_or_default();
+                (options.repack, options.claims) = (self.repack, self.claims);
                 options.signing_key = signing_key;
                 run(&Operation::Protect {
                     recipients: (&recipients()?).into(),
@@ -144,26 +184,26 @@ pub fn run_batch<'py>(
                 })
             }
             "unprotect" => {
-                let identities = require_identities(identity, progress)?;
-                let access = access(&identities, edition(tier.as_deref()));
+                let identities = require_identities(self.identity, progress)?;
+                let access = access(&identities, edition(self.tier.as_deref()));
                 run(&Operation::Unprotect { access })
             }
             "rekey" => {
-                let identities = require_identities(identity, progress)?;
+                let identities = require_identities(self.identity, progress)?;
                 run(&Operation::Rekey {
                     access: access(&identities, Edition::Whole),
                     recipients: (&recipients()?).into(),
                 })
             }
             "rotate" => {
-                let identities = require_identities(identity, progress)?;
+                let identities = require_identities(self.identity, progress)?;
                 let options = RotateOptions {
                     policy,
-                    lock: runnable.then_some(false),
-                    claims: claims.unwrap_or_default(),
+                    lock: self.runnable.then_some(false),
+                    claims: self.claims,
                     signature: match signing_key {
                         Some(key) => Resign::With(key),
-                        None if drop_signature => Resign::Drop,
+                        None if self.drop_signature => Resign::Drop,
                         None => Resign::Refuse,
                     },
                     external_data: None,
@@ -175,21 +215,39 @@ pub fn run_batch<'py>(
                 })
             }
             "verify" => {
-                let identities = read_identities(identity, progress)?;
+                let identities = read_identities(self.identity, progress)?;
                 let checks = Checks {
                     identities: identities.as_ref(),
                     signed_by: signed_by.as_ref(),
-                    edition: edition_for(tier.as_deref(), identities.as_ref())?,
-                    require: require.as_ref(),
+                    edition: edition_for(self.tier.as_deref(), identities.as_ref())?,
+                    require: self.require.as_ref(),
                     policy: policy.as_ref(),
                     ..Checks::default()
                 };
                 run(&Operation::Verify { checks })
             }
-            _ => Err(usage(format!("there is no operation {operation:?}"))),
+            other => Err(usage(format!("there is no operation {other:?}"))),
         }
-    })?;
-    Ok(as_dict(py, &report)?)
+    }
+}
+
+/// Does the operation on all models of `sources` and `lists`.
+fn all(
+    sources: &[Location],
+    lists: &[PathBuf],
+    how: &Options,
+    operation: &Operation<'_>,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    if let Some(out) = &how.out {
+        batch::check_sources(sources, out)?;
+    }
+    let found = batch::discover(sources, lists)?;
+    let mut report = batch::run(found, operation, how, &All(progress))?;
+    match report.sync_error.take() {
+        Some(error) => Err(error.into()),
+        None => Ok(report),
+    }
 }
 
 /// Lets entries of a policy match nothing, since models of many kinds differ.
