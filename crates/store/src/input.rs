@@ -95,11 +95,7 @@ impl Input {
     }
 
     pub fn read_all(&self) -> Result<Vec<u8>> {
-        let no_memory = |error| io("find memory for", &self.path)(std::io::Error::other(error));
-        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(no_memory)?;
-        bytes.resize(len, 0);
+        let mut bytes = zeros(self.len, &self.path)?;
         self.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
@@ -203,6 +199,16 @@ impl Input {
         let metadata = file.map(|file| file.metadata()).transpose();
         metadata.map_err(io("read", &self.path))
     }
+}
+
+/// Returns memory for `len` bytes of the file at `path`.
+pub fn zeros(len: u64, path: &Path) -> Result<Vec<u8>> {
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let mut bytes = Vec::new();
+    let reserved = bytes.try_reserve_exact(len).map_err(std::io::Error::other);
+    reserved.map_err(io("find memory for", path))?;
+    bytes.resize(len, 0);
+    Ok(bytes)
 }
 
 pub(crate) fn copy_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::Result<()> {

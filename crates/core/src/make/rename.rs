@@ -5,7 +5,7 @@ use std::path::Path;
 
 use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::{Model, external};
-use onnxseal_store::{Bytes, InMemory, Input, Location, Progress};
+use onnxseal_store::{Bytes, InMemory, Input, Location, Progress, zeros};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, model as model_error};
@@ -17,7 +17,6 @@ use crate::pass::outputs::check_names;
 use crate::pass::publish::Destination;
 use crate::pass::score::Unseen;
 use crate::pass::source::Source;
-use crate::pass::transfer::zeros;
 
 /// The names of external data files: the caller's, or one derived from the output's if the present
 /// names would collide with inputs.
@@ -173,7 +172,7 @@ pub(crate) fn rename_protected(
     // `unprotect` will write the original's names.
     check_names(unlocked.path(), &files)?;
     let is_original = original_paths().eq(paths.iter().cloned());
-    let mut bytes = zeros(manifest.model_bytes(), unlocked.path())?;
+    let mut bytes = Zeroizing::new(zeros(manifest.model_bytes(), unlocked.path())?);
     // The chunks of the model file come first.
     let places = bytes.chunks_mut(manifest.chunk_bytes() as usize);
     unlocked.read_into(places, 1, &Unseen(progress))?;

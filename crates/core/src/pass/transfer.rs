@@ -5,10 +5,10 @@ use std::sync::Mutex;
 
 use onnxseal_onnx::edit::Edits;
 use onnxseal_store::parallel::lock;
-use onnxseal_store::{Input, Progress, Stamp, reflink};
+use onnxseal_store::{Input, Progress, Stamp, reflink, zeros};
 use zeroize::Zeroizing;
 
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{self, Chunk, Tools};
@@ -58,8 +58,8 @@ impl<'a> Transfer<'a> {
             return Ok(());
         };
         let path = (self.inputs.first()).map_or(Path::new(""), |model| &model.path);
-        let model = Mutex::new(zeros(self.layout.model_bytes(), path)?);
-        self.restoring = Some((original, model));
+        let model = Zeroizing::new(zeros(self.layout.model_bytes(), path)?);
+        self.restoring = Some((original, Mutex::new(model)));
         Ok(())
     }
 
@@ -184,16 +184,6 @@ impl<'a> Transfer<'a> {
         hook.publish(&Made { files, weights })
             .map_err(Error::Refused)
     }
-}
-
-/// Returns memory for `len` bytes of the file at `path`.
-pub(crate) fn zeros(len: u64, path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let len = usize::try_from(len).unwrap_or(usize::MAX);
-    let mut bytes = Zeroizing::new(Vec::new());
-    let reserved = bytes.try_reserve_exact(len).map_err(std::io::Error::other);
-    reserved.map_err(io("find memory for", path))?;
-    bytes.resize(len, 0);
-    Ok(bytes)
 }
 
 /// Gives the states of the files of `layout` the original's paths, and the model file the length
