@@ -305,10 +305,8 @@ fn keep_only(files: &[&File]) -> io::Result<()> {
             return Ok(());
         }
         let error = io::Error::last_os_error();
-        Err(io::Error::new(
-            error.kind(),
-            format!("close_range: {error}"),
-        ))
+        let text = format!("close_range: {error}");
+        Err(io::Error::new(error.kind(), text))
     };
     let mut kept: Vec<u32> = files.iter().map(|file| file.as_raw_fd() as u32).collect();
     kept.sort_unstable();

@@ -42,12 +42,8 @@ impl OutputPath {
             made.make(base).map_err(io_error("create folder", base))?;
         }
         let (mut folder, mut path) = (Folder::named(base), base.to_owned());
-        for (below, name) in named
-            .iter()
-            .flat_map(|of| of.iter())
-            .take(self.below)
-            .enumerate()
-        {
+        let names = named.iter().flat_map(|named| named.iter());
+        for (below, name) in names.take(self.below).enumerate() {
             path.push(name);
             if let Some(made) = &mut made {
                 match fs::create_dir(folder.path().join(name)) {
@@ -68,9 +64,8 @@ impl OutputPath {
     }
 
     pub fn within(&self, folder: &Folder) -> PathBuf {
-        folder
-            .path()
-            .join(self.path.file_name().unwrap_or_default())
+        let name = self.path.file_name().unwrap_or_default();
+        folder.path().join(name)
     }
 
     pub fn remove(&self) -> Result<()> {

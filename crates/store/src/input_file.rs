@@ -71,11 +71,8 @@ impl Held {
     }
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
-        let (now, first) = (
-            file.metadata().map_err(io_error("read", path))?,
-            &self.first,
-        );
-        let is_first = is_same(&now, first) && now.len() == first.len();
+        let now = file.metadata().map_err(io_error("read", path))?;
+        let is_first = is_same(&now, &self.first) && now.len() == self.first.len();
         match is_first && Stamp::of(&now) == self.stamp() {
             true => Ok(()),
             false => Err(Error::InputChanged(path.to_owned())),

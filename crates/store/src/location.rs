@@ -81,12 +81,9 @@ impl Location {
     pub fn for_output_of(&self, model: &Location) -> Result<Location> {
         let is_folder = match self {
             Location::File(path) => {
-                let separates = |byte: &u8| std::path::is_separator(char::from(*byte));
-                path.as_os_str()
-                    .as_encoded_bytes()
-                    .last()
-                    .is_some_and(separates)
-                    || path.is_dir()
+                let last = path.as_os_str().as_encoded_bytes().last();
+                let ends_in = |byte: &u8| std::path::is_separator(char::from(*byte));
+                last.is_some_and(ends_in) || path.is_dir()
             }
             Location::Object(url) => url.names_folder(),
             Location::Memory(_) => false,
@@ -200,11 +197,7 @@ fn file_path(rest: &str) -> Result<PathBuf> {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Location::File(path) => path.display().fmt(f),
-            Location::Object(url) => url.fmt(f),
-            Location::Memory(model) => model.name.display().fmt(f),
-        }
+        self.to_name().display().fmt(f)
     }
 }
 

@@ -245,13 +245,8 @@ fn link(file: &File, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{AtFlags, CWD, linkat};
-        Ok(linkat(
-            CWD,
-            path_of(file),
-            CWD,
-            to,
-            AtFlags::SYMLINK_FOLLOW,
-        )?)
+        let flags = AtFlags::SYMLINK_FOLLOW;
+        Ok(linkat(CWD, path_of(file), CWD, to, flags)?)
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -24,10 +24,8 @@ pub(crate) fn check_regular(metadata: &Metadata) -> Result<()> {
         false => ErrorKind::Other,
     };
     let what = what(metadata.file_type());
-    Err(Error::new(
-        kind,
-        format!("it is {what}, not a regular file"),
-    ))
+    let text = format!("it is {what}, not a regular file");
+    Err(Error::new(kind, text))
 }
 
 fn open(path: &Path) -> Result<File> {

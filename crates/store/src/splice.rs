@@ -61,8 +61,7 @@ pub struct Splice {
 impl Splice {
     pub fn open(path: &Path, flush: Flush) -> Result<Splice> {
         let file = File::options().read(true).write(true).open(path);
-        let file = file.map_err(io_error("open", path))?;
-        let file = Arc::new(file);
+        let file = Arc::new(file.map_err(io_error("open", path))?);
         let input = Input::of(path, file.clone())?;
         input.lock_in_place()?;
         let flush = match flush {

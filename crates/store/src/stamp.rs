@@ -37,10 +37,8 @@ impl Stamp {
         let (changed_ns, inode) = {
             use std::os::unix::fs::MetadataExt;
             let seconds = metadata.ctime().saturating_mul(1_000_000_000);
-            (
-                Some(seconds.saturating_add(metadata.ctime_nsec())),
-                Some(metadata.ino()),
-            )
+            let changed_ns = seconds.saturating_add(metadata.ctime_nsec());
+            (Some(changed_ns), Some(metadata.ino()))
         };
         #[cfg(not(unix))]
         let (changed_ns, inode) = (None, None);

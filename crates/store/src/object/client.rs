@@ -148,10 +148,8 @@ fn client(options: &ClientOptions) -> Result<reqwest::Client, Fault> {
     for (key, set) in times {
         if let Some(time) = text(key) {
             let time = humantime::parse_duration(&time);
-            builder = set(
-                builder,
-                time.map_err(|_| misread(key, "a time such as \"30 seconds\""))?,
-            );
+            let time = time.map_err(|_| misread(key, "a time such as \"30 seconds\""))?;
+            builder = set(builder, time);
         }
     }
     if let Some(n) = number(Key::PoolMaxIdlePerHost)? {

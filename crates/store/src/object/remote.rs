@@ -276,9 +276,7 @@ impl Remote {
 }
 
 fn make_runtime() -> io::Result<Runtime> {
-    let n_threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(4);
+    let n_threads = parallel::n_cores().min(4);
     // The runtime panics where the system gives it no threads. So start as many first.
     let gate = Mutex::new(());
     std::thread::scope(|scope| {
