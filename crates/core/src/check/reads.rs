@@ -33,8 +33,7 @@ impl NamedInputs {
             return Err(Error::Usage(fault));
         }
         if self.models.iter().any(|model| is_of_model(output, model)) {
-            let path = output.to_owned();
-            return Err(Error::OutputIsInput(path));
+            return Err(Error::OutputIsInput(output.to_owned()));
         }
         Ok(())
     }

@@ -127,6 +127,7 @@ impl Builder {
             offset: gap.span.start,
             bytes: gap.span.len,
         });
+        let entries = &model.metadata_props;
         let report = Report {
             model: path.display().to_string(),
             files,
@@ -138,12 +139,8 @@ impl Builder {
             },
             long_settings: long_settings(model),
             metadata: SettingsRow {
-                n: model.metadata_props.len() as u64,
-                bytes: model
-                    .metadata_props
-                    .iter()
-                    .map(|entry| entry.field.len)
-                    .sum(),
+                n: entries.len() as u64,
+                bytes: entries.iter().map(|entry| entry.field.len).sum(),
             },
             ..Report::default()
         };

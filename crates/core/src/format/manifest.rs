@@ -153,10 +153,8 @@ impl Manifest {
     }
 
     pub(crate) fn n_chunks(&self) -> u64 {
-        let files = self.files().iter();
-        files
-            .map(|file| file.bytes.div_ceil(self.chunk_bytes()))
-            .sum()
+        let n_chunks = |file: &File| file.bytes.div_ceil(self.chunk_bytes());
+        self.files().iter().map(n_chunks).sum()
     }
 }
 

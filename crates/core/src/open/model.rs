@@ -184,11 +184,7 @@ impl OpenedModel {
     /// Returns the external data files, decrypted, with the paths by which
     /// [`model`](OpenedModel::model) names them, relative to its folder.
     pub fn external_files(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let paths = self
-            .manifest()
-            .files()
-            .iter()
-            .map(|file| file.path.as_str());
+        let paths = self.manifest().files().iter().map(|file| &*file.path);
         paths.zip(self.files()).skip(1)
     }
 

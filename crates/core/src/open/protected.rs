@@ -59,15 +59,12 @@ impl Protected {
             return Ok(Protected { artifact, source });
         }
         let structure = source.structure().ok();
-        Err(
-            match structure.and_then(|structure| foreign(structure.bytes())) {
-                Some(kind) => Error::Model {
-                    path: source.input.path.clone(),
-                    source: onnxseal_onnx::Error::Foreign { kind },
-                },
-                None => source.not_protected(),
-            },
-        )
+        let Some(kind) = structure.and_then(|structure| foreign(structure.bytes())) else {
+            return Err(source.not_protected());
+        };
+        let path = source.input.path.clone();
+        let source = onnxseal_onnx::Error::Foreign { kind };
+        Err(Error::Model { path, source })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -295,11 +292,8 @@ impl Unlocked {
     ///
     /// Call it after the last chunk is opened. Hand out plaintext only if it succeeds.
     pub(crate) fn check_signature(&self) -> Result<Option<Signer>> {
-        let signer = self
-            .demand
-            .as_ref()
-            .map(|demand| self.protected.check(demand));
-        signer.transpose()
+        let check = |demand| self.protected.check(demand);
+        self.demand.as_ref().map(check).transpose()
     }
 
     /// Reads `chunk` into `bytes`, of the chunk's length, and opens it.

@@ -149,15 +149,13 @@ impl<'a> Transfer<'a> {
         self.inputs
             .iter()
             .try_for_each(|input| input.check_unchanged())?;
-        let restored = self
-            .restoring
-            .map(|(original, model)| original.apply(&lock(&model)));
-        if let Some(restored) = &restored {
-            let restored = restored.as_ref();
-            let restored = restored.ok_or(Error::Internal("edits beyond their file"))?;
-            self.outputs.write_model(restored)?;
+        let mut restored = None;
+        if let Some((original, model)) = self.restoring {
+            let applied = original.apply(&lock(&model));
+            let model = applied.ok_or(Error::Internal("edits beyond their file"))?;
+            self.outputs.write_model(&model)?;
+            restored = Some(model);
         }
-        let restored = restored.flatten();
         let Some(hook) = self.outputs.hook else {
             return Ok(());
         };
