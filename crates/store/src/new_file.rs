@@ -398,4 +398,23 @@ mod tests {
         }
         assert_eq!(There::at(&pipe).unwrap(), There::Stream);
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn ext4_gives_a_file_its_blocks_and_its_length() {
+        use std::os::unix::fs::MetadataExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let output = create_file(&dir.path().join("new"), 0, false).unwrap();
+        let (_, file) = output.file().unwrap();
+        let is_ext4 = rustix::fs::fstatfs(file).unwrap().f_type == 0xEF53;
+        let len = 100_000;
+        output.reserve(len);
+        let metadata = file.metadata().unwrap();
+        assert_eq!(metadata.len(), if is_ext4 { len } else { 0 });
+        assert_eq!(metadata.blocks() * 512 >= len, is_ext4);
+        // More than any disk has: nothing is said, and the file is written nevertheless.
+        output.reserve(1 << 62);
+        output.write_all_at(b"bytes", 0).unwrap();
+    }
 }
