@@ -63,74 +63,56 @@ impl Fault {
             ErrorKind::Runtime => OnnxsealErrorKind::Runtime,
             _ => OnnxsealErrorKind::Internal,
         };
-        let message = with_causes(error);
-        Fault { kind, message }
+        Fault::new(kind, with_causes(error))
     }
 
     pub fn usage(message: impl Into<String>) -> Fault {
-        Fault {
-            kind: OnnxsealErrorKind::Usage,
-            message: message.into(),
-        }
+        Fault::new(OnnxsealErrorKind::Usage, message)
     }
 
     pub fn memory(len_bytes: usize) -> Fault {
-        Fault {
-            kind: OnnxsealErrorKind::Internal,
-            message: format!("there is no memory for {len_bytes} bytes"),
-        }
+        let message = format!("there is no memory for {len_bytes} bytes");
+        Fault::new(OnnxsealErrorKind::Internal, message)
     }
 
     pub fn malformed(message: impl Into<String>) -> Fault {
-        Fault {
-            kind: OnnxsealErrorKind::Malformed,
-            message: message.into(),
-        }
+        Fault::new(OnnxsealErrorKind::Malformed, message)
     }
 
     pub fn runtime(message: impl Into<String>) -> Fault {
-        Fault {
-            kind: OnnxsealErrorKind::Runtime,
-            message: message.into(),
-        }
+        Fault::new(OnnxsealErrorKind::Runtime, message)
+    }
+
+    fn new(kind: OnnxsealErrorKind, message: impl Into<String>) -> Fault {
+        let message = message.into();
+        Fault { kind, message }
     }
 }
 
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Fault {
-        Error::from(error).into()
-    }
+macro_rules! ours {
+    ($($of:path),*) => {
+        $(impl From<$of> for Fault {
+            fn from(error: $of) -> Fault {
+                Fault::of(error.kind(), &error)
+            }
+        })*
+    };
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Fault {
-        Fault::of(error.kind(), &error)
-    }
-}
-
-impl From<onnxseal_runtime::Error> for Fault {
-    fn from(error: onnxseal_runtime::Error) -> Fault {
-        Fault::of(error.kind(), &error)
-    }
-}
-
-impl From<onnxseal_inputs::Error> for Fault {
-    fn from(error: onnxseal_inputs::Error) -> Fault {
-        Fault::of(error.kind(), &error)
-    }
-}
-
-impl From<onnxseal_labels::Error> for Fault {
-    fn from(error: onnxseal_labels::Error) -> Fault {
-        Fault::of(error.kind(), &error)
-    }
-}
+ours!(
+    Error,
+    StoreError,
+    onnxseal_runtime::Error,
+    onnxseal_inputs::Error,
+    onnxseal_labels::Error
+);
 
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {
         Fault::from(Error::Key(error))
     }
 }
+
 /// The error and its causes, each after a colon.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
@@ -173,10 +155,10 @@ pub(crate) fn guard(call: impl FnOnce() -> Result<()>) -> Option<Box<OnnxsealErr
     let fault = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => return None,
         Ok(Err(fault)) => fault,
-        Err(panic) => Fault {
-            kind: OnnxsealErrorKind::Internal,
-            message: format!("internal error: {}", panic_message(panic.as_ref())),
-        },
+        Err(panic) => {
+            let message = format!("internal error: {}", panic_message(panic.as_ref()));
+            Fault::new(OnnxsealErrorKind::Internal, message)
+        }
     };
     Some(fault.into())
 }

@@ -7,7 +7,7 @@ use std::ptr;
 use std::sync::{Mutex, OnceLock};
 
 use onnxseal_runtime::{
-    Access, Bytes, Edition, InMemory, Location, Model, Opening, Options, Requirements, Silent,
+    Access, Bytes, InMemory, Location, Model, Opening, Options, Requirements, Silent,
 };
 
 use crate::arguments::{OutPointer, array, bytes, given, lent, optional_text, path, text};
@@ -30,18 +30,20 @@ pub struct OnnxsealModel {
     pub(crate) values: Mutex<Values>,
     tier: *const c_char,
     claims: Vec<OnnxsealClaim>,
-    /// The texts of tier and claims.
+    /// Keeps the texts of tier and claims.
+    #[expect(dead_code)]
     texts: Vec<CString>,
     contents: OnceLock<Contents>,
 }
 
 /// The bytes of a model.
-#[derive(Default)]
 struct Contents {
     files: Vec<OnnxsealFile>,
     tensors: Vec<OnnxsealTensor>,
-    /// The texts and dimensions of files and tensors.
+    /// Keep the texts and dimensions of files and tensors.
+    #[expect(dead_code)]
     texts: Vec<CString>,
+    #[expect(dead_code)]
     dims: Vec<Box<[i64]>>,
 }
 
@@ -113,9 +115,7 @@ pub extern "C" fn onnxseal_model_open(
         let place = OutPointer::new(model, "model")?;
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let location = Location::parse(unsafe { path(location, "location") }?)?;
-        let access = access(given(identities, "identities")?, options);
-        let opened = Model::open_with(&location, access, &runtime_options(options)?, &Silent)?;
-        place.fill(OnnxsealModel::boxed(opened)?);
+        place.fill(open(location, identities, options)?);
         Ok(())
     })
 }
@@ -150,9 +150,7 @@ pub extern "C" fn onnxseal_model_open_memory(
                 return Err(Fault::usage(format!("files has {path} twice")));
             }
         }
-        let access = access(given(identities, "identities")?, options);
-        let opened = Model::open_with(in_memory, access, &runtime_options(options)?, &Silent)?;
-        place.fill(OnnxsealModel::boxed(opened)?);
+        place.fill(open(in_memory, identities, options)?);
         Ok(())
     })
 }
@@ -293,63 +291,54 @@ fn same_text(ours: *const c_char, theirs: *const c_char) -> bool {
     ours.is_some() && ours == theirs
 }
 
-fn access<'a>(
-    OnnxsealIdentities(identities): &'a OnnxsealIdentities,
-    options: Option<&'a OnnxsealOptions>,
-) -> Access<'a> {
-    Access {
-        identities,
-        signed_by: options.and_then(|options| options.signed_by.as_ref()),
-        edition: options.map_or(Edition::Whole, OnnxsealOptions::edition),
-    }
-}
-
-fn runtime_options(options: Option<&OnnxsealOptions>) -> Result<Options> {
-    let Some(options) = options else {
-        return Ok(Options::default());
+/// Opens a model with what the caller demands of it.
+fn open(
+    model: impl Into<Location>,
+    identities: Option<&OnnxsealIdentities>,
+    options: Option<&OnnxsealOptions>,
+) -> Result<*mut OnnxsealModel> {
+    let defaults = OnnxsealOptions::default();
+    let options = options.unwrap_or(&defaults);
+    let access = Access {
+        identities: &given(identities, "identities")?.0,
+        signed_by: options.signed_by.as_ref(),
+        edition: options.edition(),
     };
-    let require = Requirements::parse(&options.claims)?;
-    Ok(Options {
-        require,
+    let how = Options {
+        require: Requirements::parse(&options.claims)?,
         plaintext_on_disk: options.plaintext_on_disk,
         opening: Opening::Auto,
-    })
+    };
+    OnnxsealModel::boxed(Model::open_with(model, access, &how, &Silent)?)
+}
+
+/// A copy of `text` for C, which `texts` keeps.
+fn kept(texts: &mut Vec<CString>, text: &str) -> Result<*const c_char> {
+    let text = c_name(text)?;
+    let place = text.as_ptr();
+    texts.push(text);
+    Ok(place)
 }
 
 impl OnnxsealModel {
     /// The handle of `model`: with everything that C wants otherwise than Rust has it.
     fn boxed(model: Model) -> Result<*mut OnnxsealModel> {
-        // First to the place where it stays.
-        let mut handle = Box::new(OnnxsealModel {
+        let mut texts = Vec::new();
+        let mut c_text = |text: &str| kept(&mut texts, text);
+        let tier = model.tier().map_or(Ok(ptr::null()), &mut c_text)?;
+        let claims = model.claims().iter().map(|(key, value)| {
+            let (key, value) = (c_text(key)?, c_text(value)?);
+            Ok(OnnxsealClaim { key, value })
+        });
+        let claims = claims.collect::<Result<_>>()?;
+        Ok(Box::into_raw(Box::new(OnnxsealModel {
             model,
             values: Mutex::default(),
-            tier: ptr::null(),
-            claims: Vec::new(),
-            texts: Vec::new(),
-            contents: OnceLock::new(),
-        });
-        let OnnxsealModel {
-            model,
-            values: _,
             tier,
             claims,
             texts,
-            contents: _,
-        } = &mut *handle;
-        let mut c_text = |text: &str| -> Result<*const c_char> {
-            let text = c_name(text)?;
-            let place = text.as_ptr();
-            texts.push(text);
-            Ok(place)
-        };
-        if let Some(name) = model.tier() {
-            *tier = c_text(name)?;
-        }
-        for (key, value) in model.claims() {
-            let (key, value) = (c_text(key)?, c_text(value)?);
-            claims.push(OnnxsealClaim { key, value });
-        }
-        Ok(Box::into_raw(handle))
+            contents: OnceLock::new(),
+        })))
     }
 
     /// All bytes of the model, authenticated.
@@ -358,19 +347,9 @@ impl OnnxsealModel {
         if let Some(contents) = self.contents.get() {
             return Ok(contents);
         }
-        let mut contents = Contents::default();
-        let Contents {
-            files,
-            tensors,
-            texts,
-            dims,
-        } = &mut contents;
-        let mut c_text = |text: &str| -> Result<*const c_char> {
-            let text = c_name(text)?;
-            let place = text.as_ptr();
-            texts.push(text);
-            Ok(place)
-        };
+        let (mut files, mut tensors) = (Vec::new(), Vec::new());
+        let (mut texts, mut dims) = (Vec::new(), Vec::new());
+        let mut c_text = |text: &str| kept(&mut texts, text);
         for (path, bytes) in opened.external_files() {
             files.push(OnnxsealFile {
                 path: c_text(path)?,
@@ -390,6 +369,12 @@ impl OnnxsealModel {
             });
             dims.push(its_dims);
         }
+        let contents = Contents {
+            files,
+            tensors,
+            texts,
+            dims,
+        };
         Ok(self.contents.get_or_init(|| contents))
     }
 }

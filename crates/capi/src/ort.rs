@@ -161,11 +161,24 @@ unsafe fn owned_text(text: *const c_char) -> String {
     text.to_string_lossy().trim_end().to_owned()
 }
 
+/// What ONNX Runtime has made for us, released on drop.
+struct Owned<T> {
+    made: *mut T,
+    release: unsafe extern "system" fn(*mut T),
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: it is ours, and not used again.
+        unsafe { (self.release)(self.made) };
+    }
+}
+
 /// Session options: our own, or the caller's for the time of a call.
 pub(crate) struct SessionOptions {
     api: Api,
     options: *mut OrtSessionOptions,
-    is_ours: bool,
+    _ours: Option<Owned<OrtSessionOptions>>,
 }
 
 impl SessionOptions {
@@ -185,10 +198,11 @@ impl SessionOptions {
             unsafe { clone(options, &raw mut made) }
         };
         api.check(status, "make session options")?;
+        let release = function!(api, ReleaseSessionOptions);
         Ok(SessionOptions {
             api,
             options: made,
-            is_ours: true,
+            _ours: Some(Owned { made, release }),
         })
     }
 
@@ -200,7 +214,7 @@ impl SessionOptions {
         SessionOptions {
             api,
             options,
-            is_ours: false,
+            _ours: None,
         }
     }
 
@@ -258,7 +272,7 @@ impl SessionOptions {
     pub unsafe fn share(&mut self, name: &CStr, value: &Value) -> Result<()> {
         let add = function!(self.api, AddInitializer);
         // SAFETY: all are valid; for how long, the caller promises.
-        let status = unsafe { add(self.options, name.as_ptr(), value.value) };
+        let status = unsafe { add(self.options, name.as_ptr(), value.0.made) };
         self.api.check(status, "share a weight")
     }
 
@@ -270,7 +284,7 @@ impl SessionOptions {
         let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let values: Vec<*const OrtValue> = values
             .iter()
-            .map(|value| value.value.cast_const())
+            .map(|value| value.0.made.cast_const())
             .collect();
         let n = names.len().min(values.len());
         if n == 0 {
@@ -284,22 +298,8 @@ impl SessionOptions {
     }
 }
 
-impl Drop for SessionOptions {
-    fn drop(&mut self) {
-        if !self.is_ours {
-            return;
-        }
-        let release = function!(self.api, ReleaseSessionOptions);
-        // SAFETY: the options are ours, and not used again.
-        unsafe { release(self.options) };
-    }
-}
-
 /// A tensor of ONNX Runtime over memory that is not its own.
-pub(crate) struct Value {
-    api: Api,
-    value: *mut OrtValue,
-}
+pub(crate) struct Value(Owned<OrtValue>);
 
 // SAFETY: a value is only read once it is made, and may be released by any thread.
 unsafe impl Send for Value {}
@@ -315,64 +315,41 @@ impl Value {
                 "ONNX Runtime takes no weights of type {data_type:?} from memory"
             ))
         })?;
-        let memory = MemoryInfo::cpu(api)?;
-        let mut value = ptr::null_mut();
+        let memory = cpu_memory(api)?;
+        let mut made = ptr::null_mut();
         let create = function!(api, CreateTensorWithDataAsOrtValue);
         // SAFETY: memory and dims are as long as stated. ONNX Runtime only reads initializers,
         // though it asks for memory to write to.
         let status = unsafe {
             create(
-                memory.info,
+                memory.made,
                 bytes.as_ptr().cast_mut().cast(),
                 bytes.len(),
                 dims.as_ptr(),
                 dims.len(),
                 element_type,
-                &raw mut value,
+                &raw mut made,
             )
         };
         api.check(status, "make a tensor")?;
-        Ok(Value { api, value })
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        let release = function!(self.api, ReleaseValue);
-        // SAFETY: the value is ours, and not used again.
-        unsafe { release(self.value) };
+        let release = function!(api, ReleaseValue);
+        Ok(Value(Owned { made, release }))
     }
 }
 
 /// Where values have their memory.
-struct MemoryInfo {
-    api: Api,
-    info: *mut OrtMemoryInfo,
-}
-
-impl MemoryInfo {
-    fn cpu(api: Api) -> Result<MemoryInfo> {
-        let mut info = ptr::null_mut();
-        let create = function!(api, CreateCpuMemoryInfo);
-        // SAFETY: the place is ours.
-        let status = unsafe {
-            create(
-                OrtAllocatorType::OrtDeviceAllocator,
-                OrtMemType::OrtMemTypeDefault,
-                &raw mut info,
-            )
-        };
-        api.check(status, "describe memory")?;
-        Ok(MemoryInfo { api, info })
-    }
-}
-
-impl Drop for MemoryInfo {
-    fn drop(&mut self) {
-        let release = function!(self.api, ReleaseMemoryInfo);
-        // SAFETY: it is ours, and not used again.
-        unsafe { release(self.info) };
-    }
+fn cpu_memory(api: Api) -> Result<Owned<OrtMemoryInfo>> {
+    let mut made = ptr::null_mut();
+    let create = function!(api, CreateCpuMemoryInfo);
+    let kind = (
+        OrtAllocatorType::OrtDeviceAllocator,
+        OrtMemType::OrtMemTypeDefault,
+    );
+    // SAFETY: the place is ours.
+    let status = unsafe { create(kind.0, kind.1, &raw mut made) };
+    api.check(status, "describe memory")?;
+    let release = function!(api, ReleaseMemoryInfo);
+    Ok(Owned { made, release })
 }
 
 /// A name as C has it.
