@@ -58,12 +58,10 @@ class LabelDecoder:
 
 
 class SessionLabels:
-    """What a session does with labels: decodes, and runs what follows decoding."""
+    """What a session does with labels: decodes, and runs what follows decoding, in a session of the class `session`."""
 
-    def __init__(self, table, outputs, key, identity, path):
+    def __init__(self, table, outputs, key, identity, path, session):
         import onnxruntime
-
-        from onnxseal._session import Unpatched
 
         self.decoder = LabelDecoder(table, key, identity, _path=path)
         raw = self.decoder._raw
@@ -74,7 +72,7 @@ class SessionLabels:
             options.log_severity_level = 3
             # It is small, and threads of its own would wait for work beside those of the model.
             options.intra_op_num_threads = 1
-            self.tail = Unpatched(raw.tail, options, providers=["CPUExecutionProvider"])
+            self.tail = session(raw.tail, options, providers=["CPUExecutionProvider"])
         of_tail = {output.name: output for output in self.tail.get_outputs()} if self.tail else {}
         of_model = {output.name: output for output in outputs}
         known = of_tail.keys() | of_model.keys() | {self.logits}

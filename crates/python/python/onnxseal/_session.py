@@ -400,7 +400,7 @@ def _use_keys(self, input_key, label_key, identity, path):
     if table is not None:
         if self._onnxseal_plain and path is None:
             raise UsageError("a label key for a model that is not protected needs the path of its file")
-        self._onnxseal_labels = SessionLabels(table, own.get_outputs(), label_key, identity, path)
+        self._onnxseal_labels = SessionLabels(table, own.get_outputs(), label_key, identity, path, Unpatched)
 
 
 class _Methods:
