@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use crate::exit;
 use crate::text::{count, except, one_line};
 
-/// Returns the note about unfinished files that a search skipped.
 pub fn passed_over(found: &Discovery) -> Option<String> {
     let first = found.unfinished.first()?.display();
     Some(match found.unfinished.len() {
@@ -19,13 +18,11 @@ pub fn passed_over(found: &Discovery) -> Option<String> {
     })
 }
 
-/// The check of one model.
 pub struct Check {
     pub model: Location,
     pub outcome: Outcome,
 }
 
-/// The result of a check.
 pub enum Outcome {
     Ok(Verification),
     /// Not protected: a failure if `required`.
@@ -161,7 +158,6 @@ impl Check {
         }
     }
 
-    /// Says on one line what is wrong.
     pub fn message(&self) -> Option<String> {
         match &self.outcome {
             Outcome::Ok(_) => None,
@@ -180,7 +176,6 @@ impl Check {
         }
     }
 
-    /// Returns the line for people.
     pub fn line(&self) -> String {
         let path = one_line(&self.model.to_string());
         match &self.outcome {
@@ -232,13 +227,11 @@ pub fn unmatched(checks: &[Check]) -> Vec<&str> {
     unmatched.unwrap_or_default()
 }
 
-/// Returns the exit code of the worst failure, if there is one.
 pub fn exit_code(checks: &[Check]) -> Option<u8> {
     let worst = checks.iter().filter_map(Check::failure).min();
     worst.map(Fault::exit_code)
 }
 
-/// The number of models with each result.
 #[derive(Serialize)]
 pub struct Summary {
     pub models: usize,
@@ -262,7 +255,6 @@ impl Summary {
     }
 }
 
-/// Returns all checks as JSON.
 pub fn json(checks: &[Check]) -> Value {
     let row = |check: &Check| {
         let mut row = match &check.outcome {

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod inputs;
 #[cfg(feature = "labels")]
 pub mod labels;
+mod operation;
 mod policy;
 pub mod run;
 mod shared;
@@ -15,15 +16,16 @@ pub mod tiers;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use onnxseal_core::Location;
 
-pub use self::policy::{AllowClear, LeastPolicy, Policy, WHICH_PRESET};
+pub use self::operation::{Demands, Protecting, Rotating, Sources, Verifying};
+pub use self::policy::{Policy, WHICH_PRESET};
 pub use self::shared::{Out, OutFolder, OutputOptions, SyncOptions, View};
-use self::shared::{folder, location, out, out_folder, out_model, pair};
+use self::shared::{location, out, out_model};
 use crate::exit;
-use crate::keys::{IdentityArgs, NewRecipientArgs, PassphraseArgs, RecipientArgs};
-use crate::signing::{ClaimArgs, OpeningArgs, ResigningArgs, SignerArgs, SigningArgs, TierArgs};
+use crate::keys::{NewRecipientArgs, PassphraseArgs};
+use crate::signing::{OpeningArgs, TierArgs};
 
 /// Protect the weights of ONNX models that you give to others.
 #[derive(Debug, Parser)]
@@ -77,6 +79,9 @@ pub enum Command {
     #[command(subcommand)]
     Labels(labels::Labels),
     /// Check protected models: their structure, a policy, and with an identity every byte
+    ///
+    /// Models must meet or exceed --policy and --preset. Without an identity, this checks how much
+    /// is encrypted and how it is cut; with one, also which weights.
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
     Unprotect(Unprotect),
@@ -111,10 +116,6 @@ pub enum Command {
     /// cannot tell whether the model is authentic: sign models that you made yourself, or run
     /// `verify` first.
     Sign(Sign),
-    /// Print a completion script for a shell
-    Completions(Completions),
-    /// Print the manual page
-    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -132,7 +133,7 @@ pub struct Keygen {
         short = 'y',
         long = "recipients-of",
         value_name = "FILE",
-        conflicts_with_all = ["output", "pq", "comment", "passphrase", "passphrase_file", "passphrase_fd"]
+        conflicts_with_all = ["output", "pq", "comment", "passphrase", "passphrase_file"]
     )]
     pub recipients_of: Option<PathBuf>,
 
@@ -178,39 +179,10 @@ pub struct Protect {
     #[arg(long, value_name = "NAME")]
     pub external_data: Option<String>,
 
-    /// File of the label authority: first encrypt the classifier's labels, as
-    /// `onnxseal labels protect` does by default, so that only holders of a label key can read its
-    /// answers. Keeps the model in memory
-    #[cfg(feature = "labels")]
-    #[arg(long, value_name = "FILE", conflicts_with = "in_place")]
-    pub labels: Option<PathBuf>,
-
-    /// Identity file that opens the label authority. Default: the one that ONNXSEAL_IDENTITY names
-    #[cfg(feature = "labels")]
-    #[arg(long, value_name = "FILE", requires = "labels")]
-    pub labels_identity: Option<PathBuf>,
-
-    /// Rewrite what cannot be encrypted where it lies: elements coded as varints move to raw_data,
-    /// and bytes of data files in which no tensor lies become zeros. `unprotect` then gives the
-    /// rewritten model, which is equal in every value
-    #[arg(long)]
-    pub repack: bool,
-
     #[command(flatten)]
-    pub recipients: RecipientArgs,
-
-    /// A statement to authenticate along with the model, such as customer=acme
-    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
-    pub claims: Vec<(String, String)>,
-
-    #[command(flatten)]
-    pub signing: SigningArgs,
-
+    pub protecting: Protecting,
     #[command(flatten)]
     pub output_options: OutputOptions,
-
-    #[command(flatten)]
-    pub policy: Policy,
     #[command(flatten)]
     pub view: View,
 }
@@ -222,7 +194,7 @@ pub struct Rekey {
     pub model: Location,
 
     #[command(flatten)]
-    pub identities: IdentityArgs,
+    pub opening: OpeningArgs,
 
     #[command(flatten)]
     pub recipients: NewRecipientArgs,
@@ -238,9 +210,6 @@ pub struct Rekey {
     pub output: Option<Out<Location>>,
 
     #[command(flatten)]
-    pub signer: SignerArgs,
-
-    #[command(flatten)]
     pub output_options: OutputOptions,
 }
 
@@ -251,10 +220,7 @@ pub struct Rotate {
     pub model: Location,
 
     #[command(flatten)]
-    pub identities: IdentityArgs,
-
-    #[command(flatten)]
-    pub recipients: NewRecipientArgs,
+    pub opening: OpeningArgs,
 
     /// File to write, with external data beside it; in a folder, the file gets the model's name.
     /// Without this option the model is replaced in one step, once the result is on the disk
@@ -267,21 +233,10 @@ pub struct Rotate {
     #[arg(long, value_name = "NAME")]
     pub external_data: Option<String>,
 
-    /// A statement to add to the model's; it replaces one of the same key
-    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
-    pub claims: Vec<(String, String)>,
-
     #[command(flatten)]
-    pub signer: SignerArgs,
-
-    #[command(flatten)]
-    pub signing: ResigningArgs,
-
+    pub rotating: Rotating,
     #[command(flatten)]
     pub output_options: OutputOptions,
-
-    #[command(flatten)]
-    pub policy: Policy,
     #[command(flatten)]
     pub view: View,
 }
@@ -321,15 +276,8 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Protected models, folders to search for models by content, and globs. Models and folders may
-    /// be URLs (s3://bucket/models/)
-    #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
-    pub sources: Vec<Location>,
-
-    /// File with more sources, one per line: paths relative to its folder, or URLs; may be given
-    /// several times
-    #[arg(long = "list", value_name = "FILE")]
-    pub lists: Vec<PathBuf>,
+    #[command(flatten)]
+    pub sources: Sources,
 
     /// Fail (6) if a model is not protected. A policy, an identity, allowed signers or a required
     /// claim imply this; without them, such models are only listed
@@ -337,60 +285,15 @@ pub struct Verify {
     pub require_protected: bool,
 
     #[command(flatten)]
-    pub opening: OpeningArgs,
+    pub verifying: Verifying,
 
-    #[command(flatten)]
-    pub tier: TierArgs,
-
-    #[command(flatten)]
-    pub claims: ClaimArgs,
-
-    #[command(flatten)]
-    pub policy: LeastPolicy,
-
-    /// How to print the result
-    #[arg(long, value_name = "FORMAT", default_value = "human")]
-    pub format: Format,
-
-    /// Short for --format json
-    #[arg(long, conflicts_with = "format")]
+    /// Print the result as JSON
+    #[arg(long)]
     pub json: bool,
-}
 
-impl Verify {
-    /// Returns how to print the result.
-    pub fn format(&self) -> Format {
-        if self.json { Format::Json } else { self.format }
-    }
-}
-
-/// How to print the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Lines to read
-    Human,
-    /// JSON, described in docs/JSON.md
-    Json,
-    /// SARIF 2.1.0, for code scanning services
-    Sarif,
-}
-
-#[derive(Debug, Args)]
-pub struct Completions {
-    /// The shell
-    pub shell: clap_complete::Shell,
-}
-
-#[derive(Debug, Args)]
-pub struct Man {
-    /// Folder to write all pages to, one for each command; without it, the main page goes to
-    /// standard output
-    #[arg(short, long, value_name = "DIR", value_parser = out_folder())]
-    pub output: Option<OutFolder<PathBuf>>,
-
-    /// Replace files of these names even if they are not manual pages that this command wrote
-    #[arg(short, long, requires = "output")]
-    pub force: bool,
+    /// Print the result as SARIF 2.1.0, for code scanning services
+    #[arg(long, conflicts_with = "json")]
+    pub sarif: bool,
 }
 
 #[derive(Debug, Args)]

@@ -21,89 +21,50 @@ Exit codes:
   7  I/O: the system could not read or write
   130, 143  stopped by Ctrl-C or SIGTERM; the report of a batch says how far it got";
 
-/// Returns the code for `error`.
 fn code(error: &anyhow::Error) -> u8 {
     if let Some(failures) = error.downcast_ref::<Failures>() {
         return failures.code;
     }
-    let kind = match of_batch(error) {
-        Some(error) => Some(error.kind()),
-        None => of_core(error)
-            .map(Error::kind)
-            .or_else(|| kind_of_assessment(error))
-            .or_else(|| kind_of_inputs(error))
-            .or_else(|| kind_of_labels(error)),
-    };
-    match kind {
+    match error.chain().find_map(kind) {
         Some(kind) => kind_code(kind),
-        None if error.chain().any(|cause| cause.is::<std::io::Error>()) => 7,
-        None if error.chain().any(|cause| cause.is::<Usage>()) => 2,
+        None if cause::<std::io::Error>(error).is_some() => 7,
+        None if cause::<Usage>(error).is_some() => 2,
         None => 1,
     }
 }
 
-/// Returns the batch's error among the causes.
-fn of_batch(error: &anyhow::Error) -> Option<&BatchError> {
-    cause(error)
+fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    macro_rules! kind_of {
+        ($($(#[$when:meta])* $of:path,)*) => {
+            $($(#[$when])* if let Some(error) = error.downcast_ref::<$of>() {
+                return Some(error.kind());
+            })*
+        };
+    }
+    kind_of! {
+        BatchError,
+        Error,
+        #[cfg(feature = "assess")] onnxseal_assess::Error,
+        #[cfg(feature = "assess")] onnxseal_engine::Error,
+        #[cfg(feature = "assess")] onnxseal_data::Error,
+        #[cfg(feature = "inputs")] onnxseal_inputs::Error,
+        #[cfg(feature = "labels")] onnxseal_labels::Error,
+        #[cfg(feature = "labels")] onnxseal_rewrite::Error,
+    }
+    None
 }
 
-/// Returns the first cause of type `E`.
 fn cause<E: std::error::Error + 'static>(error: &anyhow::Error) -> Option<&E> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
-/// Returns core's error among the causes.
 fn of_core(error: &anyhow::Error) -> Option<&Error> {
-    match of_batch(error) {
+    match cause(error) {
         Some(BatchError::Core(error)) => Some(error),
         _ => cause(error),
     }
 }
 
-/// Returns the class of an error from an assessment, a run of a model or a data set.
-fn kind_of_assessment(error: &anyhow::Error) -> Option<ErrorKind> {
-    #[cfg(feature = "assess")]
-    {
-        let of_assessment = cause(error).map(onnxseal_assess::Error::kind);
-        let of_run = cause(error).map(onnxseal_engine::Error::kind);
-        let of_data = cause(error).map(onnxseal_data::Error::kind);
-        of_assessment.or(of_run).or(of_data)
-    }
-    #[cfg(not(feature = "assess"))]
-    {
-        let _ = error;
-        None
-    }
-}
-
-/// Returns the class of an error from keyed inputs.
-fn kind_of_inputs(error: &anyhow::Error) -> Option<ErrorKind> {
-    #[cfg(feature = "inputs")]
-    {
-        cause(error).map(onnxseal_inputs::Error::kind)
-    }
-    #[cfg(not(feature = "inputs"))]
-    {
-        let _ = error;
-        None
-    }
-}
-
-/// Returns the class of an error from labels.
-fn kind_of_labels(error: &anyhow::Error) -> Option<ErrorKind> {
-    #[cfg(feature = "labels")]
-    {
-        let of_labels = cause(error).map(onnxseal_labels::Error::kind);
-        of_labels.or_else(|| cause(error).map(onnxseal_rewrite::Error::kind))
-    }
-    #[cfg(not(feature = "labels"))]
-    {
-        let _ = error;
-        None
-    }
-}
-
-/// Returns the code for a class of errors.
 pub fn kind_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => 2,
@@ -117,21 +78,19 @@ pub fn kind_code(kind: ErrorKind) -> u8 {
 }
 
 /// Some of several models failed or were skipped, each reported already.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 pub struct Failures {
     pub code: u8,
     pub text: String,
 }
 
-impl std::fmt::Display for Failures {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
+/// Makes the error for models that are not as demanded.
+pub fn not_met(text: impl Into<String>) -> anyhow::Error {
+    let (code, text) = (kind_code(ErrorKind::PolicyNotMet), text.into());
+    Failures { code, text }.into()
 }
 
-impl std::error::Error for Failures {}
-
-/// Makes the error for work that a signal ended.
 pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
     let code = 128 + signal as u8;
     let text = format!("stopped: {what}");
@@ -139,16 +98,13 @@ pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
 }
 
 /// A mistake in the command line that clap cannot see.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct Usage(pub String);
 
-impl std::fmt::Display for Usage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+pub fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
 }
-
-impl std::error::Error for Usage {}
 
 /// Prints clap's message on the command line `args`, help or a mistake, and returns the exit code.
 /// It hides keys, passphrases and passwords in URLs.
@@ -201,12 +157,9 @@ pub fn report(error: &anyhow::Error) -> u8 {
     for cause in error.chain().skip(1) {
         note(&format!("  cause: {}", shown(&cause.to_string())));
     }
-    let hint = match of_batch(error) {
+    let hint = match cause(error) {
         Some(error) => batch_hint(error),
-        None => of_core(error)
-            .and_then(hint)
-            .or_else(|| inputs_hint(error))
-            .or_else(|| labels_hint(error)),
+        None => of_core(error).and_then(hint).or_else(|| vendor_hint(error)),
     };
     if let Some(hint) = hint {
         note(&format!("  hint: {hint}"));
@@ -235,45 +188,31 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     })
 }
 
-/// Returns what to do about a model that cannot be rewritten.
-fn inputs_hint(error: &anyhow::Error) -> Option<&'static str> {
+fn vendor_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "inputs")]
-    {
-        match cause::<onnxseal_inputs::Error>(error) {
-            Some(onnxseal_inputs::Error::Refused(refusal)) => refusal.advice,
-            Some(onnxseal_inputs::Error::Store(StoreError::OutputExists { .. })) => Some(
+    match cause::<onnxseal_inputs::Error>(error) {
+        Some(onnxseal_inputs::Error::Refused(refusal)) => return refusal.advice,
+        Some(onnxseal_inputs::Error::Store(StoreError::OutputExists { .. })) => {
+            return Some(
                 "choose another output, or replace it with --force; external data of a model are never replaced: write it to another folder",
-            ),
-            _ => None,
+            );
         }
+        _ => {}
     }
-    #[cfg(not(feature = "inputs"))]
-    {
-        let _ = error;
-        None
-    }
-}
-
-/// Returns what to do about labels that cannot be protected or read.
-fn labels_hint(error: &anyhow::Error) -> Option<&'static str> {
     #[cfg(feature = "labels")]
-    {
-        match cause::<onnxseal_labels::Error>(error) {
-            Some(onnxseal_labels::Error::Refused(refusal)) => refusal.advice,
-            Some(onnxseal_labels::Error::NoTable) => Some(
+    match cause::<onnxseal_labels::Error>(error) {
+        Some(onnxseal_labels::Error::Refused(refusal)) => return refusal.advice,
+        Some(onnxseal_labels::Error::NoTable) => {
+            return Some(
                 "run `onnxseal labels protect` first, or `onnxseal unprotect` if the whole model is protected",
-            ),
-            _ => None,
+            );
         }
+        _ => {}
     }
-    #[cfg(not(feature = "labels"))]
-    {
-        let _ = error;
-        None
-    }
+    let _ = error;
+    None
 }
 
-/// Returns what to do about an error of one model, if that is not obvious.
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Interrupted { .. } => INTERRUPTED,
@@ -319,7 +258,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "give --external-data NAME: the new external data goes there, beside the old, and the model is replaced last; or write to another folder with --output, then swap the folders"
         }
         Error::NoMatchingKey { recipients, .. } if recipients == "1 passphrase" => {
-            "it opens with a passphrase: give --passphrase, --passphrase-file or --passphrase-fd"
+            "it opens with a passphrase: give --passphrase or --passphrase-file"
         }
         Error::LowerTier { .. } => {
             "ask the publisher for a key of that tier, or accept the tier that you have with --tier"
@@ -357,7 +296,6 @@ fn policy_hint(violations: &[String]) -> Option<&'static str> {
 
 const INTERRUPTED: &str = "run `onnxseal rekey` on it with an identity of its old or its new recipients; after an interrupted `onnxseal sign`, run `onnxseal sign` again";
 
-/// Returns what to do about an error of a store, if that is not obvious.
 fn store_hint(error: &StoreError) -> Option<&'static str> {
     Some(match error {
         StoreError::OutputExists { .. } => {
@@ -372,7 +310,7 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
             _ => "choose another output",
         },
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::IsADirectory => {
-            "for all models of a folder use `onnxseal batch`, such as `onnxseal batch protect FOLDER --out DIR`"
+            "name a file; for all models of a folder use `onnxseal batch`, such as `onnxseal batch protect FOLDER --out DIR`"
         }
         StoreError::OpenFiles { .. } => {
             "raise the hard limit, such as by `ulimit -Hn 1048576` as root, or save the model with all weights in one external file"

@@ -18,16 +18,14 @@ use onnxseal_core::restore_file_limit;
 use rustix::fs::{OFlags, major, minor, statfs};
 use rustix::process::{self, Pid, Signal, WaitOptions};
 
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 
-/// Opened copies of models in a folder.
 #[derive(Debug)]
 pub struct Given {
     folder: PathBuf,
 }
 
 impl Given {
-    /// Those in `folder`.
     pub fn new(folder: &Path) -> Given {
         let folder = folder.to_owned();
         Given { folder }
@@ -47,8 +45,9 @@ impl Given {
     pub fn check_beside(&self, source: &Path) -> Result<()> {
         if self.folder.starts_with(source) || source.starts_with(&self.folder) {
             let (folder, source) = (self.folder.display(), source.display());
-            let text = format!("{folder} and {source} lie one in the other: choose another --into");
-            return Err(Usage(text).into());
+            return Err(usage(format!(
+                "{folder} and {source} lie one in the other: choose another --into"
+            )));
         }
         Ok(())
     }
@@ -60,7 +59,7 @@ impl Given {
         let folder = self.folder.display();
         let context = || format!("cannot tell what {folder} is");
         let stat = statfs(&self.folder).with_context(context)?;
-        let text = match stat.f_type as u32 {
+        Err(usage(match stat.f_type as u32 {
             RAMFS => return Ok(()),
             TMPFS if allow_swap || self.is_never_swapped().with_context(context)? => return Ok(()),
             TMPFS => format!(
@@ -68,8 +67,7 @@ impl Given {
                  turn it off, mount {folder} with noswap, or give --allow-swap"
             ),
             _ => format!("{folder} is not in memory: opened models would get to a disk"),
-        };
-        Err(Usage(text).into())
+        }))
     }
 
     fn is_never_swapped(&self) -> io::Result<bool> {
@@ -233,7 +231,7 @@ fn wait(child: &Child, incoming: &SignalFd) -> io::Result<u8> {
 pub fn end_with(watcher: i32) -> Result<()> {
     process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     if process::getppid().map(Pid::as_raw_pid) != Some(watcher) {
-        return Err(Usage("--watched-by is for onnxseal alone".into()).into());
+        return Err(usage("--watched-by is for onnxseal alone"));
     }
     watched_signals()
         .thread_unblock()
@@ -321,11 +319,10 @@ impl Copy<'_> {
         if real.starts_with(self.folder) {
             return Ok(());
         }
-        let text = format!(
+        Err(usage(format!(
             "{} leads out of the folder {}",
             path.display(),
             self.folder.display()
-        );
-        Err(Usage(text).into())
+        )))
     }
 }

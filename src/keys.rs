@@ -1,8 +1,5 @@
-//! Reads recipients, identities and passphrases from arguments, files, descriptors and the
-//! terminal.
+//! Recipients, identities and passphrases: from arguments, files, programs and the terminal.
 
-use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,42 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::Args;
 use onnxseal_core::{
-    COMMAND_PATIENCE, Error, Identities, IdentityCommand, KeyError, Passphrase, Recipients,
-    TierRecipients, holds_secret, join_recipients, open_handed_over,
+    COMMAND_PATIENCE, Error, IDENTITY_VARIABLE, Identities, IdentityCommand, KeyError, Passphrase,
+    RecipientNotes, Recipients, TierRecipients, holds_secret, identity_of_environment,
+    join_recipients, open_named, path_of_descriptor,
 };
 
-use crate::exit::{Usage, stopped};
+use crate::exit::{stopped, usage};
 use crate::prompt::{Terminal, ask_passphrase, program_patience};
 use crate::stop::Stop;
 use crate::text::{note, one_line};
 
-/// The variable that names an identity file, or a descriptor as `fd:N`, for commands without
-/// --identity.
-pub const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
-
-/// The recipients of a model.
 #[derive(Debug, Args)]
-pub struct RecipientArgs {
-    #[command(flatten)]
-    pub keys: RecipientKeys,
-    #[command(flatten)]
-    pub passphrase: PassphraseArgs,
-}
-
-/// The recipients of a result, for commands that also open a model, perhaps with another
-/// passphrase.
-#[derive(Debug, Args)]
-pub struct NewRecipientArgs {
-    #[command(flatten)]
-    pub keys: RecipientKeys,
-    #[command(flatten)]
-    pub passphrase: NewPassphraseArgs,
-}
-
-/// Public keys.
-#[derive(Debug, Args)]
-pub struct RecipientKeys {
-    /// Who can open the model: an age recipient (age1...) or an ssh public key; may be given
+pub struct RecipientArgs<P: Args = PassphraseArgs> {
+    /// Who can open the result: an age recipient (age1...) or an ssh public key; may be given
     /// several times. With tiers: TIER=RECIPIENT
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
     pub recipients: Vec<String>,
@@ -56,67 +30,23 @@ pub struct RecipientKeys {
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub recipients_files: Vec<PathBuf>,
 
-    /// Comment in the model, such as who has the keys. Anyone can read it (`inspect`), and no
+    /// Comment in the result, such as who has the keys. Anyone can read it (`inspect`), and no
     /// signature covers it
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
 
-    /// List the recipients' public keys in the model. Anyone can read them (`inspect`), and `rekey
+    /// List the recipients' public keys in the result. Anyone can read them (`inspect`), and `rekey
     /// --add` can keep these recipients without their identities
     #[arg(long)]
     pub list_recipients: bool,
+
+    #[command(flatten)]
+    pub passphrase: P,
 }
 
-/// Opens the input key in a file. An encrypted key needs an identity.
-#[cfg(feature = "inputs")]
-pub fn input_key(
-    path: &Path,
-    what: &str,
-    identities: &IdentityArgs,
-    quiet: bool,
-) -> Result<onnxseal_inputs::InputKey> {
-    let read = onnxseal_inputs::InputKey::read;
-    secret_file((path, what), identities, quiet, read)
-}
+/// The recipients for commands that also open a model, perhaps with another passphrase.
+pub type NewRecipientArgs = RecipientArgs<NewPassphraseArgs>;
 
-/// Opens the label key in a file. An encrypted key needs an identity.
-#[cfg(feature = "labels")]
-pub fn label_key(
-    path: &Path,
-    what: &str,
-    identities: &IdentityArgs,
-    quiet: bool,
-) -> Result<onnxseal_labels::UserKey> {
-    let read = onnxseal_labels::UserKey::read;
-    secret_file((path, what), identities, quiet, read)
-}
-
-/// Opens the label authority in a file. An encrypted one needs an identity.
-#[cfg(feature = "labels")]
-pub fn label_authority(
-    path: &Path,
-    what: &str,
-    identities: &IdentityArgs,
-    quiet: bool,
-) -> Result<onnxseal_labels::Authority> {
-    let read = onnxseal_labels::Authority::read;
-    secret_file((path, what), identities, quiet, read)
-}
-
-/// Opens a secret file, and decrypts it with identities if necessary.
-#[cfg(any(feature = "inputs", feature = "labels"))]
-fn secret_file<T, E: std::error::Error + Send + Sync + 'static>(
-    (path, what): (&Path, &str),
-    identities: &IdentityArgs,
-    quiet: bool,
-    read: impl FnOnce(Box<dyn Read>, &Path, Option<&Identities>) -> std::result::Result<T, E>,
-) -> Result<T> {
-    let (file, name) = open_secret(path, what, quiet)?;
-    let identities = identities.read(quiet)?;
-    read(file, Path::new(&name), identities.as_ref()).with_context(|| format!("cannot use {name}"))
-}
-
-/// The identities that open a model.
 #[derive(Debug, Default, Args)]
 pub struct IdentityArgs {
     /// Identity file or ssh private key, - for standard input; may be given several times. Default:
@@ -141,13 +71,10 @@ pub struct PassphraseArgs {
     #[arg(long)]
     pub passphrase: bool,
 
-    /// Use the passphrase on the first line of a file, - for standard input
+    /// Use the passphrase on the first line of a file, - for standard input, /dev/fd/N for a
+    /// descriptor
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
-
-    /// Use the passphrase on the first line read from descriptor N
-    #[arg(long, value_name = "N")]
-    pub passphrase_fd: Option<u32>,
 }
 
 /// The passphrase of new recipients.
@@ -158,68 +85,75 @@ pub struct NewPassphraseArgs {
     #[arg(long)]
     pub new_passphrase: bool,
 
-    /// Wrap to the passphrase on the first line of a file, - for standard input
+    /// Wrap to the passphrase on the first line of a file, - for standard input, /dev/fd/N for a
+    /// descriptor
     #[arg(long, value_name = "FILE")]
     pub new_passphrase_file: Option<PathBuf>,
-
-    /// Wrap to the passphrase on the first line read from descriptor N
-    #[arg(long, value_name = "N")]
-    pub new_passphrase_fd: Option<u32>,
 }
 
-/// The source of a passphrase.
-enum Source<'a> {
-    Terminal,
-    File(&'a Path),
-    Descriptor(u32),
-}
+/// Arguments for a passphrase.
+pub trait PassphraseSource {
+    const OPTION: &'static str;
 
-impl RecipientArgs {
-    /// Reads the recipients, and fails if there are none.
-    pub fn require(&self, quiet: bool) -> Result<TierRecipients> {
-        (self.keys).require(self.passphrase.source(), "--passphrase", quiet)
+    /// Returns the option that has a file, and the file; neither for the terminal.
+    fn source(&self) -> Option<Option<&Path>>;
+
+    /// Reads the passphrase that `description` names, if the command line asks for one.
+    fn read(&self, description: &str, quiet: bool) -> Result<Option<Passphrase>> {
+        let Some(source) = self.source() else {
+            return Ok(None);
+        };
+        let Some(path) = source else {
+            return Ok(Some(ask_passphrase(description)?));
+        };
+        let (file, name) = open_secret(path, &format!("{}-file", Self::OPTION), quiet)?;
+        Ok(Some(Passphrase::read(file, &name).map_err(Error::Key)?))
     }
 
-    /// Reads the recipients, if there are any.
-    pub fn read(&self, quiet: bool) -> Result<TierRecipients> {
-        self.keys.read(self.passphrase.source(), quiet)
-    }
-
-    /// Reads the recipients of `what`, which has no tiers, if there are any.
-    pub fn read_untiered(&self, what: &str, quiet: bool) -> Result<Option<Recipients>> {
-        let mut found = self.read(quiet)?;
-        if found.iter().any(|(tier, _)| tier.is_some()) {
-            return Err(Usage(format!("{what} has no tiers: leave out TIER=")).into());
+    /// Reads a passphrase for something new. Asks twice, since a typing error would lock it for ever.
+    fn read_new(&self, quiet: bool) -> Result<Option<Passphrase>> {
+        let passphrase = self.read("new passphrase", quiet)?;
+        if let (Some(passphrase), Some(None)) = (&passphrase, self.source())
+            && !passphrase.is_same(&ask_passphrase("the same again")?)
+        {
+            return Err(usage("the two passphrases differ"));
         }
-        Ok(found.pop().map(|(_, recipients)| recipients))
-    }
-
-    /// Makes the recipients from a new identity's recipient, if the user gave none.
-    pub fn of_new_identity(&self, recipient: &str) -> Result<TierRecipients> {
-        let recipients = Recipients::parse(&[recipient]).map_err(Error::Key)?;
-        Ok(vec![(None, self.keys.with_notes(recipients)?)])
+        Ok(passphrase)
     }
 }
 
-impl NewRecipientArgs {
+impl PassphraseSource for PassphraseArgs {
+    const OPTION: &'static str = "--passphrase";
+
+    fn source(&self) -> Option<Option<&Path>> {
+        let file = self.passphrase_file.as_deref();
+        (self.passphrase || file.is_some()).then_some(file)
+    }
+}
+
+impl PassphraseSource for NewPassphraseArgs {
+    const OPTION: &'static str = "--new-passphrase";
+
+    fn source(&self) -> Option<Option<&Path>> {
+        let file = self.new_passphrase_file.as_deref();
+        (self.new_passphrase || file.is_some()).then_some(file)
+    }
+}
+
+impl<P: Args + PassphraseSource> RecipientArgs<P> {
     /// Reads the recipients, and fails if there are none, which would lock everybody out.
     pub fn require(&self, quiet: bool) -> Result<TierRecipients> {
-        (self.keys).require(self.passphrase.source(), "--new-passphrase", quiet)
-    }
-}
-
-impl RecipientKeys {
-    fn require(&self, passphrase: Option<Source>, or: &str, quiet: bool) -> Result<TierRecipients> {
-        match self.read(passphrase, quiet)? {
-            found if found.is_empty() => Err(Usage(format!(
-                "no recipient, so nobody could open the result: name one with --recipient, --recipients-file or {or}"
-            ))
-            .into()),
+        match self.read(quiet)? {
+            found if found.is_empty() => Err(usage(format!(
+                "no recipient, so nobody could open the result: name one with --recipient, --recipients-file or {}",
+                P::OPTION
+            ))),
             found => Ok(found),
         }
     }
 
-    fn read(&self, passphrase: Option<Source>, quiet: bool) -> Result<TierRecipients> {
+    /// Reads the recipients, if there are any.
+    pub fn read(&self, quiet: bool) -> Result<TierRecipients> {
         let mut found = Vec::new();
         for text in &self.recipients {
             let (tier, text) = tier_of(text);
@@ -232,30 +166,35 @@ impl RecipientKeys {
             let recipients = Recipients::read(file, &name).map_err(Error::Key)?;
             found.push((tier.map(str::to_owned), recipients));
         }
-        if let Some(source) = passphrase {
-            let passphrase = source.new_passphrase(quiet)?;
-            found.push((None, Recipients::passphrase(&passphrase)));
-        }
+        let passphrase = self.passphrase.read_new(quiet)?;
+        found.extend(passphrase.map(|passphrase| (None, Recipients::passphrase(&passphrase))));
         let all = join_recipients(found)?.into_iter();
         all.map(|(tier, all)| Ok((tier, self.with_notes(all)?)))
             .collect()
     }
 
+    /// Reads the recipients of `what`, which has no tiers, if there are any.
+    #[cfg(any(feature = "inputs", feature = "labels"))]
+    pub fn read_untiered(&self, what: &str, quiet: bool) -> Result<Option<Recipients>> {
+        let mut found = self.read(quiet)?;
+        if found.iter().any(|(tier, _)| tier.is_some()) {
+            return Err(usage(format!("{what} has no tiers: leave out TIER=")));
+        }
+        Ok(found.pop().map(|(_, recipients)| recipients))
+    }
+
+    /// Makes the recipients from a new identity's recipient, if the user gave none.
+    pub fn of_new_identity(&self, recipient: &str) -> Result<TierRecipients> {
+        let recipients = Recipients::parse(&[recipient]).map_err(Error::Key)?;
+        Ok(vec![(None, self.with_notes(recipients)?)])
+    }
+
     fn with_notes(&self, recipients: Recipients) -> Result<Recipients> {
-        let mut recipients = recipients.with_prompt(Arc::new(Terminal));
-        if let Some(comment) = &self.comment {
-            if holds_secret(comment) {
-                return Err(Usage(
-                    "--comment holds a secret key, but anyone can read a comment".into(),
-                )
-                .into());
-            }
-            recipients = recipients.with_comment(comment).map_err(Error::Key)?;
-        }
-        if self.list_recipients {
-            recipients = recipients.listed().map_err(Error::Key)?;
-        }
-        Ok(recipients)
+        let notes = RecipientNotes {
+            comment: self.comment.as_deref(),
+            is_listed: self.list_recipients,
+        };
+        Ok(notes.add_to(recipients.with_prompt(Arc::new(Terminal)))?)
     }
 }
 
@@ -263,10 +202,9 @@ impl RecipientKeys {
 fn no_recipient(text: &str, error: KeyError) -> anyhow::Error {
     let is_file = !holds_secret(text) && Path::new(text).is_file();
     match (&error, is_file) {
-        (KeyError::InvalidRecipient { .. }, true) => Usage(format!(
+        (KeyError::InvalidRecipient { .. }, true) => usage(format!(
             "{text} is a file, and --recipient takes a recipient itself: give the file with -R {text}"
-        ))
-        .into(),
+        )),
         _ => Error::Key(error).into(),
     }
 }
@@ -303,16 +241,14 @@ impl IdentityArgs {
         for command in &self.identity_commands {
             all.merge(identities_of_command(command)?);
         }
-        let passphrase = self.passphrase.source();
-        if let Some(source) = &passphrase {
-            let passphrase = source.passphrase("passphrase of the model", quiet)?;
-            all.merge(Identities::passphrase(passphrase));
-        }
-        if !self.is_given() && passphrase.is_none() {
-            let Some(named) = Named::by_environment()? else {
+        if let Some(passphrase) = self.passphrase.read("passphrase of the model", quiet)? {
+            all.merge(Identities::passphrase(&passphrase));
+        } else if !self.is_given() {
+            let Some(path) = identity_of_environment()? else {
                 return Ok(None);
             };
-            all.merge(identities(named.open(quiet)?)?);
+            let named = identities_of(&path, IDENTITY_VARIABLE, quiet);
+            all.merge(named.with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))?);
         }
         Ok(Some(all))
     }
@@ -328,24 +264,33 @@ impl IdentityArgs {
             let message = format!(
                 "no identity: name a file with --identity or in {IDENTITY_VARIABLE}, or a program with --identity-command, or give a passphrase with --passphrase"
             );
-            Usage(message).into()
+            usage(message)
         })
     }
-}
 
-#[cfg(target_os = "linux")]
-impl IdentityArgs {
-    /// The files and descriptors that are read, as paths.
+    /// Opens the secret file that the option `what` names by `read`, which gets the identities for a
+    /// file that is encrypted.
+    #[cfg(any(feature = "inputs", feature = "labels"))]
+    pub fn open<T, E: std::error::Error + Send + Sync + 'static>(
+        &self,
+        (path, what): (&Path, &str),
+        quiet: bool,
+        read: impl FnOnce(Box<dyn Read>, &Path, Option<&Identities>) -> std::result::Result<T, E>,
+    ) -> Result<T> {
+        let (file, name) = open_secret(path, what, quiet)?;
+        let identities = self.read(quiet)?;
+        read(file, Path::new(&name), identities.as_ref())
+            .with_context(|| format!("cannot use {name}"))
+    }
+
+    #[cfg(target_os = "linux")]
     pub fn files(&self) -> Vec<PathBuf> {
-        let PassphraseArgs {
-            passphrase: _,
-            passphrase_file,
-            passphrase_fd,
-        } = &self.passphrase;
-        let named = self.identities.iter().chain(passphrase_file);
+        let named = self
+            .identities
+            .iter()
+            .chain(&self.passphrase.passphrase_file);
         let named = named.map(|path| path_by_name(path));
-        let by_number = passphrase_fd.map(path_of_descriptor);
-        (named.chain(by_number).chain(file_named_by_environment())).collect()
+        named.chain(file_of_environment()).collect()
     }
 }
 
@@ -357,85 +302,19 @@ pub fn path_by_name(path: &Path) -> PathBuf {
     }
 }
 
-impl PassphraseArgs {
-    /// Returns a passphrase for something new, if the command line asks for one.
-    pub fn new_passphrase(&self, quiet: bool) -> Result<Option<Passphrase>> {
-        let source = self.source();
-        source
-            .map(|source| source.new_passphrase(quiet))
-            .transpose()
-    }
-
-    fn source(&self) -> Option<Source<'_>> {
-        let PassphraseArgs {
-            passphrase,
-            passphrase_file,
-            passphrase_fd,
-        } = self;
-        Source::of(*passphrase, passphrase_file.as_deref(), *passphrase_fd)
-    }
-}
-
-impl NewPassphraseArgs {
-    fn source(&self) -> Option<Source<'_>> {
-        let NewPassphraseArgs {
-            new_passphrase,
-            new_passphrase_file,
-            new_passphrase_fd,
-        } = self;
-        Source::of(
-            *new_passphrase,
-            new_passphrase_file.as_deref(),
-            *new_passphrase_fd,
-        )
-    }
-}
-
-impl Source<'_> {
-    fn of(terminal: bool, file: Option<&Path>, descriptor: Option<u32>) -> Option<Source<'_>> {
-        match (terminal, file, descriptor) {
-            (true, ..) => Some(Source::Terminal),
-            (_, Some(path), _) => Some(Source::File(path)),
-            (_, _, Some(n)) => Some(Source::Descriptor(n)),
-            _ => None,
-        }
-    }
-
-    /// Returns the passphrase of something that exists.
-    fn passphrase(&self, description: &str, quiet: bool) -> Result<Passphrase> {
-        let (file, name) = match self {
-            Source::Terminal => return Ok(ask_passphrase(description)?),
-            Source::File(path) => open_secret(path, "--passphrase-file", quiet)?,
-            Source::Descriptor(n) => open_descriptor(*n)?,
-        };
-        Ok(Passphrase::read(file, &name).map_err(Error::Key)?)
-    }
-
-    /// Returns a passphrase for something new. Asks twice, since a typing error would lock it for
-    /// ever.
-    fn new_passphrase(&self, quiet: bool) -> Result<Passphrase> {
-        let passphrase = self.passphrase("new passphrase", quiet)?;
-        if let Source::Terminal = self
-            && !passphrase.is_same(&ask_passphrase("the same again")?)
-        {
-            return Err(Usage("the two passphrases differ".into()).into());
-        }
-        Ok(passphrase)
-    }
-}
-
 type Opened = (Box<dyn Read>, String);
 
 /// Reads the identity file that the option `what` names.
 pub fn identities_of(path: &Path, what: &str, quiet: bool) -> Result<Identities> {
-    identities(open_secret(path, what, quiet)?)
+    let (file, name) = open_secret(path, what, quiet)?;
+    Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
 }
 
-/// Reads the identities that a program prints.
 fn identities_of_command(line: &str) -> Result<Identities> {
     if holds_secret(line) {
-        let text = "--identity-command holds a key; it must name a program that prints one";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "--identity-command holds a key; it must name a program that prints one",
+        ));
     }
     let command = IdentityCommand::parse(line).map_err(Error::Key)?;
     let stop = Stop::listen()?;
@@ -448,90 +327,23 @@ fn identities_of_command(line: &str) -> Result<Identities> {
     }
 }
 
-fn identities((file, name): Opened) -> Result<Identities> {
-    Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
-}
-
-/// The identity that the environment names.
-enum Named {
-    File(PathBuf),
-    Descriptor(u32),
-}
-
-impl Named {
-    /// Reads the variable, and fails if its value cannot be the name of a file or a descriptor.
-    fn by_environment() -> Result<Option<Named>> {
-        let Some(value) = std::env::var_os(IDENTITY_VARIABLE) else {
-            return Ok(None);
-        };
-        if value.is_empty() {
-            // As in CI, where a secret is missing: a check without the key would pass for one with
-            // it.
-            let text = format!("{IDENTITY_VARIABLE} is empty: name an identity file, or unset it");
-            return Err(Usage(text).into());
-        }
-        if holds_secret(&value.to_string_lossy()) {
-            return Err(holds_a_key(IDENTITY_VARIABLE, ", or fd:N"));
-        }
-        let number = value.to_str().and_then(|text| text.strip_prefix("fd:"));
-        Ok(Some(match number.map(str::parse) {
-            None => Named::File(value.into()),
-            Some(Ok(n)) => Named::Descriptor(n),
-            Some(Err(_)) => {
-                let text = format!(
-                    "{IDENTITY_VARIABLE}: {} is not a descriptor",
-                    value.display()
-                );
-                return Err(Usage(text).into());
-            }
-        }))
-    }
-
-    fn open(self, quiet: bool) -> Result<Opened> {
-        match self {
-            Named::File(path) => open_secret(&path, IDENTITY_VARIABLE, quiet),
-            Named::Descriptor(n) => open_descriptor(n),
-        }
-        .with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))
-    }
-}
-
 /// Returns the file or descriptor that the environment names, if any.
-pub fn file_named_by_environment() -> Option<PathBuf> {
-    Some(match Named::by_environment().ok()?? {
-        Named::File(path) => path,
-        Named::Descriptor(n) => path_of_descriptor(n),
-    })
-}
-
-/// Returns the path of an open descriptor of this process.
-pub fn path_of_descriptor(n: u32) -> PathBuf {
-    format!("/dev/fd/{n}").into()
-}
-
-/// Fails if the path given for `what` is a secret key instead of the name of a file.
-pub fn names_a_file(path: &Path, what: &str) -> Result<()> {
-    if holds_secret(&path.to_string_lossy()) {
-        Err(holds_a_key(what, ""))
-    } else {
-        Ok(())
-    }
-}
-
-fn holds_a_key(what: &str, or: &str) -> anyhow::Error {
-    Usage(format!("{what} holds a key; it must name a file{or}")).into()
+pub fn file_of_environment() -> Option<PathBuf> {
+    identity_of_environment().ok().flatten()
 }
 
 /// Opens `path`, given for `what`: a file, a pipe such as the shell's `<(...)`, a terminal, or as
-/// `-` standard input. Serves for all inputs except models and data.
+/// `-` standard input, which can be read only once. Serves for all inputs except models and data.
 pub fn open(path: &Path, what: &str) -> Result<Opened> {
-    names_a_file(path, what)?;
-    if path.as_os_str() == OsStr::new("-") {
-        return standard_input();
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if path_by_name(path) != path_of_descriptor(0) {
+        let (file, name) = open_named(path, what)?;
+        return Ok((Box::new(file), name));
     }
-    let name = path.display().to_string();
-    let file = open_handed_over(path).with_context(|| format!("cannot open {name}"))?;
-    Ok((Box::new(file), name))
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(usage("standard input can serve only one argument"));
+    }
+    Ok((Box::new(std::io::stdin()), "standard input".into()))
 }
 
 /// Opens a secret file as [`open`] does, and warns if others can read it.
@@ -550,27 +362,6 @@ fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
     }
     let _ = quiet;
     open(path, what)
-}
-
-/// Opens a descriptor that the caller left open. It reopens the descriptor, which works for files
-/// and pipes, instead of taking it over.
-fn open_descriptor(n: u32) -> Result<Opened> {
-    if n == 0 {
-        return standard_input();
-    }
-    let name = format!("descriptor {n}");
-    let file = File::open(path_of_descriptor(n)).with_context(|| format!("cannot open {name}"))?;
-    Ok((Box::new(file), name))
-}
-
-/// Opens standard input, which can be read only once.
-fn standard_input() -> Result<Opened> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    if TAKEN.swap(true, Ordering::Relaxed) {
-        Err(Usage("standard input can serve only one argument".into()).into())
-    } else {
-        Ok((Box::new(std::io::stdin()), "standard input".into()))
-    }
 }
 
 #[cfg(test)]
@@ -614,8 +405,8 @@ mod tests {
         let none = Both::try_parse_from(["both"]).unwrap();
         assert!(none.recipients.require(true).is_err());
         for twice in [
-            ["both", "--new-passphrase", "--new-passphrase-fd", "3"],
-            ["both", "--passphrase", "--passphrase-fd", "3"],
+            ["both", "--new-passphrase", "--new-passphrase-file", "3"],
+            ["both", "--passphrase", "--passphrase-file", "3"],
         ] {
             assert!(Both::try_parse_from(twice).is_err());
         }

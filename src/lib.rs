@@ -29,6 +29,12 @@ use std::io::Write as _;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
+/// Returns the command line, for what is made of it: completions for shells, and manual pages.
+#[doc(hidden)]
+pub fn command() -> clap::Command {
+    cli::Cli::command()
+}
+
 /// Carries out a command line, of which the first argument is the program's name, and returns the
 /// exit code. Results go to standard output, all else to standard error.
 ///
@@ -39,7 +45,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     onnxseal_core::raise_file_limit();
     stop::heed_children();
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut command = cli::Cli::command();
+    let mut command = command();
     let parsed = command.try_get_matches_from_mut(&args);
     let cli = parsed.and_then(|matches| {
         named::remember(&matches);

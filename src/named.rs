@@ -8,10 +8,9 @@ use clap::ArgMatches;
 use onnxseal_core::{IdentityCommand, Location, NamedInputs, is_same_file, is_standard_output};
 
 use crate::cli::Out;
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::keys;
 
-/// The files that the command line of this process names.
 static NAMED: OnceLock<Named> = OnceLock::new();
 
 #[derive(Debug, Default)]
@@ -55,14 +54,11 @@ pub fn remember(matches: &ArgMatches) {
                 .files
                 .extend(commands.flat_map(|command| command.files()));
         }
-        if let (true, Ok(Some(n))) = (id.ends_with("_fd"), matches.try_get_one::<u32>(id)) {
-            named.reads.files.push(keys::path_of_descriptor(*n));
-        }
         if let ("json" | "jsonl", Ok(Some(true))) = (id, matches.try_get_one::<bool>(id)) {
             named.prints = true;
         }
     }
-    named.reads.files.extend(keys::file_named_by_environment());
+    named.reads.files.extend(keys::file_of_environment());
     let _ = NAMED.set(named);
 }
 
@@ -75,8 +71,9 @@ pub fn check_outputs() -> Result<bool> {
     let mut takes_stdout = false;
     for (i, output) in named.outputs.iter().enumerate() {
         if let Some(other) = (named.outputs.iter().take(i)).find(|other| is_one(output, other)) {
-            let text = format!("two outputs would be one: {other} and {output}");
-            return Err(Usage(text).into());
+            return Err(usage(format!(
+                "two outputs would be one: {other} and {output}"
+            )));
         }
         if let Location::File(path) = output {
             takes_stdout |= is_standard_output(path);
@@ -84,8 +81,9 @@ pub fn check_outputs() -> Result<bool> {
         }
     }
     if takes_stdout && named.prints {
-        let text = "the output and the JSON would both go to standard output: name a file for one";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "the output and the JSON would both go to standard output: name a file for one",
+        ));
     }
     Ok(takes_stdout)
 }

@@ -26,9 +26,8 @@ use rustix::thread::{
     set_capabilities_secure_bits, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 
-/// The options of mounted memory.
 const FLAGS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
@@ -53,7 +52,7 @@ impl Namespace {
                 "the system allows no private mounts ({error}): run as root (in a container with \
                  CAP_SYS_ADMIN), allow user namespaces, or name a folder in memory with --into"
             );
-            Usage(text).into()
+            usage(text)
         })
     }
 
@@ -173,7 +172,7 @@ fn spare_folder<'a>(needed: impl Iterator<Item = &'a PathBuf>) -> Result<PathBuf
     let found = spare.iter().find(is_empty).or(spare.first());
     found.cloned().ok_or_else(|| {
         let text = "there is no folder to mount memory over for a moment: make an empty /mnt";
-        Usage(text.to_owned()).into()
+        usage(text)
     })
 }
 
@@ -326,7 +325,6 @@ fn paths_of(file: &Path) -> io::Result<BTreeSet<PathBuf>> {
     Ok(paths)
 }
 
-/// Joins paths; `below` is empty where a file is mounted by itself.
 fn joined(path: &Path, below: &Path) -> PathBuf {
     path.iter().chain(below).collect()
 }
@@ -352,7 +350,6 @@ fn holds(opened: &BTreeMap<PathBuf, PathBuf>, folder: &Path) -> bool {
         .is_some_and(|(path, _)| path.starts_with(folder))
 }
 
-/// Gives a file or folder to `user`.
 fn own(path: &Path, user: Option<&User>) -> io::Result<()> {
     user.map_or(Ok(()), |user| {
         lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))

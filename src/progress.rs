@@ -16,70 +16,140 @@ use crate::text::{note, one_line};
 /// The longest time that a call may take without a bar.
 const BLINK: Duration = Duration::from_millis(300);
 
-/// A bar with bytes, rate and time left; shown only on a terminal.
-pub struct Bar {
+/// A bar, shown on a terminal once the call takes long. It ends the work when told to stop.
+pub struct Bar<'s> {
     bar: ProgressBar,
     begun: Instant,
     shown: OnceLock<()>,
-    quiet: bool,
+    place: Place<'s>,
+    stop: Option<&'s Stop>,
+    #[cfg(feature = "assess")]
+    cut_short: OnceLock<String>,
 }
 
-impl Bar {
-    /// Makes a bar that stays hidden if `quiet`.
-    pub fn new(quiet: bool) -> Bar {
-        let bar = ProgressBar::hidden();
+enum Place<'s> {
+    Nowhere,
+    Alone,
+    Among(&'s Bars<'s>),
+}
+
+impl<'s> Bar<'s> {
+    /// Makes a bar with bytes, rate and time left, which stays hidden if `quiet`.
+    pub fn new(quiet: bool) -> Bar<'s> {
         let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        let place = if quiet { Place::Nowhere } else { Place::Alone };
+        Bar::of(template, place)
+    }
+
+    /// Makes a bar with steps, which ends the work when told to `stop`.
+    #[cfg(feature = "assess")]
+    pub fn of_steps(quiet: bool, stop: &'s Stop) -> Bar<'s> {
+        let bar = Bar::until(quiet, stop);
+        set_style(&bar.bar, "{bar:30} {percent} %  {eta} left  {msg}");
+        bar
+    }
+
+    /// Makes a bar as [`Bar::new`] does, which ends the work when told to `stop`.
+    #[cfg(feature = "assess")]
+    pub fn until(quiet: bool, stop: &'s Stop) -> Bar<'s> {
+        let mut bar = Bar::new(quiet);
+        bar.stop = Some(stop);
+        bar
+    }
+
+    fn of(template: &str, place: Place<'s>) -> Bar<'s> {
+        let bar = ProgressBar::hidden();
+        set_style(&bar, template);
         Bar {
             bar,
             begun: Instant::now(),
             shown: OnceLock::new(),
-            quiet,
+            place,
+            stop: None,
+            #[cfg(feature = "assess")]
+            cut_short: OnceLock::new(),
         }
+    }
+
+    /// Returns what part of the work the result covers, if the call was stopped: "64 of 256
+    /// samples".
+    #[cfg(feature = "assess")]
+    pub fn cut_short(&self) -> Option<&str> {
+        self.cut_short.get().map(String::as_str)
+    }
+
+    /// Shows the bar, unless the call has begun just now. Returns whether it was not shown before.
+    fn show(&self) -> bool {
+        if self.shown.get().is_some() || self.begun.elapsed() <= BLINK {
+            return false;
+        }
+        match self.place {
+            Place::Nowhere => return false,
+            Place::Alone => self.bar.set_draw_target(ProgressDrawTarget::stderr()),
+            Place::Among(bars) => drop(bars.bars.add(self.bar.clone())),
+        }
+        self.shown.set(()).is_ok()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.signal().is_some())
     }
 }
 
-impl Progress for Bar {
+impl Progress for Bar<'_> {
     fn begin(&self, bytes: u64) {
         self.bar.set_length(bytes);
+        self.bar.set_position(0);
     }
 
     fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
-        if !self.quiet && self.begun.elapsed() > BLINK {
-            self.shown
-                .get_or_init(|| self.bar.set_draw_target(ProgressDrawTarget::stderr()));
-        }
-    }
-}
-
-/// A bar over data sets, which ends the work when told to `stop`.
-#[cfg(feature = "inputs")]
-pub struct DataBar<'s> {
-    pub bar: Bar,
-    pub stop: &'s Stop,
-}
-
-#[cfg(feature = "inputs")]
-impl Progress for DataBar<'_> {
-    fn begin(&self, bytes: u64) {
-        self.bar.begin(bytes);
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.bar.advance(bytes);
+        self.show();
     }
 
     fn is_cancelled(&self) -> bool {
-        self.stop.signal().is_some()
+        self.is_stopped()
     }
 }
 
-impl Drop for Bar {
+#[cfg(feature = "assess")]
+impl onnxseal_assess::Progress for Bar<'_> {
+    fn begin(&self, n_steps: u64) {
+        self.bar.set_length(n_steps);
+    }
+
+    fn step(&self, what: &str) {
+        self.bar.inc(1);
+        self.bar.set_message(one_line(what));
+        if self.show() {
+            // Steps take long, so the clock must tick between them.
+            self.bar.enable_steady_tick(Duration::from_secs(1));
+        }
+    }
+
+    fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
+        let text = format!("{n_done} of {n_wanted} {what}");
+        let _ = self.cut_short.set(text);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_stopped()
+    }
+}
+
+impl Drop for Bar<'_> {
     fn drop(&mut self) {
+        if let Place::Among(bars) = self.place {
+            bars.overall.inc(self.bar.position());
+            bars.bars.remove(&self.bar);
+        }
         self.bar.finish_and_clear();
+    }
+}
+
+fn set_style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }
 
@@ -105,9 +175,7 @@ impl<'s> Bars<'s> {
         };
         let overall = bars.add(ProgressBar::no_length());
         let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            overall.set_style(style);
-        }
+        set_style(&overall, template);
         Bars {
             bars,
             overall,
@@ -118,7 +186,6 @@ impl<'s> Bars<'s> {
         }
     }
 
-    /// Removes the bars.
     pub fn finish(&self) {
         self.overall.finish_and_clear();
         let _ = self.bars.clear();
@@ -137,19 +204,10 @@ impl Watch for Bars<'_> {
     }
 
     fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
-        let bar = ProgressBar::hidden();
-        bar.set_length(bytes);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg}") {
-            bar.set_style(style);
-        }
-        let path = found.location.to_string();
-        bar.set_message(one_line(&path));
-        Box::new(ModelBar {
-            bars: self,
-            bar,
-            begun: Instant::now(),
-            shown: OnceLock::new(),
-        })
+        let bar = Bar::of("{bar:30} {bytes}/{total_bytes}  {msg}", Place::Among(self));
+        bar.bar.set_length(bytes);
+        bar.bar.set_message(one_line(&found.location.to_string()));
+        Box::new(bar)
     }
 
     fn finished(&self, found: &Found, report: &ModelReport) {
@@ -189,108 +247,6 @@ impl Watch for Bars<'_> {
 
     fn stops(&self) -> bool {
         self.stop.signal().is_some()
-    }
-}
-
-/// The bar of one model of a batch.
-struct ModelBar<'b> {
-    bars: &'b Bars<'b>,
-    bar: ProgressBar,
-    begun: Instant,
-    shown: OnceLock<()>,
-}
-
-impl Progress for ModelBar<'_> {
-    fn begin(&self, bytes: u64) {
-        self.bar.set_length(bytes);
-        self.bar.set_position(0);
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.bar.inc(bytes);
-        if self.begun.elapsed() > BLINK {
-            self.shown
-                .get_or_init(|| drop(self.bars.bars.add(self.bar.clone())));
-        }
-    }
-}
-
-impl Drop for ModelBar<'_> {
-    fn drop(&mut self) {
-        self.bars.overall.inc(self.bar.position());
-        self.bar.finish_and_clear();
-        self.bars.bars.remove(&self.bar);
-    }
-}
-
-/// The bar of an assessment, with steps and the time left; it ends the work when told to `stop`.
-#[cfg(feature = "assess")]
-pub struct Steps<'s> {
-    bar: ProgressBar,
-    begun: Instant,
-    shown: OnceLock<()>,
-    quiet: bool,
-    stop: &'s Stop,
-    cut_short: OnceLock<String>,
-}
-
-#[cfg(feature = "assess")]
-impl<'s> Steps<'s> {
-    /// Makes a bar that stays hidden if `quiet`.
-    pub fn new(quiet: bool, stop: &'s Stop) -> Steps<'s> {
-        let bar = ProgressBar::hidden();
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent} %  {eta} left  {msg}") {
-            bar.set_style(style);
-        }
-        Steps {
-            bar,
-            begun: Instant::now(),
-            shown: OnceLock::new(),
-            quiet,
-            stop,
-            cut_short: OnceLock::new(),
-        }
-    }
-
-    /// Returns what part of the work the result covers, if the call was stopped: "64 of 256
-    /// samples".
-    pub fn into_cut_short(mut self) -> Option<String> {
-        self.cut_short.take()
-    }
-}
-
-#[cfg(feature = "assess")]
-impl onnxseal_assess::Progress for Steps<'_> {
-    fn begin(&self, n_steps: u64) {
-        self.bar.set_length(n_steps);
-    }
-
-    fn step(&self, what: &str) {
-        self.bar.inc(1);
-        self.bar.set_message(one_line(what));
-        if !self.quiet && self.begun.elapsed() > BLINK {
-            self.shown.get_or_init(|| {
-                self.bar.set_draw_target(ProgressDrawTarget::stderr());
-                // Steps take long, so the clock must tick between them.
-                self.bar.enable_steady_tick(Duration::from_secs(1));
-            });
-        }
-    }
-
-    fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
-        let text = format!("{n_done} of {n_wanted} {what}");
-        let _ = self.cut_short.set(text);
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.stop.signal().is_some()
-    }
-}
-
-#[cfg(feature = "assess")]
-impl Drop for Steps<'_> {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 

@@ -56,7 +56,6 @@ pub fn program_patience() -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
-/// Asks for the passphrase of an encrypted private key.
 pub fn passphrase_of_key(name: &str) -> Result<Passphrase, KeyError> {
     let asked = Terminal.passphrase(&format!("passphrase of {name}"));
     asked.ok_or_else(|| KeyError::PassphraseNeeded(name.to_owned()))

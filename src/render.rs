@@ -65,7 +65,6 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// Says how a program without the key treats the model.
 fn lock(locked: bool) -> &'static str {
     if locked {
         "locked: without the key, programs refuse to run it"
@@ -74,7 +73,6 @@ fn lock(locked: bool) -> &'static str {
     }
 }
 
-/// Prints any result as JSON.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     bytes(&json_bytes(value)?)
 }
@@ -85,7 +83,6 @@ pub fn json_bytes(value: &impl serde::Serialize) -> anyhow::Result<Vec<u8>> {
     Ok(text.into_bytes())
 }
 
-/// A line of JSON: its kind, and its members.
 #[derive(serde::Serialize)]
 struct Line<T> {
     r#type: &'static str,
@@ -102,7 +99,6 @@ struct Owned<'r> {
     tensor: &'r TensorRow,
 }
 
-/// Prints a line of JSON for each tensor, then one for the model.
 fn json_lines(mut report: Report) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let operators = std::mem::take(&mut report.operators);
@@ -141,14 +137,12 @@ fn line(
     Ok(writeln!(out, "{}", json_text(&text))?)
 }
 
-/// Prints bytes that are complete.
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 
-/// Prints the findings of `verify`.
 pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     let Volume {

@@ -1,40 +1,22 @@
-//! Reads the arguments for signatures: keys that sign, and demanded signers.
+//! Reads the arguments for opening and signing: demanded signers, claims and tiers, keys that sign.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use onnxseal_core::{
-    Access, AllowedSigners, Edition, Error, Identities, Requirements, Resign, SignedBy, SigningKey,
+    Access, AllowedSigners, Edition, Error, Identities, Requirements, SignedBy, SigningKey,
 };
 
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::keys::IdentityArgs;
 use crate::{keys, prompt};
 
-/// The key to sign with.
 #[derive(Debug, Args)]
-pub struct SigningArgs {
-    /// OpenSSH private key to sign the protected model with, so that others can tell who made it
-    #[arg(long, value_name = "FILE")]
-    pub sign_key: Option<PathBuf>,
-}
+pub struct OpeningArgs {
+    #[command(flatten)]
+    pub identities: IdentityArgs,
 
-/// Says how to sign a model that is encrypted again.
-#[derive(Debug, Args)]
-pub struct ResigningArgs {
-    /// OpenSSH private key to sign the result with
-    #[arg(long, value_name = "FILE")]
-    pub sign_key: Option<PathBuf>,
-
-    /// Leave the result of a signed model unsigned
-    #[arg(long, conflicts_with = "sign_key")]
-    pub drop_signature: bool,
-}
-
-/// The demanded signer of a model.
-#[derive(Debug, Args)]
-pub struct SignerArgs {
     /// Refuse a model that is not signed by a key of this OpenSSH allowed_signers file
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
@@ -44,13 +26,13 @@ pub struct SignerArgs {
     pub signer: Option<String>,
 }
 
-/// The identities that open a model, and its demanded signer.
+/// The accepted edition of a model with tiers.
 #[derive(Debug, Args)]
-pub struct OpeningArgs {
-    #[command(flatten)]
-    pub identities: IdentityArgs,
-    #[command(flatten)]
-    pub signer: SignerArgs,
+pub struct TierArgs {
+    /// Accept this tier of a model that has tiers, or `any` for the highest that the identities
+    /// open. A tier below the highest is not the original
+    #[arg(long, value_name = "TIER")]
+    pub tier: Option<String>,
 }
 
 /// The claims that a model must make.
@@ -63,42 +45,22 @@ pub struct ClaimArgs {
     pub require_claims: Vec<String>,
 }
 
-/// The accepted edition of a model with tiers.
-#[derive(Debug, Args)]
-pub struct TierArgs {
-    /// Accept this tier of a model that has tiers, or `any` for the highest that the identities
-    /// open. A tier below the highest is not the original
-    #[arg(long, value_name = "TIER")]
-    pub tier: Option<String>,
-}
-
 /// The identities and signers, read from files.
 pub struct Opening {
     identities: Identities,
     signed_by: Option<SignedBy>,
 }
 
-impl SigningArgs {
-    /// Reads the key, if one is given, and asks for its passphrase if it has one.
-    pub fn read(&self) -> Result<Option<SigningKey>> {
-        self.sign_key.as_deref().map(signing_key).transpose()
-    }
-}
-
-impl ResigningArgs {
-    /// Reads the key, if one is given, and asks for its passphrase if it has one.
-    pub fn read(&self) -> Result<Resign> {
-        Ok(match &self.sign_key {
-            Some(path) => Resign::With(signing_key(path)?),
-            None if self.drop_signature => Resign::Drop,
-            None => Resign::Refuse,
+impl OpeningArgs {
+    /// Reads identities and signers, and fails without an identity.
+    pub fn require(&self, quiet: bool) -> Result<Opening> {
+        Ok(Opening {
+            identities: self.identities.require(quiet)?,
+            signed_by: self.signed_by()?,
         })
     }
-}
 
-impl SignerArgs {
-    /// Reads the demanded signers, if the command demands any.
-    pub fn read(&self) -> Result<Option<SignedBy>> {
+    pub fn signed_by(&self) -> Result<Option<SignedBy>> {
         let Some(path) = &self.allowed_signers else {
             return Ok(None);
         };
@@ -109,33 +71,15 @@ impl SignerArgs {
     }
 }
 
-impl OpeningArgs {
-    /// Reads identities and signers, and fails without an identity.
-    pub fn require(&self, quiet: bool) -> Result<Opening> {
-        Ok(Opening {
-            identities: self.identities.require(quiet)?,
-            signed_by: self.signer.read()?,
-        })
-    }
-
-    /// Reads identities and signers, as far as they are given.
-    pub fn read(&self, quiet: bool) -> Result<(Option<Identities>, Option<SignedBy>)> {
-        Ok((self.identities.read(quiet)?, self.signer.read()?))
-    }
-}
-
 impl ClaimArgs {
     /// Reads the required claims, if the command requires any.
     pub fn read(&self) -> Result<Option<Requirements>> {
-        if self.require_claims.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Requirements::parse(&self.require_claims)?))
+        let all = (!self.require_claims.is_empty()).then_some(&self.require_claims);
+        Ok(all.map(|all| Requirements::parse(all)).transpose()?)
     }
 }
 
 impl TierArgs {
-    /// Returns the accepted edition.
     pub fn edition(&self) -> Edition<'_> {
         self.tier.as_deref().map_or(Edition::Whole, Edition::named)
     }
@@ -144,19 +88,21 @@ impl TierArgs {
     /// without identities to open it.
     pub fn edition_for(&self, identities: Option<&Identities>) -> Result<Edition<'_>> {
         match (&self.tier, identities) {
-            (Some(_), None) => {
-                let text = "--tier says which tier an identity must open: give --identity too";
-                Err(Usage(text.into()).into())
-            }
+            (Some(_), None) => Err(usage(
+                "--tier says which tier an identity must open: give --identity too",
+            )),
             _ => Ok(self.edition()),
         }
     }
 }
 
 impl Opening {
-    /// Returns the access to a model.
     pub fn access(&self) -> Access<'_> {
-        access(&self.identities, self.signed_by.as_ref())
+        Access {
+            identities: &self.identities,
+            signed_by: self.signed_by.as_ref(),
+            edition: Edition::Whole,
+        }
     }
 
     /// Returns the access to the edition that `tier` names.
@@ -165,15 +111,6 @@ impl Opening {
             edition: tier.edition(),
             ..self.access()
         }
-    }
-}
-
-/// Returns the access to a model.
-pub fn access<'a>(identities: &'a Identities, signed_by: Option<&'a SignedBy>) -> Access<'a> {
-    Access {
-        identities,
-        signed_by,
-        edition: Edition::Whole,
     }
 }
 

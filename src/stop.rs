@@ -28,7 +28,6 @@ pub fn heed_children() {
 struct Heard {
     /// Whether the next signal ends the process.
     ends: std::sync::Arc<std::sync::atomic::AtomicBool>,
-    /// The last signal, or 0.
     signal: std::sync::Arc<std::sync::atomic::AtomicUsize>,
 }
 
@@ -45,7 +44,6 @@ impl Stop {
         Ok(Stop {})
     }
 
-    /// Returns the signal that came, if any.
     pub fn signal(&self) -> Option<i32> {
         #[cfg(unix)]
         {

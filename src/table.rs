@@ -10,7 +10,6 @@ use crate::text::one_line;
 /// The most rows of a table, unless the user asks for all.
 pub const SHOWN_ROWS: usize = 40;
 
-/// The limits of a table.
 #[derive(Clone, Copy)]
 pub struct Frame {
     /// Columns of the terminal; `None` without a terminal, which shortens only names that fill a
@@ -180,22 +179,14 @@ impl<const N: usize> Table<N> {
         let shown = self.head.iter().filter(|head| **head != HIDDEN).count();
         let room = room.saturating_sub(2 * shown.saturating_sub(1));
         for group in SHORTENED {
-            loop {
-                let over = widths.iter().sum::<usize>().saturating_sub(room);
+            // Column by column, so that all of a group shrink alike.
+            while widths.iter().sum::<usize>() > room {
                 let columns = (0..N).filter(|&column| group.contains(&self.head[column]));
-                let Some(widest) = columns.max_by_key(|&column| widths[column]) else {
-                    break;
-                };
-                let cut =
-                    over.min(widths[widest].saturating_sub(MIN_WIDTH.max(self.head[widest].len())));
-                if cut == 0 {
-                    break;
-                }
-                // Shrink to the next widest of the group, so that both then shrink alike.
-                let columns =
-                    (0..N).filter(|&column| group.contains(&self.head[column]) && column != widest);
-                let next = columns.map(|column| widths[column]).max().unwrap_or(0);
-                widths[widest] -= cut.min((widths[widest] - next).max(1));
+                let is_wide =
+                    |&column: &usize| widths[column] > MIN_WIDTH.max(self.head[column].len());
+                let widest = columns.filter(is_wide).max_by_key(|&column| widths[column]);
+                let Some(widest) = widest else { break };
+                widths[widest] -= 1;
             }
         }
         widths

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use onnxseal_core::{File, is_deceptive, redact};
 
-/// Prints a note or an error on standard error.
 pub fn note(text: &str) {
     // A failure cannot be reported anywhere else.
     let _ = writeln!(io::stderr(), "{}", printable(text));

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use onnxseal_assess::{CommandMetric, Options};
 use onnxseal_core::{Location, Preset};
 use onnxseal_data::{DataOptions, Layout, Resize};
 
-use super::{Out, location, out};
+use super::shared::{Out, location, out};
+use crate::exit::usage;
 use crate::signing::OpeningArgs;
 
 /// Attack a model, to see what an attacker gets from its protected form
@@ -56,10 +58,6 @@ pub struct Assess {
     #[arg(long, conflicts_with = "base")]
     pub no_public_base: bool,
 
-    /// Output with the model's answer [default: the first with classes, or the first]
-    #[arg(long, alias = "output", value_name = "NAME")]
-    pub output_name: Option<String>,
-
     /// How many labelled samples attackers have
     #[arg(
         long,
@@ -69,11 +67,8 @@ pub struct Assess {
     )]
     pub attacker_samples: Vec<usize>,
 
-    /// Measure by this program instead: it gets the path of an .npz file with `outputs`,
-    /// `original`, `rows` and perhaps `labels`, and prints a number, higher for better answers. Its
-    /// arguments are split at spaces
-    #[arg(long, value_name = "COMMAND")]
-    pub metric_command: Option<String>,
+    #[command(flatten)]
+    pub metric: MetricArgs,
 
     /// Fail (6) unless every preset and policy that you named holds; if you named none, unless the
     /// default preset holds; for a protected model, also unless it holds as it is. *Cannot tell* is
@@ -116,24 +111,12 @@ pub struct Rank {
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Out<PathBuf>,
 
-    /// Bytes that share one score: 64, 128, 256, 512 or 1024. Models of more than 1 GiB get more
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
-    pub unit: u64,
-
     /// Number of random masks for --method probabilistic
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub masks: usize,
 
-    /// Share of the weights' bytes in each of these masks, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
-    pub share: f64,
-
     #[command(flatten)]
     pub data: DataArgs,
-
-    /// Output with the model's answer [default: the first with classes, or the first]
-    #[arg(long, value_name = "NAME")]
-    pub output_name: Option<String>,
 
     /// Replace the output if it exists
     #[arg(short, long)]
@@ -147,6 +130,30 @@ pub enum RankMethod {
     Activation,
     /// How much random masks spoil the answers, from many runs over the data
     Probabilistic,
+}
+
+/// How answers are measured.
+#[derive(Debug, Args)]
+pub struct MetricArgs {
+    /// Measure by this program instead: it gets the path of an .npz file with `outputs`,
+    /// `original`, `rows` and perhaps `labels`, and prints a number, higher for better answers. Its
+    /// arguments are split at spaces
+    #[arg(long, value_name = "COMMAND")]
+    pub metric_command: Option<String>,
+}
+
+impl MetricArgs {
+    /// Returns the program that measures, if the command line names one.
+    pub fn read(&self) -> anyhow::Result<Option<CommandMetric>> {
+        let Some(command) = &self.metric_command else {
+            return Ok(None);
+        };
+        let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        match command.is_empty() {
+            true => Err(usage("--metric-command names no program")),
+            false => Ok(Some(CommandMetric { command })),
+        }
+    }
 }
 
 /// The samples for a model.
@@ -203,15 +210,24 @@ pub struct DataArgs {
     #[arg(long, value_name = "SIZE", value_parser = crop)]
     pub crop: Option<(u32, u32)>,
 
+    /// Output with the model's answer [default: the first with classes, or the first]
+    #[arg(long, value_name = "NAME")]
+    pub output_name: Option<String>,
+
     /// Seed of all random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
 
 impl DataArgs {
-    /// Returns whether the command line says how values are scaled.
-    pub fn is_scaled(&self) -> bool {
-        self.scale.is_some() || !self.mean.is_empty() || !self.std.is_empty()
+    /// Returns the options of an assessment that the data decide.
+    pub fn of_assessment(&self) -> Options<'_> {
+        let mut options = Options::default();
+        options.seed = self.seed;
+        options.output.clone_from(&self.output_name);
+        options.data = self.options();
+        options.is_scaled = self.scale.is_some() || !self.mean.is_empty() || !self.std.is_empty();
+        options
     }
 
     /// Returns the options as the library takes them.

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use onnxseal_core::Location;
-use onnxseal_inputs::{Layout, Normalisation, Order, Spec, Transform, ValueType};
+use onnxseal_inputs::{Layout, Normalisation, Order, Spec, Transform};
 
-use super::{Out, OutputOptions, location, out, out_model};
+use super::assess::Axes;
+use super::shared::{Out, OutputOptions, location, out, out_model};
 use crate::keys::{IdentityArgs, RecipientArgs};
 
 #[derive(Debug, Subcommand)]
@@ -160,10 +161,6 @@ pub struct Encrypt {
     #[arg(long)]
     pub decrypt: bool,
 
-    /// With ffx, the type of the result: u16 or f32; with --decrypt u8, u16 or f32
-    #[arg(long, value_name = "TYPE", value_parser = value_type)]
-    pub dtype: Option<ValueType>,
-
     /// Arrays of floats are normalised already, with the key's mean and std
     #[arg(long)]
     pub normalised: bool,
@@ -187,10 +184,10 @@ const KEY_LIST: &str =
 /// The key is a text. With a recipient or a passphrase, it is encrypted with age.
 #[derive(Debug, Args)]
 #[command(
-    mut_arg("recipients", |arg| arg.help(OPENS_KEY).long_help(OPENS_KEY)),
-    mut_arg("recipients_files", |arg| arg.help(OPENS_KEY_FILE).long_help(OPENS_KEY_FILE)),
-    mut_arg("comment", |arg| arg.help(KEY_COMMENT).long_help(KEY_COMMENT)),
-    mut_arg("list_recipients", |arg| arg.help(KEY_LIST).long_help(KEY_LIST)),
+    mut_arg("recipients", |arg| arg.help(OPENS_KEY)),
+    mut_arg("recipients_files", |arg| arg.help(OPENS_KEY_FILE)),
+    mut_arg("comment", |arg| arg.help(KEY_COMMENT)),
+    mut_arg("list_recipients", |arg| arg.help(KEY_LIST)),
 )]
 pub struct Keygen {
     /// File to write the key to; only you can read it [default: standard output]
@@ -271,14 +268,6 @@ impl Keygen {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Axes {
-    /// Channels, rows, columns
-    Nchw,
-    /// Rows, columns, channels
-    Nhwc,
-}
-
 fn transform(name: &str) -> Result<Transform, String> {
     Transform::named(name).ok_or_else(|| "expected shuffle, negative, ffx or orthogonal".to_owned())
 }
@@ -288,9 +277,4 @@ fn range(text: &str) -> Result<(f64, f64), String> {
     text.split_once("..")
         .and_then(|(low, high)| Some((number(low)?, number(high)?)))
         .ok_or_else(|| "expected LOW..HIGH, such as 0..255 or -1..1".to_owned())
-}
-
-fn value_type(name: &str) -> Result<ValueType, String> {
-    let known = ValueType::ALL.into_iter().find(|t| t.to_string() == name);
-    known.ok_or_else(|| "expected u8, u16, i8, f16 or f32".to_owned())
 }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use onnxseal_core::Location;
-use onnxseal_labels::DEFAULT_CODEWORDS;
 
 use super::assess::DataArgs;
-use super::{Out, OutputOptions, location, out, out_model};
+use super::shared::{Out, OutputOptions, location, out, out_model};
 use crate::keys::{IdentityArgs, RecipientArgs};
 
 // One value lives for the whole program.
@@ -123,18 +122,10 @@ pub struct Protect {
     #[arg(short, long, value_name = "FILE", value_parser = out_model())]
     pub output: Out<Location>,
 
-    /// Shares of each class
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
-    pub codewords: u32,
-
     /// File that the model was trained with, which `onnxseal labels targets` wrote: its rows stay
     /// as they are
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["traces", "codewords"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "traces")]
     pub targets: Option<PathBuf>,
-
-    /// The output with the classes, if the model has several
-    #[arg(long = "output-name", value_name = "NAME")]
-    pub output_name: Option<String>,
 
     /// Number of traces to add: secret inputs whose answers identify a leaked key. 32 for 10
     /// classes; 16 for 1000
@@ -168,10 +159,6 @@ pub struct Targets {
     /// Number of classes
     #[arg(long, value_name = "K")]
     pub classes: u32,
-
-    /// Shares of each class
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_CODEWORDS)]
-    pub codewords: u32,
 
     /// Replace the output if it exists
     #[arg(short, long)]
@@ -223,18 +210,14 @@ pub struct Trace {
     #[arg(long, value_name = "MODEL", value_parser = location())]
     pub model: Location,
 
-    /// Program that asks the service: it gets an .npz of inputs, and prints one line for each: the
-    /// class, or one number per class, separated by commas
-    #[arg(long, value_name = "COMMAND", required_unless_present_any = ["answers", "inputs"])]
-    pub service: Option<String>,
-
-    /// File with the service's answers, in the lines that --service prints
-    #[arg(long, value_name = "FILE", conflicts_with = "service")]
-    pub answers: Option<PathBuf>,
-
-    /// Write the inputs to this .npz, to feed them to the service by hand
-    #[arg(long, value_name = "FILE", value_parser = out(), conflicts_with_all = ["service", "answers"])]
+    /// Write the inputs to this .npz, to feed them to the service
+    #[arg(long, value_name = "FILE", value_parser = out(), required_unless_present = "answers")]
     pub inputs: Option<Out<PathBuf>>,
+
+    /// File with a line for each of the service's answers: the class, or one number per class,
+    /// separated by commas
+    #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
+    pub answers: Option<PathBuf>,
 
     /// Replace the file of --inputs if it exists
     #[arg(short, long, requires = "inputs")]

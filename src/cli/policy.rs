@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
+use onnxseal_core::PolicyChoice;
 
-use super::pair;
+use super::shared::pair;
+use crate::io;
 
 /// The end of the long help of commands that choose weights.
 pub const WHICH_PRESET: &str = "\
@@ -18,34 +21,42 @@ Which preset:
 Weights that are not encrypted stay in clear. If your model was fine-tuned from a public one, an
 attacker with that one and 50 labels gets much of yours back from `balanced` (docs/STRENGTH.md).";
 
-/// Which weights to encrypt, and how much of each.
+/// Which weights to encrypt, or at least.
 #[derive(Debug, Args)]
-pub struct Policy {
+pub struct PolicyArgs {
     /// Policy file (TOML)
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
     /// Built-in policy: full (everything), strong, balanced, light (stops no determined attacker)
-    /// [default: full; for rotate: the present protection]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 
-    /// Ranking file of this model, which `onnxseal rank` wrote: encrypt the weights with the
-    /// highest scores, as much as the policy says
+    /// Ranking file of this model, which `onnxseal rank` wrote: the weights with the highest scores
+    /// are encrypted, as much as the policy says
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 
-    /// Share of an operator type's weights to encrypt, 0 to 1, such as Conv=0.3
-    #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
-    pub coefficients: Vec<(String, f64)>,
+    /// Accept that this stays in clear if it cannot be encrypted where it lies: a tensor or an
+    /// attribute by its name or protobuf path, a data file by its location. A glob, repeatable
+    #[arg(long, value_name = "NAME")]
+    pub allow_clear: Vec<String>,
 
     /// Go on even if an operator type or an override of the policy matches nothing in the model;
     /// otherwise that is an error
     #[arg(long)]
     pub allow_unmatched: bool,
+}
 
+/// Which weights to encrypt, and how much of each.
+#[derive(Debug, Args)]
+pub struct Policy {
     #[command(flatten)]
-    pub allow: AllowClear,
+    pub args: PolicyArgs,
+
+    /// Share of an operator type's weights to encrypt, 0 to 1, such as Conv=0.3
+    #[arg(long = "coefficient", value_name = "OP_TYPE=SHARE", value_parser = coefficient)]
+    pub coefficients: Vec<(String, f64)>,
 
     /// Leave out the lock: programs then run the protected model without a key, and get wrong
     /// answers instead of an error
@@ -53,48 +64,44 @@ pub struct Policy {
     pub runnable: bool,
 }
 
-impl Policy {
-    /// Returns whether the result has the lock, if the command line says so.
-    pub fn lock(&self) -> Option<bool> {
-        self.runnable.then_some(false)
+impl PolicyArgs {
+    /// Returns what the command line says of a policy, for one model or for `many`, in which entries
+    /// may match nothing.
+    pub fn read(&self, many: bool) -> Result<PolicyChoice> {
+        let named = match &self.policy {
+            Some(path) => Some(io::read_policy(path)?.0),
+            None => self.preset.map(onnxseal_core::Policy::preset),
+        };
+        Ok(PolicyChoice {
+            named,
+            ranking: self.ranking.as_deref().map(io::read_ranking).transpose()?,
+            coefficients: Vec::new(),
+            allow_clear: self.allow_clear.clone(),
+            allow_unmatched: self.allow_unmatched || many,
+        })
     }
 }
 
-/// What may stay in clear.
-#[derive(Debug, Args)]
-pub struct AllowClear {
-    /// Accept that this stays in clear if it cannot be encrypted where it lies: a tensor or an
-    /// attribute by its name or protobuf path, a data file by its location. A glob, repeatable
-    #[arg(long = "allow-clear", value_name = "NAME")]
-    pub names: Vec<String>,
+impl Policy {
+    /// Returns what the command line says of a policy, as [`PolicyArgs::read`] does.
+    pub fn read(&self, many: bool) -> Result<PolicyChoice> {
+        Ok(PolicyChoice {
+            coefficients: self.coefficients.clone(),
+            ..self.args.read(many)?
+        })
+    }
+
+    /// Returns the policy that the command line asks for, or the default.
+    pub fn or_full(&self, many: bool) -> Result<onnxseal_core::Policy> {
+        let mut policy = self.read(many)?.or_full()?;
+        if self.runnable {
+            policy.set_lock(false);
+        }
+        Ok(policy)
+    }
 }
 
-/// The least protection of a model.
-#[derive(Debug, Args)]
-pub struct LeastPolicy {
-    /// Policy file that a model must meet or exceed
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub policy: Option<PathBuf>,
-
-    /// Preset that a model must meet or exceed: light, balanced, strong, full. Without a key, this
-    /// checks how much is encrypted and how it is cut; with a key, also which weights
-    #[arg(long, value_name = "NAME")]
-    pub preset: Option<onnxseal_core::Preset>,
-
-    /// Ranking file with which the model was protected
-    #[arg(long, value_name = "FILE")]
-    pub ranking: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub allow: AllowClear,
-
-    /// Go on even if an operator type or an override of the policy matches nothing in the model;
-    /// otherwise that is an error
-    #[arg(long)]
-    pub allow_unmatched: bool,
-}
-
-fn coefficient(text: &str) -> Result<(String, f64), String> {
+fn coefficient(text: &str) -> std::result::Result<(String, f64), String> {
     let (op_type, share) = pair(text).map_err(|_| "expected OP_TYPE=SHARE")?;
     match share.parse() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok((op_type, share)),

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::OutFolder;
-use super::shared::{out_folder, size};
+use super::shared::{OutFolder, out_folder, size};
 use crate::signing::{OpeningArgs, TierArgs};
 
 #[derive(Debug, Args)]

@@ -23,15 +23,7 @@ impl<T> Deref for Out<T> {
 
 /// A folder for outputs.
 #[derive(Clone, Debug)]
-pub struct OutFolder<T>(T);
-
-impl<T> Deref for OutFolder<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
+pub struct OutFolder<T>(pub T);
 
 /// Reads the path of an output, or its `file://` URL.
 pub(super) fn out() -> impl TypedValueParser<Value = Out<PathBuf>> {

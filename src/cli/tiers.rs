@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use onnxseal_assess::tune::Target;
 use onnxseal_core::Location;
 
-use super::assess::DataArgs;
-use super::{Out, location, out, pair};
+use super::assess::{DataArgs, MetricArgs};
+use super::shared::{Out, location, out, pair};
 use crate::signing::OpeningArgs;
 
 #[derive(Debug, Subcommand)]
@@ -34,10 +34,6 @@ pub struct Tune {
     #[arg(long = "target", value_name = "TIER=VALUE", value_parser = target, required = true)]
     pub targets: Vec<Target>,
 
-    /// Name of the tier that opens everything
-    #[arg(long, value_name = "TIER", default_value = "full")]
-    pub highest: String,
-
     /// File to write the policy to
     #[arg(short, long, value_name = "FILE", value_parser = out())]
     pub output: Out<PathBuf>,
@@ -58,15 +54,8 @@ pub struct Tune {
     #[arg(long, value_name = "FILE")]
     pub ranking: Option<PathBuf>,
 
-    /// Output with the model's answer [default: the first with classes, or the first]
-    #[arg(long, value_name = "NAME")]
-    pub output_name: Option<String>,
-
-    /// Measure by this program instead: it gets the path of an .npz file with `outputs`,
-    /// `original`, `rows` and perhaps `labels`, and prints a number, higher for better answers. Its
-    /// arguments are split at spaces
-    #[arg(long, value_name = "COMMAND")]
-    pub metric_command: Option<String>,
+    #[command(flatten)]
+    pub metric: MetricArgs,
 
     /// Replace files that exist
     #[arg(short, long)]

@@ -4,23 +4,20 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use onnxseal_assess::report::summary::{HEAD, Summary};
-use onnxseal_assess::{
-    Assessment, CommandMetric, Error, Metric, NamedPolicy, Options, PublicModel, Subject, report,
-};
-use onnxseal_core::{self as core, ErrorKind, Location, Preset};
+use onnxseal_assess::{Assessment, Error, Metric, NamedPolicy, PublicModel, Subject, report};
+use onnxseal_core::{self as core, Location, Preset, Readers};
 use onnxseal_data::DataSet;
 
 use crate::cli::assess::{Assess, DataArgs};
-use crate::exit::{Failures, Usage, kind_code, stopped};
+use crate::exit::{not_met, stopped, usage};
 use crate::io::{self as files, Written};
-use crate::progress::Steps;
+use crate::progress::Bar;
+use crate::render;
 use crate::signing::OpeningArgs;
 use crate::stop::Stop;
 use crate::table::{Frame, Table};
 use crate::text::printable;
-use crate::{keys, render};
 
-/// Attacks a model, and reports the results.
 pub fn run(args: &Assess, quiet: bool) -> Result<()> {
     let page = args
         .report
@@ -30,37 +27,37 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         page.check()?;
     }
     if args.require_holds && args.base.is_none() && !args.no_public_base {
-        return Err(Usage(
+        return Err(usage(
             "--require-holds needs the public model that this one was fine-tuned from: --base PUBLIC.onnx; or, if it was trained \
-             from scratch, --no-public-base"
-                .into(),
-        )
-        .into());
+             from scratch, --no-public-base",
+        ));
     }
     let candidates = candidates(args)?;
     let subject = subject(&args.model, &args.opening, quiet)?;
-    let base = public_base(args.base.as_ref())?;
+    let base = args
+        .base
+        .clone()
+        .map(Subject::plain)
+        .transpose()
+        .map_err(lift)?;
     let data = data(&args.data)?;
-    let metric = args.metric_command.as_deref().map(metric).transpose()?;
-    let mut options = Options::default();
+    let metric = args.metric.read()?;
+    let mut options = args.data.of_assessment();
     options.candidates = candidates;
     options.attacker_samples.clone_from(&args.attacker_samples);
-    options.seed = args.data.seed;
-    options.output.clone_from(&args.output_name);
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
     options.base = match &base {
         Some(base) => PublicModel::Known(base),
         None if args.no_public_base => PublicModel::None,
         None => PublicModel::Unknown,
     };
-    options.data = args.data.options();
-    options.is_scaled = args.data.is_scaled();
 
     let assessment = until_stopped(quiet, |steps| {
         onnxseal_assess::assess(&subject, data.as_ref(), &options, steps)
     })?;
     if let Some(page) = &page {
-        page.write(report::html(&assessment).map_err(lift)?.as_bytes())?;
+        let html = report::html(&assessment).map_err(lift)?;
+        page.write(html.as_bytes(), Readers::Usual)?;
     }
     match args.json {
         true => render::json(&assessment)?,
@@ -81,7 +78,7 @@ fn candidates(args: &Assess) -> Result<Vec<NamedPolicy>> {
     for path in &args.policies {
         named.push(NamedPolicy {
             name: path.display().to_string(),
-            policy: files::read_policy(path)?,
+            policy: files::read_policy(path)?.0,
         });
     }
     if let Some(path) = &args.ranking {
@@ -102,42 +99,22 @@ pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<S
         let opening = opening.require(quiet)?;
         return Subject::protected(model.clone(), opening.access()).map_err(lift);
     }
-    if opening.identities.is_given() || opening.signer.allowed_signers.is_some() {
-        return Err(Usage(format!(
+    if opening.identities.is_given() || opening.allowed_signers.is_some() {
+        return Err(usage(format!(
             "{model} is not protected: leave out --identity, --identity-command and --allowed-signers"
-        ))
-        .into());
+        )));
     }
     Subject::plain(model.clone()).map_err(lift)
 }
 
-/// Reads the public model, if one is given.
-pub fn public_base(base: Option<&Location>) -> Result<Option<Subject>> {
-    let base = base.map(|base| Subject::plain(base.clone()).map_err(lift));
-    base.transpose()
-}
-
-/// Reads the data, if any are given.
 pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
     let Some(path) = &args.data else {
         return Ok(None);
     };
-    keys::names_a_file(path, "--data")?;
     let data = DataSet::load(path, args.labels.as_deref(), &args.options())?;
     Ok(Some(data))
 }
 
-/// Returns the program that measures.
-pub fn metric(command: &str) -> Result<CommandMetric> {
-    let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-    if command.is_empty() {
-        Err(Usage("--metric-command names no program".into()).into())
-    } else {
-        Ok(CommandMetric { command })
-    }
-}
-
-/// Prints the table, the floors and the notes.
 fn show(assessment: &Assessment) -> Result<()> {
     let summary = Summary::of(assessment);
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -155,7 +132,6 @@ fn show(assessment: &Assessment) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Fails unless every requested candidate holds.
 fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
     let names_none = args.presets.is_empty() && args.policies.is_empty();
     let failures = assessment.failures(names_none);
@@ -165,18 +141,13 @@ fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
     if reasons.is_empty() {
         return Ok(());
     }
-    let text = reasons.join("; ");
-    let code = kind_code(ErrorKind::PolicyNotMet);
-    Err(Failures { code, text }.into())
+    Err(not_met(reasons.join("; ")))
 }
 
 /// Runs a long call, and ends it if the user asks. The call must not have written anything yet.
-pub fn until_stopped<T>(
-    quiet: bool,
-    call: impl FnOnce(&Steps<'_>) -> Result<T, Error>,
-) -> Result<T> {
+pub fn until_stopped<T>(quiet: bool, call: impl FnOnce(&Bar<'_>) -> Result<T, Error>) -> Result<T> {
     let stop = Stop::listen()?;
-    let steps = Steps::new(quiet, &stop);
+    let steps = Bar::of_steps(quiet, &stop);
     let called = call(&steps);
     drop(steps);
     match (called, stop.signal()) {

@@ -5,140 +5,111 @@ use std::io::Write;
 
 use anyhow::Result;
 use onnxseal_batch::{self as batch, Operation, Options, Report, Watch as _};
-use onnxseal_core::{Checks, ErrorKind, Location, ProtectOptions, RotateOptions};
+use onnxseal_core::{ErrorKind, Readers};
 
 use crate::checks::passed_over;
-use crate::cli::OutFolder;
-use crate::cli::batch::{
-    Batch, Course, Making, Operation as Args, Outputs, OutputsOrInPlace, Sources,
-};
-use crate::exit::{Failures, Usage, kind_code};
-use crate::io::{self, Written};
+use crate::cli::batch::{Batch, Course, Operation as Args, Outputs};
+use crate::exit::{Failures, kind_code, usage};
+use crate::io::Written;
 use crate::progress::{Bars, bytes};
 use crate::stop::Stop;
+use crate::text::count;
 use crate::{named, render};
 
-/// Runs an operation on many models.
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
     match &args.operation {
         Args::Protect(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
-            let mut options = ProtectOptions::new(io::for_many(io::policy(&args.policy)?));
-            options.repack = args.repack;
-            options.claims = io::claims(&args.claims)?;
-            options.signing_key = args.signing.read()?;
-            let recipients = args.recipients.require(quiet)?;
+            let job = Job::begin(&args.course, Some(&args.outputs))?;
+            let options = args.protecting.read(true)?;
+            let recipients = args.protecting.recipients.require(quiet)?;
             let operation = Operation::Protect {
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            let Outputs { out, making } = &args.outputs;
-            job.carry_out(&operation, writing(Some(out), making, &args.course), quiet)
+            job.carry_out(&operation, quiet)
         }
         Args::Unprotect(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
+            let job = Job::begin(&args.course, Some(&args.outputs))?;
             let opening = args.opening.require(quiet)?;
-            let operation = Operation::Unprotect {
-                access: opening.access_to(&args.tier),
-            };
-            let Outputs { out, making } = &args.outputs;
-            job.carry_out(&operation, writing(Some(out), making, &args.course), quiet)
+            let access = opening.access_to(&args.tier);
+            job.carry_out(&Operation::Unprotect { access }, quiet)
         }
         Args::Rekey(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
+            let job = Job::begin(&args.course, Some(&args.outputs))?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
             let operation = Operation::Rekey {
                 access: opening.access(),
                 recipients: (&recipients).into(),
             };
-            job.carry_out(&operation, or_in_place(&args.outputs, &args.course)?, quiet)
+            job.carry_out(&operation, quiet)
         }
         Args::Rotate(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.outputs.making.force)?;
+            let job = Job::begin(&args.course, Some(&args.outputs))?;
             let opening = args.opening.require(quiet)?;
-            let recipients = args.recipients.require(quiet)?;
-            let options = RotateOptions {
-                lock: args.policy.lock(),
-                claims: io::claims(&args.claims)?,
-                policy: io::chosen_policy(&args.policy)?.map(io::for_many),
-                signature: args.signing.read()?,
-                external_data: None,
-            };
+            let recipients = args.rotating.recipients.require(quiet)?;
+            let options = args.rotating.read(true)?;
             let operation = Operation::Rotate {
                 access: opening.access(),
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(&operation, or_in_place(&args.outputs, &args.course)?, quiet)
+            job.carry_out(&operation, quiet)
         }
         Args::Verify(args) => {
-            let job = Job::begin(&args.sources, &args.course, args.force)?;
-            let policy = io::least_policy(&args.policy)?.map(io::for_many);
-            let (identities, signed_by) = args.opening.read(quiet)?;
-            let require = args.claims.read()?;
-            let checks = Checks {
-                identities: identities.as_ref(),
-                signed_by: signed_by.as_ref(),
-                edition: args.tier.edition_for(identities.as_ref())?,
-                require: require.as_ref(),
-                policy: policy.as_ref(),
-                ..Checks::default()
-            };
-            let operation = Operation::Verify { checks };
-            job.carry_out(&operation, reading(&args.course), quiet)
+            let job = Job::begin(&args.course, None)?;
+            let demands = args.verifying.read(true, quiet)?;
+            let checks = demands.checks();
+            job.carry_out(&Operation::Verify { checks }, quiet)
         }
     }
 }
 
-/// The arguments that all operations share.
 struct Job<'a> {
-    sources: &'a Sources,
+    course: &'a Course,
+    options: Options,
     report: Option<Written<'a>>,
 }
 
 impl<'a> Job<'a> {
     /// Fails if the report may not be written.
-    fn begin(sources: &'a Sources, course: &'a Course, force: bool) -> Result<Job<'a>> {
-        let report = report(course, force)?;
-        Ok(Job { sources, report })
+    fn begin(course: &'a Course, outputs: Option<&Outputs>) -> Result<Job<'a>> {
+        let report = course.report.as_deref().map(|path| Written {
+            path,
+            what: "report",
+            force: course.force,
+            is_earlier: Some(is_report),
+        });
+        report.as_ref().map(Written::check).transpose()?;
+        let options = options(course, outputs)?;
+        Ok(Job {
+            course,
+            options,
+            report,
+        })
     }
 
-    fn carry_out(self, operation: &Operation<'_>, options: Options, quiet: bool) -> Result<()> {
+    fn carry_out(self, operation: &Operation<'_>, quiet: bool) -> Result<()> {
         let stop = Stop::listen()?;
+        let (sources, options) = (&self.course.sources, &self.options);
         if let Some(out) = &options.out {
-            batch::check_sources(&self.sources.sources, out)?;
+            batch::check_sources(&sources.sources, out)?;
         }
-        let found = onnxseal_batch::discover(&self.sources.sources, &self.sources.lists)?;
+        let found = batch::discover(&sources.sources, &sources.lists)?;
         let bars = Bars::new(quiet, &stop);
         if let Some(text) = passed_over(&found) {
             bars.note(&text);
         }
-        let report = batch::run(found, operation, &options, &bars)?;
+        let report = batch::run(found, operation, options, &bars)?;
         bars.finish();
         if let Some(written) = &self.report {
-            written.write(&render::json_bytes(&report)?)?;
+            written.write(&render::json_bytes(&report)?, Readers::Usual)?;
         }
         if !quiet {
             summarise(&report)?;
         }
         judge(report, stop.signal(), options.out.is_some())
     }
-}
-
-/// Returns the requested report.
-fn report(args: &Course, force: bool) -> Result<Option<Written<'_>>> {
-    let Some(path) = args.report.as_deref() else {
-        return Ok(None);
-    };
-    let report = Written {
-        path,
-        what: "report",
-        force,
-        is_earlier: Some(is_report),
-    };
-    report.check()?;
-    Ok(Some(report))
 }
 
 /// Returns whether a file that begins with `start` is the report of a batch.
@@ -151,8 +122,8 @@ fn is_report(start: &[u8]) -> bool {
     start.starts_with(b"{\"operation\":\"")
 }
 
-/// Returns the options of a batch without outputs.
-fn reading(args: &Course) -> Options {
+/// Returns the options of a batch, with `outputs` of one that writes models.
+fn options(args: &Course, outputs: Option<&Outputs>) -> Result<Options> {
     let mut options = Options::default();
     options.jobs = args.jobs.map(|jobs| jobs as usize);
     options.memory_bytes = args.memory;
@@ -160,31 +131,23 @@ fn reading(args: &Course) -> Options {
     options.report = args.report.as_deref().cloned();
     options.shard = args.shard;
     options.checksum = args.checksum;
-    options
-}
-
-/// Returns the options of a batch that may change models in place.
-fn or_in_place(outputs: &OutputsOrInPlace, args: &Course) -> Result<Options> {
+    let Some(outputs) = outputs else {
+        return Ok(options);
+    };
     if outputs.out.is_none() && args.checksum {
-        let text = "digests are for records and outputs: give --out too, or leave out --checksum";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "digests are for records and outputs: give --out too, or leave out --checksum",
+        ));
     }
-    Ok(writing(outputs.out.as_ref(), &outputs.making, args))
-}
-
-/// Returns the options of a batch that writes models, to `out` or in place.
-fn writing(out: Option<&OutFolder<Location>>, making: &Making, args: &Course) -> Options {
-    let mut options = reading(args);
-    options.out = out.map(|out| (**out).clone());
+    options.out = outputs.out.as_ref().map(|out| out.0.clone());
     options.spared = named::files();
-    options.resume = making.resume;
-    options.records = !making.no_records;
-    options.replace = making.force;
-    options.flush = making.sync.flush();
-    options
+    options.resume = outputs.resume;
+    options.records = !outputs.no_records;
+    options.replace = args.force;
+    options.flush = outputs.sync.flush();
+    Ok(options)
 }
 
-/// Prints the last line.
 fn summarise(report: &Report) -> Result<()> {
     let totals = &report.totals;
     let mut parts = vec![format!("{} done", totals.done)];
@@ -197,21 +160,20 @@ fn summarise(report: &Report) -> Result<()> {
             parts.push(format!("{n} {what}"));
         }
     }
-    let (models, operation) = (totals.models, report.operation);
     let shard = report.shard.as_ref();
     let shard = shard.map_or(String::new(), |shard| format!(" (part {shard})"));
     writeln!(
         std::io::stdout(),
-        "{operation}: {} of {models} model{}{shard}; {} in {:.1} s",
+        "{}: {} of {}{shard}; {} in {:.1} s",
+        report.operation,
         parts.join(", "),
-        if models == 1 { "" } else { "s" },
+        count(totals.models as u64, "model"),
         bytes(totals.bytes),
         totals.seconds
     )?;
     Ok(())
 }
 
-/// Returns the result of the command, which gives its exit code.
 fn judge(report: Report, signal: Option<i32>, resumes: bool) -> Result<()> {
     let failures = report
         .models

@@ -3,24 +3,25 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_core::{Error, generate_identity, generate_pq_identity, is_standard_output};
+use onnxseal_core::{
+    Error, generate_identity, generate_pq_identity, is_standard_output, write_key,
+};
 
 use crate::cli::Keygen;
-use crate::exit::Usage;
+use crate::exit::usage;
+use crate::keys::{PassphraseSource as _, identities_of};
 use crate::text::note;
-use crate::{io, keys};
 
 /// Writes a new identity, encrypted if there is a passphrase, and prints its recipient. Or prints
 /// the recipients of an identity file.
 pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     if let Some(path) = &args.recipients_of {
-        let recipients = keys::identities_of(path, "--recipients-of", quiet)?.recipients();
+        let recipients = identities_of(path, "--recipients-of", quiet)?.recipients();
         if recipients.is_empty() {
-            let text = format!(
+            return Err(usage(format!(
                 "{}: the recipients of plugins stand in their own files",
                 path.display()
-            );
-            return Err(Usage(text).into());
+            )));
         }
         let mut stdout = std::io::stdout().lock();
         for recipient in recipients {
@@ -28,7 +29,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         }
         return Ok(());
     }
-    let passphrase = args.passphrase.new_passphrase(quiet)?;
+    let passphrase = args.passphrase.read_new(quiet)?;
     let mut identity = if args.pq {
         generate_pq_identity().map_err(Error::Key)?
     } else {
@@ -49,7 +50,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     let file = args.output.as_deref();
     match file.filter(|path| !is_standard_output(path)) {
         Some(path) => {
-            io::write_identity(&text, path)?;
+            write_key(path, &text)?;
             writeln!(stdout, "{}", identity.recipient())?;
         }
         None => {

@@ -3,14 +3,14 @@
 #[cfg(feature = "assess")]
 mod assess;
 mod batch;
-mod completions;
+#[cfg(feature = "assess")]
+mod compared;
 #[cfg(feature = "inputs")]
 mod inputs;
 mod inspect;
 mod keygen;
 #[cfg(feature = "labels")]
 mod labels;
-mod man;
 mod plan;
 mod protect;
 #[cfg(feature = "assess")]
@@ -28,7 +28,6 @@ mod verify;
 use crate::cli::{Cli, Command};
 use crate::named;
 
-/// Runs what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     // A result on standard output must not be mixed with notes.
     let quiet = named::check_outputs()? || cli.quiet;
@@ -60,7 +59,5 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inputs(args) => inputs::run(&args, quiet),
         #[cfg(feature = "labels")]
         Command::Labels(args) => labels::run(&args, quiet),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
     }
 }

@@ -4,11 +4,10 @@ use anyhow::Result;
 use onnxseal_core::{self as core, Error};
 
 use crate::cli::Plan;
-use crate::{io, render};
+use crate::render;
 
-/// Shows what `protect` would encrypt.
 pub fn run(args: &Plan, quiet: bool) -> Result<()> {
-    let report = core::plan(&args.model, &io::policy(&args.policy)?)?;
+    let report = core::plan(&args.model, &args.policy.or_full(false)?)?;
     let violations = report.violations.clone();
     render::report(report, &args.view, quiet)?;
     if violations.is_empty() {

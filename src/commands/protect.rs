@@ -5,35 +5,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    self as core, Destination, Location, ProtectOptions, RepackedRow, There, folder_of,
-    generate_identity,
+    self as core, Destination, Location, RepackedRow, There, folder_of, generate_identity,
 };
 
 use crate::cli::Protect;
-use crate::exit::Usage;
-#[cfg(feature = "labels")]
-use crate::keys::IdentityArgs;
+use crate::exit::usage;
 use crate::progress::Bar;
+use crate::render;
 use crate::text::{few, note};
-use crate::{io, render};
 
-/// Protects a model, to new files or in place.
 pub fn run(args: &Protect, quiet: bool) -> Result<()> {
-    let mut options = ProtectOptions::new(io::policy(&args.policy)?);
-    options.repack = args.repack;
-    options.claims = io::claims(&args.claims)?;
-    options.signing_key = args.signing.read()?;
+    let protecting = &args.protecting;
+    let mut options = protecting.read(false)?;
     options.external_data.clone_from(&args.external_data);
     let target = &match &args.output {
         Some(output) => output.for_output_of(&args.model)?,
         None => args.model.clone(),
     };
     let mut new_identity = None;
-    let recipients = match args.recipients.read(quiet)? {
+    let recipients = match protecting.recipients.read(quiet)? {
         found if !found.is_empty() => found,
         _ => {
             // Plan first, so that a model that cannot be protected gets no key.
-            if !args.repack {
+            if !protecting.repack {
                 let violations = core::plan(&args.model, &options.policy)?.violations;
                 if !violations.is_empty() {
                     let path = args.model.to_string().into();
@@ -41,35 +35,27 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
                 }
             }
             let Location::File(target) = target else {
-                let text = "name a recipient with --recipient: a new identity would go beside the output, and secrets do not belong in an object store";
-                return Err(Usage(text.into()).into());
+                return Err(usage(
+                    "name a recipient with --recipient: a new identity would go beside the output, and secrets do not belong in an object store",
+                ));
             };
             if There::at(target).map_err(core::Error::Store)? == There::Stream {
-                let text = "name a recipient with --recipient: a new identity would go beside the output, which is impossible for a stream";
-                return Err(Usage(text.into()).into());
+                return Err(usage(
+                    "name a recipient with --recipient: a new identity would go beside the output, which is impossible for a stream",
+                ));
             }
             let identity = NewIdentity::beside(target)?;
-            let recipients = args.recipients.of_new_identity(&identity.recipient)?;
+            let recipients = protecting.recipients.of_new_identity(&identity.recipient)?;
             new_identity = Some(identity);
             recipients
         }
     };
 
-    #[cfg(feature = "labels")]
-    let (labelled, noted) = labelled(args, target, &mut options, quiet)?.unzip();
-    #[cfg(feature = "labels")]
-    let model = labelled.as_ref().unwrap_or(&args.model);
-    #[cfg(not(feature = "labels"))]
-    let model = &args.model;
     let bar = Bar::new(quiet);
     let output = (!args.in_place).then_some(target);
     let destination = Destination::new(output, args.output_options.core());
-    let report = core::protect(model, destination, &recipients, &options, &bar)?;
+    let report = core::protect(&args.model, destination, &recipients, &options, &bar)?;
     drop(bar);
-    #[cfg(feature = "labels")]
-    if let Some(noted) = noted {
-        noted.keep();
-    }
     // With --quiet too: a forgotten recipient would put a secret beside the model without a word.
     if let Some(path) = new_identity.map(NewIdentity::keep) {
         note(&format!(
@@ -108,45 +94,6 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     render::report(report, &args.view, quiet)
 }
 
-/// Encrypts the labels in memory, if requested. Returns the model with the authority that has noted
-/// it.
-#[cfg(feature = "labels")]
-fn labelled(
-    args: &Protect,
-    target: &Location,
-    options: &mut ProtectOptions,
-    quiet: bool,
-) -> Result<Option<(Location, core::Replaced)>> {
-    let Some(authority) = &args.labels else {
-        return Ok(None);
-    };
-    let is_free = args.output_options.core().check_free(target);
-    is_free.map_err(core::Error::Store)?;
-    let canonical = target.canonical();
-    if canonical.is_some() && canonical == args.model.canonical() {
-        let text = "the output is a file of the model itself: labels are encrypted in a copy";
-        return Err(Usage(text.into()).into());
-    }
-    let identities = IdentityArgs {
-        identities: args.labels_identity.iter().cloned().collect(),
-        ..IdentityArgs::default()
-    };
-    let (labelled, noted) = crate::commands::labels::protect::in_memory(
-        &args.model,
-        target,
-        authority,
-        &identities,
-        quiet,
-    )?;
-    // In memory the model has no folder, so its external data would overwrite the original's.
-    if !labelled.external.is_empty() && options.external_data.is_none() {
-        let name = target.to_name();
-        let name = name.file_name().unwrap_or_default().to_string_lossy();
-        options.external_data = Some(format!("{name}.data"));
-    }
-    Ok(Some((Location::Memory(labelled), noted)))
-}
-
 /// An identity file for one output, removed again unless the output was written. If protecting
 /// fails, the output stays as it was, so that no key is lost.
 struct NewIdentity {
@@ -164,7 +111,7 @@ impl NewIdentity {
         let folder = folder_of(&path);
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot create folder {}", folder.display()))?;
-        io::write_identity(&identity.to_file_text(), &path)?;
+        core::write_key(&path, &identity.to_file_text())?;
         Ok(NewIdentity {
             path,
             recipient: identity.recipient(),

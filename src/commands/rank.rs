@@ -3,16 +3,22 @@
 use std::io::Write;
 
 use anyhow::Result;
-use onnxseal_assess::{Error, Method, Options};
+use onnxseal_assess::{Error, Method};
+use onnxseal_core::Readers;
 
 use super::assess::{data, lift, subject};
 use crate::cli::assess::{Rank, RankMethod};
 use crate::exit::stopped;
 use crate::io::Written;
-use crate::progress::Steps;
+use crate::progress::Bar;
 use crate::stop::Stop;
 
-/// Scores the weights of a model.
+/// Bytes that share one score. Models of more than 1 GiB get more.
+const UNIT_BYTES: u64 = 256;
+
+/// The share of the weights' bytes in each random mask.
+const MASKED_SHARE: f64 = 0.1;
+
 pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     let written = Written::new(&args.output, "ranking", args.force);
     written.check()?;
@@ -21,27 +27,30 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     let method = match args.method {
         RankMethod::Activation => Method::Activation,
         RankMethod::Probabilistic => Method::Probabilistic {
-            share: args.share,
+            share: MASKED_SHARE,
             n_masks: args.masks,
         },
     };
-    let mut options = Options::default();
-    options.seed = args.data.seed;
-    options.output.clone_from(&args.output_name);
-    options.data = args.data.options();
-
+    let options = args.data.of_assessment();
     let stop = Stop::listen()?;
-    let steps = Steps::new(quiet, &stop);
-    let ranking =
-        onnxseal_assess::rank(&subject, method, args.unit, data.as_ref(), &options, &steps);
-    let cut_short = steps.into_cut_short();
+    let steps = Bar::of_steps(quiet, &stop);
+    let ranking = onnxseal_assess::rank(
+        &subject,
+        method,
+        UNIT_BYTES,
+        data.as_ref(),
+        &options,
+        &steps,
+    );
+    let cut_short = steps.cut_short().map(str::to_owned);
+    drop(steps);
     let ranking = match (ranking, stop.signal()) {
         (Err(Error::Cancelled), Some(signal)) => {
             return Err(stopped(signal, "nothing was ranked yet"));
         }
         (ranking, _) => ranking.map_err(lift)?,
     };
-    written.write(&ranking.to_json())?;
+    written.write(&ranking.to_json(), Readers::Usual)?;
     let path = args.output.display();
     if ranking.is_partial() {
         let text = match cut_short {

@@ -5,27 +5,23 @@ use onnxseal_core::{self as core, Destination, Rewrap};
 
 use crate::cli::Rekey;
 use crate::progress::Bar;
-use crate::signing::access;
 use crate::text::note;
 
-/// Changes the recipients of a model.
 pub fn run(args: &Rekey, quiet: bool) -> Result<()> {
-    let identities = args.identities.require(quiet)?;
+    let opening = args.opening.require(quiet)?;
     let recipients = args.recipients.require(quiet)?;
     let rewrap = if args.add {
         Rewrap::Also((&recipients).into())
     } else {
         Rewrap::Only((&recipients).into())
     };
-    let signed_by = args.signer.read()?;
-    let access = access(&identities, signed_by.as_ref());
     let output = args.output.as_ref();
     let output = output
         .map(|output| output.for_output_of(&args.model))
         .transpose()?;
     let bar = Bar::new(quiet);
     let destination = Destination::new(output.as_ref(), args.output_options.core());
-    let still_opens = core::rekey(&args.model, destination, access, rewrap, &bar)?;
+    let still_opens = core::rekey(&args.model, destination, opening.access(), rewrap, &bar)?;
     drop(bar);
     if !quiet {
         let model = output.as_ref().unwrap_or(&args.model);

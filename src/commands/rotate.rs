@@ -5,22 +5,15 @@ use onnxseal_core::{self as core, Destination, RotateOptions};
 
 use crate::cli::Rotate;
 use crate::progress::Bar;
-use crate::signing::access;
+use crate::render;
 use crate::text::{few, note};
-use crate::{io, render};
 
-/// Encrypts a model under a new data key, to a new file or in place.
 pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
-    let identities = args.identities.require(quiet)?;
-    let recipients = args.recipients.require(quiet)?;
-    let signed_by = args.signer.read()?;
-    let access = access(&identities, signed_by.as_ref());
+    let opening = args.opening.require(quiet)?;
+    let recipients = args.rotating.recipients.require(quiet)?;
     let options = RotateOptions {
-        policy: io::chosen_policy(&args.policy)?,
-        lock: args.policy.lock(),
-        claims: io::claims(&args.claims)?,
-        signature: args.signing.read()?,
         external_data: args.external_data.clone(),
+        ..args.rotating.read(false)?
     };
     let output = args.output.as_ref();
     let output = output
@@ -31,7 +24,7 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
     let report = core::rotate(
         &args.model,
         destination,
-        access,
+        opening.access(),
         &recipients,
         &options,
         &bar,

@@ -14,17 +14,16 @@ use anyhow::{Context, Result};
 use nix::unistd::User;
 use onnxseal_batch::discover;
 use onnxseal_core::{
-    self as core, Access, ErrorKind, Location, Publication, folder_of, restore_file_limit,
+    self as core, Access, IDENTITY_VARIABLE, Location, Publication, folder_of, restore_file_limit,
 };
 use rustix::fs::{Access as Right, Mode, access};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};
 
 use crate::checks::passed_over;
-use crate::cli::run::Run;
-use crate::exit::{Failures, Usage, kind_code};
+use crate::cli::{OutFolder, run::Run};
+use crate::exit::{Failures, not_met, usage};
 use crate::given::{self, Given};
-use crate::keys::IDENTITY_VARIABLE;
 use crate::private::{self, Namespace};
 use crate::progress::Bar;
 use crate::text::{count, note, one_line};
@@ -44,9 +43,9 @@ pub fn run(args: &Run, quiet: bool) -> Result<()> {
     };
     // What this process opens, and what the program reads.
     leave_no_dumps()?;
-    match args.into.as_deref() {
+    match &args.into {
         None => job.in_namespace(),
-        Some(folder) => job.in_given(&Given::new(&canonical(folder)?)),
+        Some(OutFolder(folder)) => job.in_given(&Given::new(&canonical(folder)?)),
     }
 }
 
@@ -66,9 +65,9 @@ impl Job<'_> {
         // While this process has one thread.
         let namespace = Namespace::enter()?;
         if self.user.is_some() && !namespace.has_users() {
-            let text =
-                "--user needs the right to mount (CAP_SYS_ADMIN): a user namespace has one user";
-            return Err(Usage(text.into()).into());
+            return Err(usage(
+                "--user needs the right to mount (CAP_SYS_ADMIN): a user namespace has one user",
+            ));
         }
         let path = match self.args.models.as_slice() {
             [path] => Some(std::path::absolute(path)?),
@@ -105,7 +104,7 @@ impl Job<'_> {
     /// watches it.
     fn in_given(&self, given: &Given) -> Result<()> {
         let [source] = self.sources.as_slice() else {
-            return Err(Usage("--into takes one model or folder".into()).into());
+            return Err(usage("--into takes one model or folder"));
         };
         given.check_beside(source)?;
         let Some(watcher) = self.args.watched_by else {
@@ -135,8 +134,10 @@ impl Job<'_> {
         if is_folder {
             given.copy(source, &opened, &secrets)?;
         } else if opened.is_empty() {
-            let text = format!("{} is not protected: name its folder", source.display());
-            return Err(Usage(text).into());
+            return Err(usage(format!(
+                "{} is not protected: name its folder",
+                source.display()
+            )));
         } else {
             fs::rename(unplaced.join("0"), given.opened())?;
         }
@@ -187,7 +188,7 @@ impl Job<'_> {
             }
         }
         if found.models.is_empty() {
-            return Err(Usage("there is no ONNX model: nothing was opened".into()).into());
+            return Err(usage("there is no ONNX model: nothing was opened"));
         }
         let (mut protected, mut plain) = (Vec::new(), Vec::new());
         for model in found.models {
@@ -223,21 +224,19 @@ impl Job<'_> {
             core::unprotect(model, publication, access, &Bar::new(self.quiet))?;
             // Else a link that somebody puts there meanwhile leads the mount elsewhere.
             if canonical(path)? != real {
-                let text = format!(
+                return Err(usage(format!(
                     "{} was replaced while it was opened: run this again",
                     path.display()
-                );
-                return Err(Usage(text).into());
+                )));
             }
             for file in files_below(&folder)? {
                 let relative = file.strip_prefix(&folder).unwrap_or(&file);
                 let of = canonical(&folder_of(path).join(relative))?;
                 if opened.insert(of.clone(), file).is_some() {
-                    let text = format!(
+                    return Err(usage(format!(
                         "two models have the file {}: open one of them",
                         of.display()
-                    );
-                    return Err(Usage(text).into());
+                    )));
                 }
             }
         }
@@ -256,9 +255,9 @@ impl Job<'_> {
         if self.args.allow_plain {
             return Ok(());
         }
-        let text = format!("{models} not protected: protect them, or give --allow-plain");
-        let code = kind_code(ErrorKind::PolicyNotMet);
-        Err(Failures { code, text }.into())
+        Err(not_met(format!(
+            "{models} not protected: protect them, or give --allow-plain"
+        )))
     }
 
     /// The files that identities and passphrases are read from.
@@ -311,10 +310,9 @@ fn check_same_data(path: &Path, first: &Path) -> Result<()> {
         };
         if data != canonical(&beside(first))? {
             let (path, first) = (path.display(), first.display());
-            let text = format!(
+            return Err(usage(format!(
                 "{path} and {first} are one file with different external data: open one of them"
-            );
-            return Err(Usage(text).into());
+            )));
         }
     }
     Ok(())
@@ -323,12 +321,11 @@ fn check_same_data(path: &Path, first: &Path) -> Result<()> {
 fn user(name: &str) -> Result<User> {
     let found = User::from_name(name).map_err(io::Error::from)?;
     if !rustix::process::geteuid().is_root() {
-        return Err(Usage("--user needs root".into()).into());
+        return Err(usage("--user needs root"));
     }
-    found.ok_or_else(|| Usage(format!("there is no user {name}")).into())
+    found.ok_or_else(|| usage(format!("there is no user {name}")))
 }
 
-/// All files below `folder`.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -342,7 +339,6 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The folder of this process's descriptors.
 const DESCRIPTORS: &str = "/proc/self/fd/";
 
 /// Device and number of the file or pipe at `path`. A terminal is neither: it is standard output
@@ -380,8 +376,9 @@ fn command(program: &[OsString], path: Option<&Path>) -> Result<Option<Command>>
                     filled.extend_from_slice(path.as_os_str().as_bytes());
                 }
                 (Some(_), None) => {
-                    let text = "{} stands for the one MODEL: with several, name their paths";
-                    return Err(Usage(text.into()).into());
+                    return Err(usage(
+                        "{} stands for the one MODEL: with several, name their paths",
+                    ));
                 }
             }
         }

@@ -14,7 +14,6 @@ use crate::text::note;
 /// The longest signature file, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 1 << 20;
 
-/// Signs a model, prints the message to sign, or attaches a signature.
 pub fn run(args: &Sign, quiet: bool) -> Result<()> {
     let flush = args.sync.flush();
     let bar = Bar::new(quiet);

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use onnxseal_assess::report::curve::{CURVE_HEAD, TIER_HEAD, TuningSummary};
-use onnxseal_assess::{Metric, Options, Tuning, tune};
-use onnxseal_core::Policy;
+use onnxseal_assess::{Metric, Tuning, tune};
+use onnxseal_core::{Policy, Readers};
 
-use super::assess::{data, metric, subject, until_stopped};
+use super::assess::{data, subject, until_stopped};
 use crate::cli::tiers::{Tiers, Tune};
 use crate::exit::Usage;
 use crate::io::{self as files, Written};
@@ -15,13 +15,15 @@ use crate::render;
 use crate::table::{Frame, Table};
 use crate::text::printable;
 
+/// The name of the tier that opens everything.
+const HIGHEST: &str = "full";
+
 pub fn run(args: &Tiers, quiet: bool) -> Result<()> {
     match args {
         Tiers::Tune(args) => tune_tiers(args, quiet),
     }
 }
 
-/// Finds shares, and writes the policy.
 fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     let output = Written::new(&args.output, "policy", args.force);
     output.check()?;
@@ -32,18 +34,15 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     let subject = subject(&args.model, &args.opening, quiet)?;
     let missing = || Usage("editions are measured on real samples: give --data".into());
     let data = data(&args.data)?.ok_or_else(missing)?;
-    let metric = args.metric_command.as_deref().map(metric).transpose()?;
-    let mut options = Options::default();
-    options.seed = args.data.seed;
-    options.output.clone_from(&args.output_name);
+    let metric = args.metric.read()?;
+    let mut options = args.data.of_assessment();
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
-    options.data = args.data.options();
 
-    let targets = (args.targets.as_slice(), args.highest.as_str());
+    let targets = (args.targets.as_slice(), HIGHEST);
     let tuned = until_stopped(quiet, |steps| {
         tune(&subject, &data, &policy, targets, &options, steps)
     })?;
-    output.write(tuned.policy_text(&text).as_bytes())?;
+    output.write(tuned.policy_text(&text).as_bytes(), Readers::Usual)?;
     if args.json {
         return render::json(&tuned);
     }
@@ -53,7 +52,7 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
 /// Returns the policy without tiers, and its text.
 fn base(args: &Tune) -> Result<(Policy, String)> {
     match &args.policy {
-        Some(path) => files::read_policy_text(path),
+        Some(path) => files::read_policy(path),
         None => {
             let preset = args.preset.unwrap_or_default();
             Ok((Policy::preset(preset), preset.policy_text()))
@@ -61,7 +60,6 @@ fn base(args: &Tune) -> Result<(Policy, String)> {
     }
 }
 
-/// Prints the tables and the notes.
 fn show(tuned: &Tuning) -> Result<()> {
     let summary = TuningSummary::of(tuned);
     let mut out = io::BufWriter::new(io::stdout().lock());

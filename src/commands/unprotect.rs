@@ -9,7 +9,6 @@ use crate::cli::Unprotect;
 use crate::progress::Bar;
 use crate::text::one_line;
 
-/// Restores the original.
 pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
     let opening = args.opening.require(quiet)?;
     let output = args.output.for_output_of(&args.model)?;

@@ -124,7 +124,7 @@ fn what_is_allowed_by_name_stays_and_is_told() {
         "{out}"
     );
     let (_, err) = lab.expect(2, &["verify", sealed, "--allow-clear", "h"]);
-    assert!(err.contains("--policy or --preset"), "{err}");
+    assert!(err.contains("give a policy or a preset"), "{err}");
     let rotate = [
         "rotate",
         sealed,

@@ -223,8 +223,8 @@ fn a_model_that_nobody_could_open_is_not_made() {
             "-o",
             "x",
             "--passphrase",
-            "--passphrase-fd",
-            "3",
+            "--passphrase-file",
+            "/dev/fd/3",
         ],
     );
     assert!(!lab.path("x.onnx").exists() && !lab.path("x.onnx.identity.txt").exists());
@@ -238,8 +238,8 @@ fn a_passphrase_opens_a_model_from_a_file_or_a_descriptor() {
     protect(&lab, &["--passphrase-file", "pass.txt"]);
     restores(&lab, &["--passphrase-file", "pass.txt"]);
     for redirection in [
-        "--passphrase-fd 7 7<pass.txt",
-        "--passphrase-fd 0 <pass.txt",
+        "--passphrase-file /dev/fd/7 7<pass.txt",
+        "--passphrase-file /dev/fd/0 <pass.txt",
         "--passphrase-file - <pass.txt",
     ] {
         let script = format!("\"$0\" -q unprotect sealed.onnx -o back.onnx {redirection}");
@@ -248,7 +248,7 @@ fn a_passphrase_opens_a_model_from_a_file_or_a_descriptor() {
         assert_restored(&lab);
     }
     // A pipe that stays open does not stall it: a line is enough.
-    let mut command = lab.command(&["verify", "sealed.onnx", "--passphrase-fd", "0"]);
+    let mut command = lab.command(&["verify", "sealed.onnx", "--passphrase-file", "-"]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -272,8 +272,9 @@ fn a_passphrase_opens_a_model_from_a_file_or_a_descriptor() {
         err.contains("it opens with 1 passphrase") && err.contains("--passphrase-file"),
         "{err}"
     );
-    let (_, err) = lab.expect(7, &["verify", "sealed.onnx", "--passphrase-fd", "99"]);
-    assert!(err.contains("descriptor 99"), "{err}");
+    let closed = ["verify", "sealed.onnx", "--passphrase-file", "/dev/fd/99"];
+    let (_, err) = lab.expect(7, &closed);
+    assert!(err.contains("/dev/fd/99"), "{err}");
 }
 
 #[test]
@@ -321,12 +322,17 @@ fn the_environment_names_an_identity() {
         (None, "", 2, "ONNXSEAL_IDENTITY"),
         (Some(""), "", 2, "ONNXSEAL_IDENTITY is empty"),
         (Some("fd:x"), "", 2, "fd:x"),
-        (Some("fd:9"), "", 7, "descriptor 9"),
+        (Some("fd:9"), "", 7, "/dev/fd/9"),
         (Some("absent.txt"), "", 7, "absent.txt"),
         (Some("other.txt"), "", 5, "X25519"),
         (Some("id.txt"), "-i other.txt", 5, "X25519"),
         (None, "-i - -i - <id.txt", 2, "standard input"),
-        (None, "-i - --passphrase-fd 0 <id.txt", 2, "standard input"),
+        (
+            None,
+            "-i - --passphrase-file /dev/fd/0 <id.txt",
+            2,
+            "standard input",
+        ),
     ] {
         let (found, err) = verify(value, rest);
         assert_eq!(found, code, "{value:?} {rest}: {err}");
@@ -397,7 +403,6 @@ fn no_message_has_a_secret_key() {
             (&to_me, &["--preset", secret]),
             (&to_me, &["--coefficient", secret]),
             (&to_me, &["--claim", secret]),
-            (&to_me, &["--passphrase-fd", secret]),
             (&to_me, &[secret]),
             (&opened, &["--allowed-signers", secret]),
             (
@@ -439,15 +444,11 @@ fn no_message_has_a_secret_key() {
         }
     }
     // Nor is what was to be a passphrase.
-    for option in [
-        "--passphrase=hunter2-and-more",
-        "--passphrase-fd=hunter2-and-more",
-    ] {
-        let output = lab.run(&["unprotect", model, "-o", "out.onnx", option]);
-        check(&output, &"hunter2-and-more".repeat(2), option);
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!err.contains("hunter2"), "{err}");
-    }
+    let option = "--passphrase=hunter2-and-more";
+    let output = lab.run(&["unprotect", model, "-o", "out.onnx", option]);
+    check(&output, &"hunter2-and-more".repeat(2), option);
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!err.contains("hunter2"), "{err}");
     for args in [&["keygen"][..], &["unprotect", model, "-o", "out.onnx"]] {
         let output = lab.run(&[args, &["--passphrase", "hunter2-and-more"]].concat());
         let err = String::from_utf8_lossy(&output.stderr).into_owned();

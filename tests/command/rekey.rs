@@ -157,7 +157,7 @@ fn a_model_says_who_has_its_keys_if_it_is_to() {
         ],
     );
     assert!(
-        err.contains("--comment holds a secret key") && !err.contains(secret),
+        err.contains("the comment holds a secret key") && !err.contains(secret),
         "{err}"
     );
     fs::write(lab.path("secret.txt"), "correct horse\n").unwrap();

@@ -35,10 +35,8 @@ fn commands(lab: &Lab) -> Vec<Vec<&str>> {
             "--force",
         ],
         vec!["verify", "sealed", "-i", "id.txt"],
-        vec!["verify", "sealed", "--format", "sarif"],
+        vec!["verify", "sealed", "--sarif"],
         vec!["keygen"],
-        vec!["completions", "bash"],
-        vec!["man"],
         vec!["--help"],
     ]
 }

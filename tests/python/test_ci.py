@@ -172,7 +172,7 @@ def zoo(tool, tmp_path):
 
 
 def sarif(tool, code, *arguments):
-    log = json.loads(tool("verify", *arguments, "--format", "sarif", code=code).stdout)
+    log = json.loads(tool("verify", *arguments, "--sarif", code=code).stdout)
     schema = json.loads((SCHEMAS / "sarif-2.1.0.json").read_text())
     jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker()).validate(log)
     return log["runs"][0]

@@ -252,7 +252,10 @@ for row in json.loads(subprocess.run(tool, capture_output=True, check=True).stdo
     key = tmp_path / "keys" / "leaked.key"
     key.write_text((tmp_path / "keys" / "user 13.key").read_text())
     trace = ["labels", "trace", "--authority", vendor.authority, "--model", protected]
-    verdict = json.loads(tool(*trace, "--json", "--service", f"{sys.executable} {service} {key}").stdout)
+    tool(*trace, "--inputs", tmp_path / "inputs.npz")
+    asked = subprocess.run([sys.executable, service, key, tmp_path / "inputs.npz"], capture_output=True, check=True, text=True)
+    (tmp_path / "answers.txt").write_text(asked.stdout)
+    verdict = json.loads(tool(*trace, "--json", "--answers", tmp_path / "answers.txt").stdout)
     assert verdict["accused"] == ["user 13"] and verdict["suspects"][0]["matches"] == 12
     assert verdict["probability_of_an_innocent"] < 1e-6
     # From Python, with a function as the service.
@@ -262,8 +265,7 @@ for row in json.loads(subprocess.run(tool, capture_output=True, check=True).stdo
     assert onnxseal.trace_labels(protected, lambda _: [3] * 12, authority=vendor.authority)["accused"] == []
     with pytest.raises(onnxseal.UsageError, match="11 answers for 12 traces"):
         onnxseal.trace_labels(protected, lambda _: [3] * 11, authority=vendor.authority)
-    # Answers by hand: nobody is accused of answers that are all alike.
-    tool(*trace, "--inputs", tmp_path / "inputs.npz")
+    # Nobody is accused of answers that are all alike.
     assert np.load(tmp_path / "inputs.npz")[name].shape == (12, 1, 8, 8)
     (tmp_path / "answers.txt").write_text("3\n" * 12)
     done = tool(*trace, "--answers", tmp_path / "answers.txt")

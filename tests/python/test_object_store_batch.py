@@ -296,7 +296,7 @@ def test_nothing_unprotected_passes(zoo, server, remote, prefix, at):
     assert found["summary"] == {"models": 4, "ok": 4, "not_protected": 0, "failed": 0}
     # One that is not, among others, here and there.
     server.write(f"{prefix}/out/late.onnx", (MODELS / "tiny_int4.onnx").read_bytes())
-    done = remote(*verify, at("out"), "--format", "sarif", code=EXIT_CODES["policy"])
+    done = remote(*verify, at("out"), "--sarif", code=EXIT_CODES["policy"])
     results = json.loads(done.stdout)["runs"][0]["results"]
     uris = [r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for r in results]
     assert uris == [at("out/late.onnx")]

@@ -2,12 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_void};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use onnxseal_core::{Identities, Passphrase, Prompt, io};
-use zeroize::Zeroizing;
+use onnxseal_core::{Identities, NoPrompt, Passphrase, Prompt, open_named};
 
 use crate::arguments::{bytes, given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, Result, guard};
@@ -46,8 +44,8 @@ pub extern "C" fn onnxseal_identities_add_file(
         let path = unsafe { self::path(path, "path") }?;
         // SAFETY: as above.
         let passphrase = unsafe { optional_text(passphrase) };
-        let (file, name) = open(Path::new(&path))?;
-        let more = Identities::read_with(file, &name, Given::answering(passphrase)?)?;
+        let (file, name) = open_named(Path::new(&path), "path")?;
+        let more = Identities::read_with(file, &name, answering(passphrase)?)?;
         identities.0.merge(more);
         Ok(())
     })
@@ -71,7 +69,7 @@ pub extern "C" fn onnxseal_identities_add_memory(
         let file = unsafe { bytes(file, length_bytes, "file") }?;
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let passphrase = unsafe { optional_text(passphrase) };
-        let more = Identities::read_with(file, "the identity", Given::answering(passphrase)?)?;
+        let more = Identities::read_with(file, "the identity", answering(passphrase)?)?;
         identities.0.merge(more);
         Ok(())
     })
@@ -91,7 +89,7 @@ pub extern "C" fn onnxseal_identities_add_passphrase(
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let passphrase = unsafe { text(passphrase, PASSPHRASE) }?;
         let passphrase = Passphrase::new(passphrase, PASSPHRASE)?;
-        identities.0.merge(Identities::passphrase(passphrase));
+        identities.0.merge(Identities::passphrase(&passphrase));
         Ok(())
     })
 }
@@ -104,28 +102,11 @@ pub extern "C" fn onnxseal_identities_release(identities: Option<Box<OnnxsealIde
 
 const PASSPHRASE: &str = "passphrase";
 
-/// Answers with the passphrase that the caller gave, if any.
-struct Given(Option<Zeroizing<String>>);
-
-impl Given {
-    fn answering(passphrase: Option<&CStr>) -> Result<Arc<dyn Prompt>> {
-        let passphrase = passphrase.map(|text| utf8(text, PASSPHRASE)).transpose()?;
-        // One that cannot be used is the caller's mistake, not an answer that was not given.
-        let usable = passphrase.map(|text| Passphrase::new(text, PASSPHRASE));
-        usable.transpose()?;
-        let passphrase = passphrase.map(|text| Zeroizing::new(text.to_owned()));
-        Ok(Arc::new(Given(passphrase)))
-    }
-}
-
-impl Prompt for Given {
-    fn passphrase(&self, description: &str) -> Option<Passphrase> {
-        Passphrase::new(self.0.as_ref()?, description).ok()
-    }
-}
-
-/// Opens a file of keys, with its name for messages.
-pub(crate) fn open(path: &Path) -> Result<(File, String)> {
-    let file = File::open(path).map_err(io("open", path))?;
-    Ok((file, path.display().to_string()))
+/// Answers questions for a passphrase with the one that the caller gave, if any.
+fn answering(passphrase: Option<&CStr>) -> Result<Arc<dyn Prompt>> {
+    let Some(passphrase) = passphrase else {
+        return Ok(Arc::new(NoPrompt));
+    };
+    let passphrase = Passphrase::new(utf8(passphrase, PASSPHRASE)?, PASSPHRASE)?;
+    Ok(Arc::new(passphrase))
 }

@@ -4,11 +4,11 @@
 use std::ffi::c_char;
 use std::path::Path;
 
+use onnxseal_core::open_named;
 use onnxseal_runtime::{AllowedSigners, Edition, PlaintextOnDisk, Requirements, SignedBy};
 
 use crate::arguments::{given, optional_text, path, text, utf8};
 use crate::error::{OnnxsealError, guard};
-use crate::identities::open;
 
 /// Demands on a model, and what sessions may do with it. At first there are no demands.
 ///
@@ -77,7 +77,7 @@ pub extern "C" fn onnxseal_options_set_allowed_signers(
         // SAFETY: as above.
         let signer = unsafe { optional_text(signer) };
         let signer = signer.map(|signer| utf8(signer, "signer")).transpose()?;
-        let (file, name) = open(Path::new(&path))?;
+        let (file, name) = open_named(Path::new(&path), "allowed_signers")?;
         let allowed = AllowedSigners::read(file, &name)?;
         let signer = signer.map(str::to_owned);
         options.signed_by = Some(SignedBy { allowed, signer });

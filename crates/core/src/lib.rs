@@ -60,6 +60,7 @@ mod error;
 mod format;
 #[cfg(feature = "protect")]
 mod make;
+mod named;
 mod open;
 mod pass;
 
@@ -67,6 +68,10 @@ pub use error::{Error, Result, io};
 pub use format::claims::Requirements;
 pub use format::manifest::{self, File, Manifest, Operator};
 pub use format::tiers::{Edition, OpenedEdition};
+pub use named::keys::{
+    IDENTITY_VARIABLE, check_key, identity_of_environment, open_named, path_of_descriptor,
+    read_named, write_key, write_key_unsynced,
+};
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
     COMMAND_PATIENCE, Identities, Identity, IdentityCommand, NoPrompt, PLUGIN_PATIENCE, Passphrase,
@@ -93,18 +98,19 @@ pub use pass::states::{FileState, FileStates, Volume};
 pub use {
     check::inspect::{inspect, is_marked, is_protected},
     check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model},
-    check::reads::NamedInputs,
     check::report::Report,
     check::rows::{
         ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
         SettingsRow, SignatureRow, TensorRow, TypeRow,
     },
     check::verify::{Checks, SignedByRow, Verification, verify},
-    make::audience::{Audience, TierRecipients, join_recipients},
+    make::audience::{Audience, RecipientNotes, TierRecipients, join_recipients},
     make::protect::{ProtectOptions, plan, protect},
     make::rekey::{Rewrap, rekey},
     make::rotate::{Resign, RotateOptions, rotate},
     make::sign::{attach_signature, sign, signed_message},
+    named::policy::{PolicyChoice, read_policy, read_ranking},
+    named::reads::NamedInputs,
     onnxseal_plan::{
         Demand, Error as PolicyError, MAX_RANKING_BYTES, Mode, Policy, Preset, Ranking, Tier,
     },

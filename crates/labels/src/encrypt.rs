@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use onnxseal_data::{DataOptions, DataSet};
 use onnxseal_engine::{Files as Memory, Samples, Table, difference};
 use onnxseal_rewrite::{Edit, Files, Written};
-use onnxseal_store::{InMemory, Location, OutputOptions};
+use onnxseal_store::{Location, OutputOptions};
 
 use crate::authority::{Authority, Protected, TraceInput};
 use crate::candidates::{picked, unlike};
@@ -132,15 +132,6 @@ impl Encrypted<'_> {
 
     pub fn write(&self, output: &Location, options: OutputOptions) -> Result<Written> {
         Ok(self.files.write(&self.edits, output, options)?)
-    }
-
-    pub fn in_memory(&self) -> Result<InMemory> {
-        let edited = self.files.edited(&self.edits)?;
-        let mut memory = InMemory::new(&self.name, edited.model);
-        memory.permitted = edited.permitted;
-        let external = edited.external.into_iter();
-        memory.external = external.map(|(path, bytes)| (path, bytes.into())).collect();
-        Ok(memory)
     }
 
     pub fn summary(&self) -> Summary {

@@ -7,20 +7,17 @@ use onnxseal_assess::tune::Target;
 use onnxseal_assess::{
     self as assessing, Answers, Method, Metric, NamedPolicy, Options, PublicModel, Subject, report,
 };
-use onnxseal_core::{
-    self as core, Access, Edition, Error, Location, Policy, Preset, Readers, write_whole,
-};
-use onnxseal_data::{Array, DataOptions, DataSet, Layout, Resize, Values};
+use onnxseal_core::{self as core, Error, Location, Policy, Preset, Readers, write_whole};
 use onnxseal_engine::{Engine, Table};
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::PyDict;
 
 use crate::call;
-use crate::calls::{as_dict, read_policy, read_policy_text, read_ranking};
+use crate::calls::{as_dict, policy_in, ranking_in};
+use crate::data::{Data, OneOrMore, Preparation, Sides, from_bytes, plain_options};
 use crate::errors::{Fault, Result, io, usage};
-use crate::keys::{IdentityArgs, require_identities};
-use crate::reads::{NamesFiles, reads};
+use crate::keys::{IdentityArgs, OpeningArgs};
+use crate::reads::reads;
 use crate::source::Source;
 
 /// What attackers get from a model, as `assess` measured it.
@@ -112,42 +109,41 @@ pub fn assess<'py>(
         ));
     }
     let library = library(py)?;
-    let mut how = DataOptions::default();
-    how.layout = layout.as_deref().map(axes).transpose()?;
-    how.bgr = bgr;
-    how.scale = scale.unwrap_or(1.0);
-    how.mean = mean.map_or_else(Vec::new, |OneOrMore(mean)| mean);
-    how.std = std.map_or_else(Vec::new, |OneOrMore(std)| std);
-    how.resize = resize.map(|sides| match sides {
-        Sides::One(n) => Resize::Shorter(n),
-        Sides::Two(width, height) => Resize::To(width, height),
-    });
-    how.crop = crop.map(|sides| match sides {
-        Sides::One(n) => (n, n),
-        Sides::Two(width, height) => (width, height),
-    });
-    (how.limit, how.seed, how.label_first) = (limit, seed, label_first);
-    let is_scaled = scale.is_some() || !how.mean.is_empty() || !how.std.is_empty();
+    let how = Preparation {
+        scale,
+        mean,
+        std,
+        layout,
+        bgr,
+        resize,
+        crop,
+        limit,
+        seed,
+        label_first,
+    };
+    let is_scaled = how.is_scaled();
+    let how = how.options()?;
     let data = Data::new(data, labels)?;
     let model = model.location()?;
     let base = base.map(Source::location).transpose()?;
-    let presets = presets.map_or_else(Vec::new, |OneOrMore(presets)| presets);
-    let policies = policies.map_or_else(Vec::new, |OneOrMore(policies)| policies);
-    let names_none = presets.is_empty() && policies.is_empty();
+    let candidates = Candidates {
+        presets: presets.map_or_else(Vec::new, |OneOrMore(presets)| presets),
+        policies: policies.map_or_else(Vec::new, |OneOrMore(policies)| policies),
+        ranking,
+    };
+    let names_none = candidates.presets.is_empty() && candidates.policies.is_empty();
     let metric = metric.map(Callback);
     let found = call::run(py, progress, move |progress| {
         load(library)?;
-        let candidates = candidates(&presets, &policies, ranking.as_deref())?;
         let subject = subject(model, identities, progress)?;
         let base = base.map(Subject::plain).transpose()?;
         let data = data.read(&how)?;
         let mut options = Options::default();
-        options.candidates = candidates;
+        options.candidates = candidates.read()?;
         if let Some(sizes) = attacker_samples {
             options.attacker_samples = sizes;
         }
-        options.seed = seed;
-        options.output = output;
+        (options.seed, options.output) = (seed, output);
         options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
         options.base = match &base {
             Some(base) => PublicModel::Known(base),
@@ -155,12 +151,8 @@ pub fn assess<'py>(
             None => PublicModel::Unknown,
         };
         (options.data, options.is_scaled) = (how, is_scaled);
-        Ok::<_, Fault>(assessing::assess(
-            &subject,
-            data.as_ref(),
-            &options,
-            &Steps(progress),
-        )?)
+        let (data, steps) = (data.as_ref(), Steps(progress));
+        Ok::<_, Fault>(assessing::assess(&subject, data, &options, &steps)?)
     })?;
     let holds = found.failures(names_none).next().is_none();
     Ok(Assessment { found, holds })
@@ -211,8 +203,7 @@ pub fn rank<'py>(
     check_free(&path, replace)?;
     let row = call::run(py, progress, move |progress| {
         load(library)?;
-        let mut how = DataOptions::default();
-        (how.limit, how.seed, how.scale) = (limit, seed, scale);
+        let how = plain_options(limit, seed, scale);
         let subject = subject(model, identities, progress)?;
         let data = data.read(&how)?;
         let mut options = Options::default();
@@ -221,16 +212,13 @@ pub fn rank<'py>(
         let ranking = assessing::rank(&subject, method, unit, data.as_ref(), &options, &steps)?;
         let json = ranking.to_json();
         write_whole(&path, &json, replace, Readers::Usual).map_err(io("write", &path))?;
-        let texts = [
-            ranking.method().to_owned(),
-            ranking.unit_bytes().to_string(),
-        ];
-        Ok::<_, Fault>((texts, ranking.is_partial()))
+        let found = (ranking.method().to_owned(), ranking.unit_bytes());
+        Ok::<_, Fault>((found, ranking.is_partial()))
     })?;
-    let ([method, unit_bytes], is_partial) = row;
+    let ((method, unit_bytes), is_partial) = row;
     let found = PyDict::new(py);
     found.set_item("method", method)?;
-    found.set_item("unit_bytes", unit_bytes.parse::<u64>().unwrap_or_default())?;
+    found.set_item("unit_bytes", unit_bytes)?;
     found.set_item("partial", is_partial)?;
     Ok(found.into_any())
 }
@@ -280,7 +268,7 @@ pub fn tune_tiers<'py>(
     let tuned = call::run(py, progress, move |progress| {
         let (mut base, text) = match (policy, preset) {
             (Some(_), Some(_)) => return Err(usage("give a policy or a preset, not both")),
-            (Some(path), None) => read_policy_text(&path)?,
+            (Some(path), None) => policy_in(&path)?,
             (None, preset) => {
                 let preset = preset.map_or(Ok(Preset::default()), |name| name.parse());
                 let preset: Preset = preset.map_err(Error::Policy)?;
@@ -288,11 +276,10 @@ pub fn tune_tiers<'py>(
             }
         };
         if let Some(path) = &ranking {
-            base.set_ranking(read_ranking(path)?);
+            base.set_ranking(ranking_in(path)?);
         }
         load(library)?;
-        let mut how = DataOptions::default();
-        (how.limit, how.seed, how.scale) = (limit, seed, scale);
+        let how = plain_options(limit, seed, scale);
         let subject = subject(model, identities, progress)?;
         let data = data.read(&how)?;
         let data = data.ok_or_else(|| usage("editions are measured on real samples"))?;
@@ -335,33 +322,38 @@ pub fn load(library: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-fn candidates(
-    presets: &[String],
-    policies: &[PathBuf],
-    ranking: Option<&Path>,
-) -> Result<Vec<NamedPolicy>> {
-    let mut named = Vec::new();
-    for name in presets {
-        named.push(NamedPolicy::from(
-            name.parse::<Preset>().map_err(Error::Policy)?,
-        ));
-    }
-    for path in policies {
-        named.push(NamedPolicy {
-            name: path.display().to_string(),
-            policy: read_policy(path)?,
-        });
-    }
-    if let Some(path) = ranking {
-        if named.is_empty() {
-            named = Preset::ALL.map(NamedPolicy::from).to_vec();
+/// The presets and policies that a caller names; with a ranking and no names, all presets with that
+/// ranking.
+struct Candidates {
+    presets: Vec<String>,
+    policies: Vec<PathBuf>,
+    ranking: Option<PathBuf>,
+}
+
+impl Candidates {
+    fn read(self) -> Result<Vec<NamedPolicy>> {
+        let mut named = Vec::new();
+        for name in &self.presets {
+            let preset: Preset = name.parse().map_err(Error::Policy)?;
+            named.push(NamedPolicy::from(preset));
         }
-        let ranking = read_ranking(path)?;
-        for named in &mut named {
-            named.policy.set_ranking(ranking.clone());
+        for path in &self.policies {
+            named.push(NamedPolicy {
+                name: path.display().to_string(),
+                policy: policy_in(path)?.0,
+            });
         }
+        if let Some(path) = &self.ranking {
+            if named.is_empty() {
+                named = Preset::ALL.map(NamedPolicy::from).to_vec();
+            }
+            let ranking = ranking_in(path)?;
+            for named in &mut named {
+                named.policy.set_ranking(ranking.clone());
+            }
+        }
+        Ok(named)
     }
-    Ok(named)
 }
 
 fn subject(
@@ -375,126 +367,8 @@ fn subject(
             None => Ok(Subject::plain(model)?),
         };
     }
-    let identities = require_identities(identities, progress)?;
-    let access = Access {
-        identities: &identities,
-        signed_by: None,
-        edition: Edition::Whole,
-    };
-    Ok(Subject::protected(model, access)?)
-}
-
-/// Samples as callers give them.
-pub enum Data {
-    None,
-    Files(PathBuf, Option<PathBuf>),
-    Arrays(Vec<Array>, Option<Vec<i64>>),
-}
-
-impl NamesFiles for Data {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        if let Data::Files(data, labels) = self {
-            files.push(data.clone());
-            labels.add_to(files);
-        }
-    }
-}
-
-impl Data {
-    /// Takes a caller's arguments `data` and `labels`.
-    pub fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
-        let Some(data) = data else {
-            return match labels {
-                None => Ok(Data::None),
-                Some(_) => Err(usage("labels are given, and no data")),
-            };
-        };
-        let Ok(arrays) = data.cast::<PyDict>() else {
-            let labels = labels.map(|labels| labels.extract()).transpose()?;
-            let path = data.extract().map_err(|_| {
-                PyTypeError::new_err("data are a path, or a dict of arrays by the names of inputs")
-            })?;
-            return Ok(Data::Files(path, labels));
-        };
-        let array = |(name, values): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<Array> {
-            let (shape, values) = numbers(&values)?;
-            Ok(Array {
-                name: Some(name.cast::<PyString>()?.to_string()),
-                dims: shape.get(1..).unwrap_or_default().to_vec(),
-                values,
-                layout: None,
-            })
-        };
-        let arrays = arrays.iter().map(array).collect::<PyResult<_>>()?;
-        let labels = labels.map(|labels| match numbers(&labels)? {
-            (_, Values::I64(labels)) => Ok(labels),
-            _ => Err(PyTypeError::new_err("labels are whole numbers")),
-        });
-        Ok(Data::Arrays(arrays, labels.transpose()?))
-    }
-
-    /// Reads the samples.
-    pub fn read(self, how: &DataOptions) -> Result<Option<DataSet>> {
-        Ok(match self {
-            Data::None => None,
-            Data::Files(path, labels) => Some(DataSet::load(&path, labels.as_deref(), how)?),
-            Data::Arrays(arrays, labels) => Some(DataSet::from_arrays(
-                "arrays".to_owned(),
-                arrays,
-                labels,
-                how,
-            )?),
-        })
-    }
-}
-
-/// Shape and numbers of a value that numpy can make an array of.
-fn numbers(value: &Bound<'_, PyAny>) -> PyResult<(Vec<usize>, Values)> {
-    let py = value.py();
-    let array = py.import("numpy")?.call_method1("asarray", (value,))?;
-    let kind: String = array.getattr("dtype")?.getattr("kind")?.extract()?;
-    let size: usize = array.getattr("dtype")?.getattr("itemsize")?.extract()?;
-    let wanted = match (kind.as_str(), size) {
-        ("f", 8) => "<f8",
-        ("f", _) => "<f4",
-        ("i" | "u" | "b", _) => "<i8",
-        _ => return Err(PyTypeError::new_err("arrays have numbers")),
-    };
-    let shape = array.getattr("shape")?.extract()?;
-    let bytes = array
-        .call_method1("astype", (wanted,))?
-        .call_method0("tobytes")?;
-    let bytes = bytes.cast::<PyBytes>()?.as_bytes();
-    let values = match wanted {
-        "<f8" => Values::F64(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .copied()
-                .map(f64::from_le_bytes)
-                .collect(),
-        ),
-        "<f4" => Values::F32(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .copied()
-                .map(f32::from_le_bytes)
-                .collect(),
-        ),
-        _ => Values::I64(
-            bytes
-                .as_chunks()
-                .0
-                .iter()
-                .copied()
-                .map(i64::from_le_bytes)
-                .collect(),
-        ),
-    };
-    Ok((shape, values))
+    let opening = OpeningArgs::new(identities, None, None);
+    Ok(Subject::protected(model, opening.read(progress)?.access())?)
 }
 
 /// A metric in Python: a function of outputs, one row per sample, and of the samples' indices.
@@ -526,16 +400,6 @@ fn array<'py>(py: Python<'py>, table: &Table) -> PyResult<Bound<'py, PyAny>> {
     from_bytes(py, &bytes, "<f4")?.call_method1("reshape", (shape,))
 }
 
-/// An array of one axis.
-pub fn from_bytes<'py>(
-    py: Python<'py>,
-    bytes: &[u8],
-    data_type: &str,
-) -> PyResult<Bound<'py, PyAny>> {
-    let numpy = py.import("numpy")?;
-    numpy.call_method1("frombuffer", (PyBytes::new(py, bytes), data_type))
-}
-
 /// Progress that counts steps in place of bytes.
 struct Steps<'p>(&'p dyn core::Progress);
 
@@ -551,40 +415,4 @@ impl assessing::Progress for Steps<'_> {
     fn is_cancelled(&self) -> bool {
         self.0.is_cancelled()
     }
-}
-
-fn axes(name: &str) -> Result<Layout> {
-    match name {
-        "nchw" => Ok(Layout::Nchw),
-        "nhwc" => Ok(Layout::Nhwc),
-        _ => Err(usage(format!("layout {name:?} is neither nchw nor nhwc"))),
-    }
-}
-
-/// One value, or several.
-pub struct OneOrMore<T>(Vec<T>);
-
-impl<'a, 'py, T> FromPyObject<'a, 'py> for OneOrMore<T>
-where
-    T: for<'b> FromPyObject<'b, 'py, Error = PyErr>,
-{
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<OneOrMore<T>> {
-        if let Ok(one) = value.extract() {
-            return Ok(OneOrMore(vec![one]));
-        }
-        let several = value.try_iter()?;
-        let several = several.map(|value| value?.extract());
-        several.collect::<PyResult<_>>().map(OneOrMore)
-    }
-}
-
-/// The sides of an image: one number, or columns and rows.
-#[derive(FromPyObject)]
-pub enum Sides {
-    /// One number for both sides, or for the shorter.
-    One(u32),
-    /// Columns and rows.
-    Two(u32, u32),
 }

@@ -78,7 +78,7 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
     match (raised, finished) {
         (Some(error), _) => Err(Fault::Python(error)),
         (None, Ok(Some(finished))) => finished.map_err(Into::into),
-        (None, Ok(None)) => Err(Fault::Core(Error::Internal("a call without work"))),
+        (None, Ok(None)) => Err(Error::Internal("a call without work").into()),
         (None, Err(panic)) => std::panic::resume_unwind(panic),
     }
 }

@@ -1,23 +1,21 @@
 //! The calls on files: what the command line has as subcommands.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{
-    self as core, Access, Checks, Destination, Edition, Error, Flush, MAX_RANKING_BYTES,
-    NamedInputs, OutputOptions, Policy, ProtectOptions, Publication, Ranking, Requirements, Resign,
-    RotateOptions,
+    self as core, Checks, Destination, Error, Flush, NamedInputs, OutputOptions, Policy,
+    PolicyChoice, ProtectOptions, Publication, Ranking, Requirements, Resign, RotateOptions,
+    open_named,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
 
 use crate::call;
-use crate::errors::{Fault, Result, io, not_json, usage};
+use crate::errors::{Fault, Result, not_json, usage};
 use crate::keys::{
-    AudienceArgs, IdentityArgs, Passphrase, SignedByArgs, SigningKeyArg, edition, edition_for,
-    read_identities, require_identities,
+    AudienceArgs, IdentityArgs, OpeningArgs, Passphrase, SignedByArgs, SigningKeyArg, edition_for,
+    read_identities,
 };
 use crate::reads::{NamesFiles, reads};
 use crate::source::{Out, OutputArg, Source};
@@ -84,13 +82,8 @@ pub fn protect<'py>(
         options.claims = claims.unwrap_or_default();
         options.signing_key = signing_key.map(SigningKeyArg::read).transpose()?;
         let recipients = recipients.read_with(comment.as_deref(), list_recipients)?;
-        Ok::<_, Fault>(core::protect(
-            model,
-            destination,
-            &recipients,
-            &options,
-            progress,
-        )?)
+        let made = core::protect(model, destination, &recipients, &options, progress);
+        Ok::<_, Fault>(made?)
     });
     Ok(as_dict(py, &finish(out, py, report)?)?)
 }
@@ -216,17 +209,12 @@ pub fn unprotect<'py>(
 ) -> Result<()> {
     let model = model.location()?;
     let signed_by = SignedByArgs::new(allowed_signers, signer)?;
-    let out = Out::open(out, &reads(&[&model], &[&identity, &signed_by]))?;
+    let opening = OpeningArgs::new(identity, signed_by, tier);
+    let out = Out::open(out, &reads(&[&model], &[&opening]))?;
     let publication = Publication::new(out.location(), output_options(replace, sync));
     let unprotected = call::run(py, progress, move |progress| {
-        let identities = require_identities(identity, progress)?;
-        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
-        let access = Access {
-            identities: &identities,
-            signed_by: signed_by.as_ref(),
-            edition: edition(tier.as_deref()),
-        };
-        core::unprotect(model, publication, access, progress)?;
+        let opened = opening.read(progress)?;
+        core::unprotect(model, publication, opened.access(), progress)?;
         Ok::<_, Fault>(())
     });
     out.finish(py, unprotected)
@@ -254,24 +242,14 @@ pub fn rekey<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
     let signed_by = SignedByArgs::new(allowed_signers, signer)?;
-    let reads = reads(&[&model], &[&recipients, &identity, &signed_by]);
+    let opening = OpeningArgs::new(identity, signed_by, None);
+    let reads = reads(&[&model], &[&recipients, &opening]);
     let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let rekeyed = call::run(py, progress, move |progress| {
-        let (identities, recipients) =
-            (require_identities(identity, progress)?, recipients.read()?);
-        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
-        let access = Access {
-            identities: &identities,
-            signed_by: signed_by.as_ref(),
-            edition: Edition::Whole,
-        };
-        Ok::<_, Fault>(core::rekey(
-            model,
-            destination,
-            access,
-            &recipients,
-            progress,
-        )?)
+        let (opened, recipients) = (opening.read(progress)?, recipients.read()?);
+        let access = opened.access();
+        let rekeyed = core::rekey(model, destination, access, &recipients, progress);
+        Ok::<_, Fault>(rekeyed?)
     });
     let still_opens = finish(out, py, rekeyed)?;
     let report = BTreeMap::from([("still_opens", still_opens)]);
@@ -313,13 +291,11 @@ pub fn rotate<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     let model = model.location()?;
     let signed_by = SignedByArgs::new(allowed_signers, signer)?;
+    let opening = OpeningArgs::new(identity, signed_by, None);
     let policy = PolicyArgs::new(policy, preset, coefficients).ranked(ranking);
     let policy = policy.allowing(allow_clear);
     let signing_key = SigningKeyArg::new(sign_key, sign_key_passphrase);
-    let reads = reads(
-        &[&model],
-        &[&recipients, &identity, &signed_by, &policy, &signing_key],
-    );
+    let reads = reads(&[&model], &[&recipients, &opening, &policy, &signing_key]);
     let (out, destination) = destination(out, &reads, output_options(replace, sync))?;
     let report = call::run(py, progress, move |progress| {
         let options = RotateOptions {
@@ -333,22 +309,10 @@ pub fn rotate<'py>(
             },
             external_data,
         };
-        let (identities, recipients) =
-            (require_identities(identity, progress)?, recipients.read()?);
-        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
-        let access = Access {
-            identities: &identities,
-            signed_by: signed_by.as_ref(),
-            edition: Edition::Whole,
-        };
-        Ok::<_, Fault>(core::rotate(
-            model,
-            destination,
-            access,
-            &recipients,
-            &options,
-            progress,
-        )?)
+        let (opened, recipients) = (opening.read(progress)?, recipients.read()?);
+        let access = opened.access();
+        let made = core::rotate(model, destination, access, &recipients, &options, progress);
+        Ok::<_, Fault>(made?)
     });
     Ok(as_dict(py, &finish(out, py, report)?)?)
 }
@@ -416,71 +380,42 @@ impl PolicyArgs {
     }
 
     /// Makes the policy: that of the preset `full` if the arguments ask for none.
-    pub fn read_or_full(mut self) -> Result<Policy> {
-        let allow_clear = std::mem::take(&mut self.allow_clear);
-        let mut policy = self.read()?.unwrap_or_default();
-        for pattern in &allow_clear {
-            policy.allow_clear(pattern).map_err(Error::Policy)?;
-        }
-        Ok(policy)
+    pub fn read_or_full(self) -> Result<Policy> {
+        Ok(self.choice()?.or_full()?)
     }
 
     /// Makes the policy, if the arguments ask for one.
     pub fn read(self) -> Result<Option<Policy>> {
-        let named = match (self.file, self.preset) {
+        Ok(self.choice()?.policy()?)
+    }
+
+    fn choice(self) -> Result<PolicyChoice> {
+        let named = match (&self.file, self.preset) {
             (Some(_), Some(_)) => return Err(usage("give either a policy or a preset")),
-            (Some(path), None) => Some(read_policy(&path)?),
+            (Some(path), None) => Some(policy_in(path)?.0),
             (None, Some(name)) => Some(Policy::preset(name.parse().map_err(Error::Policy)?)),
             (None, None) => None,
         };
-        if named.is_none() && self.coefficients.is_none() {
-            if !self.allow_clear.is_empty() {
-                return Err(usage(
-                    "allow_clear is part of a policy: give a policy or a preset too",
-                ));
-            }
-            return match self.ranking {
-                None => Ok(None),
-                Some(_) => Err(usage(
-                    "a ranking says which weights come first, not how many: give a policy or a preset too",
-                )),
-            };
-        }
-        let mut policy = named.unwrap_or_default();
-        if let Some(path) = &self.ranking {
-            policy.set_ranking(read_ranking(path)?);
-        }
-        for (op_type, share) in self.coefficients.iter().flatten() {
-            policy
-                .set_coefficient(op_type, *share)
-                .map_err(Error::Policy)?;
-        }
-        for pattern in &self.allow_clear {
-            policy.allow_clear(pattern).map_err(Error::Policy)?;
-        }
-        Ok(Some(policy))
+        Ok(PolicyChoice {
+            named,
+            ranking: self.ranking.as_deref().map(ranking_in).transpose()?,
+            coefficients: self.coefficients.into_iter().flatten().collect(),
+            allow_clear: self.allow_clear,
+            allow_unmatched: false,
+        })
     }
 }
 
-/// Reads a policy file.
-pub fn read_policy(path: &Path) -> Result<Policy> {
-    Ok(read_policy_text(path)?.0)
-}
-
 /// Reads a policy file, and gives its text too.
-pub fn read_policy_text(path: &Path) -> Result<(Policy, String)> {
-    let text = fs::read_to_string(path).map_err(io("read", path))?;
-    Ok((Policy::parse(&text).map_err(Error::Policy)?, text))
+pub fn policy_in(path: &Path) -> Result<(Policy, String)> {
+    let (file, name) = open_named(path, "policy")?;
+    Ok(core::read_policy(file, &name)?)
 }
 
 /// Reads a ranking file.
-pub fn read_ranking(path: &Path) -> Result<Ranking> {
-    let mut json = Vec::new();
-    // One byte more than it may have shows that it has more.
-    let read = fs::File::open(path)
-        .and_then(|file| (file.take(MAX_RANKING_BYTES as u64 + 1)).read_to_end(&mut json));
-    read.map_err(io("read", path))?;
-    Ok(Ranking::parse(&json).map_err(Error::Policy)?)
+pub fn ranking_in(path: &Path) -> Result<Ranking> {
+    let (file, name) = open_named(path, "ranking")?;
+    Ok(core::read_ranking(file, &name)?)
 }
 
 /// Options for outputs. `sync` is `None` for what the command does without `--sync` and

@@ -1,10 +1,6 @@
 //! Errors as Python exceptions: the classes of `onnxseal._errors`.
 
-use onnxseal_assess as assess;
 use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
-use onnxseal_inputs as inputs;
-use onnxseal_labels as labels;
-use onnxseal_runtime as runtime;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -16,21 +12,31 @@ pub type Result<T> = std::result::Result<T, Fault>;
 /// What ends a call.
 #[derive(Debug)]
 pub enum Fault {
-    /// An error of the library.
-    Core(Error),
-    /// An error of opening a model for ONNX Runtime.
-    Runtime(runtime::Error),
-    /// An error of an assessment.
-    Assess(assess::Error),
-    /// An error of keyed inputs.
-    Inputs(inputs::Error),
-    /// An error of labels.
-    Labels(labels::Error),
-    /// A mistake in the arguments.
-    Usage(String),
+    /// An error of one of our crates, with its class.
+    Ours(ErrorKind, Box<dyn std::error::Error + Send + Sync>),
     /// An exception that is raised as it is.
     Python(PyErr),
 }
+
+macro_rules! ours {
+    ($($of:path),*) => {
+        $(impl From<$of> for Fault {
+            fn from(error: $of) -> Fault {
+                Fault::Ours(error.kind(), error.into())
+            }
+        })*
+    };
+}
+
+ours!(
+    Error,
+    onnxseal_runtime::Error,
+    onnxseal_data::Error,
+    onnxseal_engine::Error,
+    onnxseal_inputs::Error,
+    onnxseal_labels::Error,
+    onnxseal_rewrite::Error
+);
 
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Fault {
@@ -38,64 +44,28 @@ impl From<StoreError> for Fault {
     }
 }
 
-impl From<Error> for Fault {
-    fn from(error: Error) -> Fault {
-        Fault::Core(error)
+impl From<KeyError> for Fault {
+    fn from(error: KeyError) -> Fault {
+        Error::from(error).into()
     }
 }
 
-impl From<runtime::Error> for Fault {
-    fn from(error: runtime::Error) -> Fault {
-        Fault::Runtime(error)
-    }
-}
-
-impl From<assess::Error> for Fault {
-    fn from(error: assess::Error) -> Fault {
+impl From<onnxseal_assess::Error> for Fault {
+    fn from(error: onnxseal_assess::Error) -> Fault {
         match error.into_core() {
-            Ok(error) => Fault::Core(error),
-            Err(error) => Fault::Assess(error),
+            Ok(error) => error.into(),
+            Err(error) => Fault::Ours(error.kind(), error.into()),
         }
-    }
-}
-
-impl From<onnxseal_data::Error> for Fault {
-    fn from(error: onnxseal_data::Error) -> Fault {
-        Fault::Assess(error.into())
-    }
-}
-
-impl From<onnxseal_engine::Error> for Fault {
-    fn from(error: onnxseal_engine::Error) -> Fault {
-        Fault::Assess(error.into())
-    }
-}
-
-impl From<inputs::Error> for Fault {
-    fn from(error: inputs::Error) -> Fault {
-        Fault::Inputs(error)
-    }
-}
-
-impl From<labels::Error> for Fault {
-    fn from(error: labels::Error) -> Fault {
-        Fault::Labels(error)
     }
 }
 
 impl From<onnxseal_batch::Error> for Fault {
     fn from(error: onnxseal_batch::Error) -> Fault {
         match error {
-            onnxseal_batch::Error::Core(error) => Fault::Core(error),
+            onnxseal_batch::Error::Core(error) => error.into(),
             // All others are mistakes in the arguments.
-            error => Fault::Usage(error.to_string()),
+            error => usage(error.to_string()),
         }
-    }
-}
-
-impl From<KeyError> for Fault {
-    fn from(error: KeyError) -> Fault {
-        Fault::Core(Error::Key(error))
     }
 }
 
@@ -108,15 +78,7 @@ impl From<PyErr> for Fault {
 impl From<Fault> for PyErr {
     fn from(fault: Fault) -> PyErr {
         match fault {
-            Fault::Core(error) => Python::attach(|py| exception(py, error.kind(), &error)),
-            Fault::Runtime(error) => Python::attach(|py| exception(py, error.kind(), &error)),
-            Fault::Assess(error) => Python::attach(|py| exception(py, error.kind(), &error)),
-            Fault::Inputs(error) => Python::attach(|py| exception(py, error.kind(), &error)),
-            Fault::Labels(error) => Python::attach(|py| exception(py, error.kind(), &error)),
-            Fault::Usage(message) => {
-                let error: Box<dyn std::error::Error> = message.into();
-                Python::attach(|py| exception(py, ErrorKind::Usage, &*error))
-            }
+            Fault::Ours(kind, error) => Python::attach(|py| exception(py, kind, &*error)),
             Fault::Python(error) => error,
         }
     }
@@ -124,7 +86,7 @@ impl From<Fault> for PyErr {
 
 /// A mistake in the arguments.
 pub fn usage(message: impl Into<String>) -> Fault {
-    Fault::Usage(message.into())
+    Error::Usage(message.into()).into()
 }
 
 /// The exception for `error`, with the message of each of its causes.
@@ -179,7 +141,7 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
 /// Makes the fault of a system call that failed on a user's file.
 pub fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Fault {
     let path = path.to_owned();
-    move |source| Fault::Core(onnxseal_core::io(action, &path)(source))
+    move |source| onnxseal_core::io(action, &path)(source).into()
 }
 
 /// The exception for a value that JSON cannot express; all of ours can be expressed.

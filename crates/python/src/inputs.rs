@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use onnxseal_core::write_key;
 use onnxseal_inputs::rewrite::Files;
 use onnxseal_inputs::{
     self as inputs, Layout, Normalisation, Order, Scale, Spec, Transform, ValueType,
@@ -14,7 +15,7 @@ use crate::assess::{library, load};
 use crate::call;
 use crate::calls::output_options;
 use crate::errors::{Fault, Result, usage};
-use crate::keys::{AudienceArgs, IdentityArgs, read_identities, write_identity};
+use crate::keys::{AudienceArgs, IdentityArgs, read_identities};
 use crate::reads::reads;
 use crate::source::{Out, OutputArg, Source};
 use crate::view;
@@ -25,24 +26,19 @@ use crate::view;
 pub struct RawInputKey(inputs::InputKey);
 
 /// The parts of a key that are not secret, as arguments.
-#[derive(FromPyObject)]
+#[derive(FromPyObject, IntoPyObject)]
+#[pyo3(from_item_all)]
 pub struct SpecArgs {
-    #[pyo3(item)]
     transforms: Vec<String>,
-    #[pyo3(item)]
     block: u32,
-    #[pyo3(item)]
     channels: u32,
-    #[pyo3(item)]
     layout: String,
-    #[pyo3(item)]
     order: String,
-    #[pyo3(item)]
     range: (f64, f64),
-    #[pyo3(item)]
     mean: Option<Vec<f64>>,
-    #[pyo3(item)]
     std: Option<Vec<f64>>,
+    #[pyo3(default)]
+    key_bits: f64,
 }
 
 #[pymethods]
@@ -85,41 +81,38 @@ impl RawInputKey {
     /// Writes a key file, readable by its owner alone; never over an existing file.
     #[pyo3(signature = (path, recipients = None))]
     fn save(&self, path: PathBuf, recipients: Option<AudienceArgs>) -> Result<()> {
-        write_identity(&self.file_text(recipients)?, &path)
+        Ok(write_key(&path, &self.file_text(recipients)?)?)
     }
 
     /// The parts of the key that are not secret.
     #[getter]
-    fn spec<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn spec(&self) -> SpecArgs {
         let spec = self.0.spec();
-        let described = PyDict::new(py);
-        let names: Vec<&str> = spec.transforms.iter().map(|t| t.name()).collect();
-        described.set_item("transforms", names)?;
-        described.set_item("block", spec.block)?;
-        described.set_item("channels", spec.channels)?;
-        described.set_item(
-            "layout",
-            match spec.layout {
-                Layout::Nchw => "nchw",
-                Layout::Nhwc => "nhwc",
-            },
-        )?;
-        described.set_item(
-            "order",
-            match spec.order {
-                Order::Rgb => "rgb",
-                Order::Bgr => "bgr",
-            },
-        )?;
-        described.set_item("range", spec.range)?;
-        let (mean, std) = match &spec.normalisation {
-            Some(Normalisation { mean, std }) => (Some(mean.clone()), Some(std.clone())),
-            None => (None, None),
+        let (mean, std) = spec
+            .normalisation
+            .clone()
+            .map(|of| (of.mean, of.std))
+            .unzip();
+        let names = spec.transforms.iter().map(|of| of.name().to_owned());
+        let layout = match spec.layout {
+            Layout::Nchw => "nchw",
+            Layout::Nhwc => "nhwc",
         };
-        described.set_item("mean", mean)?;
-        described.set_item("std", std)?;
-        described.set_item("key_bits", spec.key_bits())?;
-        Ok(described)
+        let order = match spec.order {
+            Order::Rgb => "rgb",
+            Order::Bgr => "bgr",
+        };
+        SpecArgs {
+            transforms: names.collect(),
+            block: spec.block,
+            channels: spec.channels,
+            layout: layout.into(),
+            order: order.into(),
+            range: spec.range,
+            mean,
+            std,
+            key_bits: spec.key_bits(),
+        }
     }
 
     /// Changes a model so that it takes images made with this key. `old` is the key of a model that

@@ -1,34 +1,32 @@
 //! Keys as callers give them: recipients, identities, passphrases, and whose signature is demanded.
 
-use std::fs::File;
-use std::io::{Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use onnxseal_core::{
-    self as core, AllowedSigners, COMMAND_PATIENCE, Edition, KeyError, NoPrompt, Progress, Prompt,
-    Recipients, TierRecipients, redact,
+    self as core, Access, AllowedSigners, COMMAND_PATIENCE, Edition, IDENTITY_VARIABLE, KeyError,
+    NoPrompt, Progress, Prompt, RecipientNotes, Recipients, TierRecipients,
+    identity_of_environment, join_recipients, open_named, redact,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMapping, PyString};
 use zeroize::Zeroizing;
 
-use crate::environment::{IDENTITY_VARIABLE, file_named_by_environment};
-use crate::errors::{Fault, Result, io, usage};
+use crate::errors::{Fault, Result, usage};
 use crate::reads::NamesFiles;
 
 /// A passphrase that protects or opens a model, or opens an encrypted key file.
 #[pyclass(frozen, module = "onnxseal")]
-pub struct Passphrase(Arc<Zeroizing<String>>);
+pub struct Passphrase(Arc<core::Passphrase>);
 
 #[pymethods]
 impl Passphrase {
     #[new]
     fn new(text: &str) -> Result<Passphrase> {
-        core::Passphrase::new(text, "Passphrase")?;
-        Ok(Passphrase(Arc::new(Zeroizing::new(text.to_owned()))))
+        let passphrase = core::Passphrase::new(text, "Passphrase")?;
+        Ok(Passphrase(Arc::new(passphrase)))
     }
 
     fn __repr__(&self) -> &'static str {
@@ -100,19 +98,16 @@ impl Identity {
     /// The text of an identity file, which is secret; encrypted if there is a passphrase.
     #[pyo3(signature = (passphrase = None))]
     fn text(&self, py: Python<'_>, passphrase: Option<&Passphrase>) -> Result<Py<PyString>> {
-        let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
-        let text = py.detach(|| self.file_text(passphrase.as_deref().map(|text| text.as_str())))?;
+        let passphrase = passphrase.map(|passphrase| &*passphrase.0);
+        let text = py.detach(|| self.file_text(passphrase))?;
         Ok(PyString::new(py, &text).unbind())
     }
 
     /// Writes an identity file, readable by its owner alone; never over an existing file.
     #[pyo3(signature = (path, passphrase = None))]
     fn save(&self, py: Python<'_>, path: PathBuf, passphrase: Option<&Passphrase>) -> Result<()> {
-        let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
-        py.detach(|| {
-            let text = self.file_text(passphrase.as_deref().map(|text| text.as_str()))?;
-            write_identity(&text, &path)
-        })
+        let passphrase = passphrase.map(|passphrase| &*passphrase.0);
+        py.detach(|| Ok(core::write_key(&path, &self.file_text(passphrase)?)?))
     }
 
     fn __repr__(&self) -> String {
@@ -121,87 +116,49 @@ impl Identity {
 }
 
 impl Identity {
-    fn file_text(&self, passphrase: Option<&str>) -> Result<Zeroizing<String>> {
-        match passphrase {
-            None => Ok(self.0.to_file_text()),
-            Some(passphrase) => {
-                let passphrase = core::Passphrase::new(passphrase, "Passphrase")?;
-                Ok(self.0.to_encrypted_file_text(&passphrase)?.into())
-            }
-        }
+    fn file_text(&self, passphrase: Option<&core::Passphrase>) -> Result<Zeroizing<String>> {
+        Ok(match passphrase {
+            None => self.0.to_file_text(),
+            Some(passphrase) => self.0.to_encrypted_file_text(passphrase)?.into(),
+        })
     }
 }
 
-/// Writes a secret to a new file, readable by its owner alone.
-pub fn write_identity(text: &str, path: &Path) -> Result<()> {
-    let mut options = File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => usage(format!(
-            "{} exists already; a key is never overwritten",
-            path.display()
-        )),
-        _ => io("write", path)(error),
-    })?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all());
-    written.map_err(|error| {
-        // Half an identity opens nothing.
-        let _ = std::fs::remove_file(path);
-        io("write", path)(error)
-    })
-}
-
-/// The recipients of a model, or of each of its tiers.
-pub enum AudienceArgs {
-    All(RecipientArgs),
-    /// Recipients by the name of their tier.
-    Tiers(Vec<(String, RecipientArgs)>),
-}
+/// The recipients of a model, or of each of its tiers, by the tier's name.
+pub struct AudienceArgs(Vec<(Option<String>, RecipientArgs)>);
 
 impl AudienceArgs {
     /// Reads the recipients. Refuses an empty list, which would lock everybody out.
     pub fn read(self) -> Result<TierRecipients> {
-        self.read_each(RecipientArgs::read)
+        self.read_with(None, false)
     }
 
     /// Reads the recipients, with a comment for the model, and a list of their public keys in it if
     /// `is_listed`. Everybody can read both.
     pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<TierRecipients> {
-        self.read_each(|recipients| recipients.read_with(comment, is_listed))
-    }
-
-    fn read_each(
-        self,
-        read: impl Fn(RecipientArgs) -> Result<Recipients>,
-    ) -> Result<TierRecipients> {
-        match self {
-            AudienceArgs::All(recipients) => Ok(vec![(None, read(recipients)?)]),
-            AudienceArgs::Tiers(tiers) if tiers.is_empty() => Err(no_recipient()),
-            AudienceArgs::Tiers(tiers) => {
-                let tiers = tiers.into_iter();
-                let tiers = tiers.map(|(tier, recipients)| Ok((Some(tier), read(recipients)?)));
-                tiers.collect()
-            }
+        let notes = RecipientNotes { comment, is_listed };
+        let mut found = TierRecipients::new();
+        for (tier, RecipientArgs(args)) in self.0 {
+            let read = args.into_iter().map(RecipientArg::read);
+            let read: Vec<Recipients> = read.collect::<Result<_>>()?;
+            let of_tier = read.into_iter().map(|read| (tier.clone(), read));
+            let (_, all) = join_recipients(of_tier)?.pop().ok_or_else(no_recipient)?;
+            found.push((tier, notes.add_to(all)?));
+        }
+        match found.is_empty() {
+            true => Err(no_recipient()),
+            false => Ok(found),
         }
     }
 }
 
 impl NamesFiles for AudienceArgs {
     fn add_to(&self, files: &mut Vec<PathBuf>) {
-        let mut add = |RecipientArgs(args): &RecipientArgs| {
-            files.extend(args.iter().filter_map(|arg| match arg {
-                RecipientArg::File(path) => Some(path.clone()),
-                _ => None,
-            }));
-        };
-        match self {
-            AudienceArgs::All(recipients) => add(recipients),
-            AudienceArgs::Tiers(tiers) => tiers.iter().for_each(|(_, recipients)| add(recipients)),
-        }
+        let args = self.0.iter().flat_map(|(_, RecipientArgs(args))| args);
+        files.extend(args.filter_map(|arg| match arg {
+            RecipientArg::File(path) => Some(path.clone()),
+            _ => None,
+        }));
     }
 }
 
@@ -209,14 +166,14 @@ impl<'a, 'py> FromPyObject<'a, 'py> for AudienceArgs {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<AudienceArgs> {
-        match value.cast::<PyMapping>() {
-            Ok(tiers) => {
-                let tiers = tiers.items()?.into_iter();
-                let tiers = tiers.map(|tier| tier.extract());
-                Ok(AudienceArgs::Tiers(tiers.collect::<PyResult<_>>()?))
-            }
-            Err(_) => Ok(AudienceArgs::All(value.extract()?)),
-        }
+        let Ok(tiers) = value.cast::<PyMapping>() else {
+            return Ok(AudienceArgs(vec![(None, value.extract()?)]));
+        };
+        let tiers = tiers.items()?.into_iter().map(|tier| {
+            let (name, recipients) = tier.extract()?;
+            Ok((Some(name), recipients))
+        });
+        tiers.collect::<PyResult<_>>().map(AudienceArgs)
     }
 }
 
@@ -234,46 +191,19 @@ enum RecipientArg {
     Text(String),
     /// A file with recipients.
     File(PathBuf),
-    Passphrase(Arc<Zeroizing<String>>),
+    Passphrase(Arc<core::Passphrase>),
 }
 
-impl RecipientArgs {
+impl RecipientArg {
     fn read(self) -> Result<Recipients> {
-        let mut all: Option<Recipients> = None;
-        for arg in self.0 {
-            let found = match arg {
-                RecipientArg::Text(text) => Recipients::parse(&[text])?,
-                RecipientArg::File(path) => {
-                    let (file, name) = open(&path)?;
-                    Recipients::read(file, &name)?
-                }
-                RecipientArg::Passphrase(text) => {
-                    Recipients::passphrase(&core::Passphrase::new(&text, "Passphrase")?)
-                }
-            };
-            match &mut all {
-                Some(all) => all.merge(found)?,
-                None => all = Some(found),
+        Ok(match self {
+            RecipientArg::Text(text) => Recipients::parse(&[text])?,
+            RecipientArg::File(path) => {
+                let (file, name) = open_named(&path, "recipients")?;
+                Recipients::read(file, &name)?
             }
-        }
-        all.ok_or_else(no_recipient)
-    }
-
-    fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<Recipients> {
-        let mut recipients = self.read()?;
-        if let Some(comment) = comment {
-            if core::holds_secret(comment) {
-                return Err(usage(
-                    "comment holds a secret key, and everybody can read it",
-                ));
-            }
-            recipients = recipients.with_comment(comment)?;
-        }
-        if is_listed {
-            Ok(recipients.listed()?)
-        } else {
-            Ok(recipients)
-        }
+            RecipientArg::Passphrase(passphrase) => Recipients::passphrase(&passphrase),
+        })
     }
 }
 
@@ -306,7 +236,7 @@ enum IdentityArg {
     Command(Py<IdentityCommand>),
     File(PathBuf),
     Text(Zeroizing<Vec<u8>>),
-    Passphrase(Arc<Zeroizing<String>>),
+    Passphrase(Arc<core::Passphrase>),
 }
 
 /// The edition that a caller accepts: a tier by its name, or "any".
@@ -327,6 +257,48 @@ pub fn edition_for<'a>(
     Ok(edition(tier))
 }
 
+/// What opens a model: identities, a demanded signature, and the accepted tier.
+pub struct OpeningArgs(Option<IdentityArgs>, Option<SignedByArgs>, Option<String>);
+
+/// What opens a model, read from files.
+pub struct Opened(core::Identities, Option<core::SignedBy>, Option<String>);
+
+impl OpeningArgs {
+    pub fn new(
+        identity: Option<IdentityArgs>,
+        signed_by: Option<SignedByArgs>,
+        tier: Option<String>,
+    ) -> OpeningArgs {
+        OpeningArgs(identity, signed_by, tier)
+    }
+
+    /// Reads all of it, and fails if there is no identity.
+    pub fn read(self, progress: &dyn Progress) -> Result<Opened> {
+        let OpeningArgs(identity, signed_by, tier) = self;
+        let identities = require_identities(identity, progress)?;
+        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
+        Ok(Opened(identities, signed_by, tier))
+    }
+}
+
+impl Opened {
+    pub fn access(&self) -> Access<'_> {
+        let Opened(identities, signed_by, tier) = self;
+        Access {
+            identities,
+            signed_by: signed_by.as_ref(),
+            edition: edition(tier.as_deref()),
+        }
+    }
+}
+
+impl NamesFiles for OpeningArgs {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        self.0.add_to(files);
+        self.1.add_to(files);
+    }
+}
+
 /// Reads identities, without `args` those that the environment names; `None` if it names none. A
 /// command ends when `progress` says that the call is cancelled.
 pub fn read_identities(
@@ -334,17 +306,19 @@ pub fn read_identities(
     progress: &dyn Progress,
 ) -> Result<Option<core::Identities>> {
     let Some(IdentityArgs(args)) = args else {
-        return read_named_by_environment();
+        // A descriptor is opened anew, not taken over: it stays the caller's.
+        let named = identity_of_environment()?.map(|path| {
+            let (file, name) = open_named(&path, IDENTITY_VARIABLE)?;
+            Ok::<_, Fault>(core::Identities::read(file, &name)?)
+        });
+        return named.transpose();
     };
     // A passphrase opens a model, and key files too.
-    let passphrases = args.iter().filter_map(|arg| match arg {
-        IdentityArg::Passphrase(text) => Some(Arc::clone(text)),
+    let prompt = args.iter().find_map(|arg| match arg {
+        IdentityArg::Passphrase(passphrase) => Some(Arc::clone(passphrase) as Arc<dyn Prompt>),
         _ => None,
     });
-    let prompt: Arc<dyn Prompt> = match passphrases.into_iter().next() {
-        Some(text) => Arc::new(Answer(text)),
-        None => Arc::new(NoPrompt),
-    };
+    let prompt = prompt.unwrap_or_else(|| Arc::new(NoPrompt));
     let mut all = core::Identities::default();
     for arg in args {
         let prompt = Arc::clone(&prompt);
@@ -354,13 +328,11 @@ pub fn read_identities(
                 command.identities(*patience, prompt, &|| progress.is_cancelled())?
             }
             IdentityArg::File(path) => {
-                let (file, name) = open(&path)?;
+                let (file, name) = open_named(&path, "identity")?;
                 core::Identities::read_with(file, &name, prompt)?
             }
             IdentityArg::Text(text) => core::Identities::read_with(&**text, "identity", prompt)?,
-            IdentityArg::Passphrase(text) => {
-                core::Identities::passphrase(core::Passphrase::new(&text, "Passphrase")?)
-            }
+            IdentityArg::Passphrase(passphrase) => core::Identities::passphrase(&passphrase),
         });
     }
     Ok(Some(all))
@@ -373,27 +345,6 @@ pub fn require_identities(
 ) -> Result<core::Identities> {
     let message = "no identity: give one with identity=..., or name its file in ONNXSEAL_IDENTITY";
     read_identities(args, progress)?.ok_or_else(|| usage(message))
-}
-
-fn read_named_by_environment() -> Result<Option<core::Identities>> {
-    let Some(value) = std::env::var_os(IDENTITY_VARIABLE) else {
-        return Ok(None);
-    };
-    if value.is_empty() {
-        // As in CI, where a secret is missing: a check without the key would pass for one with it.
-        return Err(usage(format!(
-            "{IDENTITY_VARIABLE} is empty: name an identity file, or unset it"
-        )));
-    }
-    let Some(path) = file_named_by_environment() else {
-        let value = value.to_string_lossy();
-        return Err(usage(format!(
-            "{IDENTITY_VARIABLE}: {value} names no descriptor"
-        )));
-    };
-    // A descriptor is opened anew, not taken over: it stays the caller's.
-    let (file, name) = open(&path)?;
-    Ok(Some(core::Identities::read(file, &name)?))
 }
 
 impl NamesFiles for IdentityArgs {
@@ -450,15 +401,6 @@ pub fn is_secret(text: &str) -> bool {
         .any(|mark| text.contains(mark))
 }
 
-/// Answers each prompt for a passphrase with this one.
-struct Answer(Arc<Zeroizing<String>>);
-
-impl Prompt for Answer {
-    fn passphrase(&self, _: &str) -> Option<core::Passphrase> {
-        core::Passphrase::new(&self.0, "Passphrase").ok()
-    }
-}
-
 /// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the
 /// signer in it who must have signed.
 pub struct SignedByArgs {
@@ -479,7 +421,7 @@ impl SignedByArgs {
 
     /// Reads the file.
     pub fn read(self) -> Result<core::SignedBy> {
-        let (file, name) = open(&self.path)?;
+        let (file, name) = open_named(&self.path, "allowed_signers")?;
         let allowed = AllowedSigners::read(file, &name)?;
         let signer = self.signer;
         Ok(core::SignedBy { allowed, signer })
@@ -495,7 +437,7 @@ impl NamesFiles for SignedByArgs {
 /// The publisher's key: the path of an OpenSSH private key, and the passphrase that it may need.
 pub struct SigningKeyArg {
     path: PathBuf,
-    passphrase: Option<Arc<Zeroizing<String>>>,
+    passphrase: Option<Arc<core::Passphrase>>,
 }
 
 impl SigningKeyArg {
@@ -507,10 +449,11 @@ impl SigningKeyArg {
 
     /// Reads the file.
     pub fn read(self) -> Result<core::SigningKey> {
-        let (file, name) = open(&self.path)?;
-        let passphrase = || match &self.passphrase {
-            Some(text) => core::Passphrase::new(text, "Passphrase"),
-            None => Err(KeyError::PassphraseNeeded(name.clone())),
+        let (file, name) = open_named(&self.path, "sign_key")?;
+        let passphrase = || {
+            let given = self.passphrase.as_ref();
+            let given = given.and_then(|given| given.passphrase(&name));
+            given.ok_or_else(|| KeyError::PassphraseNeeded(name.clone()))
         };
         Ok(core::SigningKey::read(file, &name, passphrase)?)
     }
@@ -520,11 +463,6 @@ impl NamesFiles for SigningKeyArg {
     fn add_to(&self, files: &mut Vec<PathBuf>) {
         files.push(self.path.clone());
     }
-}
-
-fn open(path: &Path) -> Result<(impl Read + use<>, String)> {
-    let file = File::open(path).map_err(io("open", path))?;
-    Ok((file, path.display().to_string()))
 }
 
 /// Reads one value that `read` takes, or each of a list, a tuple or another iterable.

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use onnxseal_core::{Identities, Location, Replaced};
-use onnxseal_data::DataOptions;
 use onnxseal_inputs::{Images, ImagesMut, ValueType};
 use onnxseal_labels::decoding::Decoding;
 use onnxseal_labels::encrypt::{EncryptOptions, encrypt};
@@ -15,9 +14,10 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::assess::{Data, from_bytes, library, load};
+use crate::assess::{library, load};
 use crate::call;
 use crate::calls::{as_dict, output_options};
+use crate::data::{Data, from_bytes, plain_options};
 use crate::errors::{Fault, Result, io, usage};
 use crate::keys::{IdentityArgs, read_identities};
 use crate::reads::reads;
@@ -43,7 +43,7 @@ impl TableOf {
             TableOf::Text(text) => Ok(Table::parse(&text)?),
             TableOf::Model(path) => {
                 let model = Location::parse(path)?;
-                let files = Files::open(&model).map_err(onnxseal_labels::Error::from)?;
+                let files = Files::open(&model)?;
                 Ok(files.with(head::table_of)?)
             }
         }
@@ -65,9 +65,16 @@ impl<'a, 'py> FromPyObject<'a, 'py> for TableOf {
 /// A table of labels, decrypted with a user's key. `onnxseal._labels` wraps it for arrays.
 #[pyclass(frozen, module = "onnxseal", name = "_RawLabelDecoder")]
 pub struct RawLabelDecoder {
-    table: Table,
     decoder: Decoder,
+    tail: Vec<u8>,
+    #[pyo3(get)]
     user: String,
+    #[pyo3(get)]
+    answers: String,
+    #[pyo3(get)]
+    logits: String,
+    #[pyo3(get)]
+    outputs: Vec<String>,
 }
 
 #[pymethods]
@@ -92,40 +99,23 @@ impl RawLabelDecoder {
             };
             let decoder = Decoder::new(&table, &key)?;
             if let Some(path) = path {
-                let files = Files::open(&path.into()).map_err(onnxseal_labels::Error::from)?;
+                let files = Files::open(&path.into())?;
                 files.with(|source| head::check_rows(source, &table))?;
             }
             Ok::<_, Fault>(RawLabelDecoder {
-                user: key.name().to_owned(),
-                table,
                 decoder,
+                tail: table.tail().to_vec(),
+                user: key.name().to_owned(),
+                answers: table.answers().to_owned(),
+                logits: table.logits().to_owned(),
+                outputs: table.outputs().to_vec(),
             })
         })
     }
 
     #[getter]
-    fn user(&self) -> &str {
-        &self.user
-    }
-
-    #[getter]
-    fn answers(&self) -> &str {
-        self.table.answers()
-    }
-
-    #[getter]
-    fn logits(&self) -> &str {
-        self.table.logits()
-    }
-
-    #[getter]
-    fn outputs(&self) -> Vec<String> {
-        self.table.outputs().to_vec()
-    }
-
-    #[getter]
     fn tail<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.table.tail())
+        PyBytes::new(py, &self.tail)
     }
 
     /// The shape of the logits of answers that have this shape.
@@ -198,8 +188,7 @@ pub fn protect_labels<'py>(
     let protected = call::run(py, None, move |progress| {
         let out_options = output_options(replace, sync);
         out_options.check_free(&out)?;
-        let mut how = DataOptions::default();
-        (how.limit, how.seed, how.scale) = (limit, seed, scale);
+        let how = plain_options(limit, seed, scale);
         let identities = read_identities(identity, progress)?;
         let mut noted = read_authority(&authority, identities.as_ref())?;
         let data = data.read(&how)?;
@@ -255,7 +244,7 @@ pub fn trace_labels<'py>(
         let identities = read_identities(identity, progress)?;
         read_authority(&authority, identities.as_ref())
     })?;
-    let files = Files::open(&model.location()?).map_err(onnxseal_labels::Error::from)?;
+    let files = Files::open(&model.location()?)?;
     let table = files.with(head::table_of)?;
     let noted = authority.model_of(table.digest())?;
     if noted.traces.is_empty() {

@@ -5,7 +5,7 @@ mod batch;
 mod call;
 mod calls;
 mod command;
-mod environment;
+mod data;
 mod errors;
 mod inputs;
 mod keys;

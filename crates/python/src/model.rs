@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use onnxseal_core::{Access, Requirements};
+use onnxseal_core::Requirements;
 use onnxseal_runtime::{
     self as runtime, OnLoss, Opening, Options, PlaintextOnDisk, Sharing, Tensor,
 };
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::call;
 use crate::errors::{Fault, Result, usage};
-use crate::keys::{IdentityArgs, SignedByArgs, edition, require_identities};
+use crate::keys::{IdentityArgs, OpeningArgs, SignedByArgs};
 use crate::source::{External, Source};
 use crate::view::View;
 
@@ -64,14 +64,9 @@ pub fn open<'py>(
     let model = model.location_with(external_files)?;
     let require = Requirements::parse(&require_claims.unwrap_or_default())?;
     let signed_by = SignedByArgs::new(allowed_signers, signer)?;
+    let access = OpeningArgs::new(identity, signed_by, tier);
     let (model, whole) = call::run(py, progress, move |progress| {
-        let identities = require_identities(identity, progress)?;
-        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
-        let access = Access {
-            identities: &identities,
-            signed_by: signed_by.as_ref(),
-            edition: edition(tier.as_deref()),
-        };
+        let opened = access.read(progress)?;
         // What sessions may write, Python's options say.
         let plaintext_on_disk = PlaintextOnDisk::Allowed;
         let options = Options {
@@ -79,7 +74,7 @@ pub fn open<'py>(
             plaintext_on_disk,
             opening,
         };
-        let model = runtime::Model::open_with(model, access, &options, progress)?;
+        let model = runtime::Model::open_with(model, opened.access(), &options, progress)?;
         let is_several = inline && model.contents()?.external_files().next().is_some();
         let whole = is_several.then(|| in_one_file(&model));
         Ok::<_, Fault>((model, whole.transpose()?))

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use onnxseal_core::{Location, NamedInputs};
-
-use crate::environment::file_named_by_environment;
+use onnxseal_core::{Location, NamedInputs, identity_of_environment};
 
 /// An argument that may name files.
 pub trait NamesFiles {
@@ -27,7 +25,7 @@ impl<T: NamesFiles> NamesFiles for Option<T> {
 /// The files that the arguments `named` name, those of `models`, and the identity file of the
 /// environment.
 pub fn reads(models: &[&Location], named: &[&dyn NamesFiles]) -> NamedInputs {
-    let mut files = Vec::from_iter(file_named_by_environment());
+    let mut files = Vec::from_iter(identity_of_environment().ok().flatten());
     named.iter().for_each(|named| named.add_to(&mut files));
     NamedInputs {
         files,

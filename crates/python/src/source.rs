@@ -174,14 +174,11 @@ impl Out {
             return made;
         };
         let bytes = gathered.end();
-        let made = made.map_err(|fault| match fault {
-            Fault::Core(Error::Store(StoreError::NoOutput {
-                fault: OutputFault::Several,
-                ..
-            })) => usage(
+        let made = made.map_err(|fault| match &fault {
+            Fault::Ours(_, error) if is_of_several(error.downcast_ref()) => usage(
                 "the output has external data, and a file object takes one file alone: give a path",
             ),
-            fault => fault,
+            _ => fault,
         })?;
         let bytes = bytes.map_err(|source| Fault::Python(source.into()))?;
         let mut rest = &bytes[..];
@@ -194,6 +191,14 @@ impl Out {
         }
         Ok(made)
     }
+}
+
+/// Whether the output has several files, and its place takes one.
+fn is_of_several(error: Option<&Error>) -> bool {
+    let Some(Error::Store(StoreError::NoOutput { fault, .. })) = error else {
+        return false;
+    };
+    matches!(fault, OutputFault::Several)
 }
 
 /// The bytes that one call of a file object's `write` gets.

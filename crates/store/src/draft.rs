@@ -40,27 +40,43 @@ pub fn write_whole(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -
     if There::at(path).map_err(io::Error::other)? == There::Stream {
         return stream::write(path, bytes, replace);
     }
-    write_file(path, bytes, replace, readers)
+    write_file(path, bytes, replace, readers, true)
+}
+
+/// Writes `bytes` to a new file for its owner alone, whole or not at all, and does not wait for the
+/// disk: for what can be made again.
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_file(path, bytes, false, Readers::Owner, false)
 }
 
 /// Writes `bytes` to `path` in a folder of the caller's own, whole or not at all, readable only by
 /// the owner. Replaces any file or link there. Waits until they are on the disk.
 pub fn replace_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_file(path, bytes, true, Readers::Owner)
+    write_file(path, bytes, true, Readers::Owner, true)
 }
 
-fn write_file(path: &Path, bytes: &[u8], replace: bool, readers: Readers) -> io::Result<()> {
+fn write_file(
+    path: &Path,
+    bytes: &[u8],
+    replace: bool,
+    readers: Readers,
+    sync: bool,
+) -> io::Result<()> {
     let folder = crate::location::folder_of(path);
     let mut file = named(folder, readers)?;
     file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    if sync {
+        file.as_file().sync_all()?;
+    }
     let named = if replace {
         file.persist(path)
     } else {
         file.persist_noclobber(path)
     };
     named.map_err(|error| error.error)?;
-    crate::folder::sync_folder(folder);
+    if sync {
+        crate::folder::sync_folder(folder);
+    }
     Ok(())
 }
 

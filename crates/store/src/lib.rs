@@ -74,7 +74,7 @@ mod stamp;
 mod stream;
 
 pub use bytes::Bytes;
-pub use draft::{Replaced, replace_whole, write_whole};
+pub use draft::{Replaced, replace_whole, write_unsynced, write_whole};
 pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
 pub use folder::{sync_all, sync_folder};
 pub use input::{Input, is_same, is_same_file, read_exact_at, zeros};

@@ -8,16 +8,16 @@ use onnxseal_inputs::attack::{Found, ImageSet, Row, of_model, of_pairs};
 use serde_json::{Value, json};
 
 use crate::cli::inputs::Attack;
-use crate::keys::input_key;
 use crate::render;
 use crate::text::note;
 
 /// The least share of values that an attack restores from true pairs.
 const LIKELY_PAIRS: f64 = 0.5;
 
-/// Attacks, and reports how much of the key was found.
 pub fn run(args: &Attack, quiet: bool) -> Result<()> {
-    let key = input_key(&args.key, "--key", &args.identities, quiet)?;
+    let key = args
+        .identities
+        .open((&args.key, "--key"), quiet, InputKey::read)?;
     let spec = key.spec();
     let mut rows = Vec::new();
     if let Some(model) = &args.model {

@@ -1,13 +1,12 @@
 //! `onnxseal inputs encrypt`
 
 use anyhow::Result;
-use onnxseal_inputs::{EncryptOptions, Error, Report, Scale, Spec, Transform, encrypt};
+use onnxseal_inputs::{EncryptOptions, Error, InputKey, Report, Scale, Spec, Transform, encrypt};
 
 use crate::cli::inputs::Encrypt;
-use crate::exit::{Failures, Usage, stopped};
-use crate::keys::input_key;
+use crate::exit::{Failures, stopped, usage};
 use crate::named;
-use crate::progress::{Bar, DataBar};
+use crate::progress::Bar;
 use crate::stop::Stop;
 use crate::text::{count, note, one_line};
 
@@ -18,27 +17,23 @@ const NEARLY: f64 = 1e-3;
 /// of 0 to 255.
 const NARROW: f64 = 0.02;
 
-/// The hint for a key that does not fit the images.
 const OTHER_KIND: &str = "a key is for images of one kind: `onnxseal inputs keygen` makes one for others with --block, --channels, --layout, --range, --mean and --std";
 
-/// Transforms data sets.
 pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
-    let key = input_key(&args.key, "--key", &args.identities, quiet)?;
+    let key = args
+        .identities
+        .open((&args.key, "--key"), quiet, InputKey::read)?;
     let mut options = EncryptOptions::default();
     options.decrypt = args.decrypt;
     options.output = args.output_options.core();
     options.spared = named::files();
-    options.result = args.dtype;
     options.scale = if args.normalised {
         Scale::Normalised
     } else {
         Scale::Pixels
     };
     let stop = Stop::listen()?;
-    let bar = DataBar {
-        bar: Bar::new(quiet),
-        stop: &stop,
-    };
+    let bar = Bar::until(quiet, &stop);
     let made = encrypt(&args.sources, &args.output, &key, &options, &bar);
     drop(bar);
     let report = match (made, stop.signal()) {
@@ -49,8 +44,9 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
         (made, _) => made?,
     };
     if report.n_written + report.n_skipped + report.n_failed == 0 {
-        let text = "there is nothing to transform: folders are searched only for PNG and JPEG files; name each array";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "there is nothing to transform: folders are searched only for PNG and JPEG files; name each array",
+        ));
     }
     for failed in &report.failed {
         let path = failed.path.display().to_string();

@@ -12,7 +12,6 @@ use crate::exit::Failures;
 use crate::render;
 use crate::text::printable;
 
-/// Reports for each input whether the model can be rewritten there.
 pub fn run(args: &Inspect) -> Result<()> {
     let candidates = Files::open(&args.model)?.inspect()?;
     if args.json {

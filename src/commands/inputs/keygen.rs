@@ -3,10 +3,10 @@
 use std::io::Write as _;
 
 use anyhow::Result;
+use onnxseal_core::write_key;
 use onnxseal_inputs::{InputKey, Spec, Transform};
 
 use crate::cli::inputs::Keygen;
-use crate::io;
 use crate::text::note;
 
 /// Smaller blocks have so few values that keyed images alone reveal the key.
@@ -15,7 +15,6 @@ const SMALL_BLOCK: u32 = 8;
 /// Brute force can try fewer keys than two to the power of this.
 const FEW_BITS: f64 = 40.0;
 
-/// Writes a new key, encrypted if there is a recipient.
 pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
     let recipients = args.recipients.read_untiered("an input key", quiet)?;
     let key = InputKey::generate(args.spec())?;
@@ -24,7 +23,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         None => key.to_text(),
     };
     match &args.output {
-        Some(path) => io::write_identity(&text, path)?,
+        Some(path) => write_key(path, &text)?,
         None => std::io::stdout().lock().write_all(text.as_bytes())?,
     }
     if !quiet {
@@ -44,7 +43,6 @@ fn power_of_two(spec: &Spec) -> String {
     format!("2^{:.0}", spec.key_bits().floor())
 }
 
-/// Returns the weaknesses of a key.
 fn warnings(spec: &Spec) -> Vec<String> {
     let mut warnings = Vec::new();
     let scrambles = [Transform::Negative, Transform::Ffx, Transform::Orthogonal];

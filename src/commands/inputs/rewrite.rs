@@ -1,35 +1,27 @@
 //! `onnxseal inputs rewrite` and `rekey`
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::Result;
 use onnxseal_core::Location;
-use onnxseal_engine::Engine;
 use onnxseal_inputs::rewrite::{Files, Rewritten};
-use onnxseal_inputs::{Error as InputError, InputKey};
+use onnxseal_inputs::{Error, InputKey};
 
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
-use crate::exit::Usage;
-use crate::keys::input_key;
+use crate::commands::compared::compared;
+use crate::exit::usage;
 use crate::text::{note, one_line};
 
-/// Rewrites a model for a key.
 pub fn run(args: &Rewrite, quiet: bool) -> Result<()> {
-    let key = input_key(&args.key, "--key", &args.output.identities, quiet)?;
+    let key = (args.output.identities).open((&args.key, "--key"), quiet, InputKey::read)?;
     let files = Files::open(&args.model)?;
     let rewritten = files.rewrite(&key, args.output.input.as_deref())?;
-    write(
-        &args.model,
-        &files,
-        &rewritten,
-        (None, &key),
-        &args.output,
-        quiet,
-    )
+    let models = (&args.model, &files, &rewritten);
+    write(models, (None, &key), &args.output, quiet)
 }
 
 /// Changes the key that a model was rewritten for.
 pub fn rekey(args: &Rekey, quiet: bool) -> Result<()> {
-    let old = input_key(&args.key, "--key", &args.output.identities, quiet)?;
-    let new = input_key(&args.to, "--to", &args.output.identities, quiet)?;
+    let old = (args.output.identities).open((&args.key, "--key"), quiet, InputKey::read)?;
+    let new = (args.output.identities).open((&args.to, "--to"), quiet, InputKey::read)?;
     let files = Files::open(&args.model)?;
     let rewritten = files.rekey(&old, &new, args.output.input.as_deref())?;
     if !quiet {
@@ -37,21 +29,13 @@ pub fn rekey(args: &Rekey, quiet: bool) -> Result<()> {
             "the model does not show which key it was made for: if it was not --key, the result takes no images of --to",
         );
     }
-    write(
-        &args.model,
-        &files,
-        &rewritten,
-        (Some(&old), &new),
-        &args.output,
-        quiet,
-    )
+    let models = (&args.model, &files, &rewritten);
+    write(models, (Some(&old), &new), &args.output, quiet)
 }
 
 /// Compares the result with the original, and writes it if they agree.
 fn write(
-    model: &Location,
-    files: &Files,
-    rewritten: &Rewritten,
+    (model, files, rewritten): (&Location, &Files, &Rewritten),
     keys: (Option<&InputKey>, &InputKey),
     args: &RewriteArgs,
     quiet: bool,
@@ -63,9 +47,9 @@ fn write(
     if !args.no_check {
         check(files, rewritten, keys, quiet)?;
     } else if rewritten.must_run() {
-        let text =
-            "the result is not exact by construction, so it must be run: leave out --no-check";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "the result is not exact by construction, so it must be run: leave out --no-check",
+        ));
     }
     let written = files.write(rewritten, &output, args.output_options.core())?;
     if !quiet {
@@ -82,7 +66,6 @@ fn write(
     Ok(())
 }
 
-/// Runs both models on random images.
 fn check(
     files: &Files,
     rewritten: &Rewritten,
@@ -94,12 +77,8 @@ fn check(
     } else {
         "the result was not run, so nothing was written: --no-check skips the run"
     };
-    // Before the models take memory.
-    Engine::load().context(not_run)?;
-    let agreement = files.check(rewritten, keys).map_err(|error| match error {
-        error @ InputError::Differs { .. } => Error::from(error),
-        error => Error::from(error).context(not_run),
-    })?;
+    let differs = |error: &Error| matches!(error, Error::Differs { .. });
+    let agreement = compared(not_run, differs, || files.check(rewritten, keys))?;
     if !quiet {
         note(&format!(
             "compared on ONNX Runtime: outputs differ by {:.1e} of the largest value; those of the original with and without optimizations by {:.1e}",

@@ -8,20 +8,19 @@ use onnxseal_labels::attack::{Found, run as answer};
 use serde_json::json;
 
 use crate::cli::labels::Attack;
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 use crate::render;
 
 /// The numbers of labelled samples to give attackers.
 const LABELLED: [usize; 4] = [10, 30, 100, 1000];
 
-/// Attacks, and reports how much was found.
 pub fn run(args: &Attack) -> Result<()> {
     let data = crate::commands::assess::data(&args.data)?;
     let data = data.ok_or_else(|| Usage("attacks need samples: give --data".into()))?;
     let Some(labels) = &data.labels else {
-        let text =
-            "the data have no labels, by which to count how much attackers found: give --labels";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "the data have no labels, by which to count how much attackers found: give --labels",
+        ));
     };
     let answered = answer(&args.model, &data, &args.data.options())?;
     let mut found: Vec<Found> = Vec::new();

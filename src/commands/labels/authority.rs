@@ -7,12 +7,11 @@ use onnxseal_core::{Replaced, There};
 use onnxseal_labels::Authority;
 
 use crate::cli::labels::AuthorityArgs;
-use crate::exit::Usage;
-use crate::keys::label_authority;
+use crate::exit::usage;
 
-/// Reads the authority.
 pub fn read(args: &AuthorityArgs, quiet: bool) -> Result<Authority> {
-    label_authority(&args.authority, "--authority", &args.identities, quiet)
+    args.identities
+        .open((&args.authority, "--authority"), quiet, Authority::read)
 }
 
 /// Refuses a pipe and standard input, which can be read but not replaced.
@@ -21,11 +20,10 @@ pub fn check(path: &Path) -> Result<()> {
     if path != Path::new("-") && !is_handed_over() {
         return Ok(());
     }
-    let text = format!(
+    Err(usage(format!(
         "{} is not a file, but the command must replace the authority: name its file",
         path.display()
-    );
-    Err(Usage(text).into())
+    )))
 }
 
 /// Replaces the authority's file, whole or not at all.

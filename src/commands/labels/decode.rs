@@ -5,27 +5,28 @@ use std::path::Path;
 
 use anyhow::Result;
 use onnxseal_data::{DataOptions, DataSet};
-use onnxseal_labels::{Decoder, Table, classes, softmax};
+use onnxseal_labels::{Decoder, Table, UserKey, classes, softmax};
 use serde_json::json;
 
 use super::inspect::table;
 use crate::cli::labels::Decode;
-use crate::exit::Usage;
-use crate::keys::label_key;
+use crate::exit::{Usage, usage};
 use crate::render;
 
-/// Prints the class of each sample.
 pub fn run(args: &Decode, quiet: bool) -> Result<()> {
     let table = table(&args.model)?;
-    let key = label_key(&args.key, "--key", &args.identities, quiet)?;
+    let key = args
+        .identities
+        .open((&args.key, "--key"), quiet, UserKey::read)?;
     let decoder = Decoder::new(&table, &key)?;
     let (values, shape) = answers(&args.answers, &table)?;
     let logits = decoder.decode(&values, &shape)?;
     let n = decoder.classes();
     let inner: usize = shape.iter().skip(2).product();
     if table.axis() == 1 && inner != 1 {
-        let text = "the answers have several positions per sample, which the part after the layer combines: use a session with a label key";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "the answers have several positions per sample, which the part after the layer combines: use a session with a label key",
+        ));
     }
     let (found, probabilities) = (classes(&logits, n), softmax(&logits, n));
     let rows = probabilities.chunks_exact(n.max(1));
@@ -49,7 +50,6 @@ pub fn run(args: &Decode, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Reads answers, and their shape.
 fn answers(path: &Path, table: &Table) -> Result<(Vec<f32>, Vec<usize>)> {
     let data = DataSet::load(path, None, &DataOptions::default())?;
     let named = data

@@ -19,7 +19,6 @@ pub fn table(model: &Location) -> Result<Table> {
     Ok(files.with(table_of)?)
 }
 
-/// Shows what anyone can read about a model's labels.
 pub fn run(args: &Inspect) -> Result<()> {
     let table = table(&args.model)?;
     let hex = |bytes: &[u8]| {

@@ -4,31 +4,31 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use onnxseal_core::{Recipients, There};
+use onnxseal_core::{Recipients, There, check_key, write_key, write_key_unsynced};
 use onnxseal_labels::Authority;
 use serde_json::json;
 
 use super::authority;
 use crate::cli::labels::{Keygen, Revoke, Setup, Users};
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::text::{count, note, one_line, printable};
 use crate::{io, render};
 
 /// The longest list of users, in bytes.
 const MAX_LIST_BYTES: usize = 64 << 20;
 
-/// Makes an authority.
 pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
     let recipients = args.recipients.read_untiered("a label authority", quiet)?;
     if recipients
         .as_ref()
         .is_some_and(|recipients| recipients.names().next().is_none())
     {
-        let text = "other commands write the label authority again, which a passphrase does not allow: give a recipient";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "other commands write the label authority again, which a passphrase does not allow: give a recipient",
+        ));
     }
     let authority = Authority::generate(args.collusion, recipients.as_ref())?;
-    io::write_identity(&authority.to_file()?, &args.output)?;
+    write_key(&args.output, &authority.to_file()?)?;
     if !quiet {
         if !authority.is_encrypted() {
             note(
@@ -62,8 +62,9 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         n_new += usize::from(authority.add_user(name)?);
     }
     if names.len() > 1 && There::at(&args.output).is_ok_and(|there| there == There::Stream) {
-        let text = "keys of several users go to a folder: name one with --output";
-        return Err(Usage(text.into()).into());
+        return Err(usage(
+            "keys of several users go to a folder: name one with --output",
+        ));
     }
     let is_file = names.len() == 1 && args.users.is_none() && !args.output.is_dir();
     let path = |name: &str| -> Result<PathBuf> {
@@ -71,17 +72,16 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         match (is_file, is_plain) {
             (true, _) => Ok(args.output.to_path_buf()),
             (false, true) => Ok(args.output.join(format!("{name}.key"))),
-            (false, false) => Err(Usage(format!(
+            (false, false) => Err(usage(format!(
                 "user {name:?} cannot name a file: give --user and --output FILE"
-            ))
-            .into()),
+            ))),
         }
     };
     // Make all keys before any is written.
     let mut keys = Vec::with_capacity(names.len());
     for name in &names {
         let (key, path) = (authority.user_key(name)?, path(name)?);
-        io::check_key(&path)?;
+        check_key(&path)?;
         keys.push((key, path));
     }
     if !is_file {
@@ -97,8 +97,11 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
             Some(recipients) => key.to_encrypted_text(recipients)?.into(),
             None => key.to_text(),
         };
-        // No need to sync: after a power loss, the authority's file gives the same key again.
-        io::write_key(&text, path, is_file)?;
+        // After a power loss, the authority's file gives the same key again.
+        match is_file {
+            true => write_key(path, &text)?,
+            false => write_key_unsynced(path, &text)?,
+        }
     }
     if !quiet {
         note(&format!(
@@ -121,18 +124,20 @@ fn listed(path: &std::path::Path) -> Result<Vec<String>> {
     let mut seen = std::collections::HashSet::new();
     for line in lines {
         if !seen.insert(line) {
-            return Err(Usage(format!("{} has the user {line:?} twice", path.display())).into());
+            return Err(usage(format!(
+                "{} has the user {line:?} twice",
+                path.display()
+            )));
         }
         names.push(line.to_owned());
     }
     if names.is_empty() {
-        Err(Usage(format!("{} has no users", path.display())).into())
+        Err(usage(format!("{} has no users", path.display())))
     } else {
         Ok(names)
     }
 }
 
-/// Lists users.
 pub fn users(args: &Users, quiet: bool) -> Result<()> {
     let authority = authority::read(&args.authority, quiet)?;
     if args.json {
@@ -153,7 +158,6 @@ pub fn users(args: &Users, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Revokes users.
 pub fn revoke(args: &Revoke, quiet: bool) -> Result<()> {
     let mut authority = authority::read(&args.authority, quiet)?;
     for name in &args.user {

@@ -3,7 +3,6 @@
 
 pub(crate) mod inspect;
 pub(crate) mod outline;
-pub(crate) mod reads;
 pub(crate) mod report;
 pub(crate) mod rows;
 pub(crate) mod shortfall;

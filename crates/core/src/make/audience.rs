@@ -2,6 +2,7 @@
 
 use onnxseal_crypto::DataKey;
 use onnxseal_crypto::wrap::Recipients;
+use onnxseal_store::holds_secret;
 
 use crate::error::{Error, Result, list_tiers};
 use crate::format::manifest::Manifest;
@@ -26,6 +27,32 @@ pub fn join_recipients(
         return Err(Error::Usage(fault.into()));
     }
     Ok(joined)
+}
+
+/// What a model tells everyone of its recipients.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecipientNotes<'a> {
+    /// A comment, such as who has the keys.
+    pub comment: Option<&'a str>,
+    /// Whether to list the recipients' public keys.
+    pub is_listed: bool,
+}
+
+impl RecipientNotes<'_> {
+    /// Adds the notes to `recipients`.
+    pub fn add_to(self, mut recipients: Recipients) -> Result<Recipients> {
+        if let Some(comment) = self.comment {
+            if holds_secret(comment) {
+                let fault = "the comment holds a secret key, but anyone can read a comment";
+                return Err(Error::Usage(fault.into()));
+            }
+            recipients = recipients.with_comment(comment)?;
+        }
+        match self.is_listed {
+            true => Ok(recipients.listed()?),
+            false => Ok(recipients),
+        }
+    }
 }
 
 /// The recipients who can open a model: of a model without tiers, or of each tier, who open all lower

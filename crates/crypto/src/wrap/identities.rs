@@ -104,9 +104,9 @@ impl Identities {
     }
 
     /// Makes an identity from a passphrase, for a data key wrapped to one.
-    pub fn passphrase(passphrase: Passphrase) -> Identities {
+    pub fn passphrase(passphrase: &Passphrase) -> Identities {
         Identities(vec![Known {
-            identity: Box::new(scrypt_identity(&passphrase)),
+            identity: Box::new(scrypt_identity(passphrase)),
             recipient: None,
             turn: Turn::Other,
         }])

@@ -60,6 +60,13 @@ pub struct Passphrase(SecretString);
 
 opaque_debug!(Passphrase);
 
+/// Answers each question for a passphrase with this one.
+impl Prompt for Passphrase {
+    fn passphrase(&self, _: &str) -> Option<Passphrase> {
+        Some(Passphrase(self.secret()))
+    }
+}
+
 impl Passphrase {
     /// Copies `text`, which has at most [`MAX_PASSPHRASE_BYTES`], and which the caller must zeroize.
     /// `name` is for error messages.

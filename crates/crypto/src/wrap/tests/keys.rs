@@ -133,12 +133,12 @@ fn keys_that_cannot_be_used_say_why() {
 #[test]
 fn passphrases_open_what_they_wrapped() {
     let vectors = load("keys.json");
-    let right = || Identities::passphrase(passphrase("correct horse"));
+    let right = || Identities::passphrase(&passphrase("correct horse"));
     let stock = text(&vectors["scrypt"]);
     let opened = right().unwrap(stock).unwrap();
     assert_eq!(opened.expose()[..], hex(&vectors["dek"]));
 
-    let wrong = Identities::passphrase(passphrase("wrong horse"));
+    let wrong = Identities::passphrase(&passphrase("wrong horse"));
     let fault = wrong.unwrap(stock);
     assert!(
         matches!(fault, Err(Error::WrongPassphrase { .. })),
@@ -171,7 +171,7 @@ fn the_work_for_a_passphrase_is_limited() {
         file.splice(at + 1..at + 3, factor.bytes());
         armor::armor(&file).unwrap()
     };
-    let identities = Identities::passphrase(passphrase("correct horse"));
+    let identities = Identities::passphrase(&passphrase("correct horse"));
     for factor in ["21", "63", "64", "255"] {
         let fault = identities.unwrap(&with_factor(factor));
         assert!(

@@ -1,0 +1,200 @@
+//! Samples as callers give them: files, or arrays of numpy.
+
+use std::path::PathBuf;
+
+use onnxseal_data::{Array, DataOptions, DataSet, Layout, Resize, Values};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+
+use crate::errors::{Result, usage};
+use crate::reads::NamesFiles;
+
+/// Samples as callers give them.
+pub enum Data {
+    None,
+    Files(PathBuf, Option<PathBuf>),
+    Arrays(Vec<Array>, Option<Vec<i64>>),
+}
+
+impl NamesFiles for Data {
+    fn add_to(&self, files: &mut Vec<PathBuf>) {
+        if let Data::Files(data, labels) = self {
+            files.push(data.clone());
+            labels.add_to(files);
+        }
+    }
+}
+
+impl Data {
+    /// Takes a caller's arguments `data` and `labels`.
+    pub fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
+        let Some(data) = data else {
+            return match labels {
+                None => Ok(Data::None),
+                Some(_) => Err(usage("labels are given, and no data")),
+            };
+        };
+        let Ok(arrays) = data.cast::<PyDict>() else {
+            let labels = labels.map(|labels| labels.extract()).transpose()?;
+            let path = data.extract().map_err(|_| {
+                PyTypeError::new_err("data are a path, or a dict of arrays by the names of inputs")
+            })?;
+            return Ok(Data::Files(path, labels));
+        };
+        let array = |(name, values): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<Array> {
+            let (shape, values) = numbers(&values)?;
+            Ok(Array {
+                name: Some(name.cast::<PyString>()?.to_string()),
+                dims: shape.get(1..).unwrap_or_default().to_vec(),
+                values,
+                layout: None,
+            })
+        };
+        let arrays = arrays.iter().map(array).collect::<PyResult<_>>()?;
+        let labels = labels.map(|labels| match numbers(&labels)? {
+            (_, Values::I64(labels)) => Ok(labels),
+            _ => Err(PyTypeError::new_err("labels are whole numbers")),
+        });
+        Ok(Data::Arrays(arrays, labels.transpose()?))
+    }
+
+    /// Reads the samples.
+    pub fn read(self, how: &DataOptions) -> Result<Option<DataSet>> {
+        Ok(match self {
+            Data::None => None,
+            Data::Files(path, labels) => Some(DataSet::load(&path, labels.as_deref(), how)?),
+            Data::Arrays(arrays, labels) => Some(DataSet::from_arrays(
+                "arrays".to_owned(),
+                arrays,
+                labels,
+                how,
+            )?),
+        })
+    }
+}
+
+/// Shape and numbers of a value that numpy can make an array of.
+fn numbers(value: &Bound<'_, PyAny>) -> PyResult<(Vec<usize>, Values)> {
+    let py = value.py();
+    let array = py.import("numpy")?.call_method1("asarray", (value,))?;
+    let kind: String = array.getattr("dtype")?.getattr("kind")?.extract()?;
+    let size: usize = array.getattr("dtype")?.getattr("itemsize")?.extract()?;
+    let wanted = match (kind.as_str(), size) {
+        ("f", 8) => "<f8",
+        ("f", _) => "<f4",
+        ("i" | "u" | "b", _) => "<i8",
+        _ => return Err(PyTypeError::new_err("arrays have numbers")),
+    };
+    let shape = array.getattr("shape")?.extract()?;
+    let bytes = array
+        .call_method1("astype", (wanted,))?
+        .call_method0("tobytes")?;
+    let bytes = bytes.cast::<PyBytes>()?.as_bytes();
+    let values = match wanted {
+        "<f8" => Values::F64(each(bytes, f64::from_le_bytes)),
+        "<f4" => Values::F32(each(bytes, f32::from_le_bytes)),
+        _ => Values::I64(each(bytes, i64::from_le_bytes)),
+    };
+    Ok((shape, values))
+}
+
+/// Reads numbers of `N` bytes, one after the other.
+fn each<T, const N: usize>(bytes: &[u8], read: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks().0.iter().copied().map(read).collect()
+}
+
+/// An array of one axis.
+pub fn from_bytes<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    data_type: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let numpy = py.import("numpy")?;
+    numpy.call_method1("frombuffer", (PyBytes::new(py, bytes), data_type))
+}
+
+/// How a caller wants samples to be made ready for the model.
+#[derive(Default)]
+pub struct Preparation {
+    pub scale: Option<f64>,
+    pub mean: Option<OneOrMore<f64>>,
+    pub std: Option<OneOrMore<f64>>,
+    pub layout: Option<String>,
+    pub bgr: bool,
+    pub resize: Option<Sides>,
+    pub crop: Option<Sides>,
+    pub limit: Option<usize>,
+    pub seed: u64,
+    pub label_first: bool,
+}
+
+impl Preparation {
+    /// Whether the caller says how values are scaled.
+    pub fn is_scaled(&self) -> bool {
+        self.scale.is_some() || self.mean.is_some() || self.std.is_some()
+    }
+
+    /// The options as the library takes them.
+    pub fn options(self) -> Result<DataOptions> {
+        let mut how = DataOptions::default();
+        how.layout = self.layout.as_deref().map(axes).transpose()?;
+        how.bgr = self.bgr;
+        how.scale = self.scale.unwrap_or(1.0);
+        how.mean = self.mean.map_or_else(Vec::new, |OneOrMore(mean)| mean);
+        how.std = self.std.map_or_else(Vec::new, |OneOrMore(std)| std);
+        how.resize = self.resize.map(|sides| match sides {
+            Sides::One(n) => Resize::Shorter(n),
+            Sides::Two(width, height) => Resize::To(width, height),
+        });
+        how.crop = self.crop.map(|sides| match sides {
+            Sides::One(n) => (n, n),
+            Sides::Two(width, height) => (width, height),
+        });
+        (how.limit, how.seed, how.label_first) = (self.limit, self.seed, self.label_first);
+        Ok(how)
+    }
+}
+
+/// Options for samples that are whole as they are, but for a divisor of their values.
+pub fn plain_options(limit: Option<usize>, seed: u64, scale: f64) -> DataOptions {
+    let mut how = DataOptions::default();
+    (how.limit, how.seed, how.scale) = (limit, seed, scale);
+    how
+}
+
+fn axes(name: &str) -> Result<Layout> {
+    match name {
+        "nchw" => Ok(Layout::Nchw),
+        "nhwc" => Ok(Layout::Nhwc),
+        _ => Err(usage(format!("layout {name:?} is neither nchw nor nhwc"))),
+    }
+}
+
+/// One value, or several.
+pub struct OneOrMore<T>(pub Vec<T>);
+
+impl<'a, 'py, T> FromPyObject<'a, 'py> for OneOrMore<T>
+where
+    T: for<'b> FromPyObject<'b, 'py, Error = PyErr>,
+{
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<OneOrMore<T>> {
+        if let Ok(one) = value.extract() {
+            return Ok(OneOrMore(vec![one]));
+        }
+        let several = value.try_iter()?;
+        let several = several.map(|value| value?.extract());
+        several.collect::<PyResult<_>>().map(OneOrMore)
+    }
+}
+
+/// The sides of an image: one number, or columns and rows.
+#[derive(FromPyObject)]
+pub enum Sides {
+    /// One number for both sides, or for the shorter.
+    One(u32),
+    /// Columns and rows.
+    Two(u32, u32),
+}

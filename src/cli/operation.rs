@@ -1,0 +1,155 @@
+//! The arguments of operations, for one model and for many.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use onnxseal_core::{
+    Checks, Edition, Identities, Location, Policy as CorePolicy, ProtectOptions, Requirements,
+    Resign, RotateOptions, SignedBy,
+};
+
+use super::policy::{Policy, PolicyArgs};
+use super::shared::{folder, pair};
+use crate::io;
+use crate::keys::{NewRecipientArgs, RecipientArgs};
+use crate::signing::{ClaimArgs, OpeningArgs, TierArgs, signing_key};
+
+/// Which models.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// Models, folders to search for models by content, and globs. External data comes with its
+    /// model. Models and folders may be URLs (s3://bucket/models/)
+    #[arg(value_name = "SOURCE", value_parser = folder(), required_unless_present = "lists")]
+    pub sources: Vec<Location>,
+
+    /// File with more sources, one a line: paths relative to its folder, or URLs; may be given
+    /// several times
+    #[arg(long = "list", value_name = "FILE")]
+    pub lists: Vec<PathBuf>,
+}
+
+/// How models are protected.
+#[derive(Debug, Args)]
+pub struct Protecting {
+    /// Rewrite what cannot be encrypted where it lies: elements coded as varints move to raw_data,
+    /// and bytes of data files in which no tensor lies become zeros. `unprotect` then gives the
+    /// rewritten model, which is equal in every value
+    #[arg(long)]
+    pub repack: bool,
+
+    #[command(flatten)]
+    pub recipients: RecipientArgs,
+
+    /// A statement to authenticate along with the model, such as customer=acme
+    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
+    pub claims: Vec<(String, String)>,
+
+    /// OpenSSH private key to sign the result with, so that others can tell who made it
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub policy: Policy,
+}
+
+/// How protected models are encrypted again.
+#[derive(Debug, Args)]
+pub struct Rotating {
+    #[command(flatten)]
+    pub recipients: NewRecipientArgs,
+
+    /// A statement to add to the model's; it replaces one of the same key
+    #[arg(long = "claim", value_name = "KEY=VALUE", value_parser = pair)]
+    pub claims: Vec<(String, String)>,
+
+    /// OpenSSH private key to sign the result with
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+
+    /// Leave the result of a signed model unsigned
+    #[arg(long, conflicts_with = "sign_key")]
+    pub drop_signature: bool,
+
+    #[command(flatten)]
+    pub policy: Policy,
+}
+
+/// What is demanded of models.
+#[derive(Debug, Args)]
+pub struct Verifying {
+    #[command(flatten)]
+    pub opening: OpeningArgs,
+    #[command(flatten)]
+    pub tier: TierArgs,
+    #[command(flatten)]
+    pub claims: ClaimArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+/// What is demanded of models, read from files.
+pub struct Demands<'a> {
+    pub identities: Option<Identities>,
+    pub signed_by: Option<SignedBy>,
+    edition: Edition<'a>,
+    pub require: Option<Requirements>,
+    pub policy: Option<CorePolicy>,
+}
+
+impl Protecting {
+    /// Reads the options for one model, or for `many`.
+    pub fn read(&self, many: bool) -> Result<ProtectOptions> {
+        let mut options = ProtectOptions::new(self.policy.or_full(many)?);
+        options.repack = self.repack;
+        options.claims = io::claims(&self.claims)?;
+        options.signing_key = self.sign_key.as_deref().map(signing_key).transpose()?;
+        Ok(options)
+    }
+}
+
+impl Rotating {
+    /// Reads the options for one model, or for `many`.
+    pub fn read(&self, many: bool) -> Result<RotateOptions> {
+        Ok(RotateOptions {
+            lock: self.policy.runnable.then_some(false),
+            claims: io::claims(&self.claims)?,
+            policy: self.policy.read(many)?.policy()?,
+            signature: match &self.sign_key {
+                Some(path) => Resign::With(signing_key(path)?),
+                None if self.drop_signature => Resign::Drop,
+                None => Resign::Refuse,
+            },
+            external_data: None,
+        })
+    }
+}
+
+impl Verifying {
+    /// Reads what is demanded of one model, or of `many`.
+    pub fn read(&self, many: bool, quiet: bool) -> Result<Demands<'_>> {
+        let policy = self.policy.read(many)?.policy()?;
+        let identities = self.opening.identities.read(quiet)?;
+        Ok(Demands {
+            signed_by: self.opening.signed_by()?,
+            edition: self.tier.edition_for(identities.as_ref())?,
+            identities,
+            require: self.claims.read()?,
+            policy,
+        })
+    }
+}
+
+impl Demands<'_> {
+    /// Returns the checks as the library takes them.
+    pub fn checks(&self) -> Checks<'_> {
+        Checks {
+            identities: self.identities.as_ref(),
+            signed_by: self.signed_by.as_ref(),
+            edition: self.edition,
+            require: self.require.as_ref(),
+            policy: self.policy.as_ref(),
+            ..Checks::default()
+        }
+    }
+}
