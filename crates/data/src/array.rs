@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 
 use crate::error::{Fault, Result, bad};
 use crate::room::Room;
-use crate::rows::Rows;
 
 /// The order of an image's axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +40,10 @@ impl Values {
         self.len() == 0
     }
 
-    /// Reserves room for the kept samples of `width` numbers each.
-    pub(crate) fn reserve(
-        &mut self,
-        rows: &Rows,
-        width: usize,
-        room: &mut Room,
-    ) -> Result<(), Fault> {
-        let (n, each) = (rows.n_kept().saturating_mul(width), self.len_bytes());
-        room.claim(
-            (n as u64).saturating_mul(each),
-            "take fewer samples, or save it unpacked",
-        )?;
+    /// Reserves room for `n` numbers.
+    pub(crate) fn reserve(&mut self, n: usize, room: &mut Room) -> Result<(), Fault> {
+        let n_bytes = (n as u64).saturating_mul(self.len_bytes());
+        room.claim(n_bytes, "take fewer samples, or save it unpacked")?;
         let reserved = match self {
             Values::F32(values) => values.try_reserve_exact(n),
             Values::F64(values) => values.try_reserve_exact(n),

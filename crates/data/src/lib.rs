@@ -19,12 +19,12 @@
 #![forbid(unsafe_code)]
 
 mod array;
-pub mod cifar;
+mod cifar;
 mod csv;
 mod error;
 mod folder;
 mod format;
-pub mod idx;
+mod idx;
 pub mod images;
 pub mod npy;
 mod options;

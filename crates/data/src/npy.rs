@@ -18,7 +18,7 @@ use crate::array::{Array, Raw, Values, labels_of};
 use crate::error::{Fault, Result, bad, io};
 use crate::options::DataOptions;
 use crate::room::Room;
-use crate::rows::{Packed, Skip, check_end, check_length, widths};
+use crate::rows::{Packed, Skip, check_end, check_length};
 use crate::sink::Sink;
 
 /// The most bytes of a header. NumPy refuses more than 10,000.
@@ -302,22 +302,22 @@ fn parse(
     };
     let element = header.element;
     let rows = options.rows(*n);
-    let (width, row_bytes) = widths(dims, element.width)?;
-    let mut values = numbers(element, Vec::new());
-    values.reserve(&rows, width, room)?;
-    rows.read(from, (row_bytes, element.width), |bytes| {
-        values.append(numbers(element, bytes));
-    })?;
-    let array = Array {
-        name,
-        dims: dims.to_vec(),
-        values,
-        layout: None,
-    };
-    Ok((*n, array))
+    let read = |bytes| numbers(element, bytes);
+    let values = rows.values(from, (dims, element.width), room, read)?;
+    let (dims, layout) = (dims.to_vec(), None);
+    Ok((
+        *n,
+        Array {
+            name,
+            dims,
+            values,
+            layout,
+        },
+    ))
 }
 
-fn numbers(element: Element, mut bytes: Vec<u8>) -> Values {
+/// Converts elements to numbers.
+pub(crate) fn numbers(element: Element, mut bytes: Vec<u8>) -> Values {
     if element.is_big {
         bytes
             .chunks_exact_mut(element.width)

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 
+use crate::array::Values;
 use crate::error::{Fault, bad};
+use crate::room::Room;
 
 /// The approximate number of bytes to read at once.
 const PIECE_BYTES: usize = 1 << 16;
@@ -50,6 +52,31 @@ impl Rows {
     /// Returns how many are kept.
     pub(crate) fn n_kept(&self) -> usize {
         self.kept.as_ref().map_or(self.n, Vec::len)
+    }
+
+    /// Reads the kept rows of `from`, each of shape `dims` with elements of so many bytes, which
+    /// `numbers` converts.
+    pub(crate) fn values(
+        &self,
+        from: &mut impl Skip,
+        (dims, element_bytes): (&[usize], usize),
+        room: &mut Room,
+        numbers: impl Fn(Vec<u8>) -> Values,
+    ) -> Result<Values, Fault> {
+        let too_many = || bad("its shape has more elements than can be");
+        let width = dims
+            .iter()
+            .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
+        let width = width.ok_or_else(too_many)?;
+        let row_bytes = (width as u64)
+            .checked_mul(element_bytes as u64)
+            .ok_or_else(too_many)?;
+        let mut values = numbers(Vec::new());
+        values.reserve(self.n_kept().saturating_mul(width), room)?;
+        self.read(from, (row_bytes, element_bytes), |bytes| {
+            values.append(numbers(bytes))
+        })?;
+        Ok(values)
     }
 
     /// Reads the kept rows of `from`, each of `row_bytes`, and calls `each` with pieces of whole
@@ -116,16 +143,5 @@ pub(crate) fn check_end(from: &mut impl Read, wanted: u64) -> Result<(), Fault> 
         _ => Err(bad(format!(
             "it has more than the {wanted} bytes of its shape"
         ))),
-    }
-}
-
-/// Returns the numbers of a sample, and its bytes.
-pub(crate) fn widths(dims: &[usize], element_bytes: usize) -> Result<(usize, u64), Fault> {
-    let mut dims = dims.iter();
-    let width = dims.try_fold(1_usize, |product, dim| product.checked_mul(*dim));
-    let row_bytes = width.and_then(|width| (width as u64).checked_mul(element_bytes as u64));
-    match (width, row_bytes) {
-        (Some(width), Some(row_bytes)) => Ok((width, row_bytes)),
-        _ => Err(bad("its shape has more elements than can be")),
     }
 }

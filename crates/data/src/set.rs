@@ -1,7 +1,5 @@
 //! Data sets, read whole from files of any of the formats.
 
-use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::Path;
 
 use onnxseal_store::open_regular;
@@ -157,22 +155,9 @@ fn read(path: &Path, options: &DataOptions) -> Result<Raw> {
         Some(Format::Npy) => npy::read_npy(file, options).map(Raw::from),
         Some(Format::Csv) => csv::read(file, options),
         Some(Format::Cifar) => cifar::read(file, options),
-        _ => read_idx(file, options).map(Raw::from),
+        _ => idx::read(file, options).map(Raw::from),
     };
     raw.map_err(|fault| fault.at(path))
-}
-
-/// Reads IDX, which is not recognised by name.
-fn read_idx(mut file: File, options: &DataOptions) -> Result<(usize, Array), Fault> {
-    let mut first = Vec::new();
-    (&mut file).take(4).read_to_end(&mut first)?;
-    if !idx::is_idx(&first) {
-        return Err(bad(
-            "not a data set by its name (.npz, .npy, .csv, .bin) or its first bytes (IDX, gzipped or not), and no folder",
-        ));
-    }
-    file.rewind()?;
-    idx::read(file, options)
 }
 
 /// Reads a file of labels, one number per sample. Returns the file's number of labels, of which
@@ -197,20 +182,11 @@ fn read_labels(path: &Path, options: &DataOptions) -> Result<(usize, Vec<i64>)> 
 
 /// Divides by the scale, subtracts the mean, and divides by the deviation.
 fn normalise(array: &mut Array, options: &DataOptions) -> Result<(), Fault> {
-    let channel: Box<dyn Fn(usize) -> usize> = match (array.layout, &array.dims[..]) {
-        (Some(Layout::Nchw), [channels, rows, columns]) => {
-            let (channels, each) = (*channels, rows * columns);
-            Box::new(move |i| i / each.max(1) % channels.max(1))
-        }
-        (Some(Layout::Nhwc), [_, _, channels]) => {
-            let channels = *channels;
-            Box::new(move |i| i % channels.max(1))
-        }
-        _ => Box::new(|_| 0),
-    };
-    let n_channels = match (array.layout, &array.dims[..]) {
-        (Some(Layout::Nchw), [channels, ..]) | (Some(Layout::Nhwc), [_, _, channels]) => *channels,
-        _ => 1,
+    // A channel's values come `each` at a time.
+    let (each, n_channels) = match (array.layout, &array.dims[..]) {
+        (Some(Layout::Nchw), [channels, rows, columns]) => (rows * columns, *channels),
+        (Some(Layout::Nhwc), [_, _, channels]) => (1, *channels),
+        _ => (1, 1),
     };
     if options.scale == 1.0 && options.mean.is_empty() && options.std.is_empty() {
         return Ok(());
@@ -226,7 +202,7 @@ fn normalise(array: &mut Array, options: &DataOptions) -> Result<(), Fault> {
     let mean = of_channels(&options.mean, 0.0, "mean")?;
     let std = of_channels(&options.std, 1.0, "std")?;
     let values = (0..array.values.len()).map(|i| {
-        let channel = channel(i);
+        let channel = i / each.max(1) % n_channels.max(1);
         ((array.values.at(i) / options.scale - mean[channel]) / std[channel]) as f32
     });
     array.values = Values::F32(values.collect());
