@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::fit::random;
 use crate::library::{Engine, Optimization};
-use crate::net::{InputSpec, Net};
+use crate::net::{InputSpec, Net, OutputSpec};
 use crate::values::{Batch, Element, Samples, Table};
 
 /// A model and its changed form, on ONNX Runtime.
@@ -97,20 +97,11 @@ impl Pair {
             samples
         };
         let rows: Vec<usize> = (0..n).collect();
-        let outputs = self.original.outputs().iter().enumerate();
-        let floats: Vec<usize> = outputs
-            .filter(|(_, output)| {
-                output
-                    .element
-                    .is_some_and(|element: Element| !element.is_whole())
-            })
-            .map(|(index, _)| index)
-            .collect();
-        let wanted = if floats.is_empty() {
-            (0..self.original.outputs().len()).collect()
-        } else {
-            floats
-        };
+        let outputs = self.original.outputs();
+        let is_whole = |output: &OutputSpec| output.element.is_none_or(Element::is_whole);
+        let all_are_whole = outputs.iter().all(is_whole);
+        let is_wanted = |index: &usize| all_are_whole || !is_whole(&outputs[*index]);
+        let wanted: Vec<usize> = (0..outputs.len()).filter(is_wanted).collect();
         let plain = of(&fed.original, samples.clone());
         samples = of(&fed.changed, samples);
         let original = self.original.run(&plain, &rows, &wanted)?;

@@ -64,18 +64,13 @@ fn fit_one(
         input: input.name.clone(),
         wanted: input.to_string(),
         given: format!(
-            "{} [{}]",
+            "{} {:?}",
             match array.values {
                 Values::F32(_) => "f32",
                 Values::F64(_) => "f64",
                 Values::I64(_) => "whole numbers",
             },
-            array
-                .dims
-                .iter()
-                .map(usize::to_string)
-                .collect::<Vec<_>>()
-                .join(", ")
+            array.dims
         ),
     };
     // Do not convert floats to whole numbers.
@@ -173,39 +168,17 @@ fn arranged(array: &Array, input: &InputSpec, options: &DataOptions) -> Array {
             (2 - channel) * rows * columns + place
         });
     }
-    if wanted == has || channels == 1 {
-        array.layout = Some(wanted);
-        if wanted != has {
-            array.dims = match wanted {
-                Layout::Nchw => vec![channels, rows, columns],
-                Layout::Nhwc => vec![rows, columns, channels],
-            };
-        }
-        return array;
-    }
     let n = rows * columns;
-    let (dims, values) = match wanted {
-        Layout::Nchw => {
-            let from = |i: usize| (i % n) * channels + i / n;
-            (
-                vec![channels, rows, columns],
-                moved(&array.values, n * channels, from),
-            )
-        }
-        Layout::Nhwc => {
-            let from = |i: usize| (i % channels) * n + i / channels;
-            (
-                vec![rows, columns, channels],
-                moved(&array.values, n * channels, from),
-            )
-        }
+    let (dims, inner, outer) = match wanted {
+        Layout::Nchw => (vec![channels, rows, columns], n, channels),
+        Layout::Nhwc => (vec![rows, columns, channels], channels, n),
     };
-    Array {
-        name: array.name,
-        dims,
-        values,
-        layout: Some(wanted),
+    if wanted != has && channels != 1 {
+        let from = |i: usize| (i % inner) * outer + i / inner;
+        array.values = moved(&array.values, n * channels, from);
     }
+    (array.dims, array.layout) = (dims, Some(wanted));
+    array
 }
 
 /// Reorders the elements of each sample.

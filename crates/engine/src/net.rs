@@ -228,17 +228,8 @@ impl Net {
                     .extend(values.into_iter().take(part.len() * width));
             }
         }
-        let none = || Table {
-            dims: Vec::new(),
-            width: 0,
-            values: Vec::new(),
-        };
-        Ok(Some(
-            tables
-                .into_iter()
-                .map(|table| table.unwrap_or_else(none))
-                .collect(),
-        ))
+        let tables = tables.into_iter().map(Option::unwrap_or_default);
+        Ok(Some(tables.collect()))
     }
 }
 

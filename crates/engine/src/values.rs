@@ -73,7 +73,7 @@ pub enum Batch {
 }
 
 /// An output of all samples.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     /// Shape of one sample's output.
     pub dims: Vec<usize>,
