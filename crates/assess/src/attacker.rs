@@ -109,7 +109,7 @@ impl Attacker<'_> {
         }];
         if bench.has_probes() {
             bench.step("floor: probe on the inputs")?;
-            let raw = [("inputs".to_owned(), Features::of(&bench.raw()))];
+            let raw = [("inputs".to_owned(), Features::of(bench.raw()))];
             let mut probes = Vec::new();
             self.probe(&raw, (Fill::Random, false), &mut probes)?;
             floors.extend(probes.into_iter().filter_map(|probed| {

@@ -196,13 +196,13 @@ impl<'a> Bench<'a> {
         .concat();
         let mut tables = net.run(&self.samples, &self.rows, &wanted)?.into_iter();
         let answers = tables.next().ok_or_else(missing)?;
-        let of_layer = |(layer, table): (&str, Table)| (layer.to_owned(), Features::of(&table));
+        let of_layer = |(layer, table): (&str, Table)| (layer.to_owned(), Features::of(table));
         let mut features: Vec<_> = found.into_iter().zip(tables).map(of_layer).collect();
         // The first layer's features are the inputs, which have a floor of their own.
         if with_features && features.is_empty() {
             let (layer, table) = match self.layers.first() {
-                Some(layer) if is_input(layer) => (layer, &self.raw()),
-                _ => (&self.answer.name, &answers),
+                Some(layer) if is_input(layer) => (layer, self.raw()),
+                _ => (&self.answer.name, answers.clone()),
             };
             features.push((layer.clone(), Features::of(table)));
         }

@@ -82,15 +82,15 @@ fn keep(best: &mut Option<Tried>, (right, score, lambda): Tried) {
 
 impl Basis {
     /// Computes the basis of `features`, one row per sample.
-    pub(crate) fn of(features: &[Vec<f32>]) -> Result<Basis> {
+    pub(crate) fn of<R: AsRef<[f32]>>(features: &[R]) -> Result<Basis> {
         let n = features.len();
-        let d = features.first().map_or(0, Vec::len);
+        let d = features.first().map_or(0, |row| row.as_ref().len());
         if n < 2 || d == 0 {
             return Err(Error::Usage(format!(
                 "{n} samples with {d} features are too few for a regression"
             )));
         }
-        let feature = |i: usize, j| finite(features[i].get(j).copied().unwrap_or(0.0));
+        let feature = |i: usize, j| finite(features[i].as_ref().get(j).copied().unwrap_or(0.0));
         let mut x = DMatrix::from_fn(n, d, feature);
         let (mut mean, mut scale) = (Vec::with_capacity(d), Vec::with_capacity(d));
         for mut column in x.column_iter_mut() {
@@ -477,7 +477,7 @@ mod tests {
         let ridge = basis.ridge(&targets, Choice::Squares).unwrap().linear;
         assert!((ridge.predict(&[60.0, 9.0])[0] - 178.0).abs() < 0.1);
         assert!(ridge.predict(&[f32::NAN, 9.0])[0].is_finite());
-        assert!(Basis::of(&[]).is_err());
+        assert!(Basis::of::<Vec<f32>>(&[]).is_err());
         let too_few = basis.ridge(&targets.rows(0, 9).into(), Choice::Class);
         assert!(too_few.is_err());
     }

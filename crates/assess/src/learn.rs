@@ -16,7 +16,7 @@ const DRAWS: u64 = 5;
 /// # Errors
 /// [`crate::Error::Usage`] if there are too few samples.
 pub fn accuracy(features: &Table, labels: &[i64], n: usize, seed: u64) -> Result<f64> {
-    let features = Features::whole(features);
+    let features = Features(features.clone());
     let class = |label: &i64| u32::try_from(*label).unwrap_or(u32::MAX);
     let labels: Vec<u32> = labels.iter().map(class).collect();
     let mut sum = 0.0;

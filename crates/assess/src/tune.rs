@@ -311,7 +311,7 @@ impl Tuner<'_> {
         let constant = bench.judge.constant(evaluation)?;
         let mut floors = vec![floor(FloorKind::Constant, None, constant)];
         if let (true, Some(labels)) = (bench.has_probes(), &bench.judge.labels) {
-            let raw = Features::of(&bench.raw());
+            let raw = Features::of(bench.raw());
             let known = &self.calibration[..N_LABELS.min(self.calibration.len())];
             let probe = raw.probe(known, labels, &HEADS)?;
             let found = raw.classes(&probe, evaluation);

@@ -85,16 +85,15 @@ pub(crate) fn features_of(model: &Model<'_>, output: &str) -> Vec<String> {
     chosen.map(|name| (*name).to_owned()).collect()
 }
 
-/// The features of all samples.
+/// The features of all samples, one row each.
 #[derive(Debug)]
-pub(crate) struct Features(Vec<Vec<f32>>);
+pub(crate) struct Features(pub(crate) Table);
 
 impl Features {
-    pub(crate) fn of(table: &Table) -> Features {
+    pub(crate) fn of(table: Table) -> Features {
         if table.width <= MAX_FEATURES {
-            return Features::whole(table);
+            return Features(table);
         }
-        let rows = table.values.chunks_exact(table.width.max(1));
         // A fixed seed, so that the features of all models are comparable sums.
         let mut random = rng(0, "features");
         let place = |_| {
@@ -103,30 +102,26 @@ impl Features {
             (number as usize % MAX_FEATURES, sign)
         };
         let places: Vec<(usize, f32)> = (0..table.width).map(place).collect();
-        let sketch = |row: &[f32]| {
-            let mut sums = vec![0.0; MAX_FEATURES];
+        let mut values = vec![0.0; table.n_rows() * MAX_FEATURES];
+        let rows = table.values.chunks_exact(table.width);
+        for (row, sums) in rows.zip(values.chunks_exact_mut(MAX_FEATURES)) {
             for (value, (place, sign)) in row.iter().zip(&places) {
                 if let (Some(sum), true) = (sums.get_mut(*place), value.is_finite()) {
                     *sum += sign * value;
                 }
             }
-            sums
-        };
-        Features(rows.map(sketch).collect())
-    }
-
-    /// Takes the features of all samples unchanged, however many a sample has.
-    pub(crate) fn whole(table: &Table) -> Features {
-        let rows = table.values.chunks_exact(table.width.max(1));
-        Features(rows.map(<[f32]>::to_vec).collect())
+        }
+        Features(Table {
+            dims: vec![MAX_FEATURES],
+            width: MAX_FEATURES,
+            values,
+        })
     }
 
     /// Trains the best of `heads` for the samples `known` with `labels`: the one that
     /// cross-validation gets most right, the first among equals.
     pub(crate) fn probe(&self, known: &[usize], labels: &[u32], heads: &[Head]) -> Result<Probe> {
-        let features: Vec<Vec<f32>> = (known.iter())
-            .map(|row| self.0.get(*row).cloned().unwrap_or_default())
-            .collect();
+        let features: Vec<&[f32]> = known.iter().map(|row| self.0.row(*row)).collect();
         let label = |row: &usize| labels.get(*row).copied().unwrap_or(u32::MAX);
         let classes: Vec<u32> = Vec::from_iter(known.iter().map(label).collect::<BTreeSet<_>>());
         let place = |row: &usize| classes.binary_search(&label(row)).unwrap_or_default();
@@ -159,11 +154,11 @@ impl Features {
 
     /// Predicts the classes of the samples `rows` with `probe`.
     pub(crate) fn classes(&self, probe: &Probe, rows: &[usize]) -> Vec<Option<usize>> {
-        let found = rows.iter().map(|row| {
-            let place = largest(probe.linear.predict(self.0.get(*row)?).into_iter())?;
+        let class = |row: &usize| {
+            let place = largest(probe.linear.predict(self.0.row(*row)).into_iter())?;
             probe.classes.get(place).map(|class| *class as usize)
-        });
-        found.collect()
+        };
+        rows.iter().map(class).collect()
     }
 }
 
@@ -228,7 +223,7 @@ mod tests {
         let places = labels
             .iter()
             .flat_map(|label| (0..width).map(|j| j % 3 == *label as usize));
-        let features = Features::of(&Table {
+        let features = Features::of(Table {
             dims: vec![width],
             width,
             values: places
