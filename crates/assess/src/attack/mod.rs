@@ -6,8 +6,6 @@ pub(crate) mod normal;
 pub(crate) mod probe;
 mod replace;
 
-use std::collections::BTreeMap;
-
 use onnxseal_data::random::rng;
 use onnxseal_engine::Files;
 use rand::Rng;
@@ -15,7 +13,7 @@ use rand::Rng;
 use crate::assessment::Fill;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, byte_range, decode, encode, numbers};
-use replace::replaced;
+use replace::Changes;
 
 /// The source of values for encrypted elements.
 #[derive(Clone, Copy, Debug)]
@@ -38,18 +36,15 @@ pub(crate) struct Variant {
 
 /// Makes the model in `files` with `instead` in place of its `hidden` elements.
 pub(crate) fn variant(files: &Files, hidden: &Hidden, instead: Instead<'_>, seed: u64) -> Variant {
-    let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-    let mut notes = Vec::new();
+    let (mut changes, mut notes) = (Changes::to(files), Vec::new());
     for tensor in hidden.tensors.iter().filter(|tensor| tensor.n_hidden() > 0) {
         let elements = elements(files, tensor, instead, seed, &mut notes);
-        let file = changed.entry(tensor.file);
-        let file = file.or_insert_with(|| files.bytes(tensor.file).to_vec());
-        tensor.scatter(&elements, file);
+        changes.put(tensor, &elements);
     }
     notes.sort();
     notes.dedup();
     Variant {
-        files: replaced(files, changed),
+        files: changes.made(),
         notes,
     }
 }

@@ -5,14 +5,14 @@
 //! channel of a Conv is scaled and shifted until it matches the base's on the same inputs.
 //! LayerNormalization and the like store no statistics: filling their scales is enough.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use onnxseal_engine::{Engine, Files, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
-use crate::attack::replace::replaced;
+use crate::attack::replace::Changes;
 use crate::error::{Attempt, Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
@@ -186,14 +186,11 @@ pub(crate) fn estimate(
             Ok(measured) => measured,
             Err(reason) => return Ok(Err(reason)),
         };
-        let mut changed: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        let mut moved = 0_f64;
+        let (mut changes, mut moved) = (Changes::to(&files), 0_f64);
         let mut put = |tensor: &HiddenTensor, values: &[f32]| {
             let mut elements = tensor.gather(&files);
             encode(tensor.data_type, values, 0..values.len(), &mut elements);
-            let file = changed.entry(tensor.file);
-            let file = file.or_insert_with(|| files.bytes(tensor.file).to_vec());
-            tensor.scatter(&elements, file);
+            changes.put(tensor, &elements);
         };
         for (layer, own) in layers.iter().zip(measured) {
             let Some(own) = own else { continue };
@@ -235,7 +232,7 @@ pub(crate) fn estimate(
                 }
             }
         }
-        files = replaced(&files, changed);
+        files = changes.made();
         if moved < SETTLED {
             break;
         }

@@ -77,14 +77,14 @@ pub fn rank(
             })?
         }
         Method::Probabilistic { share, n_masks } => {
-            let masks = probabilistic::Masks { share, n_masks };
+            let masks = (share, n_masks);
             probabilistic::rank(subject, &hidden, unit_bytes, masks, data, options, progress)?
         }
     };
     let mut ranking = Ranking::new(&subject.located()?, method.name(), unit_bytes)?;
     let bytes_of = hidden.tensors.iter().map(|t| (t.path.as_str(), t.bytes()));
     let bytes_of: BTreeMap<&str, u64> = bytes_of.collect();
-    for (path, scores) in scores.tensors {
+    for (path, scores) in scores {
         let bytes = bytes_of.get(path.as_str()).copied().unwrap_or_default();
         let left = |i: u64| bytes.saturating_sub(i * unit_bytes).min(unit_bytes) as f64;
         // A ranking has scores of whole units: a plan divides them by bytes.

@@ -35,13 +35,6 @@ const MIN_MASKS: usize = 16;
 /// The largest loss of a sample, also for outputs that are not numbers.
 const MAX_LOSS: f64 = 20.0;
 
-/// The number of masks, and the share of the bytes that each takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Masks {
-    pub(super) share: f64,
-    pub(super) n_masks: usize,
-}
-
 /// Some units of one tensor.
 #[derive(Clone, Debug)]
 struct Part {
@@ -58,16 +51,16 @@ impl Part {
     }
 }
 
+/// Scores units by `n_masks` masks, each of which takes a `share` of the bytes.
 pub(super) fn rank(
     subject: &Subject,
     hidden: &Hidden,
     unit_bytes: u64,
-    masks: Masks,
+    (share, n_masks): (f64, usize),
     data: Option<&DataSet>,
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Scores> {
-    let Masks { share, n_masks } = masks;
     if !(share > 0.0 && share < 1.0) || n_masks < 2 * MIN_MASKS {
         return Err(Error::Usage(format!(
             "{n_masks} masks of a share of {share}: expected at least {} masks, of a share between 0 and 1",
@@ -82,7 +75,7 @@ pub(super) fn rank(
             unit_bytes,
             progress,
         };
-        masking.rank(masks)
+        masking.rank(share, n_masks)
     })
 }
 
@@ -94,7 +87,7 @@ struct Masking<'t> {
 }
 
 impl Masking<'_> {
-    fn rank(&self, Masks { share, n_masks }: Masks) -> Result<Scores> {
+    fn rank(&self, share: f64, n_masks: usize) -> Result<Scores> {
         // The judge's answers may come from other optimizations than the masks run with: compute
         // them again.
         let original = self
@@ -138,9 +131,7 @@ impl Masking<'_> {
             self.progress.cut_short(n_done, n_masks, "masks");
         }
         let paths = self.hidden.tensors.iter().map(|tensor| tensor.path.clone());
-        Ok(Scores {
-            tensors: paths.zip(units).collect(),
-        })
+        Ok(paths.zip(units).collect())
     }
 
     fn n_units(&self, tensor: &HiddenTensor) -> usize {

@@ -8,9 +8,7 @@ use crate::weights::{Numbers, decode, numbers};
 
 /// Scores of a model's weights, by the tensor's protobuf path: one per unit of its elements, in
 /// order, 0 or more, divided by the unit's bytes.
-pub(super) struct Scores {
-    pub(super) tensors: BTreeMap<String, Vec<f64>>,
-}
+pub(super) type Scores = BTreeMap<String, Vec<f64>>;
 
 /// Returns the numbers of a tensor, or `None` if its elements are not read as numbers.
 pub(super) fn values(subject: &Subject, tensor: &HiddenTensor) -> Option<Vec<f32>> {
@@ -53,9 +51,7 @@ pub(super) fn scores(
         let units = units(&elements(tensor)?, tensor.element_bits, unit_bytes);
         Some((tensor.path.clone(), units))
     });
-    Scores {
-        tensors: scored.collect(),
-    }
+    scored.collect()
 }
 
 /// Returns the number of elements in a unit.
