@@ -118,13 +118,15 @@ pub(crate) fn labels_of(array: &Array) -> Result<Vec<i64>, Fault> {
             array.dims
         )));
     }
-    let label = |i: usize| {
-        let value = array.values.at(i);
-        if value.fract() == 0.0 && value.abs() < 1e15 {
-            Ok(value as i64)
-        } else {
-            Err(bad(format!("label {value} of row {i} is no whole number")))
-        }
-    };
-    (0..array.values.len()).map(label).collect()
+    let rows = 0..array.values.len();
+    rows.map(|row| label(row, array.values.at(row))).collect()
+}
+
+/// Converts a number to the label of a row.
+pub(crate) fn label(row: usize, number: f64) -> Result<i64, Fault> {
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        Ok(number as i64)
+    } else {
+        Err(bad(format!("row {row}: label {number} is no whole number")))
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use csv::{Position, Reader, ReaderBuilder, StringRecord};
 
-use crate::array::{Array, Raw, Values};
+use crate::array::{self, Array, Raw, Values};
 use crate::error::{Fault, Result, bad};
 use crate::options::DataOptions;
 
@@ -32,8 +32,8 @@ pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
         for (column, text) in record.iter().enumerate() {
             let number = number(row, column, text)?;
             if label == Some(column) {
-                let label = whole(row, number)?;
-                labels.extend(is_kept.then_some(label));
+                let of_row = array::label(row, number)?;
+                labels.extend(is_kept.then_some(of_row));
             } else {
                 is_whole &= number.fract() == 0.0 && number.abs() < 1e15;
                 values.extend(is_kept.then_some(number));
@@ -73,7 +73,7 @@ pub(crate) fn read_labels(file: File, options: &DataOptions) -> Result<(usize, V
             _ => return Err(bad("it has several columns, and none is called label")),
         };
         let number = number(row, column, record.get(column).unwrap_or_default())?;
-        labels.push(whole(row, number)?);
+        labels.push(array::label(row, number)?);
     }
     Ok((labels.len(), options.of(labels)))
 }
@@ -162,12 +162,4 @@ fn number(row: usize, column: usize, text: &str) -> Result<f64, Fault> {
             text.chars().take(40).collect::<String>()
         ))
     })
-}
-
-fn whole(row: usize, number: f64) -> Result<i64, Fault> {
-    if number.fract() == 0.0 && number.abs() < 1e15 {
-        Ok(number as i64)
-    } else {
-        Err(bad(format!("row {row}: label {number} is no whole number")))
-    }
 }
