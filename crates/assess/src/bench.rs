@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use onnxseal_data::DataSet;
 use onnxseal_engine::Error::Output;
-use onnxseal_engine::{
-    Batch, Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random,
-};
+use onnxseal_engine::{Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random};
 
 use crate::assessment::{DataRow, Doubt, EngineRow, Measure, MetricKind};
 use crate::attack::normal::Inputs;
@@ -282,11 +280,9 @@ pub(crate) fn samples(
 
 /// Fails if inputs need different numbers of samples per run.
 fn check_batches(samples: &[Samples]) -> Result<()> {
-    let mut fixed = samples.iter().filter_map(|s| match s.batch {
-        Batch::Just(n) => Some((n, &s.name)),
-        Batch::None => Some((1, &s.name)),
-        Batch::Any => None,
-    });
+    let mut fixed = samples
+        .iter()
+        .filter_map(|of| Some((of.batch.n()?, &of.name)));
     let first = fixed.next();
     match fixed.find(|(n, _)| first.is_some_and(|(first, _)| first != *n)) {
         Some((n, name)) => Err(Error::Usage(format!(

@@ -94,14 +94,7 @@ fn fit_one(
             shaped(&array.dims, n_elements, &input.dims).ok_or_else(refused)?,
         ),
         Some((n, rest)) => match shaped(&array.dims, n_elements, rest) {
-            Some(dims) => (
-                if *n < 0 {
-                    Batch::Any
-                } else {
-                    Batch::Just((*n).max(1) as usize)
-                },
-                dims,
-            ),
+            Some(dims) => (Batch::of(*n), dims),
             None => (
                 Batch::None,
                 shaped(&array.dims, n_elements, &input.dims).ok_or_else(refused)?,
@@ -201,8 +194,7 @@ pub fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
         let (batch, dims) = match input.dims.split_first() {
             None => (Batch::None, &[][..]),
             Some(_) if is_whole => (Batch::None, &input.dims[..]),
-            Some((..0, rest)) => (Batch::Any, rest),
-            Some((n, rest)) => (Batch::Just((*n).max(1) as usize), rest),
+            Some((n, rest)) => (Batch::of(*n), rest),
         };
         let dims: Vec<usize> = dims
             .iter()

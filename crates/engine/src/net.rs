@@ -143,7 +143,8 @@ impl Net {
         rows: &[usize],
         wanted: &[usize],
     ) -> Result<Vec<Table>> {
-        let mut n_batch = batch_of(samples);
+        let fixed = samples.iter().filter_map(|of| of.batch.n());
+        let mut n_batch = fixed.min().unwrap_or(BATCH);
         loop {
             match self.run_by(samples, rows, wanted, n_batch)? {
                 Some(tables) => return Ok(tables),
@@ -248,16 +249,6 @@ impl fmt::Debug for Net {
             .field("outputs", outputs)
             .finish_non_exhaustive()
     }
-}
-
-/// Returns the number of samples per run.
-fn batch_of(samples: &[Samples]) -> usize {
-    let fixed = samples.iter().filter_map(|s| match s.batch {
-        Batch::Any => None,
-        Batch::Just(n) => Some(n),
-        Batch::None => Some(1),
-    });
-    fixed.min().unwrap_or(BATCH)
 }
 
 /// Converts ONNX Runtime's error, with the operator that it names.

@@ -72,6 +72,25 @@ pub enum Batch {
     None,
 }
 
+impl Batch {
+    /// Returns what an input takes whose batch axis has this length, negative for any.
+    pub(crate) fn of(len: i64) -> Batch {
+        match len {
+            ..0 => Batch::Any,
+            len => Batch::Just(len.max(1) as usize),
+        }
+    }
+
+    /// Returns the number of samples, unless it may be any.
+    pub fn n(self) -> Option<usize> {
+        match self {
+            Batch::Any => None,
+            Batch::Just(n) => Some(n),
+            Batch::None => Some(1),
+        }
+    }
+}
+
 /// An output of all samples.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
