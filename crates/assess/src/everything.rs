@@ -40,7 +40,11 @@ impl Everything {
         let hidden: Vec<usize> = (0..n).filter(is_hidden).collect();
         let mut changes = Vec::new();
         for tensor in hidden.iter().map(|i| &model.tensors[*i]) {
-            if let Some(raw) = raw(&files.model, tensor).map_err(broken(&subject.name))? {
+            // Elements that can be replaced where they are, or lie in an attribute, stay.
+            let is_coded = matches!(tensor.payload, Payload::Unpatchable(of) if of != Unpatchable::AttributeInts);
+            let raw = is_coded.then(|| detail::raw_elements(&files.model, tensor));
+            let raw = raw.transpose().map_err(broken(&subject.name))?;
+            if let Some(raw) = raw.flatten() {
                 let set = set_elements(&files.model, tensor, &raw);
                 let set = set.map_err(broken(&subject.name))?;
                 changes.extend(set.into_iter().map(Change::into_owned));
@@ -77,22 +81,6 @@ impl Everything {
             lacks_some: kept.saturating_mul(100) > hidden.weight_bytes,
             hidden,
         })
-    }
-}
-
-/// Returns the elements as `raw_data` has them, if they cannot be replaced where they are and a
-/// tensor holds them.
-fn raw(
-    bytes: &[u8],
-    tensor: &Tensor<'_>,
-) -> std::result::Result<Option<Vec<u8>>, onnxseal_onnx::Error> {
-    let is_attribute = matches!(
-        tensor.payload,
-        Payload::Unpatchable(Unpatchable::AttributeInts)
-    );
-    match tensor.payload {
-        Payload::Unpatchable(_) if !is_attribute => detail::raw_elements(bytes, tensor),
-        _ => Ok(None),
     }
 }
 
