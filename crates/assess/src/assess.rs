@@ -13,10 +13,10 @@ use crate::bench::Bench;
 use crate::error::Result;
 use crate::everything::Everything;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
-use crate::sealed::Sealed;
+use crate::protected_copy::ProtectedCopy;
 use crate::subject::Subject;
-use crate::verdicts::Bar;
-use crate::views::{View, candidates, views};
+use crate::verdicts::Threshold;
+use crate::views::{AttackerView, candidates, views};
 
 /// With fewer samples, intervals are too wide to be useful.
 const FEW: usize = 100;
@@ -65,7 +65,7 @@ fn assess_on(
     };
     let mut floors = attacker.floors()?;
     // With nothing in clear, the attacks' results are the floor.
-    let of_nothing = attacker.tries(&View {
+    let of_nothing = attacker.tries(&AttackerView {
         name: "floors".to_owned(),
         tier: None,
         clear: everything.files,
@@ -74,7 +74,7 @@ fn assess_on(
         files: None,
     })?;
     floors.extend(of_nothing.floors());
-    let bar = Bar {
+    let threshold = Threshold {
         floors: &floors,
         original: &bench.original,
         margin: bench.margin,
@@ -86,19 +86,19 @@ fn assess_on(
     for (name, named) in candidates {
         let policy = named.as_ref().map(|named| &named.policy);
         let tiered = policy.filter(|policy| !policy.tiers().is_empty());
-        let sealed = tiered
-            .map(|policy| Sealed::new(subject, policy))
+        let copy = tiered
+            .map(|policy| ProtectedCopy::new(subject, policy))
             .transpose()?;
         let mut rows = Vec::new();
         // Each edition is judged against the next higher one, the highest against the original.
         let mut next = bench.original.value;
-        for view in views(subject, &everything.hidden, name, policy, sealed.as_ref())? {
+        for view in views(subject, &everything.hidden, name, policy, copy.as_ref())? {
             let tried = match view.files {
                 None if view.is_everything => of_nothing.clone(),
                 _ => attacker.tries(&view)?,
             };
             let has_key = view.tier.is_some();
-            let candidate = bar.judges(view, tried, has_key.then_some(next));
+            let candidate = threshold.judges(view, tried, has_key.then_some(next));
             if has_key {
                 next = candidate.as_it_is();
             }

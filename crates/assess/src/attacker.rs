@@ -8,7 +8,7 @@ use crate::attack::{Instead, variant};
 use crate::bench::{Bench, Ran};
 use crate::error::{Attempt, Result};
 use crate::subject::located;
-use crate::views::View;
+use crate::views::AttackerView;
 
 /// The seeds of random fills; the worst result counts.
 const N_SEEDS: u64 = 3;
@@ -124,7 +124,7 @@ impl Attacker<'_> {
     }
 
     /// Tries every attack on `view`.
-    pub(crate) fn tries(&self, view: &View) -> Result<Tried> {
+    pub(crate) fn tries(&self, view: &AttackerView) -> Result<Tried> {
         let (name, hidden) = (&view.name, &view.hidden);
         let (bench, model) = (self.bench, located(name, &view.clear.model)?);
         let (mut attacks, mut notes, mut probes) = (Vec::new(), Vec::new(), Vec::new());
@@ -154,7 +154,7 @@ impl Attacker<'_> {
     }
 
     /// Lists the fills of `view`, with each seed.
-    fn trials(&self, view: &View) -> Vec<Trial<'_>> {
+    fn trials(&self, view: &AttackerView) -> Vec<Trial<'_>> {
         let has_probes = self.bench.has_probes();
         let is_partial =
             (view.hidden.tensors.iter()).any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
@@ -196,7 +196,7 @@ impl Attacker<'_> {
     /// equally good probes the first counts, the one without estimates. Returns notes.
     fn try_one(
         &self,
-        view: &View,
+        view: &AttackerView,
         trial: &Trial<'_>,
         layers: &[Layer],
         attacks: &mut Vec<AttackRow>,

@@ -12,7 +12,7 @@ use crate::attacker::keep;
 use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::options::{Options, Progress};
-use crate::sealed::Sealed;
+use crate::protected_copy::ProtectedCopy;
 use crate::subject::Subject;
 
 /// Shares to try at a time: the most tiers that a model may have below the highest.
@@ -183,15 +183,13 @@ fn tune_on(
             tuner.try_shares(low, high)?;
         }
     }
-    let tier = |target: &Target| Tier {
-        name: target.name.clone(),
-        share: rounded(tuner.nearest(target.value)),
+    let tier = |name: &str, share| Tier {
+        name: name.to_owned(),
+        share,
     };
-    let mut tiers: Vec<Tier> = targets.iter().map(tier).collect();
-    tiers.push(Tier {
-        name: highest.to_owned(),
-        share: 1.0,
-    });
+    let nearest = |target: &Target| rounded(tuner.nearest(target.value));
+    let lower = targets.iter().map(|of| tier(&of.name, nearest(of)));
+    let tiers: Vec<Tier> = lower.chain([tier(highest, 1.0)]).collect();
     let mut whole = policy.clone();
     let too_close = |error: onnxseal_plan::Error| {
         Error::Usage(format!(
@@ -199,12 +197,12 @@ fn tune_on(
         ))
     };
     whole.set_tiers(tiers.clone()).map_err(too_close)?;
-    let sealed = Sealed::new(bench.subject, &whole)?;
+    let copy = ProtectedCopy::new(bench.subject, &whole)?;
     let values = targets.iter().map(|target| Some(target.value));
     let mut tuned = Vec::new();
     for (tier, target) in tiers.into_iter().zip(values.chain([None])) {
         bench.step(&format!("tier {}", tier.name))?;
-        let (calibration, evaluation) = tuner.measured(&sealed.files(&tier.name)?)?;
+        let (calibration, evaluation) = tuner.measured(&copy.files(&tier.name)?)?;
         tuned.push(TunedTier {
             name: tier.name,
             target,
@@ -266,12 +264,12 @@ impl Tuner<'_> {
         let tiers: Vec<Tier> = (1..=N_SHARES + 1).map(tier).collect();
         let set = policy.set_tiers(tiers.clone());
         set.map_err(onnxseal_core::Error::from)?;
-        let sealed = Sealed::new(self.bench.subject, &policy)?;
-        let tensors = sealed.report.operators.iter().flat_map(|row| &row.tensors);
+        let copy = ProtectedCopy::new(self.bench.subject, &policy)?;
+        let tensors = copy.report.operators.iter().flat_map(|row| &row.tensors);
         self.n_units = tensors.map(|row| row.k).sum();
         for tier in &tiers[..N_SHARES as usize] {
             self.bench.step(&format!("{:.1} %", tier.share * 100.0))?;
-            let (calibration, evaluation) = self.measured(&sealed.files(&tier.name)?)?;
+            let (calibration, evaluation) = self.measured(&copy.files(&tier.name)?)?;
             self.points.push(Point {
                 share: tier.share,
                 calibration,

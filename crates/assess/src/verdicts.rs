@@ -4,10 +4,10 @@ use crate::assessment::{Attack, AttackRow, Candidate, Doubt, Floor, FloorKind, M
 use crate::attacker::Tried;
 use crate::options::PublicModel;
 use crate::stats::verdict;
-use crate::views::View;
+use crate::views::AttackerView;
 
-/// The measure for attacks: floors, original and margin.
-pub(crate) struct Bar<'t> {
+/// What attacks are held against: floors, original and margin.
+pub(crate) struct Threshold<'t> {
     pub(crate) floors: &'t [Floor],
     pub(crate) original: &'t Measure,
     pub(crate) margin: f64,
@@ -18,11 +18,16 @@ pub(crate) struct Bar<'t> {
     pub(crate) base: PublicModel<'t>,
 }
 
-impl Bar<'_> {
+impl Threshold<'_> {
     /// Judges the attacks on `view` against the floors and, if the attacker has a tier's key,
     /// against `next_tier`, the value of the next higher tier's edition.
-    pub(crate) fn judges(&self, view: View, tried: Tried, next_tier: Option<f64>) -> Candidate {
-        let (View { hidden, .. }, Tried { mut attacks, notes }) = (&view, tried);
+    pub(crate) fn judges(
+        &self,
+        view: AttackerView,
+        tried: Tried,
+        next_tier: Option<f64>,
+    ) -> Candidate {
+        let (AttackerView { hidden, .. }, Tried { mut attacks, notes }) = (&view, tried);
         let next = next_tier.map(|value| Measure::of(value, None, 0));
         let wanted = next.as_ref().unwrap_or(self.original);
         for row in &mut attacks {

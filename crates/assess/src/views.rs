@@ -6,11 +6,11 @@ use onnxseal_plan::{Policy, Preset};
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::options::{NamedPolicy, Options};
-use crate::sealed::Sealed;
+use crate::protected_copy::ProtectedCopy;
 use crate::subject::Subject;
 
 /// What one attacker sees of a candidate.
-pub(crate) struct View {
+pub(crate) struct AttackerView {
     /// The candidate, and the attacker's key.
     pub(crate) name: String,
     /// The tier of which the attacker has the key.
@@ -25,29 +25,29 @@ pub(crate) struct View {
     pub(crate) files: Option<Files>,
 }
 
-/// Makes the views of a candidate, which is the model as already protected, or `sealed` by `policy`
-/// if that has tiers. The first view has no key; the others have the key of each tier below the
-/// highest, in descending order.
+/// Makes the views of a candidate, which is the model as already protected, or by `policy`, with
+/// a `copy` if that has tiers. The first view has no key; the others have the key of each tier below
+/// the highest, in descending order.
 pub(crate) fn views(
     subject: &Subject,
     everything: &Hidden,
     name: &str,
     policy: Option<&Policy>,
-    sealed: Option<&Sealed>,
-) -> Result<Vec<View>> {
+    copy: Option<&ProtectedCopy>,
+) -> Result<Vec<AttackerView>> {
     let hidden_above = |tier| match policy {
         Some(policy) => Hidden::of_policy_above(subject, policy, tier),
         None => Hidden::of_protected_above(subject, tier),
     };
     let (mut files, mut editions) = (None, Vec::new());
-    if let (Some(policy), Some(sealed)) = (policy, sealed) {
-        files = Some(sealed.stored()?);
+    if let (Some(policy), Some(copy)) = (policy, copy) {
+        files = Some(copy.stored()?);
         for tier in policy
             .tiers()
             .split_last()
             .map_or(&[][..], |(_, lower)| lower)
         {
-            editions.push((tier.name.clone(), sealed.files(&tier.name)?));
+            editions.push((tier.name.clone(), copy.files(&tier.name)?));
         }
     } else if let (None, Some(protected)) = (policy, &subject.protected) {
         files.clone_from(&protected.stored);
@@ -55,7 +55,7 @@ pub(crate) fn views(
     }
     let view = |name: String, tier, number, files| {
         let hidden: Hidden = hidden_above(number)?;
-        Ok::<_, Error>(View {
+        Ok::<_, Error>(AttackerView {
             name,
             tier,
             clear: subject.files().clone(),

@@ -11,19 +11,19 @@ use crate::weights::{Numbers, numbers};
 
 /// A tensor as a matrix: the first axis longer than 1, by all others.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct View {
+struct Matrix {
     rows: usize,
     columns: usize,
 }
 
-impl View {
-    fn of(dims: &[u64], n_elements: usize) -> View {
+impl Matrix {
+    fn of(dims: &[u64], n_elements: usize) -> Matrix {
         let long = dims.iter().filter(|dim| **dim > 1).count();
         let rows = match (long, dims.iter().find(|dim| **dim > 1)) {
             (2.., Some(rows)) => usize::try_from(*rows).unwrap_or(1).max(1),
             _ => 1,
         };
-        View {
+        Matrix {
             rows,
             columns: n_elements / rows,
         }
@@ -63,7 +63,7 @@ pub(super) fn fill(
     random: &mut ChaCha8Rng,
 ) {
     let mask = tensor.mask();
-    let view = View::of(&tensor.dims, values.len());
+    let matrix = Matrix::of(&tensor.dims, values.len());
     let center = match limits {
         Some((low, high)) if low <= high => center(tensor).clamp(low, high),
         _ => center(tensor),
@@ -72,7 +72,7 @@ pub(super) fn fill(
     if is_whole || fill == Fill::Random {
         let spread = spread(tensor);
         // A matrix is none of a channel's numbers, whatever operator reads it.
-        let is_matrix = view.rows > 1 && view.columns > 1;
+        let is_matrix = matrix.rows > 1 && matrix.columns > 1;
         let role = match tensor.role {
             Role::Bias | Role::Scale if is_matrix => Role::Weight,
             role => role,
@@ -99,7 +99,7 @@ pub(super) fn fill(
         }
         return;
     }
-    let columns = view.columns.max(1);
+    let columns = matrix.columns.max(1);
     let all = Moments::of(visible(values, &mask, 0, 1));
     let channels = |values: &[f32]| -> Vec<Moments> {
         let rows = values.chunks(columns).zip(mask.chunks(columns));
@@ -116,8 +116,8 @@ pub(super) fn fill(
     match fill {
         Fill::Zero => put(values, &mask, |_| center),
         Fill::RowMean => {
-            let of_column = |column| Moments::of(visible(values, &mask, column, view.columns));
-            let lines: Vec<Moments> = (0..view.columns).map(of_column).collect();
+            let of_column = |column| Moments::of(visible(values, &mask, column, matrix.columns));
+            let lines: Vec<Moments> = (0..matrix.columns).map(of_column).collect();
             put(values, &mask, |i| mean(&lines[i % columns]));
         }
         Fill::ChannelMean => {
@@ -181,12 +181,12 @@ fn spread(tensor: &HiddenTensor) -> f32 {
     if let Some(Numbers::Whole(low, high)) = numbers(tensor.data_type) {
         return (high - low) / 4.0;
     }
-    let view = View::of(&tensor.dims, tensor.n_elements);
-    let n_products = match (tensor.op_type.as_str(), view.rows) {
-        (_, 1) => view.columns,
+    let matrix = Matrix::of(&tensor.dims, tensor.n_elements);
+    let n_products = match (tensor.op_type.as_str(), matrix.rows) {
+        (_, 1) => matrix.columns,
         // `[in, out]`. Others sum over the last axes, or the difference is small.
         ("MatMul" | "Attention", rows) => rows,
-        _ => view.columns,
+        _ => matrix.columns,
     };
     (2.0 / n_products.max(1) as f32).sqrt()
 }

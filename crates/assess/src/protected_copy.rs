@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::subject::{Subject, files_of};
 
 /// A protected model in a temporary folder, which is removed on drop.
-pub(crate) struct Sealed {
+pub(crate) struct ProtectedCopy {
     _folder: TempDir,
     path: PathBuf,
     identities: Identities,
@@ -21,9 +21,9 @@ pub(crate) struct Sealed {
     pub(crate) report: Report,
 }
 
-impl Sealed {
+impl ProtectedCopy {
     /// Protects `subject` by `policy`, under a key of its own.
-    pub(crate) fn new(subject: &Subject, policy: &Policy) -> Result<Sealed> {
+    pub(crate) fn new(subject: &Subject, policy: &Policy) -> Result<ProtectedCopy> {
         let files = subject.files();
         let mut model = InMemory::new("model.onnx", Bytes::from_owner(files.model.clone()));
         let external = files.external.iter();
@@ -42,7 +42,7 @@ impl Sealed {
         let to = Recipients::parse(&[identity.recipient()]).map_err(onnxseal_core::Error::from)?;
         let to: TierRecipients = vec![(highest, to)];
         let report = onnxseal_core::protect(model, destination, &to, &options, &Silent)?;
-        Ok(Sealed {
+        Ok(ProtectedCopy {
             _folder: folder,
             path,
             identities: Identities::from(identity),
