@@ -10,11 +10,4 @@ pub mod summary;
 mod tests;
 mod text;
 
-use crate::assessment::Assessment;
-use crate::error::Result;
-
-/// Makes a page of an assessment: verdicts first, then the result of each attack, the encrypted
-/// parts, and what remains open.
-pub fn html(assessment: &Assessment) -> Result<String> {
-    page::page(assessment)
-}
+pub use page::html;

@@ -13,7 +13,9 @@ pub(super) const MOST_STRIPS: usize = 40;
 /// The number of shades, from nothing to all of a part.
 const LEVELS: f32 = 8.0;
 
-pub(super) fn page(a: &Assessment) -> Result<String> {
+/// Makes a page of an assessment: verdicts first, then the result of each attack, the encrypted
+/// parts, and what remains open.
+pub fn html(a: &Assessment) -> Result<String> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
