@@ -3,10 +3,7 @@
 use onnxseal_onnx::model::{Model, NodeId, Payload};
 
 use crate::classify::{Classified, Reason};
-use crate::dataflow::Dataflow;
-use crate::near_input::near_input;
 use crate::op_types::OfOpTypes;
-use crate::plan::Whole;
 use crate::policy::{Policy, Target};
 
 /// Coefficients of operators, each looked up once.
@@ -14,9 +11,6 @@ pub(crate) struct Coefficients<'p, 'a> {
     model: &'p Model<'a>,
     policy: &'p Policy,
     is_small: bool,
-    /// For each node, whether it is a dense layer near the model's input; empty if the policy
-    /// ignores that.
-    near_input: Vec<Option<Whole>>,
     of_nodes: Vec<Option<Coefficient>>,
     of_types: OfOpTypes<'p, 'a, OfType>,
 }
@@ -34,27 +28,18 @@ pub(crate) struct Coefficient {
     pub share: f64,
     /// Whether it comes from an override.
     pub overridden: bool,
-    pub whole: Option<Whole>,
+    /// Whether the preset takes all, because the model is small.
+    pub whole: bool,
 }
 
 impl<'p, 'a> Coefficients<'p, 'a> {
-    pub fn new(
-        model: &'p Model<'a>,
-        flow: &Dataflow<'_, '_>,
-        policy: &'p Policy,
-        classified: &[Classified<'a>],
-    ) -> Self {
+    pub fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &[Classified<'a>]) -> Self {
         let weights = classified.iter().filter(|tensor| tensor.reason.is_none());
         let bytes: u64 = weights.map(|tensor| tensor.bytes).sum();
         Coefficients {
             model,
             policy,
             is_small: bytes <= policy.small_model_bytes(),
-            near_input: if policy.takes_near_input() {
-                near_input(model, flow, classified)
-            } else {
-                Vec::new()
-            },
             of_nodes: vec![None; model.nodes.len()],
             of_types: OfOpTypes::new(model),
         }
@@ -83,7 +68,7 @@ impl<'p, 'a> Coefficients<'p, 'a> {
             return Coefficient {
                 share,
                 overridden: true,
-                whole: None,
+                whole: false,
             };
         }
         let of_type = self.of_types.get(id, |domain, op_type| OfType {
@@ -93,13 +78,9 @@ impl<'p, 'a> Coefficients<'p, 'a> {
         let Some(&OfType { share, is_presets }) = of_type else {
             return Coefficient::default();
         };
-        let whole = match is_presets && share < 1.0 {
-            true if self.is_small => Some(Whole::SmallModel),
-            true => self.near_input.get(id.index()).copied().flatten(),
-            false => None,
-        };
+        let whole = self.is_small && is_presets && share < 1.0;
         Coefficient {
-            share: if whole.is_some() { 1.0 } else { share },
+            share: if whole { 1.0 } else { share },
             overridden: false,
             whole,
         }

@@ -34,7 +34,6 @@ mod dataflow;
 mod draft;
 mod error;
 mod lists;
-mod near_input;
 mod op_types;
 mod plan;
 mod planner;
@@ -56,7 +55,7 @@ pub use classify::{Classified, Consumer, Reason, classify, is_opaque, total_byte
 pub use dataflow::Slot;
 pub use error::Error;
 pub use op_types::OfOpTypes;
-pub use plan::{Clear, Gap, OperatorPlan, Plan, Pool, TensorPlan, TypePlan, Whole};
+pub use plan::{Clear, Gap, OperatorPlan, Plan, Pool, TensorPlan, TypePlan};
 pub use planner::plan;
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};

@@ -81,40 +81,14 @@ pub struct OperatorPlan {
     pub op_type: Cow<'static, str>,
     /// The coefficient of the operator: its type's, or an override's.
     pub coefficient: f64,
-    /// Why the preset takes all weights of this operator, though it takes less of others of the
-    /// type.
-    pub whole: Option<Whole>,
+    /// Whether the preset takes all weights of this operator because the model is small.
+    pub whole: bool,
     /// Bytes of its weight sequence, `L_o`.
     pub bytes: u64,
     /// Bytes apportioned to it, `V_o`; if chosen by score, the bytes that scores gave it.
     pub volume_bytes: u64,
     /// Bytes encrypted: the volume, rounded up to whole subsequences of each tensor.
     pub encrypted_bytes: u64,
-}
-
-/// Why a preset takes all of an operator's weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Whole {
-    /// The model is small: one subsequence is a large part of a tensor.
-    SmallModel,
-    /// A dense layer that reads the model's input: hiding a part does not hide what the layer
-    /// learnt.
-    ReadsInput,
-    /// A dense layer that answers from the model's input after at most two convolutions: its
-    /// weights are pictures of the classes.
-    AnswersEarly,
-}
-
-impl Whole {
-    /// Returns the reason in words.
-    pub fn text(self) -> &'static str {
-        match self {
-            Whole::SmallModel => "the model is small",
-            Whole::ReadsInput => "it reads the model's input",
-            Whole::AnswersEarly => "it answers after few convolutions",
-        }
-    }
 }
 
 /// One weight tensor.

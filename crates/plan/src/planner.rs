@@ -41,12 +41,11 @@ pub fn plan<E: From<Error>>(
         // Check the ranking even if its scores turn out not to be needed.
         ranking.check(model)?;
     }
-    let flow = Dataflow::new(model);
-    let classified = classify_in(model, &flow);
+    let classified = classify_in(model, &Dataflow::new(model));
     if total_bytes(model, &classified) > MAX_BYTES {
         return Err(Error::TooLarge { limit: MAX_BYTES }.into());
     }
-    let mut planner = Planner::new(model, flow, policy, &classified);
+    let mut planner = Planner::new(model, policy, &classified);
     planner.cut();
     match policy.strategy() {
         Strategy::Energy => planner.choose_by_score(|wanted| match policy.ranking() {
@@ -74,12 +73,7 @@ struct Planner<'p, 'a> {
 
 impl<'p, 'a> Planner<'p, 'a> {
     /// Finds every weight's owner.
-    fn new(
-        model: &'p Model<'a>,
-        flow: Dataflow<'_, '_>,
-        policy: &'p Policy,
-        classified: &'p [Classified<'a>],
-    ) -> Self {
+    fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &'p [Classified<'a>]) -> Self {
         let mut planner = Planner {
             model,
             policy,
@@ -90,8 +84,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             clear: Vec::new(),
             pools: Vec::new(),
         };
-        let mut coefficients = Coefficients::new(model, &flow, policy, classified);
-        drop(flow);
+        let mut coefficients = Coefficients::new(model, policy, classified);
         let mut owned: Vec<(Owner, TensorId, Option<f64>)> = Vec::with_capacity(classified.len());
         for ((tensor, located), known) in model.tensors_with_ids().zip(classified) {
             let coefficient = policy.overridden(Target::Initializer, located.name);
@@ -116,7 +109,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                     overridden,
                     whole,
                 } = node.map_or_else(Coefficients::of_none, |node| coefficients.of(node));
-                planner.apart.push(overridden || whole.is_some());
+                planner.apart.push(overridden || whole);
                 planner.operators.push(OperatorPlan {
                     node,
                     op_type: (node

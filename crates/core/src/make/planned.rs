@@ -5,7 +5,7 @@ use std::path::Path;
 
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{self, TensorId};
-use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, TensorPlan, Whole};
+use onnxseal_plan::{self as plan, OperatorPlan, Plan, Policy, TensorPlan};
 
 use crate::check::report::{Builder, Operators, Report, list, tier_rows};
 use crate::check::rows::{ClearRow, TensorRow};
@@ -119,7 +119,7 @@ impl Planned {
         let row = self.builder.add(plan.node, || owner, row)?;
         row.coefficient = Some(plan.coefficient);
         row.volume_bytes = Some(plan.volume_bytes);
-        row.whole_because = plan.whole.map(Whole::text);
+        row.whole_because = plan.whole.then_some("the model is small");
         Ok(())
     }
 

@@ -207,11 +207,6 @@ fn what_a_policy_takes_whole_must_be_whole() {
     let bias = "tensor \"bias\" has 0 of 1024 bytes encrypted, expected at least 1024";
     assert_eq!(found.keyless, [bias]);
     assert_eq!(found.with_key, [bias]);
-    // The first layer of an MLP, under presets from balanced up.
-    let much = policy("[default]\ncoefficient = 0.9\n");
-    let found = bench.lacks(much, &Policy::preset(Preset::Balanced));
-    says(&found.keyless, "tensor \"w\" has");
-    says(&found.with_key, "tensor \"w\" has");
 }
 
 /// A budget over all weights, and one for a tensor by its name.

@@ -121,32 +121,6 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         (self.nodes.get(node.index())).is_some_and(|node| node.body.is_some())
     }
 
-    /// Returns the values that are inputs of the model without an initializer.
-    pub fn inputs(&self) -> impl Iterator<Item = u32> + '_ {
-        let mut is_initializer = vec![false; self.scopes.n_values];
-        for &value in self.scopes.tensors.iter().flatten() {
-            is_initializer[value as usize] = true;
-        }
-        let main = self.model.main().index() as u32;
-        let inputs = self.scopes.parameters.of(main).iter().flatten().copied();
-        inputs.filter(move |&value| !is_initializer[value as usize])
-    }
-
-    /// Returns the values that a node computes.
-    pub fn made_by(&self, node: NodeId) -> impl Iterator<Item = u32> + '_ {
-        let outputs = self.scopes.outputs.of(node.index() as u32);
-        outputs.iter().flatten().copied()
-    }
-
-    /// Returns the indices of the nodes that read a value.
-    pub fn readers(&self, value: u32) -> impl Iterator<Item = usize> + '_ {
-        let uses = self.scopes.uses.of(value).iter();
-        uses.filter_map(|at| match at {
-            Use::Input { node, .. } => Some(*node as usize),
-            Use::Output { .. } => None,
-        })
-    }
-
     /// Returns the value at input `position` of a body.
     fn parameter(&self, graph: u32, position: u32) -> Value {
         self.scopes

@@ -255,11 +255,6 @@ impl Policy {
         of_type.copied().or(self.default)
     }
 
-    /// Returns whether dense layers near the model's input are encrypted whole.
-    pub(crate) fn takes_near_input(&self) -> bool {
-        self.chooses_shares() && self.preset.takes_near_input()
-    }
-
     /// Returns whether coefficients set the shares and scores choose the parts.
     fn chooses_shares(&self) -> bool {
         self.budget.is_none() && self.strategy == Strategy::Energy

@@ -81,11 +81,6 @@ impl Preset {
         }
     }
 
-    /// Returns whether dense layers near the model's input are encrypted whole.
-    pub(crate) fn takes_near_input(self) -> bool {
-        self != Preset::Light
-    }
-
     /// Returns the largest model, in bytes of weights, that is encrypted whole.
     pub(crate) fn small_model_bytes(self) -> u64 {
         self.row().small_model_bytes
