@@ -1,5 +1,7 @@
 //! Chooses targets by position, without scores.
 
+use serde::Deserialize;
+
 /// A run of subsequences: `skip` of them stay clear, then `take` are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -10,7 +12,8 @@ pub struct Run {
 }
 
 /// Which subsequences of a tensor are encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// Those with the highest [`Scores`](crate::Scores) in the whole model.
     #[default]

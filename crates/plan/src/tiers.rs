@@ -4,6 +4,7 @@
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, Tensor};
 use onnxseal_onnx::proto::tensor_proto::DataType;
+use serde::Deserialize;
 
 use crate::choose::{Candidate, best};
 use crate::classify::Classified;
@@ -20,17 +21,24 @@ const MAX_NAME_CHARS: usize = 64;
 const ANY_TIER: &str = "any";
 
 /// One edition of a model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tier {
     /// Its name.
     pub name: String,
     /// The share of the encrypted bytes that it opens, above 0; 1 for the last tier.
+    #[serde(default = "everything")]
     pub share: f64,
+}
+
+fn everything() -> f64 {
+    1.0
 }
 
 /// How the targets of a tensor are encrypted for tiers above the first. The first tier always uses
 /// `Bytes`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Mode {
     /// All bytes, whatever values result. A reader without the tier puts a constant in their place.

@@ -11,6 +11,7 @@ use globset::GlobMatcher;
 pub use overrides::{Override, Target};
 use overrides::{glob, share};
 pub use preset::Preset;
+use serde::Deserialize;
 
 use crate::error::Error;
 use crate::position::Strategy;
@@ -49,7 +50,8 @@ pub struct Policy {
 }
 
 /// What to do about weights that cannot be encrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Demand {
     /// Name them in the plan.
     #[default]
@@ -59,13 +61,15 @@ pub enum Demand {
 }
 
 /// Requirements for a plan.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Require {
     /// For tensors that look like weights of operators without a rule.
     pub unknown_op: Demand,
     /// For text and long lists of numbers in attributes of nodes, and for tensors of strings.
     pub settings: Demand,
     /// The least share of the bytes of all tensors to encrypt, 0 to 1.
+    #[serde(deserialize_with = "text::read_share")]
     pub min_share: f64,
     /// For entries of the policy (operator types and overrides) that match nothing in the model. An
     /// error by default, because such entries are usually mistakes.

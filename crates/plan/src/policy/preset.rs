@@ -2,11 +2,14 @@
 
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 use crate::error::Error;
 use crate::rules::Class;
 
 /// A ready-made policy. The parts that it leaves in clear stay readable by anyone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// The heaviest twentieth. The model does not work as it is, but a determined attacker
     /// succeeds.

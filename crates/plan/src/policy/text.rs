@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use globset::Glob;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::overrides::share;
-use super::{Demand, Override, Policy, Preset, Require, Target};
+use super::{Override, Policy, Preset, Require, Target};
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::tiers::{Mode, Tier};
@@ -15,98 +15,43 @@ use crate::tiers::{Mode, Tier};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    preset: Option<PresetName>,
-    strategy: Option<StrategyName>,
+    #[serde(default)]
+    preset: Preset,
+    #[serde(default)]
+    strategy: Strategy,
     unit: Option<Spanned<u64>>,
     budget: Option<Spanned<Share>>,
     lock: Option<bool>,
     #[serde(default)]
     allow_clear: Vec<Pattern>,
-    default: Option<DefaultTable>,
+    default: Option<OfType>,
     #[serde(default)]
-    op: BTreeMap<Spanned<String>, OperatorTable>,
+    op: BTreeMap<Spanned<String>, OfType>,
     #[serde(default, rename = "override")]
-    overrides: Vec<Spanned<OverrideTable>>,
+    overrides: Vec<Spanned<Exception>>,
     #[serde(default, rename = "tier")]
-    tiers: Vec<Spanned<TierTable>>,
+    tiers: Vec<Spanned<Tier>>,
     #[serde(default)]
-    mode: BTreeMap<Spanned<String>, ModeName>,
+    mode: BTreeMap<Spanned<String>, Mode>,
     #[serde(default)]
-    require: RequireTable,
+    require: Require,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TierTable {
-    name: String,
-    share: Option<f64>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ModeName {
-    Bytes,
-    Mask,
-    Shuffle,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DefaultTable {
+struct OfType {
     coefficient: Share,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OperatorTable {
-    coefficient: Share,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct OverrideTable {
+struct Exception {
     node: Option<Pattern>,
     initializer: Option<Pattern>,
     coefficient: Share,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RequireTable {
-    unknown_op: DemandName,
-    settings: DemandName,
-    min_share: Share,
-    unmatched: Option<DemandName>,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum StrategyName {
-    #[default]
-    Energy,
-    Spread,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum DemandName {
-    #[default]
-    Report,
-    Error,
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct PresetName(Preset);
-
-impl TryFrom<String> for PresetName {
-    type Error = Error;
-    fn try_from(name: String) -> Result<PresetName, Error> {
-        name.parse().map(PresetName)
-    }
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "f64")]
 struct Share(f64);
 
@@ -115,6 +60,11 @@ impl TryFrom<f64> for Share {
     fn try_from(value: f64) -> Result<Share, Error> {
         share(value).map(Share)
     }
+}
+
+/// Reads a number from 0 to 1.
+pub(super) fn read_share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Share::deserialize(from).map(|share| share.0)
 }
 
 #[derive(Deserialize)]
@@ -126,34 +76,6 @@ impl TryFrom<String> for Pattern {
     fn try_from(pattern: String) -> Result<Pattern, String> {
         Glob::new(&pattern).map_err(|error| error.to_string())?;
         Ok(Pattern(pattern))
-    }
-}
-
-impl From<ModeName> for Mode {
-    fn from(name: ModeName) -> Mode {
-        match name {
-            ModeName::Bytes => Mode::Bytes,
-            ModeName::Mask => Mode::Mask,
-            ModeName::Shuffle => Mode::Shuffle,
-        }
-    }
-}
-
-impl From<StrategyName> for Strategy {
-    fn from(name: StrategyName) -> Strategy {
-        match name {
-            StrategyName::Energy => Strategy::Energy,
-            StrategyName::Spread => Strategy::Spread,
-        }
-    }
-}
-
-impl From<DemandName> for Demand {
-    fn from(name: DemandName) -> Demand {
-        match name {
-            DemandName::Report => Demand::Report,
-            DemandName::Error => Demand::Error,
-        }
     }
 }
 
@@ -175,8 +97,8 @@ impl Policy {
                 message: format!("{what} at line {line}, column {column}"),
             }
         };
-        let mut policy = Policy::preset(file.preset.map_or_else(Preset::default, |name| name.0));
-        policy.strategy = file.strategy.unwrap_or_default().into();
+        let mut policy = Policy::preset(file.preset);
+        policy.strategy = file.strategy;
         let by_score = policy.strategy == Strategy::Energy;
         let energy_alone =
             |span, has: &str| Err(at(span, format!("only strategy \"energy\" has {has}")));
@@ -207,7 +129,7 @@ impl Policy {
         }
         for table in file.overrides {
             let span = table.span();
-            let OverrideTable {
+            let Exception {
                 node,
                 initializer,
                 coefficient,
@@ -225,30 +147,20 @@ impl Policy {
                 .push(Override::new(target, &pattern.0, coefficient.0)?);
         }
         set_tiers(&mut policy, file.tiers, file.mode, at)?;
-        policy.require = Require {
-            unknown_op: file.require.unknown_op.into(),
-            settings: file.require.settings.into(),
-            min_share: file.require.min_share.0,
-            unmatched: file.require.unmatched.unwrap_or(DemandName::Error).into(),
-        };
+        policy.require = file.require;
         Ok(policy)
     }
 }
 
 fn set_tiers(
     policy: &mut Policy,
-    tiers: Vec<Spanned<TierTable>>,
-    modes: BTreeMap<Spanned<String>, ModeName>,
+    tiers: Vec<Spanned<Tier>>,
+    modes: BTreeMap<Spanned<String>, Mode>,
     at: impl Fn(std::ops::Range<usize>, String) -> Error,
 ) -> Result<(), Error> {
     let first = tiers.first().map(Spanned::span);
-    let of_table = |tier: Spanned<TierTable>| {
-        let TierTable { name, share } = tier.into_inner();
-        let share = share.unwrap_or(1.0);
-        Tier { name, share }
-    };
     if let Some(first) = first {
-        let tiers = tiers.into_iter().map(of_table).collect();
+        let tiers = tiers.into_iter().map(Spanned::into_inner).collect();
         policy
             .set_tiers(tiers)
             .map_err(|error| at(first, error.to_string()))?;
@@ -260,7 +172,7 @@ fn set_tiers(
         }
         let name = op_type.get_ref().as_str();
         policy
-            .set_mode((name != "default").then_some(name), mode.into())
+            .set_mode((name != "default").then_some(name), mode)
             .map_err(|error| at(op_type.span(), error.to_string()))?;
     }
     Ok(())
@@ -270,6 +182,7 @@ fn set_tiers(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
 
+    use super::super::Demand;
     use super::*;
 
     #[test]
@@ -331,7 +244,7 @@ mod tests {
             (
                 "preset = \"medium\"",
                 "line 1",
-                "light, balanced, strong or full",
+                "expected one of `light`, `balanced`, `strong`, `full`",
             ),
             (
                 "[op.Conv]\ncoefficient = 1.5",
