@@ -27,11 +27,6 @@ use crate::volume::{budget, equal, proportional};
 /// Parts of tensors are chosen by the scores in the policy's ranking. Without one, this calls
 /// `score` once, with all such tensors; it returns [`Scores`] of 0 or more, one for each
 /// subsequence.
-///
-/// # Errors
-///
-/// [`Error::TooLarge`]; [`Error::RankingOfAnother`]; [`Error::Scores`] for scores of another shape;
-/// the errors of `score`.
 pub fn plan<E: From<Error>>(
     model: &Model<'_>,
     policy: &Policy,

@@ -184,10 +184,6 @@ impl Ranking {
     }
 
     /// Returns the scores of the tensors `wanted` of `model`. A tensor without scores comes last.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::RankingOfAnother`] if the model has other tensors than the one that was ranked.
     pub fn scores(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
         self.check(model)?;
         self.of_wanted(model, wanted)

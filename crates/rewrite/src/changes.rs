@@ -32,10 +32,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Replaces the elements of a tensor.
-    ///
-    /// # Errors
-    /// [`crate::Error::Refused`] if another tensor shares some of its bytes.
+    /// Replaces the elements of a tensor, unless another tensor shares some of its bytes.
     pub fn replace(&mut self, graph: &Graph<'_>, id: TensorId, elements: Elements) -> Result<()> {
         let tensor = graph.tensor(id)?;
         check_alone(graph, id, tensor)?;
@@ -69,11 +66,8 @@ impl Changes {
         Ok(())
     }
 
-    /// Zeroes the elements of an unused tensor in external data. Elements in the model file go with
-    /// the tensor.
-    ///
-    /// # Errors
-    /// [`crate::Error::Refused`] if another tensor shares some of its bytes.
+    /// Zeroes the elements of an unused tensor in external data, unless another tensor shares some
+    /// of its bytes. Elements in the model file go with the tensor.
     pub fn blank(&mut self, graph: &Graph<'_>, id: TensorId) -> Result<()> {
         let tensor = graph.tensor(id)?;
         if let Payload::Dense { file, span, .. } = &tensor.payload
@@ -87,9 +81,6 @@ impl Changes {
     }
 
     /// Returns all edits, by file and in ascending order.
-    ///
-    /// # Errors
-    /// [`crate::Error::Refused`] if two changes overlap.
     pub fn edits(self, graph: &Graph<'_>) -> Result<Vec<Edit>> {
         let mut edits: Vec<Edit> = self
             .ranges
@@ -120,9 +111,6 @@ impl Changes {
 }
 
 /// Copies one file's `bytes` with its edits, which must be in ascending order.
-///
-/// # Errors
-/// [`crate::Error::Store`] if an edit lies beyond the bytes.
 pub fn apply<'e>(bytes: &[u8], edits: impl IntoIterator<Item = &'e Edit>) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut end = 0;

@@ -61,10 +61,6 @@ struct Destination {
 
 impl Files {
     /// Opens a model and its external data.
-    ///
-    /// # Errors
-    /// [`Error::Store`] if a file cannot be read; [`Error::Onnx`] if it is not a model;
-    /// [`Error::Usage`] if ONNX Runtime would not read the weights that are rewritten.
     pub fn open(location: &Location) -> Result<Files> {
         let input = Input::open(location)?;
         let model = input.read_all()?;
@@ -151,11 +147,7 @@ impl Files {
 
     /// Writes the model and its external data with edits, whole or not at all, the model file last.
     /// Edits must be by file and in ascending order. External data keeps its names, or is named
-    /// after the output if these names are those of inputs.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if the output is the model; [`Error::Store`], for example if a file exists:
-    /// files of external data are never replaced.
+    /// after the output if these names are those of inputs, and it replaces no file.
     pub fn write(
         &self,
         edits: &[Edit],

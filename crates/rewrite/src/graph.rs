@@ -109,18 +109,12 @@ impl<'a> Graph<'a> {
     }
 
     /// Returns a node.
-    ///
-    /// # Errors
-    /// Fails only for an id of another model.
     pub fn node(&self, id: NodeId) -> Result<&'a Node<'a>> {
         let node = self.model().nodes.get(id.index());
         node.ok_or_else(|| Refusal::new("a node is missing").into())
     }
 
     /// Returns a tensor.
-    ///
-    /// # Errors
-    /// Fails only for an id of another model.
     pub fn tensor(&self, id: TensorId) -> Result<&'a Tensor<'a>> {
         let tensor = self.model().tensors.get(id.index());
         tensor.ok_or_else(|| Refusal::new("a tensor is missing").into())
@@ -173,17 +167,11 @@ impl<'a> Graph<'a> {
     }
 
     /// Returns the attributes of a node.
-    ///
-    /// # Errors
-    /// [`crate::Error::Onnx`] if they are malformed.
     pub fn attributes(&self, node: &Node<'_>) -> Result<Attributes<'a>> {
         Ok(Attributes(detail::attributes(self.source.bytes, node)?))
     }
 
     /// Reads the elements of a tensor.
-    ///
-    /// # Errors
-    /// [`crate::Error::Refused`] if they cannot be read as numbers.
     pub fn load(&self, id: TensorId) -> Result<Elements> {
         let graph = self;
         let tensor = graph.tensor(id)?;

@@ -109,11 +109,6 @@ impl Policy {
     }
 
     /// Sets the coefficient of an operator type, such as `Conv` or `com.microsoft.QAttention`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OperatorType`] if no rule finds weights in the type; [`Error::Coefficient`] if the
-    /// coefficient is not from 0 to 1.
     pub fn set_coefficient(&mut self, op_type: &str, coefficient: f64) -> Result<(), Error> {
         let of = operator_type(op_type)?;
         self.coefficients.insert(of, share(coefficient)?);
@@ -161,11 +156,7 @@ impl Policy {
         self.strategy = strategy;
     }
 
-    /// Sets the size of subsequences that are chosen by score, in bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unit`] unless that is a power of two from 64 to 1024.
+    /// Sets the bytes of a subsequence that is chosen by score: a power of two from 64 to 1024.
     pub fn set_unit_bytes(&mut self, unit_bytes: u64) -> Result<(), Error> {
         if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
             return Err(Error::Unit { bytes: unit_bytes });
@@ -194,10 +185,6 @@ impl Policy {
     }
 
     /// Sets the requirements for a plan.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Coefficient`] for a `min_share` that is not from 0 to 1.
     pub fn set_require(&mut self, require: Require) -> Result<(), Error> {
         share(require.min_share)?;
         self.require = require;
