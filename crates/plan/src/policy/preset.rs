@@ -25,32 +25,9 @@ pub enum Preset {
     Full,
 }
 
-/// A preset's coefficients.
-struct Row {
-    preset: Preset,
-    name: &'static str,
-    /// Recurrent operators and lookup tables, whose weights are more redundant.
-    redundant: f64,
-    /// Normalisations, biases and arithmetic, few bytes on which the whole network depends.
-    /// Classical models too, since the rest of a forest or a linear model would work as it is.
-    small: f64,
-    /// All others, including operators without a rule.
-    default: f64,
-    /// The largest model, in bytes of weights, that is encrypted whole.
-    small_model_bytes: u64,
-}
-
 /// In small models one subsequence is a large part of a tensor, and the strength of a partial
 /// encryption varies from model to model. Opening so few bytes costs nothing.
 const SMALL_MODEL_BYTES: u64 = 44 << 10;
-
-#[rustfmt::skip]
-static ROWS: [Row; 4] = [
-    Row { preset: Preset::Light, name: "light", redundant: 0.05, small: 0.05, default: 0.05, small_model_bytes: 0 },
-    Row { preset: Preset::Balanced, name: "balanced", redundant: 0.38, small: 1.0, default: 0.155, small_model_bytes: SMALL_MODEL_BYTES },
-    Row { preset: Preset::Strong, name: "strong", redundant: 0.6, small: 1.0, default: 0.5, small_model_bytes: SMALL_MODEL_BYTES },
-    Row { preset: Preset::Full, name: "full", redundant: 1.0, small: 1.0, default: 1.0, small_model_bytes: 0 },
-];
 
 impl Preset {
     /// Every preset, from the one that encrypts least to the one that encrypts most.
@@ -63,7 +40,12 @@ impl Preset {
 
     /// Returns the name that policies and command lines use.
     pub fn name(self) -> &'static str {
-        self.row().name
+        match self {
+            Preset::Light => "light",
+            Preset::Balanced => "balanced",
+            Preset::Strong => "strong",
+            Preset::Full => "full",
+        }
     }
 
     /// Returns the text of a policy that equals this preset.
@@ -74,28 +56,29 @@ impl Preset {
     /// Returns the coefficient of a family of operators; `None` stands for an operator without a
     /// rule.
     pub(crate) fn coefficient(self, class: Option<Class>) -> f64 {
-        let row = self.row();
+        let (redundant, small, default) = match self {
+            Preset::Light => (0.05, 0.05, 0.05),
+            Preset::Balanced => (0.38, 1.0, 0.155),
+            Preset::Strong => (0.6, 1.0, 0.5),
+            Preset::Full => (1.0, 1.0, 1.0),
+        };
         match class {
-            Some(Class::Recurrent | Class::Embedding) => row.redundant,
+            // Their weights are more redundant.
+            Some(Class::Recurrent | Class::Embedding) => redundant,
+            // Few bytes, on which the whole network depends. Classical models too, since the rest
+            // of a forest or a linear model would work as it is.
             Some(Class::Normalization | Class::Bias | Class::Arithmetic | Class::Classical) => {
-                row.small
+                small
             }
-            _ => row.default,
+            _ => default,
         }
     }
 
     /// Returns the largest model, in bytes of weights, that is encrypted whole.
     pub(crate) fn small_model_bytes(self) -> u64 {
-        self.row().small_model_bytes
-    }
-
-    fn row(self) -> &'static Row {
-        let [light, balanced, strong, full] = &ROWS;
         match self {
-            Preset::Light => light,
-            Preset::Balanced => balanced,
-            Preset::Strong => strong,
-            Preset::Full => full,
+            Preset::Balanced | Preset::Strong => SMALL_MODEL_BYTES,
+            Preset::Light | Preset::Full => 0,
         }
     }
 }
@@ -104,8 +87,8 @@ impl FromStr for Preset {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Preset, Error> {
-        let row = ROWS.iter().find(|row| row.name == name);
-        row.map(|row| row.preset).ok_or_else(|| Error::Preset {
+        let named = Preset::ALL.into_iter().find(|preset| preset.name() == name);
+        named.ok_or_else(|| Error::Preset {
             name: name.to_owned(),
         })
     }
@@ -118,9 +101,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_under_their_names_and_grow() {
+    fn presets_have_names_and_grow() {
         for preset in Preset::ALL {
-            assert_eq!(preset.row().preset, preset);
             assert_eq!(preset.name().parse::<Preset>().unwrap(), preset);
         }
         assert!("Full".parse::<Preset>().is_err());
