@@ -6,7 +6,7 @@
 //! numbers    the stream as little-endian u32
 //! ```
 //!
-//! `docs/INPUTS.md` says what the numbers are for.
+//! `docs/INPUTKEY.md` says what the numbers are for.
 
 mod ffx;
 
