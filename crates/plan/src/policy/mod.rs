@@ -69,7 +69,7 @@ pub struct Require {
     /// For text and long lists of numbers in attributes of nodes, and for tensors of strings.
     pub settings: Demand,
     /// The least share of the bytes of all tensors to encrypt, 0 to 1.
-    #[serde(deserialize_with = "text::read_share")]
+    #[serde(deserialize_with = "overrides::read_share")]
     pub min_share: f64,
     /// For entries of the policy (operator types and overrides) that match nothing in the model. An
     /// error by default, because such entries are usually mistakes.

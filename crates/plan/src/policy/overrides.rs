@@ -1,6 +1,8 @@
 //! Exceptions by name.
 
 use globset::{Glob, GlobMatcher};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::Error;
 
@@ -65,4 +67,9 @@ pub(super) fn share(value: f64) -> Result<f64, Error> {
     } else {
         Err(Error::Coefficient { value })
     }
+}
+
+/// Reads a number from 0 to 1.
+pub(super) fn read_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    share(f64::deserialize(deserializer)?).map_err(D::Error::custom)
 }

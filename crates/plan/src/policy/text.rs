@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use globset::Glob;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::Spanned;
 
 use super::overrides::share;
@@ -60,11 +60,6 @@ impl TryFrom<f64> for Share {
     fn try_from(value: f64) -> Result<Share, Error> {
         share(value).map(Share)
     }
-}
-
-/// Reads a number from 0 to 1.
-pub(super) fn read_share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    Share::deserialize(from).map(|share| share.0)
 }
 
 #[derive(Deserialize)]
