@@ -1,4 +1,4 @@
-//! An [`Assessment`] for people: one HTML file, or a table in plain text.
+//! An [`Assessment`](crate::Assessment) for people: one HTML file, or a table in plain text.
 //!
 //! The page stands alone, without scripts or fetched parts, and is well-formed XML. All text from a
 //! model or its data is escaped.
