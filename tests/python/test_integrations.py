@@ -472,9 +472,11 @@ def test_the_table_says_what_the_tests_run():
     for name in BY_PATH:
         ways.setdefault(name, set()).add("path")
     ways |= {name: {"bytes", "path"} for name, _ in BY_BYTES}
-    rows = re.findall(r"^\| \[([^\]]+)\]\(#([^)]+)\) \| ([\d.]+) \| ([^|]+) \| ([^|]+) \|$", PAGE, re.M)
+    rows = re.findall(r"^\| \[([^\]]+)\]\(([^)]+)\) \| ([\d.]+) \| ([^|]+) \| ([^|]+) \|$", PAGE, re.M)
     assert {name: set(some.split(", ")) for name, _, _, some, _ in rows} == ways
-    assert all(name == anchor and blocks(name) for name, anchor, *_ in rows)
+    links = {f"#{name}" if name in dict(BY_BYTES) else f"../examples/programs/{name}" for name in ways}
+    assert {link.removesuffix(".py").removesuffix(".mjs") for _, link, *_ in rows} == links
+    assert all(blocks(name) for name in ways)
     required = dict(re.findall(r"^(.+)==(.+)$", (ROOT / "tests" / "requirements.txt").read_text(), re.M))
     always = {name: version for name, _, version, _, by in rows if by == "every test run"}
     assert always == {name: required.get(name) for name in always}
