@@ -12,7 +12,7 @@ use flate2::read::MultiGzDecoder;
 
 use crate::array::{Array, Layout, Values};
 use crate::error::{Fault, Result, bad};
-use crate::npy::{Element, Kind, numbers};
+use crate::npy::{Element, Kind, numbers, samples};
 use crate::options::DataOptions;
 use crate::room::Room;
 use crate::rows::{Packed, Skip, check_end, check_length};
@@ -100,31 +100,20 @@ fn parse(
     options: &DataOptions,
     mut room: Room,
 ) -> Result<(usize, Array), Fault> {
-    // There is at least one axis.
-    let (n, dims) = header.dims.split_first().unwrap_or((&0, &[]));
-    let (rows, element) = (options.rows(*n), header.element);
-    let read = |bytes: Vec<u8>| match (element.kind, element.width) {
+    let element = header.element;
+    let read = |bytes: Vec<u8>| match element.kind {
         // Pixels.
-        (Kind::Unsigned, _) => Values::F32(bytes.into_iter().map(f32::from).collect()),
+        Kind::Unsigned => Values::F32(bytes.into_iter().map(f32::from).collect()),
         _ => numbers(element, bytes),
     };
-    let values = rows.values(&mut from, (dims, element.width), &mut room, read)?;
-    if rows.kept.is_none() {
+    let shape = (&header.dims[..], element.width);
+    let (n, mut array) = samples(shape, &mut from, options, &mut room, read)?;
+    if options.n_kept(n).is_none() {
         check_end(&mut from, header.elements_bytes)?;
     }
     // Images of one channel.
-    let (dims, layout) = match *dims {
-        [rows, columns] => (vec![1, rows, columns], Some(Layout::Nchw)),
-        _ => (dims.to_vec(), None),
-    };
-    let name = None;
-    Ok((
-        *n,
-        Array {
-            name,
-            dims,
-            values,
-            layout,
-        },
-    ))
+    if let [rows, columns] = array.dims[..] {
+        (array.dims, array.layout) = (vec![1, rows, columns], Some(Layout::Nchw));
+    }
+    Ok((n, array))
 }

@@ -212,7 +212,7 @@ pub(crate) fn read_npy(file: File, options: &DataOptions) -> Result<(usize, Arra
     let mut from = BufReader::new(file);
     let header = Header::read(&mut from)?;
     check_length(len, header.len_bytes, header.elements_bytes)?;
-    parse(None, &header, &mut from, options, &mut Room::of(len))
+    parse(&header, &mut from, options, &mut Room::of(len))
 }
 
 pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> {
@@ -234,7 +234,8 @@ pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> 
         let mut entry = Packed(entry);
         let header = Header::read(&mut entry)?;
         room.unpack(header.elements_bytes)?;
-        let (n, array) = parse(Some(name.clone()), &header, &mut entry, options, &mut room)?;
+        let (n, mut array) = parse(&header, &mut entry, options, &mut room)?;
+        array.name = Some(name.clone());
         if options.limit.is_none() {
             check_end(&mut entry, header.elements_bytes)?;
         }
@@ -289,31 +290,38 @@ fn put_npz<W: Write + Seek>(to: W, arrays: &[Stored]) -> std::io::Result<W> {
 }
 
 fn parse(
-    name: Option<String>,
     header: &Header,
     from: &mut impl Skip,
     options: &DataOptions,
     room: &mut Room,
 ) -> Result<(usize, Array), Fault> {
-    let Some((n, dims)) = header.dims.split_first() else {
+    let read = |bytes| numbers(header.element, bytes);
+    let shape = (&header.dims[..], header.element.width);
+    samples(shape, from, options, room, read)
+}
+
+/// Reads the kept samples of an array, whose first axis counts them, with elements of so many bytes,
+/// which `read` converts. Returns how many samples the file has.
+pub(crate) fn samples(
+    (dims, element_bytes): (&[usize], usize),
+    from: &mut impl Skip,
+    options: &DataOptions,
+    room: &mut Room,
+    read: impl Fn(Vec<u8>) -> Values,
+) -> Result<(usize, Array), Fault> {
+    let Some((n, dims)) = dims.split_first() else {
         return Err(bad(
             "an array without axes: the first one counts the samples",
         ));
     };
-    let element = header.element;
     let rows = options.rows(*n);
-    let read = |bytes| numbers(element, bytes);
-    let values = rows.values(from, (dims, element.width), room, read)?;
-    let (dims, layout) = (dims.to_vec(), None);
-    Ok((
-        *n,
-        Array {
-            name,
-            dims,
-            values,
-            layout,
-        },
-    ))
+    let array = Array {
+        name: None,
+        dims: dims.to_vec(),
+        values: rows.values(from, (dims, element_bytes), room, read)?,
+        layout: None,
+    };
+    Ok((*n, array))
 }
 
 /// Converts elements to numbers.

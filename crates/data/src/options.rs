@@ -75,12 +75,16 @@ impl DataOptions {
         }
     }
 
+    /// Returns how many of `n` samples to keep, or `None` for all.
+    pub(crate) fn n_kept(&self, n: usize) -> Option<usize> {
+        self.limit
+            .map(|limit| limit.max(1))
+            .filter(|kept| *kept < n)
+    }
+
     /// Returns which of `n` samples to keep, in order, or `None` for all.
     pub(crate) fn kept(&self, n: usize) -> Option<Vec<usize>> {
-        let limit = self.limit?.max(1);
-        if n <= limit {
-            return None;
-        }
+        let limit = self.n_kept(n)?;
         if self.first {
             return Some((0..limit).collect());
         }
