@@ -141,7 +141,7 @@ impl PassphraseSource for NewPassphraseArgs {
 }
 
 impl<P: Args + PassphraseSource> RecipientArgs<P> {
-    /// Reads the recipients, and fails if there are none, which would lock everybody out.
+    /// Reads the recipients. Fails without any, because nobody could open the result.
     pub fn require(&self, quiet: bool) -> Result<TierRecipients> {
         match self.read(quiet)? {
             found if found.is_empty() => Err(usage(format!(
@@ -173,7 +173,7 @@ impl<P: Args + PassphraseSource> RecipientArgs<P> {
             .collect()
     }
 
-    /// Reads the recipients of `what`, which has no tiers, if there are any.
+    /// Reads the recipients of `what`; `None` if the user names none. Refuses tiers.
     #[cfg(any(feature = "inputs", feature = "labels"))]
     pub fn read_untiered(&self, what: &str, quiet: bool) -> Result<Option<Recipients>> {
         let mut found = self.read(quiet)?;

@@ -75,7 +75,7 @@ pub struct Rotating {
     pub policy: Policy,
 }
 
-/// What is demanded of models.
+/// The demands on models, as arguments.
 #[derive(Debug, Args)]
 pub struct Verifying {
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub struct Verifying {
     pub policy: PolicyArgs,
 }
 
-/// What is demanded of models, read from files.
+/// The demands on models, read from files.
 pub struct Demands<'a> {
     pub identities: Option<Identities>,
     pub signed_by: Option<SignedBy>,

@@ -6,7 +6,7 @@ use crate::options::PublicModel;
 use crate::stats::verdict;
 use crate::views::AttackerView;
 
-/// What attacks are held against: floors, original and margin.
+/// The figures that attacks are compared with: floors, original and margin.
 pub(crate) struct Threshold<'t> {
     pub(crate) floors: &'t [Floor],
     pub(crate) original: &'t Measure,

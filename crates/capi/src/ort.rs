@@ -161,7 +161,7 @@ unsafe fn owned_text(text: *const c_char) -> String {
     text.to_string_lossy().trim_end().to_owned()
 }
 
-/// What ONNX Runtime has made for us, released on drop.
+/// An object that ONNX Runtime made for us, released on drop.
 struct Owned<T> {
     made: *mut T,
     release: unsafe extern "system" fn(*mut T),

@@ -29,7 +29,7 @@ pub struct InputKey {
     spec: Spec,
     seed: InputSeed,
     map: OnceLock<BlockMap>,
-    /// What the module above made of the key last: a cipher, whose type this one does not know.
+    /// The cipher that the module above made last, of a type that this module does not know.
     pub(crate) last: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 

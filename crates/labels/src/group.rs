@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// The most users that may pool their keys without learning the authority's exponents.
 pub const MAX_COLLUSION: u32 = 16;
 
-/// What a weight of a share is counted in. Weights in it are floats of 32 bits, too.
+/// The unit of shares' weights. Each weight is a whole number of them, which a 32-bit float holds.
 pub(crate) const UNIT: f64 = 1.0 / (1 << 22) as f64;
 
 /// The least and the greatest size of a weight, in [`UNIT`]s: 1/4, and less than 4.

@@ -158,7 +158,7 @@ impl Ranking {
         self.unit_bytes
     }
 
-    /// Returns the method of measurement: `energy`, `activation`, `probabilistic`, `delta`.
+    /// Returns the method of measurement: `activation` or `probabilistic`.
     pub fn method(&self) -> &str {
         &self.method
     }

@@ -257,10 +257,10 @@ pub fn edition_for<'a>(
     Ok(edition(tier))
 }
 
-/// What opens a model: identities, a demanded signature, and the accepted tier.
+/// The arguments for opening a model: identities, a demanded signature, and the accepted tier.
 pub struct OpeningArgs(Option<IdentityArgs>, Option<SignedByArgs>, Option<String>);
 
-/// What opens a model, read from files.
+/// Those of [`OpeningArgs`], read from files.
 pub struct Opened(core::Identities, Option<core::SignedBy>, Option<String>);
 
 impl OpeningArgs {

@@ -29,7 +29,7 @@ pub fn join_recipients(
     Ok(joined)
 }
 
-/// What a model tells everyone of its recipients.
+/// Facts about its recipients that a model shows to everybody.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RecipientNotes<'a> {
     /// A comment, such as who has the keys.

@@ -1,4 +1,4 @@
-//! What callers name: key files, policies, and all files that a call reads.
+//! Files that callers name: keys, policies, and all others that a call reads.
 
 pub(crate) mod keys;
 #[cfg(feature = "protect")]

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// The longest policy file, in bytes.
 const MAX_POLICY_BYTES: usize = 16 << 20;
 
-/// What a caller says of a policy.
+/// A caller's choice of a policy, and the options that change it.
 #[derive(Debug, Default)]
 pub struct PolicyChoice {
     /// That of a file or a preset.

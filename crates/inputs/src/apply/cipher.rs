@@ -1,4 +1,4 @@
-//! What a key is for images of one size.
+//! A key's transforms, made ready for images of one size.
 
 use std::fmt;
 
