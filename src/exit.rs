@@ -80,27 +80,30 @@ pub fn kind_code(kind: ErrorKind) -> u8 {
 /// Some of several models failed or were skipped, each reported already.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub struct Failures {
-    pub code: u8,
-    pub text: String,
+struct Failures {
+    code: u8,
+    text: String,
+}
+
+/// Makes the error that ends the command with `code`.
+pub fn failed(code: u8, text: impl Into<String>) -> anyhow::Error {
+    let text = text.into();
+    Failures { code, text }.into()
 }
 
 /// Makes the error for models that are not as demanded.
 pub fn not_met(text: impl Into<String>) -> anyhow::Error {
-    let (code, text) = (kind_code(ErrorKind::PolicyNotMet), text.into());
-    Failures { code, text }.into()
+    failed(kind_code(ErrorKind::PolicyNotMet), text)
 }
 
 pub fn stopped(signal: i32, what: &str) -> anyhow::Error {
-    let code = 128 + signal as u8;
-    let text = format!("stopped: {what}");
-    Failures { code, text }.into()
+    failed(128 + signal as u8, format!("stopped: {what}"))
 }
 
 /// A mistake in the command line that clap cannot see.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(pub String);
+struct Usage(String);
 
 pub fn usage(text: impl Into<String>) -> anyhow::Error {
     Usage(text.into()).into()

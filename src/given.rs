@@ -18,7 +18,7 @@ use onnxseal_core::restore_file_limit;
 use rustix::fs::{OFlags, major, minor, statfs};
 use rustix::process::{self, Pid, Signal, WaitOptions};
 
-use crate::exit::{Usage, usage};
+use crate::exit::usage;
 
 #[derive(Debug)]
 pub struct Given {
@@ -100,7 +100,7 @@ impl Given {
         let folder = self.folder.display();
         let lock = File::open(&self.folder).with_context(|| format!("cannot open {folder}"))?;
         lock.try_lock()
-            .map_err(|_| Usage(format!("{folder} is in use by another `onnxseal run`")))?;
+            .map_err(|_| usage(format!("{folder} is in use by another `onnxseal run`")))?;
         // What is there was left behind by a run that was killed.
         self.remove()?;
         // Before there is a child, so that no signal ends this process and leaves plaintext.
@@ -227,7 +227,7 @@ fn wait(child: &Child, incoming: &SignalFd) -> io::Result<u8> {
 /// Makes this process end with the process `watcher`, and heed the signals that it does not.
 ///
 /// # Errors
-/// [`Usage`] if the watcher is not the parent of this process.
+/// Usage if the watcher is not the parent of this process.
 pub fn end_with(watcher: i32) -> Result<()> {
     process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
     if process::getppid().map(Pid::as_raw_pid) != Some(watcher) {

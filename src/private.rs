@@ -26,7 +26,7 @@ use rustix::thread::{
     set_capabilities_secure_bits, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::exit::{Usage, usage};
+use crate::exit::usage;
 
 const FLAGS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
@@ -45,7 +45,7 @@ impl Namespace {
     /// the right to do that it gets a user namespace too, in which all its ids are the ones it had.
     ///
     /// # Errors
-    /// [`Usage`] where the system does not allow it.
+    /// Usage where the system does not allow it.
     pub fn enter() -> Result<Namespace> {
         Namespace::unshared().map_err(|error| {
             let text = format!(
@@ -109,7 +109,7 @@ impl Namespace {
                     "cannot mount memory ({error}): run as root, or name a folder in memory with --into"
                 ),
             };
-            Usage(text)
+            usage(text)
         })?;
         Ok(Memory { at })
     }

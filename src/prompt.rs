@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::time::Duration;
 
+use anyhow::Result;
 use onnxseal_core::{KeyError, PLUGIN_PATIENCE, Passphrase, Prompt};
 use zeroize::Zeroizing;
 
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::text::{note, one_line};
 
 /// Asks on the terminal, even if standard input is redirected.
@@ -56,19 +57,19 @@ pub fn program_patience() -> Option<Duration> {
     seconds.map(Duration::from_secs)
 }
 
-pub fn passphrase_of_key(name: &str) -> Result<Passphrase, KeyError> {
+pub fn passphrase_of_key(name: &str) -> std::result::Result<Passphrase, KeyError> {
     let asked = Terminal.passphrase(&format!("passphrase of {name}"));
     asked.ok_or_else(|| KeyError::PassphraseNeeded(name.to_owned()))
 }
 
-pub fn ask_passphrase(description: &str) -> Result<Passphrase, Usage> {
+pub fn ask_passphrase(description: &str) -> Result<Passphrase> {
     let typed = rpassword::prompt_password(format!("{}: ", one_line(description)));
     let typed = typed.map(Zeroizing::new).map_err(|error| {
-        Usage(format!(
+        usage(format!(
             "cannot ask for the {description} on a terminal: {error}"
         ))
     })?;
-    Passphrase::new(&typed, description).map_err(|error| Usage(error.to_string()))
+    Passphrase::new(&typed, description).map_err(|error| usage(error.to_string()))
 }
 
 fn ask_line(question: &str) -> Option<String> {

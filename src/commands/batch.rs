@@ -9,7 +9,7 @@ use onnxseal_core::{ErrorKind, Readers};
 
 use crate::checks::passed_over;
 use crate::cli::batch::{Batch, Course, Operation as Args, Outputs};
-use crate::exit::{Failures, kind_code, usage};
+use crate::exit::{failed, kind_code, usage};
 use crate::io::Written;
 use crate::progress::{Bars, bytes};
 use crate::stop::Stop;
@@ -185,8 +185,7 @@ fn judge(report: Report, signal: Option<i32>, resumes: bool) -> Result<()> {
         let how = if resumes { "; go on with --resume" } else { "" };
         let (pending, all) = (totals.pending, totals.models);
         let text = format!("stopped before {pending} of {all} models{how}");
-        let code = 128 + signal as u8;
-        return Err(Failures { code, text }.into());
+        return Err(failed(128 + signal as u8, text));
     }
     if let Some(error) = report.sync_error {
         return Err(error.into());
@@ -203,5 +202,5 @@ fn judge(report: Report, signal: Option<i32>, resumes: bool) -> Result<()> {
             totals.failed, totals.models
         ),
     };
-    Err(Failures { code, text }.into())
+    Err(failed(code, text))
 }

@@ -41,10 +41,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         #[cfg(target_os = "linux")]
         Command::Run(args) => run::run(&args, quiet),
         #[cfg(not(target_os = "linux"))]
-        Command::Run(_) => Err(crate::exit::Usage(
-            "`onnxseal run` needs Linux; `onnxseal unprotect` opens a model to files".into(),
-        )
-        .into()),
+        Command::Run(_) => Err(crate::exit::usage(
+            "`onnxseal run` needs Linux; `onnxseal unprotect` opens a model to files",
+        )),
         Command::Batch(args) => batch::run(&args, quiet),
         Command::Rekey(args) => rekey::run(&args, quiet),
         Command::Rotate(args) => rotate::run(&args, quiet),

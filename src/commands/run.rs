@@ -22,7 +22,7 @@ use rustix::process::{Resource, Rlimit, setrlimit, umask};
 
 use crate::checks::passed_over;
 use crate::cli::{OutFolder, run::Run};
-use crate::exit::{Failures, not_met, usage};
+use crate::exit::{failed, not_met, usage};
 use crate::given::{self, Given};
 use crate::private::{self, Namespace};
 use crate::progress::Bar;
@@ -414,8 +414,7 @@ fn not_run(program: &OsStr, error: io::Error) -> anyhow::Error {
         io::ErrorKind::NotFound => 127,
         _ => 126,
     };
-    let text = format!("cannot run {}: {error}", program.display());
-    Failures { code, text }.into()
+    failed(code, format!("cannot run {}: {error}", program.display()))
 }
 
 /// Keeps the kernel from writing the memory of this process, and of the program, to a file: the

@@ -9,7 +9,7 @@ use onnxseal_core::{Policy, Readers};
 
 use super::assess::{data, subject, until_stopped};
 use crate::cli::tiers::{Tiers, Tune};
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::io::{self as files, Written};
 use crate::render;
 use crate::table::{Frame, Table};
@@ -32,7 +32,7 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
         policy.set_ranking(files::read_ranking(path)?);
     }
     let subject = subject(&args.model, &args.opening, quiet)?;
-    let missing = || Usage("editions are measured on real samples: give --data".into());
+    let missing = || usage("editions are measured on real samples: give --data");
     let data = data(&args.data)?.ok_or_else(missing)?;
     let metric = args.metric.read()?;
     let mut options = args.data.of_assessment();

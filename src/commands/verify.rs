@@ -7,7 +7,7 @@ use onnxseal_core::{self as core, Demand, Error, ErrorKind, Location, Policy};
 
 use crate::checks::{self, Check, Outcome};
 use crate::cli::{Demands, Verify};
-use crate::exit::{Failures, not_met, usage};
+use crate::exit::{self, not_met, usage};
 use crate::progress::Bar;
 use crate::text::{note, one_line};
 use crate::{render, sarif};
@@ -123,8 +123,10 @@ impl Verifier<'_> {
         match (checks::exit_code(&checks), unmatched.is_empty()) {
             (Some(code), _) => {
                 let checks::Summary { models, failed, .. } = checks::Summary::of(&checks);
-                let text = format!("{failed} of {models} models failed");
-                Err(Failures { code, text }.into())
+                Err(exit::failed(
+                    code,
+                    format!("{failed} of {models} models failed"),
+                ))
             }
             (None, false) => Err(not_met(
                 "entries of the policy match nothing: correct them, or give --allow-unmatched",

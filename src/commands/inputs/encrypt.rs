@@ -4,7 +4,7 @@ use anyhow::Result;
 use onnxseal_inputs::{EncryptOptions, Error, InputKey, Report, Scale, Spec, Transform, encrypt};
 
 use crate::cli::inputs::Encrypt;
-use crate::exit::{Failures, stopped, usage};
+use crate::exit::{failed, stopped, usage};
 use crate::named;
 use crate::progress::Bar;
 use crate::stop::Stop;
@@ -68,14 +68,8 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     }
     match report.n_failed {
         0 => Ok(()),
-        n => Err(Failures {
-            code: 3,
-            text: match n {
-                1 => "1 file was not transformed".to_owned(),
-                n => format!("{n} files were not transformed"),
-            },
-        }
-        .into()),
+        1 => Err(failed(3, "1 file was not transformed")),
+        n => Err(failed(3, format!("{n} files were not transformed"))),
     }
 }
 

@@ -8,7 +8,7 @@ use onnxseal_inputs::rewrite::{Candidate, Entry, Files};
 use serde_json::{Value, json};
 
 use crate::cli::inputs::Inspect;
-use crate::exit::Failures;
+use crate::exit::failed;
 use crate::render;
 use crate::text::printable;
 
@@ -22,11 +22,7 @@ pub fn run(args: &Inspect) -> Result<()> {
     if candidates.iter().any(|of| of.found.is_ok()) {
         Ok(())
     } else {
-        Err(Failures {
-            code: 2,
-            text: "the model cannot be rewritten at any input".into(),
-        }
-        .into())
+        Err(failed(2, "the model cannot be rewritten at any input"))
     }
 }
 

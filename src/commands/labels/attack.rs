@@ -8,7 +8,7 @@ use onnxseal_labels::attack::{Found, run as answer};
 use serde_json::json;
 
 use crate::cli::labels::Attack;
-use crate::exit::{Usage, usage};
+use crate::exit::usage;
 use crate::render;
 
 /// The numbers of labelled samples to give attackers.
@@ -16,7 +16,7 @@ const LABELLED: [usize; 4] = [10, 30, 100, 1000];
 
 pub fn run(args: &Attack) -> Result<()> {
     let data = crate::commands::assess::data(&args.data)?;
-    let data = data.ok_or_else(|| Usage("attacks need samples: give --data".into()))?;
+    let data = data.ok_or_else(|| usage("attacks need samples: give --data"))?;
     let Some(labels) = &data.labels else {
         return Err(usage(
             "the data have no labels, by which to count how much attackers found: give --labels",

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::inspect::table;
 use crate::cli::labels::Decode;
-use crate::exit::{Usage, usage};
+use crate::exit::usage;
 use crate::render;
 
 pub fn run(args: &Decode, quiet: bool) -> Result<()> {
@@ -61,7 +61,7 @@ fn answers(path: &Path, table: &Table) -> Result<(Vec<f32>, Vec<usize>)> {
         _ => None,
     };
     let array = named.or(only).ok_or_else(|| {
-        Usage(format!(
+        usage(format!(
             "{} has no array called {:?}, as the model's answers are",
             path.display(),
             table.answers()
