@@ -34,74 +34,72 @@ pub enum Outcome {
     Failed(Error),
 }
 
-/// A way to fail, in order of severity: the first that occurs gives the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    AuthenticationFailed,
-    Malformed,
-    NotProtected,
-    BelowPolicy,
-    NoMatchingKey,
-    Unreadable,
-    Other,
-}
-
-/// The name of a fault in SARIF and the documentation.
+/// A way to fail.
 pub struct Rule {
-    pub fault: Fault,
+    pub kind: ErrorKind,
+    /// Its name in JSON.
+    pub status: &'static str,
+    /// Its name in SARIF and the documentation.
     pub id: &'static str,
     pub title: &'static str,
     pub meaning: &'static str,
     pub help: &'static str,
 }
 
-/// One rule for each fault. Ids never change.
+/// All rules: the first for models that are not protected, the last for all errors without a rule of
+/// their own. Ids never change.
 pub const RULES: [Rule; 7] = [
     Rule {
-        fault: Fault::NotProtected,
+        kind: ErrorKind::PolicyNotMet,
+        status: "not_protected",
         id: "ONNXSEAL001",
         title: "Model is not protected",
         meaning: "All weights of the model are in clear, and changes to it cannot be detected.",
         help: "Protect it with `onnxseal protect`, or do not ship it.",
     },
     Rule {
-        fault: Fault::BelowPolicy,
+        kind: ErrorKind::PolicyNotMet,
+        status: "below_policy",
         id: "ONNXSEAL002",
         title: "Model is protected less than the policy demands",
         meaning: "The model is protected, but fewer bytes of some tensor are encrypted than under the policy.",
         help: "Protect the original again with this policy.",
     },
     Rule {
-        fault: Fault::Malformed,
+        kind: ErrorKind::Malformed,
+        status: "malformed",
         id: "ONNXSEAL003",
         title: "File is not a well-formed ONNX model",
         meaning: "The file is named or reads like an ONNX model, but breaks the rules of ONNX or of a protected model.",
         help: "Export the model again. A file of Git LFS may not have been fetched: `git lfs pull`.",
     },
     Rule {
-        fault: Fault::AuthenticationFailed,
+        kind: ErrorKind::Authentication,
+        status: "authentication_failed",
         id: "ONNXSEAL004",
         title: "Model is not authentic",
         meaning: "A file of the model differs from what was protected or signed, or a demanded signature is missing or by another signer; nothing in the model can be trusted.",
         help: "Get the files again from their source, signed by a publisher you allow.",
     },
     Rule {
-        fault: Fault::NoMatchingKey,
+        kind: ErrorKind::NoMatchingKey,
+        status: "no_matching_key",
         id: "ONNXSEAL005",
         title: "No identity opens the model",
         meaning: "The model is protected to other recipients, so its contents could not be authenticated.",
         help: "Name the matching identity with --identity, or protect the model to that recipient.",
     },
     Rule {
-        fault: Fault::Unreadable,
+        kind: ErrorKind::Io,
+        status: "unreadable",
         id: "ONNXSEAL006",
         title: "Model cannot be read",
         meaning: "The system could not read the model or its external data.",
         help: "Make all files of the model readable, and put external data beside the model.",
     },
     Rule {
-        fault: Fault::Other,
+        kind: ErrorKind::Internal,
+        status: "other",
         id: "ONNXSEAL007",
         title: "Model could not be checked",
         meaning: "Checking the model failed in another way.",
@@ -109,47 +107,31 @@ pub const RULES: [Rule; 7] = [
     },
 ];
 
-impl Fault {
-    /// Returns the rule of this fault, with its position in [`RULES`].
-    pub fn rule(self) -> (usize, &'static Rule) {
-        let mut rules = RULES.iter().enumerate();
-        let found = rules.find(|(_, rule)| rule.fault == self);
-        // The last rule is for all other faults.
-        found.unwrap_or((RULES.len() - 1, &RULES[RULES.len() - 1]))
-    }
-
-    /// Returns the exit code if this is the worst fault.
-    pub fn exit_code(self) -> u8 {
-        exit::kind_code(match self {
-            Fault::AuthenticationFailed => ErrorKind::Authentication,
-            Fault::Malformed => ErrorKind::Malformed,
-            Fault::NotProtected | Fault::BelowPolicy => ErrorKind::PolicyNotMet,
-            Fault::NoMatchingKey => ErrorKind::NoMatchingKey,
-            Fault::Unreadable => ErrorKind::Io,
-            Fault::Other => ErrorKind::Internal,
-        })
-    }
-}
+/// The classes of failures, the worst first: it gives the exit code.
+const BY_SEVERITY: [ErrorKind; 5] = [
+    ErrorKind::Authentication,
+    ErrorKind::Malformed,
+    ErrorKind::PolicyNotMet,
+    ErrorKind::NoMatchingKey,
+    ErrorKind::Io,
+];
 
 impl Check {
-    /// Returns the model's shortcoming, even if it is no failure.
-    pub fn fault(&self) -> Option<Fault> {
+    /// Returns the rule that the model breaks, even if that is no failure.
+    pub fn fault(&self) -> Option<&'static Rule> {
         match &self.outcome {
             Outcome::Ok(_) => None,
-            Outcome::NotProtected { .. } => Some(Fault::NotProtected),
-            Outcome::Failed(error) => Some(match error.kind() {
-                ErrorKind::Authentication => Fault::AuthenticationFailed,
-                ErrorKind::Malformed => Fault::Malformed,
-                ErrorKind::PolicyNotMet => Fault::BelowPolicy,
-                ErrorKind::NoMatchingKey => Fault::NoMatchingKey,
-                ErrorKind::Io => Fault::Unreadable,
-                _ => Fault::Other,
-            }),
+            Outcome::NotProtected { .. } => RULES.first(),
+            Outcome::Failed(error) => {
+                let mut others = RULES.iter().skip(1);
+                let found = others.find(|rule| rule.kind == error.kind());
+                found.or(RULES.last())
+            }
         }
     }
 
     /// Returns the fault, if it is a failure.
-    pub fn failure(&self) -> Option<Fault> {
+    pub fn failure(&self) -> Option<&'static Rule> {
         match self.outcome {
             Outcome::NotProtected {
                 required: false, ..
@@ -166,12 +148,8 @@ impl Check {
                 Some(obstacle) => format!("not protected, and cannot be: {obstacle}"),
             }),
             Outcome::Failed(error) => {
-                let causes =
-                    std::iter::successors(Some(error as &dyn std::error::Error), |error| {
-                        error.source()
-                    });
-                let texts: Vec<String> = causes.map(ToString::to_string).collect();
-                Some(one_line(&texts.join(": ")))
+                let causes = anyhow::Chain::new(error).map(ToString::to_string);
+                Some(one_line(&causes.collect::<Vec<_>>().join(": ")))
             }
         }
     }
@@ -196,12 +174,14 @@ impl Check {
                 let except = except(&verified.unchecked);
                 format!("{path}: ok, {share:.1} % encrypted{policy}, {contents}{except}")
             }
-            Outcome::NotProtected {
-                required: false, ..
-            } => format!("{path}: {}", self.message().unwrap_or_default()),
             _ => {
+                let failed = if self.failure().is_some() {
+                    "FAILED, "
+                } else {
+                    ""
+                };
                 let message = self.message().unwrap_or_default();
-                format!("{path}: FAILED, {message}")
+                format!("{path}: {failed}{message}")
             }
         }
     }
@@ -228,8 +208,10 @@ pub fn unmatched(checks: &[Check]) -> Vec<&str> {
 }
 
 pub fn exit_code(checks: &[Check]) -> Option<u8> {
-    let worst = checks.iter().filter_map(Check::failure).min();
-    worst.map(Fault::exit_code)
+    let failures = checks.iter().filter_map(Check::failure);
+    let kinds: Vec<ErrorKind> = failures.map(|rule| rule.kind).collect();
+    let worst = BY_SEVERITY.iter().find(|kind| kinds.contains(kind));
+    worst.or(kinds.first()).map(|kind| exit::kind_code(*kind))
 }
 
 #[derive(Serialize)]
@@ -261,12 +243,11 @@ pub fn json(checks: &[Check]) -> Value {
             Outcome::Ok(verified) => json!(verified),
             _ => json!({}),
         };
-        let fault = check.fault();
         row["model"] = json!(check.model.to_string());
-        row["status"] = fault.map_or(json!("ok"), |fault| json!(fault));
+        row["status"] = json!(check.fault().map_or("ok", |rule| rule.status));
         row["failed"] = json!(check.failure().is_some());
-        if let Some(fault) = fault {
-            row["rule"] = json!(fault.rule().1.id);
+        if let Some(rule) = check.fault() {
+            row["rule"] = json!(rule.id);
             row["message"] = json!(check.message());
         }
         row

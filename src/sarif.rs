@@ -54,14 +54,14 @@ pub fn log(checks: &[Check], folder: &Path) -> Value {
 }
 
 fn result(check: &Check, folder: &Path) -> Option<Value> {
-    let (index, rule) = check.fault()?.rule();
+    let rule = check.fault()?;
     let level = match check.failure() {
         Some(_) => "error",
         None => "note",
     };
     Some(json!({
         "ruleId": rule.id,
-        "ruleIndex": index,
+        "ruleIndex": RULES.iter().position(|one| one.id == rule.id),
         "level": level,
         "message": { "text": check.message().map(|text| plain(&text)) },
         "locations": [{
