@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use onnxseal_core::{
-    self as core, Destination, Location, RepackedRow, There, folder_of, generate_identity,
+    self as core, Destination, Identity, Location, There, folder_of, generate_identity,
 };
 
 use crate::cli::Protect;
@@ -44,9 +44,9 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
                     "name a recipient with --recipient: a new identity would go beside the output, which is impossible for a stream",
                 ));
             }
-            let identity = NewIdentity::beside(target)?;
-            let recipients = protecting.recipients.of_new_identity(&identity.recipient)?;
-            new_identity = Some(identity);
+            let identity = generate_identity();
+            let recipients = (protecting.recipients).of_new_identity(&identity.recipient())?;
+            new_identity = Some(write_beside(target, &identity)?);
             recipients
         }
     };
@@ -54,10 +54,15 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let bar = Bar::new(quiet);
     let output = (!args.in_place).then_some(target);
     let destination = Destination::new(output, args.output_options.core());
-    let report = core::protect(&args.model, destination, &recipients, &options, &bar)?;
+    let protected = core::protect(&args.model, destination, &recipients, &options, &bar);
     drop(bar);
+    if let (Err(_), Some(path)) = (&protected, &new_identity) {
+        // The output stays as it was, so no key is lost.
+        let _ = fs::remove_file(path);
+    }
+    let report = protected?;
     // With --quiet too: a forgotten recipient would put a secret beside the model without a word.
-    if let Some(path) = new_identity.map(NewIdentity::keep) {
+    if let Some(path) = new_identity {
         note(&format!(
             "no recipient was given, so a new identity is in {}\n\
              keep it secret and apart from the model; whoever has it can open the model",
@@ -81,54 +86,24 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             ));
         }
     }
-    if let Some(RepackedRow {
-        tensors,
-        zeroed_bytes,
-    }) = report.repacked
-    {
+    if let Some(done) = report.repacked {
         note(&format!(
-            "the protected model is a rewritten one, equal in every value: {tensors} tensor(s) moved to raw_data, \
-             {zeroed_bytes} byte(s) outside all tensors are zeros\n`unprotect` gives the rewritten model"
+            "the protected model is a rewritten one, equal in every value: {} tensor(s) moved to raw_data, \
+             {} byte(s) outside all tensors are zeros\n`unprotect` gives the rewritten model",
+            done.tensors, done.zeroed_bytes
         ));
     }
     render::report(report, &args.view, quiet)
 }
 
-/// An identity file for one output, removed again unless the output was written. If protecting
-/// fails, the output stays as it was, so that no key is lost.
-struct NewIdentity {
-    path: PathBuf,
-    recipient: String,
-    kept: bool,
-}
-
-impl NewIdentity {
-    fn beside(output: &Path) -> Result<NewIdentity> {
-        let identity = generate_identity();
-        let mut path = output.as_os_str().to_owned();
-        path.push(".identity.txt");
-        let path = PathBuf::from(path);
-        let folder = folder_of(&path);
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create folder {}", folder.display()))?;
-        core::write_key(&path, &identity.to_file_text())?;
-        Ok(NewIdentity {
-            path,
-            recipient: identity.recipient(),
-            kept: false,
-        })
-    }
-
-    fn keep(mut self) -> PathBuf {
-        self.kept = true;
-        self.path.clone()
-    }
-}
-
-impl Drop for NewIdentity {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+/// Writes the identity file for one output. Returns its path.
+fn write_beside(output: &Path, identity: &Identity) -> Result<PathBuf> {
+    let mut path = output.as_os_str().to_owned();
+    path.push(".identity.txt");
+    let path = PathBuf::from(path);
+    let folder = folder_of(&path);
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create folder {}", folder.display()))?;
+    core::write_key(&path, &identity.to_file_text())?;
+    Ok(path)
 }
