@@ -3,13 +3,10 @@
 
 use anyhow::Result;
 
-/// Listens for signals until it is dropped. Without one, a signal ends the process.
+/// Listens for signals until it is dropped, one at a time. Without one, a signal ends the process.
 pub struct Stop {
     #[cfg(unix)]
     heard: &'static Heard,
-    /// Whether nothing else listened before.
-    #[cfg(unix)]
-    is_first: bool,
 }
 
 /// Makes the system keep how programs ended that this process has started, and send `SIGCHLD`, even
@@ -35,8 +32,8 @@ impl Stop {
     #[cfg(unix)]
     pub fn listen() -> Result<Stop> {
         let heard = Heard::of_process()?;
-        let is_first = (heard.ends).swap(false, std::sync::atomic::Ordering::Relaxed);
-        Ok(Stop { heard, is_first })
+        (heard.ends).store(false, std::sync::atomic::Ordering::Relaxed);
+        Ok(Stop { heard })
     }
 
     #[cfg(not(unix))]
@@ -58,9 +55,7 @@ impl Stop {
 #[cfg(unix)]
 impl Drop for Stop {
     fn drop(&mut self) {
-        if self.is_first {
-            (self.heard.ends).store(true, std::sync::atomic::Ordering::Relaxed);
-        }
+        (self.heard.ends).store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
