@@ -49,10 +49,8 @@ pub fn remember(matches: &ArgMatches) {
         if let ("identity_commands", Ok(Some(lines))) = (id, matches.try_get_many::<String>(id)) {
             // What cannot be parsed is refused when it is used.
             let commands = lines.filter_map(|line| IdentityCommand::parse(line).ok());
-            named
-                .reads
-                .files
-                .extend(commands.flat_map(|command| command.files()));
+            let files = commands.flat_map(|command| command.files());
+            named.reads.files.extend(files);
         }
         if let ("json" | "jsonl", Ok(Some(true))) = (id, matches.try_get_one::<bool>(id)) {
             named.prints = true;
@@ -65,9 +63,7 @@ pub fn remember(matches: &ArgMatches) {
 /// Checks all outputs that the command line names, before anything is done; says whether one of them
 /// is standard output.
 pub fn check_outputs() -> Result<bool> {
-    let Some(named) = NAMED.get() else {
-        return Ok(false);
-    };
+    let named = named();
     let mut takes_stdout = false;
     for (i, output) in named.outputs.iter().enumerate() {
         if let Some(other) = (named.outputs.iter().take(i)).find(|other| is_one(output, other)) {
@@ -91,15 +87,16 @@ pub fn check_outputs() -> Result<bool> {
 /// Fails where `output` is a file that the command reads, by whatever name, or lies in a folder of
 /// data that it reads and would replace a file there.
 pub fn check(output: &Path) -> Result<()> {
-    let named = NAMED.get();
-    Ok(named.map_or(Ok(()), |named| named.reads.check(output))?)
+    Ok(named().reads.check(output)?)
 }
 
 /// The files that the command reads, but for models: nothing may take their places.
 pub fn files() -> Vec<PathBuf> {
-    NAMED
-        .get()
-        .map_or(Vec::new(), |named| named.reads.files.clone())
+    named().reads.files.clone()
+}
+
+fn named() -> &'static Named {
+    NAMED.get_or_init(Named::default)
 }
 
 /// The file for an output: in a folder it gets the name of the model.
