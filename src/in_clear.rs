@@ -1,13 +1,11 @@
 //! The part of a report that says what stays in clear.
 
-use std::collections::HashMap;
 use std::io::{self, Write};
 
-use indicatif::BinaryBytes;
 use onnxseal_core::{ClearRow, Report};
 
 use crate::table::{Frame, Largest, Table};
-use crate::text::one_line;
+use crate::text::{bytes, grouped, one_line};
 
 /// Prints what stays in clear, one line for each reason.
 pub fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
@@ -17,29 +15,23 @@ pub fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<
     }
     // One line per reason, because exported models have hundreds of shapes and axes. JSON has each
     // tensor.
-    let mut indices: HashMap<&str, usize> = HashMap::new();
-    let mut reasons: Vec<(&ClearRow, u64, u64)> = Vec::new();
-    for row in &report.clear {
-        let index = *indices.entry(&row.reason).or_insert(reasons.len());
-        if index == reasons.len() {
-            reasons.push((row, 0, 0));
-        }
-        let (largest, tensors, bytes) = &mut reasons[index];
-        if row.bytes > largest.bytes {
-            *largest = row;
-        }
-        *tensors += 1;
-        *bytes = bytes.saturating_add(row.bytes);
-    }
+    let reasons = grouped(report.clear.iter().map(|row| (&row.reason, row)));
+    let total = |rows: &[&ClearRow]| {
+        rows.iter()
+            .map(|row| row.bytes)
+            .fold(0, u64::saturating_add)
+    };
     let mut table = Table::new(["left in clear", "tensors", "bytes", "why"]);
-    let rows = Largest::of(&reasons, |(_, _, bytes)| *bytes, frame);
-    for (largest, tensors, bytes) in rows.shown() {
-        let mut names = name(&largest.name);
-        if *tensors > 1 {
+    let rows = Largest::of(&reasons, |(_, rows)| total(rows), frame);
+    for (reason, rows) in rows.shown() {
+        // The first of the largest.
+        let largest = rows.iter().rev().max_by_key(|row| row.bytes);
+        let mut names = name(largest.map_or("", |row| &row.name));
+        if rows.len() > 1 {
             names.push_str(", ...");
         }
-        let (bytes, reason) = (BinaryBytes(*bytes).to_string(), largest.reason.to_string());
-        table.row([names, tensors.to_string(), bytes, reason]);
+        let (tensors, bytes) = (rows.len().to_string(), bytes(total(rows)));
+        table.row([names, tensors, bytes, reason.to_string()]);
     }
     table.print(out, frame)?;
     rows.print_rest(out)?;
@@ -49,11 +41,11 @@ pub fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<
 /// Prints what stays in clear besides tensors.
 fn in_clear(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for part in &report.passed_over {
-        let bytes = BinaryBytes(part.bytes);
+        let bytes = bytes(part.bytes);
         writeln!(out, "left in clear: {} ({bytes})", name(&part.at))?;
     }
     for gap in &report.gaps {
-        let (file, bytes) = (name(&gap.file), BinaryBytes(gap.bytes));
+        let (file, bytes) = (name(&gap.file), bytes(gap.bytes));
         let offset = gap.offset;
         writeln!(
             out,
@@ -63,7 +55,7 @@ fn in_clear(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let (opaque, plain): (Vec<_>, Vec<_>) =
         (report.long_settings.iter()).partition(|setting| setting.may_hold_weights);
     for setting in opaque {
-        let (attribute, bytes) = (name(&setting.attribute), BinaryBytes(setting.bytes));
+        let (attribute, bytes) = (name(&setting.attribute), bytes(setting.bytes));
         let op_type = one_line(&setting.op_type);
         writeln!(
             out,
@@ -71,7 +63,7 @@ fn in_clear(out: &mut impl Write, report: &Report) -> io::Result<()> {
         )?;
     }
     if report.settings.n > 0 {
-        let (n, bytes) = (report.settings.n, BinaryBytes(report.settings.bytes));
+        let (n, bytes) = (report.settings.n, bytes(report.settings.bytes));
         write!(
             out,
             "left in clear: numbers and text in attributes of nodes ({bytes} in {n})"
@@ -83,7 +75,7 @@ fn in_clear(out: &mut impl Write, report: &Report) -> io::Result<()> {
         writeln!(out)?;
     }
     if report.metadata.n > 0 {
-        let (n, bytes) = (report.metadata.n, BinaryBytes(report.metadata.bytes));
+        let (n, bytes) = (report.metadata.n, bytes(report.metadata.bytes));
         writeln!(out, "left in clear: metadata_props ({bytes} in {n})")?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use onnxseal_core::{Error, Progress, StoreError};
 
 use crate::exit::batch_hint;
 use crate::stop::Stop;
-use crate::text::{note, one_line};
+use crate::text::{bytes, note, one_line};
 
 /// The longest time that a call may take without a bar.
 const BLINK: Duration = Duration::from_millis(300);
@@ -248,9 +248,4 @@ impl Watch for Bars<'_> {
     fn stops(&self) -> bool {
         self.stop.signal().is_some()
     }
-}
-
-/// Formats a number of bytes for people.
-pub fn bytes(n: u64) -> String {
-    indicatif::BinaryBytes(n).to_string()
 }

@@ -2,16 +2,14 @@
 
 use std::io::{self, Write};
 
-use indicatif::BinaryBytes;
 use onnxseal_core::{
-    Location, Operator, Report, SignatureRow, SignedByRow, TensorRow, Verification, Volume,
-    manifest, opens_with,
+    Location, Operator, Report, TensorRow, Verification, Volume, manifest, opens_with,
 };
 
 use crate::cli::View;
 use crate::in_clear::{clear, name};
 use crate::table::{Frame, HIDDEN, Largest, Table};
-use crate::text::{except, json_text, one_line};
+use crate::text::{self, except, grouped, json_text, one_line};
 
 /// The most runs of positions on a line, unless the user asks for all.
 const SHOWN_RUNS: usize = 4;
@@ -52,14 +50,11 @@ pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
     if let Some(comment) = &report.comment {
         writeln!(out, "comment (not checked): {}", one_line(comment))?;
     }
-    if let Some(SignatureRow {
-        key_type,
-        fingerprint,
-    }) = &report.signature
-    {
+    if let Some(row) = &report.signature {
         writeln!(
             out,
-            "signature by {key_type} key {fingerprint} (not checked: see `onnxseal verify --allowed-signers`)"
+            "signature by {} key {} (not checked: see `onnxseal verify --allowed-signers`)",
+            row.key_type, row.fingerprint
         )?;
     }
     Ok(out.flush()?)
@@ -74,7 +69,9 @@ fn lock(locked: bool) -> &'static str {
 }
 
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    bytes(&json_bytes(value)?)
+    let mut out = io::stdout().lock();
+    out.write_all(&json_bytes(value)?)?;
+    Ok(out.flush()?)
 }
 
 /// Encodes any result as JSON, with a line break at the end.
@@ -101,30 +98,26 @@ struct Owned<'r> {
 
 fn json_lines(mut report: Report) -> anyhow::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let operators = std::mem::take(&mut report.operators);
-    let owned = operators.iter().flat_map(|operator| {
-        let (op_type, node) = (&*operator.op_type, &*operator.node);
-        let of_tensor = move |tensor| Owned {
-            op_type,
-            node,
-            tensor,
-        };
-        operator.tensors.iter().map(of_tensor)
-    });
-    for members in owned {
-        line(&mut out, "tensor", members)?;
+    for operator in std::mem::take(&mut report.operators) {
+        for tensor in &operator.tensors {
+            let (op_type, node) = (&operator.op_type, &operator.node);
+            let owned = Owned {
+                op_type,
+                node,
+                tensor,
+            };
+            line(&mut out, "tensor", owned)?;
+        }
     }
     for members in std::mem::take(&mut report.clear) {
         line(&mut out, "clear", members)?;
     }
-    let model = serde_json::to_value(&report)?;
-    let members = model.as_object().into_iter().flatten();
-    // The lines before contain these already.
-    let members = members.filter(|(name, _)| !matches!(&***name, "operators" | "clear"));
-    let members: serde_json::Map<_, _> = members
-        .map(|(name, member)| (name.clone(), member.clone()))
-        .collect();
-    line(&mut out, "model", members)?;
+    let mut model = serde_json::to_value(&report)?;
+    if let Some(members) = model.as_object_mut() {
+        // The lines before contain these already.
+        members.retain(|name, _| name != "operators" && name != "clear");
+    }
+    line(&mut out, "model", model)?;
     Ok(out.flush()?)
 }
 
@@ -137,26 +130,13 @@ fn line(
     Ok(writeln!(out, "{}", json_text(&text))?)
 }
 
-pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    Ok(out.flush()?)
-}
-
 pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    let Volume {
-        bytes,
-        encrypted_bytes,
-        share,
-    } = verified.weights;
+    let [bytes, encrypted, share] = volume(verified.weights);
+    let model = one_line(&model.to_string());
     writeln!(
         out,
-        "{}: {} of {} of all tensors encrypted ({})",
-        one_line(&model.to_string()),
-        BinaryBytes(encrypted_bytes),
-        BinaryBytes(bytes),
-        percent(share)
+        "{model}: {encrypted} of {bytes} of all tensors encrypted ({share})"
     )?;
     let contents = match (verified.authenticated, &verified.signed_by) {
         (true, _) => "every byte of every file is authentic",
@@ -173,29 +153,21 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
         writeln!(out, "tier:      {}", one_line(tier))?;
     }
     if let Some(signer) = &verified.signed_by {
-        let SignedByRow {
-            principals,
-            key_type,
-            fingerprint,
-        } = signer;
-        let principals = one_line(&principals.join(", "));
+        let principals = one_line(&signer.principals.join(", "));
+        let (key_type, fingerprint) = (&signer.key_type, &signer.fingerprint);
         writeln!(
             out,
             "signed by: {principals} ({key_type} key {fingerprint})"
         )?;
     }
+    let standing = if verified.authenticated || verified.signed_by.is_some() {
+        ""
+    } else {
+        " (not authenticated)"
+    };
     for (key, value) in &verified.claims {
-        let standing = if verified.authenticated || verified.signed_by.is_some() {
-            ""
-        } else {
-            " (not authenticated)"
-        };
-        writeln!(
-            out,
-            "claim:     {}={}{standing}",
-            one_line(key),
-            one_line(value)
-        )?;
+        let (key, value) = (one_line(key), one_line(value));
+        writeln!(out, "claim:     {key}={value}{standing}")?;
     }
     Ok(())
 }
@@ -216,7 +188,7 @@ fn types(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
     let of_types = report.types.iter().map(|row| row.volume.bytes).sum();
     let others = report.weights.bytes.saturating_sub(of_types);
     if others > 0 {
-        let [bytes, zero] = [others, 0].map(|bytes| BinaryBytes(bytes).to_string());
+        let [bytes, zero] = [others, 0].map(text::bytes);
         table.row(["others".into(), String::new(), bytes, zero, percent(0.0)]);
     }
     let [bytes, encrypted, share] = volume(report.weights);
@@ -300,7 +272,7 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
         table.row([
             row.name.clone(),
             percent(row.share),
-            BinaryBytes(row.bytes).to_string(),
+            text::bytes(row.bytes),
             if knows_recipients {
                 row.recipients.to_string()
             } else {
@@ -312,20 +284,14 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
         table.head[3] = HIDDEN;
     }
     table.print(out, frame)?;
-    let mut modes: Vec<(manifest::Mode, u64)> = Vec::new();
-    for tensor in report.operators.iter().flat_map(|row| &row.tensors) {
-        let Some(mode) = tensor.mode else { continue };
-        match modes.iter_mut().find(|(known, _)| *known == mode) {
-            Some((_, n)) => *n += 1,
-            None => modes.push((mode, 1)),
-        }
-    }
-    for (mode, n) in modes {
+    let tensors = report.operators.iter().flat_map(|row| &row.tensors);
+    for (mode, tensors) in grouped(tensors.filter_map(|tensor| Some((tensor.mode?, tensor)))) {
         let what = match mode {
             manifest::Mode::Bytes => "as bytes; lower tiers get a constant in their place",
             manifest::Mode::Mask => "by sign and mantissa (mask); exponents stay visible",
             manifest::Mode::Shuffle => "by places (shuffle); values stay visible",
         };
+        let n = tensors.len();
         writeln!(out, "{n} tensor(s) above the first tier encrypted {what}")?;
     }
     Ok(())
@@ -333,17 +299,9 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
 
 /// Prints what the preset takes whole, with a line for each reason.
 fn whole(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for operator in &report.operators {
-        let Some(reason) = operator.whole_because else {
-            continue;
-        };
-        match reasons.iter_mut().find(|(known, _)| *known == reason) {
-            Some((_, nodes)) => nodes.push(&operator.node),
-            None => reasons.push((reason, vec![&operator.node])),
-        }
-    }
-    for (reason, nodes) in reasons {
+    let operators = report.operators.iter();
+    let whole = operators.filter_map(|row| Some((row.whole_because?, &row.node)));
+    for (reason, nodes) in grouped(whole) {
         let which = match nodes[..] {
             [node] => name(node),
             _ => format!("{} operators", nodes.len()),
@@ -354,17 +312,8 @@ fn whole(out: &mut impl Write, report: &Report) -> io::Result<()> {
 }
 
 fn volume(volume: Volume) -> [String; 3] {
-    let Volume {
-        bytes,
-        encrypted_bytes,
-        share,
-    } = volume;
-    let bytes = BinaryBytes(bytes).to_string();
-    [
-        bytes,
-        BinaryBytes(encrypted_bytes).to_string(),
-        percent(share),
-    ]
+    let [bytes, encrypted] = [volume.bytes, volume.encrypted_bytes].map(text::bytes);
+    [bytes, encrypted, percent(volume.share)]
 }
 
 fn percent(share: f64) -> String {

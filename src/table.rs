@@ -2,10 +2,8 @@
 
 use std::io::{self, Write};
 
-use indicatif::BinaryBytes;
-
 use crate::cli::View;
-use crate::text::one_line;
+use crate::text::{bytes, one_line};
 
 /// The most rows of a table, unless the user asks for all.
 pub const SHOWN_ROWS: usize = 40;
@@ -82,7 +80,7 @@ impl<'r, R> Largest<'r, R> {
             n => writeln!(
                 out,
                 "... and {n} smaller, {} together: --all shows them",
-                BinaryBytes(self.other_bytes)
+                bytes(self.other_bytes)
             ),
         }
     }

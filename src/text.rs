@@ -17,6 +17,23 @@ pub fn count(n: u64, word: &str) -> String {
     }
 }
 
+/// Formats a number of bytes for people.
+pub fn bytes(n: u64) -> String {
+    indicatif::BinaryBytes(n).to_string()
+}
+
+/// Gathers values by key, in the order in which the keys come first.
+pub fn grouped<K: PartialEq, V>(pairs: impl Iterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    for (key, value) in pairs {
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
+        }
+    }
+    groups
+}
+
 /// Lists the paths of the first of many files.
 pub fn few(files: &[File]) -> String {
     const SHOWN: usize = 5;

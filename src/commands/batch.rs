@@ -11,9 +11,9 @@ use crate::checks::passed_over;
 use crate::cli::batch::{Batch, Course, Operation as Args, Outputs};
 use crate::exit::{failed, kind_code, usage};
 use crate::io::Written;
-use crate::progress::{Bars, bytes};
+use crate::progress::Bars;
 use crate::stop::Stop;
-use crate::text::count;
+use crate::text::{bytes, count};
 use crate::{named, render};
 
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
