@@ -93,6 +93,7 @@ pub enum Command {
     /// it cannot be run.
     Run(run::Run),
     /// Protect, unprotect, rekey, rotate or verify many models at once
+    #[command(subcommand)]
     Batch(batch::Batch),
     /// Wrap the data key of a protected model to other recipients; the weights stay as they are
     ///

@@ -11,14 +11,8 @@ use super::shared::{Out, OutFolder, SyncOptions, out, out_models, size};
 use crate::keys::NewRecipientArgs;
 use crate::signing::{OpeningArgs, TierArgs};
 
-#[derive(Debug, Args)]
-pub struct Batch {
-    #[command(subcommand)]
-    pub operation: Operation,
-}
-
 #[derive(Debug, Subcommand)]
-pub enum Operation {
+pub enum Batch {
     /// Protect models
     #[command(after_long_help = super::policy::WHICH_PRESET)]
     Protect(Protect),

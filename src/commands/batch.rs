@@ -8,7 +8,7 @@ use onnxseal_batch::{self as batch, Operation, Options, Report, Watch as _};
 use onnxseal_core::{ErrorKind, Readers};
 
 use crate::checks::passed_over;
-use crate::cli::batch::{Batch, Course, Operation as Args, Outputs};
+use crate::cli::batch::{Batch, Course, Outputs};
 use crate::exit::{failed, kind_code, usage};
 use crate::io::Written;
 use crate::progress::Bars;
@@ -17,8 +17,8 @@ use crate::text::{bytes, count};
 use crate::{named, render};
 
 pub fn run(args: &Batch, quiet: bool) -> Result<()> {
-    match &args.operation {
-        Args::Protect(args) => {
+    match args {
+        Batch::Protect(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
             let options = args.protecting.read(true)?;
             let recipients = args.protecting.recipients.require(quiet)?;
@@ -28,13 +28,13 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             };
             job.carry_out(&operation, quiet)
         }
-        Args::Unprotect(args) => {
+        Batch::Unprotect(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
             let opening = args.opening.require(quiet)?;
             let access = opening.access_to(&args.tier);
             job.carry_out(&Operation::Unprotect { access }, quiet)
         }
-        Args::Rekey(args) => {
+        Batch::Rekey(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.recipients.require(quiet)?;
@@ -44,7 +44,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             };
             job.carry_out(&operation, quiet)
         }
-        Args::Rotate(args) => {
+        Batch::Rotate(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
             let opening = args.opening.require(quiet)?;
             let recipients = args.rotating.recipients.require(quiet)?;
@@ -56,7 +56,7 @@ pub fn run(args: &Batch, quiet: bool) -> Result<()> {
             };
             job.carry_out(&operation, quiet)
         }
-        Args::Verify(args) => {
+        Batch::Verify(args) => {
             let job = Job::begin(&args.course, None)?;
             let demands = args.verifying.read(true, quiet)?;
             let checks = demands.checks();
