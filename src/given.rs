@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -17,20 +17,17 @@ use nix::unistd::User;
 use onnxseal_core::restore_file_limit;
 use rustix::fs::{OFlags, major, minor, statfs};
 use rustix::process::{self, Pid, Signal, WaitOptions};
+use walkdir::WalkDir;
 
 use crate::exit::usage;
+use crate::private::own;
 
 #[derive(Debug)]
 pub struct Given {
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Given {
-    pub fn new(folder: &Path) -> Given {
-        let folder = folder.to_owned();
-        Given { folder }
-    }
-
     /// Where the copies are.
     pub fn opened(&self) -> PathBuf {
         self.folder.join("onnxseal-opened")
@@ -151,33 +148,11 @@ impl Given {
         Ok(())
     }
 
-    /// Makes a copy of `folder` that has the `opened` files in the place of those that are its
-    /// keys, without `secrets`. Links are followed, but none that lead out of the folder: whoever
-    /// made them could get files that this process may read.
-    pub fn copy(
-        &self,
-        folder: &Path,
-        opened: &BTreeMap<PathBuf, PathBuf>,
-        secrets: &BTreeSet<PathBuf>,
-    ) -> Result<()> {
-        let copy = Copy {
-            folder,
-            opened,
-            secrets,
-        };
-        copy.folder(folder, &self.opened(), &mut Vec::new())
-    }
-
     /// Gives all of it to `user`.
     pub fn give_to(&self, user: &User) -> io::Result<()> {
-        let mut left = vec![self.folder.clone(), self.opened()];
-        while let Some(path) = left.pop() {
-            lchown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-            if path != self.folder && path.symlink_metadata()?.is_dir() {
-                for entry in fs::read_dir(&path)? {
-                    left.push(entry?.path());
-                }
-            }
+        own(&self.folder, Some(user))?;
+        for entry in WalkDir::new(self.opened()) {
+            own(entry?.path(), Some(user))?;
         }
         Ok(())
     }
@@ -245,44 +220,42 @@ pub fn is_dangling(path: &Path) -> bool {
         && fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// A folder that is copied.
-struct Copy<'a> {
-    folder: &'a Path,
-    opened: &'a BTreeMap<PathBuf, PathBuf>,
-    secrets: &'a BTreeSet<PathBuf>,
+/// A copy of `folder` that has the `opened` files in the place of those that are its keys, without
+/// `secrets`. Links are followed, but none that lead out of the folder: whoever made them could get
+/// files that this process may read.
+pub struct Copy<'a> {
+    pub folder: &'a Path,
+    pub opened: &'a BTreeMap<PathBuf, PathBuf>,
+    pub secrets: &'a BTreeSet<PathBuf>,
 }
 
 impl Copy<'_> {
-    /// Copies the folder at `from`. `above` are the folders that it was reached by.
-    fn folder(&self, from: &Path, to: &Path, above: &mut Vec<PathBuf>) -> Result<()> {
-        let context = || format!("cannot copy {}", from.display());
-        let real = fs::canonicalize(from).with_context(context)?;
-        self.check(from, &real)?;
-        // A link that leads upwards leads to nothing new.
-        if above.contains(&real) {
-            return Ok(());
-        }
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(to)
-            .with_context(context)?;
-        above.push(real);
-        for entry in fs::read_dir(from).with_context(context)? {
-            let name = entry.with_context(context)?.file_name();
-            let (from, to) = (from.join(&name), to.join(&name));
+    pub fn make(&self, to: &Path) -> Result<()> {
+        for entry in WalkDir::new(self.folder).follow_links(true) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // A link that leads upwards leads to nothing new. One that leads nowhere is left out.
+                Err(fault) if fault.loop_ancestor().is_some() => continue,
+                Err(fault) if fault.path().is_some_and(is_dangling) => continue,
+                Err(fault) => {
+                    let path = fault.path().unwrap_or(self.folder).display();
+                    let context = format!("cannot copy {path}");
+                    let fault = fault.into_io_error().unwrap_or(io::ErrorKind::Other.into());
+                    return Err(anyhow::Error::new(fault).context(context));
+                }
+            };
+            let from = entry.path();
+            let to = to.join(from.strip_prefix(self.folder)?);
             let context = || format!("cannot copy {}", from.display());
-            // A link that leads nowhere is left out.
-            if is_dangling(&from) {
-                continue;
-            }
-            let metadata = fs::metadata(&from).with_context(context)?;
-            if metadata.is_dir() {
-                self.folder(&from, &to, above)?;
-            } else if metadata.is_file() {
-                self.file(&from, &to)?;
+            if entry.file_type().is_dir() {
+                let real = fs::canonicalize(from).with_context(context)?;
+                self.check(from, &real)?;
+                let mut folder = fs::DirBuilder::new();
+                folder.mode(0o700).create(to).with_context(context)?;
+            } else if entry.file_type().is_file() {
+                self.file(from, &to)?;
             }
         }
-        above.pop();
         Ok(())
     }
 

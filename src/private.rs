@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{User, initgroups};
+use nix::unistd::{User, initgroups, setresgid, setresuid};
 use onnxseal_core::is_same_file;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, openat, statx};
 use rustix::io::Errno;
@@ -23,7 +23,7 @@ use rustix::mount::{
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, set_capabilities,
-    set_capabilities_secure_bits, set_no_new_privs, set_thread_res_gid, set_thread_res_uid,
+    set_capabilities_secure_bits, set_no_new_privs,
 };
 
 use crate::exit::usage;
@@ -88,17 +88,13 @@ impl Namespace {
         needed: impl Iterator<Item = &'a PathBuf>,
     ) -> Result<Memory> {
         let at = spare_folder(needed)?;
-        let mode = "mode=0700";
         // `noswap` is new in Linux 6.4, and for the initial user namespace only. ramfs is never
         // swapped out, nor limited in size.
-        let options = match size {
-            Some(bytes) => format!("{mode},noswap,size={bytes}"),
-            None => format!("{mode},noswap"),
-        };
-        let mounted = match (mount_memory("tmpfs", &at, &options), size) {
-            (Err(_), None) => mount_memory("ramfs", &at, mode),
-            (mounted, _) => mounted,
-        };
+        let limit = size.map_or(String::new(), |bytes| format!(",size={bytes}"));
+        let mut mounted = mount_memory("tmpfs", &at, &format!("mode=0700,noswap{limit}"));
+        if mounted.is_err() && size.is_none() {
+            mounted = mount_memory("ramfs", &at, "mode=0700");
+        }
         mounted.map_err(|error| {
             let text = match size {
                 Some(_) => format!(
@@ -128,15 +124,12 @@ impl Namespace {
     }
 }
 
-/// Goes on as `user` in this thread, without rights.
+/// Goes on as `user`, without rights.
 pub fn become_user(user: &User) -> io::Result<()> {
     let name = CString::new(user.name.as_bytes())?;
     initgroups(&name, user.gid)?;
-    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-    let gid = rustix::process::Gid::from_raw(gid);
-    let uid = rustix::process::Uid::from_raw(uid);
-    set_thread_res_gid(gid, gid, gid)?;
-    set_thread_res_uid(uid, uid, uid)?;
+    setresgid(user.gid, user.gid, user.gid)?;
+    setresuid(user.uid, user.uid, user.uid)?;
     let none = CapabilitySet::empty();
     set_capabilities(
         None,
@@ -214,6 +207,9 @@ impl Memory {
         folders: &[PathBuf],
         user: Option<&User>,
     ) -> Result<()> {
+        let open = |path: &Path| {
+            open_canonical(path).with_context(|| format!("cannot open {}", path.display()))
+        };
         let trees = self.at.join("trees");
         fs::create_dir(&trees)?;
         for file in opened.values() {
@@ -225,16 +221,13 @@ impl Memory {
             if holds(&opened, folder) {
                 let tree = trees.join(i.to_string());
                 // By descriptors: whoever may rename folders cannot lead this elsewhere.
-                let real = open_canonical(folder);
-                let real = real.with_context(|| format!("cannot open {}", folder.display()))?;
+                let real = open(folder)?;
                 self.plant(&real, folder, &tree, &mut opened, user)?;
                 places.push((tree, real, folder.clone()));
             }
         }
         for (protected, file) in opened {
-            let real = open_canonical(&protected);
-            let real = real.with_context(|| format!("cannot open {}", protected.display()))?;
-            places.push((file, real, protected));
+            places.push((file, open(&protected)?, protected));
         }
         // What is mounted from here on is like this mount.
         mount_remount(&self.at, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "")?;
@@ -350,7 +343,7 @@ fn holds(opened: &BTreeMap<PathBuf, PathBuf>, folder: &Path) -> bool {
         .is_some_and(|(path, _)| path.starts_with(folder))
 }
 
-fn own(path: &Path, user: Option<&User>) -> io::Result<()> {
+pub fn own(path: &Path, user: Option<&User>) -> io::Result<()> {
     user.map_or(Ok(()), |user| {
         lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
     })

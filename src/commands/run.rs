@@ -19,11 +19,12 @@ use onnxseal_core::{
 use rustix::fs::{Access as Right, Mode, access};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use walkdir::WalkDir;
 
 use crate::checks::passed_over;
 use crate::cli::{OutFolder, run::Run};
 use crate::exit::{failed, not_met, usage};
-use crate::given::{self, Given};
+use crate::given::{self, Copy, Given};
 use crate::private::{self, Namespace};
 use crate::progress::Bar;
 use crate::text::{count, note, one_line};
@@ -45,7 +46,9 @@ pub fn run(args: &Run, quiet: bool) -> Result<()> {
     leave_no_dumps()?;
     match &args.into {
         None => job.in_namespace(),
-        Some(OutFolder(folder)) => job.in_given(&Given::new(&canonical(folder)?)),
+        Some(OutFolder(folder)) => job.in_given(&Given {
+            folder: canonical(folder)?,
+        }),
     }
 }
 
@@ -132,7 +135,12 @@ impl Job<'_> {
         let secrets = self.secrets();
         self.forget()?;
         if is_folder {
-            given.copy(source, &opened, &secrets)?;
+            let copy = Copy {
+                folder: source,
+                opened: &opened,
+                secrets: &secrets,
+            };
+            copy.make(&given.opened())?;
         } else if opened.is_empty() {
             return Err(usage(format!(
                 "{} is not protected: name its folder",
@@ -229,10 +237,14 @@ impl Job<'_> {
                     path.display()
                 )));
             }
-            for file in files_below(&folder)? {
-                let relative = file.strip_prefix(&folder).unwrap_or(&file);
+            for entry in WalkDir::new(&folder) {
+                let entry = entry?;
+                if entry.file_type().is_dir() {
+                    continue;
+                }
+                let relative = entry.path().strip_prefix(&folder)?;
                 let of = canonical(&folder_of(path).join(relative))?;
-                if opened.insert(of.clone(), file).is_some() {
+                if opened.insert(of.clone(), entry.into_path()).is_some() {
                     return Err(usage(format!(
                         "two models have the file {}: open one of them",
                         of.display()
@@ -324,19 +336,6 @@ fn user(name: &str) -> Result<User> {
         return Err(usage("--user needs root"));
     }
     found.ok_or_else(|| usage(format!("there is no user {name}")))
-}
-
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let is_folder = entry.file_type()?.is_dir();
-            let list = if is_folder { &mut folders } else { &mut files };
-            list.push(entry.path());
-        }
-    }
-    Ok(files)
 }
 
 const DESCRIPTORS: &str = "/proc/self/fd/";
