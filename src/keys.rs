@@ -16,7 +16,7 @@ use onnxseal_core::{
 use crate::exit::{stopped, usage};
 use crate::prompt::{Terminal, ask_passphrase, program_patience};
 use crate::stop::Stop;
-use crate::text::{note, one_line};
+use crate::text::{one_line, tell};
 
 #[derive(Debug, Args)]
 pub struct RecipientArgs<P: Args = PassphraseArgs> {
@@ -99,20 +99,20 @@ pub trait PassphraseSource {
     fn source(&self) -> Option<Option<&Path>>;
 
     /// Reads the passphrase that `description` names, if the command line asks for one.
-    fn read(&self, description: &str, quiet: bool) -> Result<Option<Passphrase>> {
+    fn read(&self, description: &str) -> Result<Option<Passphrase>> {
         let Some(source) = self.source() else {
             return Ok(None);
         };
         let Some(path) = source else {
             return Ok(Some(ask_passphrase(description)?));
         };
-        let (file, name) = open_secret(path, &format!("{}-file", Self::OPTION), quiet)?;
+        let (file, name) = open_secret(path, &format!("{}-file", Self::OPTION))?;
         Ok(Some(Passphrase::read(file, &name).map_err(Error::Key)?))
     }
 
     /// Reads a passphrase for something new. Asks twice, since a typing error would lock it for ever.
-    fn read_new(&self, quiet: bool) -> Result<Option<Passphrase>> {
-        let passphrase = self.read("new passphrase", quiet)?;
+    fn read_new(&self) -> Result<Option<Passphrase>> {
+        let passphrase = self.read("new passphrase")?;
         if let (Some(passphrase), Some(None)) = (&passphrase, self.source())
             && !passphrase.is_same(&ask_passphrase("the same again")?)
         {
@@ -142,8 +142,8 @@ impl PassphraseSource for NewPassphraseArgs {
 
 impl<P: Args + PassphraseSource> RecipientArgs<P> {
     /// Reads the recipients. Fails without any, because nobody could open the result.
-    pub fn require(&self, quiet: bool) -> Result<TierRecipients> {
-        match self.read(quiet)? {
+    pub fn require(&self) -> Result<TierRecipients> {
+        match self.read()? {
             found if found.is_empty() => Err(usage(format!(
                 "no recipient, so nobody could open the result: name one with --recipient, --recipients-file or {}",
                 P::OPTION
@@ -153,7 +153,7 @@ impl<P: Args + PassphraseSource> RecipientArgs<P> {
     }
 
     /// Reads the recipients, if there are any.
-    pub fn read(&self, quiet: bool) -> Result<TierRecipients> {
+    pub fn read(&self) -> Result<TierRecipients> {
         let mut found = Vec::new();
         for text in &self.recipients {
             let (tier, text) = tier_of(text);
@@ -166,7 +166,7 @@ impl<P: Args + PassphraseSource> RecipientArgs<P> {
             let recipients = Recipients::read(file, &name).map_err(Error::Key)?;
             found.push((tier.map(str::to_owned), recipients));
         }
-        let passphrase = self.passphrase.read_new(quiet)?;
+        let passphrase = self.passphrase.read_new()?;
         found.extend(passphrase.map(|passphrase| (None, Recipients::passphrase(&passphrase))));
         let all = join_recipients(found)?.into_iter();
         all.map(|(tier, all)| Ok((tier, self.with_notes(all)?)))
@@ -175,8 +175,8 @@ impl<P: Args + PassphraseSource> RecipientArgs<P> {
 
     /// Reads the recipients of `what`; `None` if the user names none. Refuses tiers.
     #[cfg(any(feature = "inputs", feature = "labels"))]
-    pub fn read_untiered(&self, what: &str, quiet: bool) -> Result<Option<Recipients>> {
-        let mut found = self.read(quiet)?;
+    pub fn read_untiered(&self, what: &str) -> Result<Option<Recipients>> {
+        let mut found = self.read()?;
         if found.iter().any(|(tier, _)| tier.is_some()) {
             return Err(usage(format!("{what} has no tiers: leave out TIER=")));
         }
@@ -233,21 +233,21 @@ pub fn tier_of_file(path: &Path) -> (Option<&str>, &Path) {
 impl IdentityArgs {
     /// Reads the identities, or the one that the environment names, or returns `None` if there are
     /// none.
-    pub fn read(&self, quiet: bool) -> Result<Option<Identities>> {
+    pub fn read(&self) -> Result<Option<Identities>> {
         let mut all = Identities::default();
         for path in &self.identities {
-            all.merge(identities_of(path, "--identity", quiet)?);
+            all.merge(identities_of(path, "--identity")?);
         }
         for command in &self.identity_commands {
             all.merge(identities_of_command(command)?);
         }
-        if let Some(passphrase) = self.passphrase.read("passphrase of the model", quiet)? {
+        if let Some(passphrase) = self.passphrase.read("passphrase of the model")? {
             all.merge(Identities::passphrase(&passphrase));
         } else if !self.is_given() {
             let Some(path) = identity_of_environment()? else {
                 return Ok(None);
             };
-            let named = identities_of(&path, IDENTITY_VARIABLE, quiet);
+            let named = identities_of(&path, IDENTITY_VARIABLE);
             all.merge(named.with_context(|| format!("{IDENTITY_VARIABLE} cannot be used"))?);
         }
         Ok(Some(all))
@@ -259,8 +259,8 @@ impl IdentityArgs {
     }
 
     /// Reads the identities, or the one that the environment names, and fails if there are none.
-    pub fn require(&self, quiet: bool) -> Result<Identities> {
-        self.read(quiet)?.ok_or_else(|| {
+    pub fn require(&self) -> Result<Identities> {
+        self.read()?.ok_or_else(|| {
             let message = format!(
                 "no identity: name a file with --identity or in {IDENTITY_VARIABLE}, or a program with --identity-command, or give a passphrase with --passphrase"
             );
@@ -273,12 +273,12 @@ impl IdentityArgs {
     #[cfg(any(feature = "inputs", feature = "labels"))]
     pub fn open<T, E: std::error::Error + Send + Sync + 'static>(
         &self,
-        (path, what): (&Path, &str),
-        quiet: bool,
+        path: &Path,
+        what: &str,
         read: impl FnOnce(Box<dyn Read>, &Path, Option<&Identities>) -> std::result::Result<T, E>,
     ) -> Result<T> {
-        let (file, name) = open_secret(path, what, quiet)?;
-        let identities = self.read(quiet)?;
+        let (file, name) = open_secret(path, what)?;
+        let identities = self.read()?;
         read(file, Path::new(&name), identities.as_ref())
             .with_context(|| format!("cannot use {name}"))
     }
@@ -305,8 +305,8 @@ pub fn path_by_name(path: &Path) -> PathBuf {
 type Opened = (Box<dyn Read>, String);
 
 /// Reads the identity file that the option `what` names.
-pub fn identities_of(path: &Path, what: &str, quiet: bool) -> Result<Identities> {
-    let (file, name) = open_secret(path, what, quiet)?;
+pub fn identities_of(path: &Path, what: &str) -> Result<Identities> {
+    let (file, name) = open_secret(path, what)?;
     Ok(Identities::read_with(file, &name, Arc::new(Terminal)).map_err(Error::Key)?)
 }
 
@@ -347,20 +347,19 @@ pub fn open(path: &Path, what: &str) -> Result<Opened> {
 }
 
 /// Opens a secret file as [`open`] does, and warns if others can read it.
-fn open_secret(path: &Path, what: &str, quiet: bool) -> Result<Opened> {
+fn open_secret(path: &Path, what: &str) -> Result<Opened> {
     #[cfg(unix)]
-    if !quiet && let Ok(file) = path.metadata() {
+    if let Ok(file) = path.metadata() {
         use std::os::unix::fs::MetadataExt as _;
         let mode = file.mode() & 0o777;
         if file.is_file() && mode & 0o077 != 0 {
             let name = path.display().to_string();
-            note(&format!(
+            tell(&format!(
                 "warning: others can read or write {} (mode {mode:o}): make it yours alone with chmod 600",
                 one_line(&name)
             ));
         }
     }
-    let _ = quiet;
     open(path, what)
 }
 
@@ -395,15 +394,15 @@ mod tests {
             path,
         ];
         let both = Both::try_parse_from(args).unwrap();
-        let identities = both.identities.require(true).unwrap();
-        let recipients = both.recipients.require(true).unwrap();
+        let identities = both.identities.require().unwrap();
+        let recipients = both.recipients.require().unwrap();
         assert_eq!(
             format!("{identities:?} {recipients:?}"),
             "Identities(1) [(None, Recipients(1))]"
         );
 
         let none = Both::try_parse_from(["both"]).unwrap();
-        assert!(none.recipients.require(true).is_err());
+        assert!(none.recipients.require().is_err());
         for twice in [
             ["both", "--new-passphrase", "--new-passphrase-file", "3"],
             ["both", "--passphrase", "--passphrase-file", "3"],

@@ -11,7 +11,7 @@ use onnxseal_core::{Error, Progress, StoreError};
 
 use crate::exit::batch_hint;
 use crate::stop::Stop;
-use crate::text::{bytes, note, one_line};
+use crate::text::{bytes, is_quiet, note, one_line};
 
 /// The longest time that a call may take without a bar.
 const BLINK: Duration = Duration::from_millis(300);
@@ -34,25 +34,29 @@ enum Place<'s> {
 }
 
 impl<'s> Bar<'s> {
-    /// Makes a bar with bytes, rate and time left, which stays hidden if `quiet`.
-    pub fn new(quiet: bool) -> Bar<'s> {
+    /// Makes a bar with bytes, rate and time left, which stays hidden if the command is quiet.
+    pub fn new() -> Bar<'s> {
         let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
-        let place = if quiet { Place::Nowhere } else { Place::Alone };
+        let place = if is_quiet() {
+            Place::Nowhere
+        } else {
+            Place::Alone
+        };
         Bar::of(template, place)
     }
 
     /// Makes a bar with steps, which ends the work when told to `stop`.
     #[cfg(feature = "assess")]
-    pub fn of_steps(quiet: bool, stop: &'s Stop) -> Bar<'s> {
-        let bar = Bar::until(quiet, stop);
+    pub fn of_steps(stop: &'s Stop) -> Bar<'s> {
+        let bar = Bar::until(stop);
         set_style(&bar.bar, "{bar:30} {percent} %  {eta} left  {msg}");
         bar
     }
 
     /// Makes a bar as [`Bar::new`] does, which ends the work when told to `stop`.
     #[cfg(feature = "assess")]
-    pub fn until(quiet: bool, stop: &'s Stop) -> Bar<'s> {
-        let mut bar = Bar::new(quiet);
+    pub fn until(stop: &'s Stop) -> Bar<'s> {
+        let mut bar = Bar::new();
         bar.stop = Some(stop);
         bar
     }
@@ -158,17 +162,16 @@ pub struct Bars<'s> {
     bars: MultiProgress,
     overall: ProgressBar,
     is_terminal: bool,
-    quiet: bool,
     stop: &'s Stop,
     /// Hints already given.
     hints: Mutex<HashSet<&'static str>>,
 }
 
 impl<'s> Bars<'s> {
-    /// Makes bars that stay hidden if `quiet`, for a batch that ends when told to `stop`.
-    pub fn new(quiet: bool, stop: &'s Stop) -> Bars<'s> {
+    /// Makes bars for a batch that ends when told to `stop`.
+    pub fn new(stop: &'s Stop) -> Bars<'s> {
         let is_terminal = io::stderr().is_terminal();
-        let bars = if is_terminal && !quiet {
+        let bars = if is_terminal && !is_quiet() {
             MultiProgress::new()
         } else {
             MultiProgress::with_draw_target(ProgressDrawTarget::hidden())
@@ -180,7 +183,6 @@ impl<'s> Bars<'s> {
             bars,
             overall,
             is_terminal,
-            quiet,
             stop,
             hints: Mutex::default(),
         }
@@ -230,7 +232,7 @@ impl Watch for Bars<'_> {
             {
                 self.line(&format!("  hint: {hint}"));
             }
-        } else if !self.quiet && !self.is_terminal {
+        } else if !is_quiet() && !self.is_terminal {
             let size = bytes(report.bytes);
             match report.outcome {
                 Outcome::Skipped => self.line(&format!("done before: {path}, {size}")),
@@ -240,7 +242,7 @@ impl Watch for Bars<'_> {
     }
 
     fn note(&self, text: &str) {
-        if !self.quiet {
+        if !is_quiet() {
             self.line(&format!("note: {}", one_line(text)));
         }
     }

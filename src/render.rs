@@ -9,20 +9,20 @@ use onnxseal_core::{
 use crate::cli::View;
 use crate::in_clear::{clear, name};
 use crate::table::{Frame, HIDDEN, Largest, Table};
-use crate::text::{self, except, grouped, json_text, one_line};
+use crate::text::{self, except, grouped, is_quiet, json_text, one_line};
 
 /// The most runs of positions on a line, unless the user asks for all.
 const SHOWN_RUNS: usize = 4;
 
-/// Prints `report` as `view` asks. With `quiet`, prints no table.
-pub fn report(report: Report, view: &View, quiet: bool) -> anyhow::Result<()> {
+/// Prints `report` as `view` asks. A quiet command prints no table.
+pub fn report(report: Report, view: &View) -> anyhow::Result<()> {
     if view.json {
         return json(&report);
     }
     if view.jsonl {
         return json_lines(report);
     }
-    if quiet {
+    if is_quiet() {
         return Ok(());
     }
     let report = &report;

@@ -53,9 +53,9 @@ pub struct Opening {
 
 impl OpeningArgs {
     /// Reads identities and signers, and fails without an identity.
-    pub fn require(&self, quiet: bool) -> Result<Opening> {
+    pub fn require(&self) -> Result<Opening> {
         Ok(Opening {
-            identities: self.identities.require(quiet)?,
+            identities: self.identities.require()?,
             signed_by: self.signed_by()?,
         })
     }

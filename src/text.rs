@@ -1,9 +1,30 @@
 //! Makes text from any source safe to show on a terminal.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use onnxseal_core::{File, is_deceptive, redact};
 
+/// Whether the user asks for errors alone, or a result goes to standard output.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves out progress, notes and reports from now on.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Prints a note, unless the command is quiet.
+pub fn tell(text: &str) {
+    if !is_quiet() {
+        note(text);
+    }
+}
+
+/// Prints a line on standard error.
 pub fn note(text: &str) {
     // A failure cannot be reported anywhere else.
     let _ = writeln!(io::stderr(), "{}", printable(text));

@@ -127,9 +127,9 @@ impl Rotating {
 
 impl Verifying {
     /// Reads what is demanded of one model, or of `many`.
-    pub fn read(&self, many: bool, quiet: bool) -> Result<Demands<'_>> {
+    pub fn read(&self, many: bool) -> Result<Demands<'_>> {
         let policy = self.policy.read(many)?.policy()?;
-        let identities = self.opening.identities.read(quiet)?;
+        let identities = self.opening.identities.read()?;
         Ok(Demands {
             signed_by: self.opening.signed_by()?,
             edition: self.tier.edition_for(identities.as_ref())?,

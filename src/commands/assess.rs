@@ -16,9 +16,9 @@ use crate::render;
 use crate::signing::OpeningArgs;
 use crate::stop::Stop;
 use crate::table::{Frame, Table};
-use crate::text::printable;
+use crate::text::{is_quiet, printable};
 
-pub fn run(args: &Assess, quiet: bool) -> Result<()> {
+pub fn run(args: &Assess) -> Result<()> {
     let page = args
         .report
         .as_deref()
@@ -33,7 +33,7 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         ));
     }
     let candidates = candidates(args)?;
-    let subject = subject(&args.model, &args.opening, quiet)?;
+    let subject = subject(&args.model, &args.opening)?;
     let base = args
         .base
         .clone()
@@ -52,16 +52,15 @@ pub fn run(args: &Assess, quiet: bool) -> Result<()> {
         None => PublicModel::Unknown,
     };
 
-    let assessment = until_stopped(quiet, |steps| {
-        onnxseal_assess::assess(&subject, data.as_ref(), &options, steps)
-    })?;
+    let assessment =
+        until_stopped(|steps| onnxseal_assess::assess(&subject, data.as_ref(), &options, steps))?;
     if let Some(page) = &page {
         let html = report::html(&assessment).map_err(lift)?;
         page.write(html.as_bytes(), Readers::Usual)?;
     }
     match args.json {
         true => render::json(&assessment)?,
-        false if quiet => {}
+        false if is_quiet() => {}
         false => show(&assessment)?,
     }
     if args.require_holds {
@@ -94,9 +93,9 @@ fn candidates(args: &Assess) -> Result<Vec<NamedPolicy>> {
 }
 
 /// Reads the model, and opens it if it is protected.
-pub fn subject(model: &Location, opening: &OpeningArgs, quiet: bool) -> Result<Subject> {
+pub fn subject(model: &Location, opening: &OpeningArgs) -> Result<Subject> {
     if core::is_protected(model)? {
-        let opening = opening.require(quiet)?;
+        let opening = opening.require()?;
         return Subject::protected(model.clone(), opening.access()).map_err(lift);
     }
     if opening.identities.is_given() || opening.allowed_signers.is_some() {
@@ -145,9 +144,9 @@ fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
 }
 
 /// Runs a long call, and ends it if the user asks. The call must not have written anything yet.
-pub fn until_stopped<T>(quiet: bool, call: impl FnOnce(&Bar<'_>) -> Result<T, Error>) -> Result<T> {
+pub fn until_stopped<T>(call: impl FnOnce(&Bar<'_>) -> Result<T, Error>) -> Result<T> {
     let stop = Stop::listen()?;
-    let steps = Bar::of_steps(quiet, &stop);
+    let steps = Bar::of_steps(&stop);
     let called = call(&steps);
     drop(steps);
     match (called, stop.signal()) {

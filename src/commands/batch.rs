@@ -13,54 +13,54 @@ use crate::exit::{failed, kind_code, usage};
 use crate::io::Written;
 use crate::progress::Bars;
 use crate::stop::Stop;
-use crate::text::{bytes, count};
+use crate::text::{bytes, count, is_quiet};
 use crate::{named, render};
 
-pub fn run(args: &Batch, quiet: bool) -> Result<()> {
+pub fn run(args: &Batch) -> Result<()> {
     match args {
         Batch::Protect(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
             let options = args.protecting.read(true)?;
-            let recipients = args.protecting.recipients.require(quiet)?;
+            let recipients = args.protecting.recipients.require()?;
             let operation = Operation::Protect {
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(&operation, quiet)
+            job.carry_out(&operation)
         }
         Batch::Unprotect(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
-            let opening = args.opening.require(quiet)?;
+            let opening = args.opening.require()?;
             let access = opening.access_to(&args.tier);
-            job.carry_out(&Operation::Unprotect { access }, quiet)
+            job.carry_out(&Operation::Unprotect { access })
         }
         Batch::Rekey(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
-            let opening = args.opening.require(quiet)?;
-            let recipients = args.recipients.require(quiet)?;
+            let opening = args.opening.require()?;
+            let recipients = args.recipients.require()?;
             let operation = Operation::Rekey {
                 access: opening.access(),
                 recipients: (&recipients).into(),
             };
-            job.carry_out(&operation, quiet)
+            job.carry_out(&operation)
         }
         Batch::Rotate(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
-            let opening = args.opening.require(quiet)?;
-            let recipients = args.rotating.recipients.require(quiet)?;
+            let opening = args.opening.require()?;
+            let recipients = args.rotating.recipients.require()?;
             let options = args.rotating.read(true)?;
             let operation = Operation::Rotate {
                 access: opening.access(),
                 recipients: (&recipients).into(),
                 options: &options,
             };
-            job.carry_out(&operation, quiet)
+            job.carry_out(&operation)
         }
         Batch::Verify(args) => {
             let job = Job::begin(&args.course, None)?;
-            let demands = args.verifying.read(true, quiet)?;
+            let demands = args.verifying.read(true)?;
             let checks = demands.checks();
-            job.carry_out(&Operation::Verify { checks }, quiet)
+            job.carry_out(&Operation::Verify { checks })
         }
     }
 }
@@ -89,14 +89,14 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn carry_out(self, operation: &Operation<'_>, quiet: bool) -> Result<()> {
+    fn carry_out(self, operation: &Operation<'_>) -> Result<()> {
         let stop = Stop::listen()?;
         let (sources, options) = (&self.course.sources, &self.options);
         if let Some(out) = &options.out {
             batch::check_sources(&sources.sources, out)?;
         }
         let found = batch::discover(&sources.sources, &sources.lists)?;
-        let bars = Bars::new(quiet, &stop);
+        let bars = Bars::new(&stop);
         if let Some(text) = passed_over(&found) {
             bars.note(&text);
         }
@@ -105,7 +105,7 @@ impl<'a> Job<'a> {
         if let Some(written) = &self.report {
             written.write(&render::json_bytes(&report)?, Readers::Usual)?;
         }
-        if !quiet {
+        if !is_quiet() {
             summarise(&report)?;
         }
         judge(report, stop.signal(), options.out.is_some())

@@ -10,13 +10,13 @@ use anyhow::Result;
 
 use crate::cli::inputs::Inputs;
 
-pub fn run(args: &Inputs, quiet: bool) -> Result<()> {
+pub fn run(args: &Inputs) -> Result<()> {
     match args {
-        Inputs::Keygen(args) => keygen::run(args, quiet),
+        Inputs::Keygen(args) => keygen::run(args),
         Inputs::Inspect(args) => inspect::run(args),
-        Inputs::Rewrite(args) => rewrite::run(args, quiet),
-        Inputs::Encrypt(args) => encrypt::run(args, quiet),
-        Inputs::Rekey(args) => rewrite::rekey(args, quiet),
-        Inputs::Attack(args) => attack::run(args, quiet),
+        Inputs::Rewrite(args) => rewrite::run(args),
+        Inputs::Encrypt(args) => encrypt::run(args),
+        Inputs::Rekey(args) => rewrite::rekey(args),
+        Inputs::Attack(args) => attack::run(args),
     }
 }

@@ -6,6 +6,6 @@ use onnxseal_core as core;
 use crate::cli::Inspect;
 use crate::render;
 
-pub fn run(args: &Inspect, quiet: bool) -> Result<()> {
-    render::report(core::inspect(&args.model)?, &args.view, quiet)
+pub fn run(args: &Inspect) -> Result<()> {
+    render::report(core::inspect(&args.model)?, &args.view)
 }

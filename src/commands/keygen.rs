@@ -10,13 +10,13 @@ use onnxseal_core::{
 use crate::cli::Keygen;
 use crate::exit::usage;
 use crate::keys::{PassphraseSource as _, identities_of};
-use crate::text::note;
+use crate::text::tell;
 
 /// Writes a new identity, encrypted if there is a passphrase, and prints its recipient. Or prints
 /// the recipients of an identity file.
-pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
+pub fn run(args: &Keygen) -> Result<()> {
     if let Some(path) = &args.recipients_of {
-        let recipients = identities_of(path, "--recipients-of", quiet)?.recipients();
+        let recipients = identities_of(path, "--recipients-of")?.recipients();
         if recipients.is_empty() {
             return Err(usage(format!(
                 "{}: the recipients of plugins stand in their own files",
@@ -29,7 +29,7 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         }
         return Ok(());
     }
-    let passphrase = args.passphrase.read_new(quiet)?;
+    let passphrase = args.passphrase.read_new()?;
     let mut identity = if args.pq {
         generate_pq_identity().map_err(Error::Key)?
     } else {
@@ -56,8 +56,8 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         None => {
             stdout.write_all(text.as_bytes())?;
             // Without a passphrase, the text contains the recipient.
-            if passphrase.is_some() && !quiet {
-                note(&format!("public key: {}", identity.recipient()));
+            if passphrase.is_some() {
+                tell(&format!("public key: {}", identity.recipient()));
             }
         }
     }

@@ -13,17 +13,17 @@ use anyhow::Result;
 
 use crate::cli::labels::Labels;
 
-pub fn run(args: &Labels, quiet: bool) -> Result<()> {
+pub fn run(args: &Labels) -> Result<()> {
     match args {
-        Labels::Setup(args) => keygen::setup(args, quiet),
-        Labels::Keygen(args) => keygen::run(args, quiet),
-        Labels::Users(args) => keygen::users(args, quiet),
-        Labels::Revoke(args) => keygen::revoke(args, quiet),
-        Labels::Protect(args) => protect::run(args, quiet),
-        Labels::Targets(args) => targets::run(args, quiet),
+        Labels::Setup(args) => keygen::setup(args),
+        Labels::Keygen(args) => keygen::run(args),
+        Labels::Users(args) => keygen::users(args),
+        Labels::Revoke(args) => keygen::revoke(args),
+        Labels::Protect(args) => protect::run(args),
+        Labels::Targets(args) => targets::run(args),
         Labels::Inspect(args) => inspect::run(args),
-        Labels::Decode(args) => decode::run(args, quiet),
-        Labels::Trace(args) => trace::run(args, quiet),
+        Labels::Decode(args) => decode::run(args),
+        Labels::Trace(args) => trace::run(args),
         Labels::Attack(args) => attack::run(args),
     }
 }

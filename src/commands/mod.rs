@@ -27,36 +27,39 @@ mod verify;
 
 use crate::cli::{Cli, Command};
 use crate::named;
+use crate::text::be_quiet;
 
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     // A result on standard output must not be mixed with notes.
-    let quiet = named::check_outputs()? || cli.quiet;
+    if named::check_outputs()? || cli.quiet {
+        be_quiet();
+    }
     match cli.command {
-        Command::Keygen(args) => keygen::run(&args, quiet),
-        Command::Plan(args) => plan::run(&args, quiet),
-        Command::Protect(args) => protect::run(&args, quiet),
-        Command::Inspect(args) => inspect::run(&args, quiet),
-        Command::Verify(args) => verify::run(&args, quiet),
-        Command::Unprotect(args) => unprotect::run(&args, quiet),
+        Command::Keygen(args) => keygen::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Protect(args) => protect::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Unprotect(args) => unprotect::run(&args),
         #[cfg(target_os = "linux")]
-        Command::Run(args) => run::run(&args, quiet),
+        Command::Run(args) => run::run(&args),
         #[cfg(not(target_os = "linux"))]
         Command::Run(_) => Err(crate::exit::usage(
             "`onnxseal run` needs Linux; `onnxseal unprotect` opens a model to files",
         )),
-        Command::Batch(args) => batch::run(&args, quiet),
-        Command::Rekey(args) => rekey::run(&args, quiet),
-        Command::Rotate(args) => rotate::run(&args, quiet),
-        Command::Sign(args) => sign::run(&args, quiet),
+        Command::Batch(args) => batch::run(&args),
+        Command::Rekey(args) => rekey::run(&args),
+        Command::Rotate(args) => rotate::run(&args),
+        Command::Sign(args) => sign::run(&args),
         #[cfg(feature = "assess")]
-        Command::Assess(args) => assess::run(&args, quiet),
+        Command::Assess(args) => assess::run(&args),
         #[cfg(feature = "assess")]
-        Command::Rank(args) => rank::run(&args, quiet),
+        Command::Rank(args) => rank::run(&args),
         #[cfg(feature = "assess")]
-        Command::Tiers(args) => tiers::run(&args, quiet),
+        Command::Tiers(args) => tiers::run(&args),
         #[cfg(feature = "inputs")]
-        Command::Inputs(args) => inputs::run(&args, quiet),
+        Command::Inputs(args) => inputs::run(&args),
         #[cfg(feature = "labels")]
-        Command::Labels(args) => labels::run(&args, quiet),
+        Command::Labels(args) => labels::run(&args),
     }
 }

@@ -12,9 +12,9 @@ use crate::cli::Protect;
 use crate::exit::usage;
 use crate::progress::Bar;
 use crate::render;
-use crate::text::{few, note};
+use crate::text::{few, note, tell};
 
-pub fn run(args: &Protect, quiet: bool) -> Result<()> {
+pub fn run(args: &Protect) -> Result<()> {
     let protecting = &args.protecting;
     let mut options = protecting.read(false)?;
     options.external_data.clone_from(&args.external_data);
@@ -23,7 +23,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         None => args.model.clone(),
     };
     let mut new_identity = None;
-    let recipients = match protecting.recipients.read(quiet)? {
+    let recipients = match protecting.recipients.read()? {
         found if !found.is_empty() => found,
         _ => {
             // Plan first, so that a model that cannot be protected gets no key.
@@ -51,7 +51,7 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         }
     };
 
-    let bar = Bar::new(quiet);
+    let bar = Bar::new();
     let output = (!args.in_place).then_some(target);
     let destination = Destination::new(output, args.output_options.core());
     let protected = core::protect(&args.model, destination, &recipients, &options, &bar);
@@ -69,17 +69,14 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
             path.display()
         ));
     }
-    if quiet {
-        return render::report(report, &args.view, quiet);
-    }
     if let ([_, new @ ..], [_, old @ ..]) = (&*report.files, &*report.original_files) {
-        note(&format!(
+        tell(&format!(
             "the protected model has external data of its own: {}\n\
              `unprotect` restores the original names",
             few(new)
         ));
         if args.in_place {
-            note(&format!(
+            tell(&format!(
                 "warning: the original weights are still in clear beside the model: {}\n\
                  remove them once no other model needs them",
                 few(old)
@@ -87,13 +84,13 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         }
     }
     if let Some(done) = report.repacked {
-        note(&format!(
+        tell(&format!(
             "the protected model is a rewritten one, equal in every value: {} tensor(s) moved to raw_data, \
              {} byte(s) outside all tensors are zeros\n`unprotect` gives the rewritten model",
             done.tensors, done.zeroed_bytes
         ));
     }
-    render::report(report, &args.view, quiet)
+    render::report(report, &args.view)
 }
 
 /// Writes the identity file for one output. Returns its path.

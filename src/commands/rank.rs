@@ -12,6 +12,7 @@ use crate::exit::stopped;
 use crate::io::Written;
 use crate::progress::Bar;
 use crate::stop::Stop;
+use crate::text::{is_quiet, one_line};
 
 /// Bytes that share one score. Models of more than 1 GiB get more.
 const UNIT_BYTES: u64 = 256;
@@ -19,10 +20,10 @@ const UNIT_BYTES: u64 = 256;
 /// The share of the weights' bytes in each random mask.
 const MASKED_SHARE: f64 = 0.1;
 
-pub fn run(args: &Rank, quiet: bool) -> Result<()> {
+pub fn run(args: &Rank) -> Result<()> {
     let written = Written::new(&args.output, "ranking", args.force);
     written.check()?;
-    let subject = subject(&args.model, &args.opening, quiet)?;
+    let subject = subject(&args.model, &args.opening)?;
     let data = data(&args.data)?;
     let method = match args.method {
         RankMethod::Activation => Method::Activation,
@@ -33,7 +34,7 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
     };
     let options = args.data.of_assessment();
     let stop = Stop::listen()?;
-    let steps = Bar::of_steps(quiet, &stop);
+    let steps = Bar::of_steps(&stop);
     let ranking = onnxseal_assess::rank(
         &subject,
         method,
@@ -62,13 +63,13 @@ pub fn run(args: &Rank, quiet: bool) -> Result<()> {
             None => lift(Error::Usage(text)),
         });
     }
-    if !quiet {
+    if !is_quiet() {
         let text = format!(
             "{path}: ranked by {}, in units of {} bytes",
             ranking.method(),
             ranking.unit_bytes()
         );
-        writeln!(std::io::stdout(), "{}", crate::text::one_line(&text))?;
+        writeln!(std::io::stdout(), "{}", one_line(&text))?;
     }
     Ok(())
 }

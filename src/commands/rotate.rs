@@ -6,11 +6,11 @@ use onnxseal_core::{self as core, Destination, RotateOptions};
 use crate::cli::Rotate;
 use crate::progress::Bar;
 use crate::render;
-use crate::text::{few, note};
+use crate::text::{few, tell};
 
-pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
-    let opening = args.opening.require(quiet)?;
-    let recipients = args.rotating.recipients.require(quiet)?;
+pub fn run(args: &Rotate) -> Result<()> {
+    let opening = args.opening.require()?;
+    let recipients = args.rotating.recipients.require()?;
     let options = RotateOptions {
         external_data: args.external_data.clone(),
         ..args.rotating.read(false)?
@@ -19,7 +19,7 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
     let output = output
         .map(|output| output.for_output_of(&args.model))
         .transpose()?;
-    let bar = Bar::new(quiet);
+    let bar = Bar::new();
     let destination = Destination::new(output, args.output_options.core());
     let report = core::rotate(
         &args.model,
@@ -30,12 +30,12 @@ pub fn run(args: &Rotate, quiet: bool) -> Result<()> {
         &bar,
     )?;
     drop(bar);
-    if !quiet && !report.left_files.is_empty() {
-        note(&format!(
+    if !report.left_files.is_empty() {
+        tell(&format!(
             "the old external data is still beside the model: {}\n\
              delete it once no program reads it and no other model needs it",
             few(&report.left_files)
         ));
     }
-    render::report(report, &args.view, quiet)
+    render::report(report, &args.view)
 }

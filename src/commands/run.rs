@@ -27,10 +27,10 @@ use crate::exit::{failed, not_met, usage};
 use crate::given::{self, Copy, Given};
 use crate::private::{self, Namespace};
 use crate::progress::Bar;
-use crate::text::{count, note, one_line};
+use crate::text::{count, is_quiet, note, one_line, tell};
 
 /// Opens models, and becomes the program that is to use them.
-pub fn run(args: &Run, quiet: bool) -> Result<()> {
+pub fn run(args: &Run) -> Result<()> {
     args.program
         .first()
         .map_or(Ok(()), |name| check_program(name))?;
@@ -38,7 +38,6 @@ pub fn run(args: &Run, quiet: bool) -> Result<()> {
     let sources = args.models.iter().map(|path| canonical(path));
     let job = Job {
         args,
-        quiet,
         sources: sources.collect::<Result<_>>()?,
         user,
     };
@@ -55,7 +54,6 @@ pub fn run(args: &Run, quiet: bool) -> Result<()> {
 /// The models to open, and the user that the program runs as.
 struct Job<'a> {
     args: &'a Run,
-    quiet: bool,
     /// Where the models and folders lie that are named.
     sources: Vec<PathBuf>,
     user: Option<User>,
@@ -78,7 +76,7 @@ impl Job<'_> {
         };
         let program = command(&self.args.program, path.as_deref())?;
         let umask_before = umask(Mode::RWXG | Mode::RWXO);
-        let opening = self.args.opening.require(self.quiet)?;
+        let opening = self.args.opening.require()?;
         let secrets = self.secrets();
         let here = std::env::current_dir().ok();
         let needed = self.sources.iter().chain(&secrets).chain(&here);
@@ -126,7 +124,7 @@ impl Job<'_> {
         };
         let program = command(&self.args.program, Some(&path))?;
         let umask_before = umask(Mode::RWXG | Mode::RWXO);
-        let opening = self.args.opening.require(self.quiet)?;
+        let opening = self.args.opening.require()?;
         let unplaced = given.unplaced();
         fs::create_dir(&unplaced)
             .with_context(|| format!("cannot write to {}", unplaced.display()))?;
@@ -180,17 +178,15 @@ impl Job<'_> {
     /// opened files by the protected ones.
     fn open(&self, access: Access<'_>, to: &Path) -> Result<BTreeMap<PathBuf, PathBuf>> {
         let found = discover(&self.args.models, &[] as &[&Path])?;
-        if let (Some(text), false) = (passed_over(&found), self.quiet) {
-            note(&format!("note: {text}"));
+        if let Some(text) = passed_over(&found) {
+            tell(&format!("note: {text}"));
         }
         for row in found.unreadable {
             match row.found.location {
                 // It does so for the program too.
                 Location::File(path) if given::is_dangling(&path) => {
-                    if !self.quiet {
-                        let path = one_line(&path.display().to_string());
-                        note(&format!("note: {path} is a link that leads nowhere"));
-                    }
+                    let path = one_line(&path.display().to_string());
+                    tell(&format!("note: {path} is a link that leads nowhere"));
                 }
                 _ => return Err(row.error.into()),
             }
@@ -229,7 +225,7 @@ impl Job<'_> {
             let name = path.file_name().unwrap_or(OsStr::new("model.onnx"));
             let mut publication = Publication::from(folder.join(name));
             publication.keep_paths = true;
-            core::unprotect(model, publication, access, &Bar::new(self.quiet))?;
+            core::unprotect(model, publication, access, &Bar::new())?;
             // Else a link that somebody puts there meanwhile leads the mount elsewhere.
             if canonical(path)? != real {
                 return Err(usage(format!(
@@ -258,7 +254,7 @@ impl Job<'_> {
     /// Fails if models are not protected, unless that is allowed.
     fn check_plain(&self, plain: &[Location]) -> Result<()> {
         let models = count(plain.len() as u64, "model");
-        if plain.is_empty() || (self.args.allow_plain && self.quiet) {
+        if plain.is_empty() || (self.args.allow_plain && is_quiet()) {
             return Ok(());
         }
         for model in plain {

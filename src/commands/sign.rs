@@ -9,14 +9,14 @@ use crate::cli::Sign;
 use crate::io;
 use crate::progress::Bar;
 use crate::signing::signing_key;
-use crate::text::note;
+use crate::text::tell;
 
 /// The longest signature file, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 1 << 20;
 
-pub fn run(args: &Sign, quiet: bool) -> Result<()> {
+pub fn run(args: &Sign) -> Result<()> {
     let flush = args.sync.flush();
-    let bar = Bar::new(quiet);
+    let bar = Bar::new();
     let (key_type, fingerprint) = match (&args.key, &args.signature) {
         (Some(path), _) => {
             let key = signing_key(path)?;
@@ -35,11 +35,9 @@ pub fn run(args: &Sign, quiet: bool) -> Result<()> {
         }
     };
     drop(bar);
-    if !quiet {
-        let model = &args.model;
-        note(&format!(
-            "{model}: signed with {key_type} key {fingerprint}"
-        ));
-    }
+    let model = &args.model;
+    tell(&format!(
+        "{model}: signed with {key_type} key {fingerprint}"
+    ));
     Ok(())
 }

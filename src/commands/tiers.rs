@@ -13,25 +13,25 @@ use crate::exit::usage;
 use crate::io::{self as files, Written};
 use crate::render;
 use crate::table::{Frame, Table};
-use crate::text::printable;
+use crate::text::{is_quiet, printable};
 
 /// The name of the tier that opens everything.
 const HIGHEST: &str = "full";
 
-pub fn run(args: &Tiers, quiet: bool) -> Result<()> {
+pub fn run(args: &Tiers) -> Result<()> {
     match args {
-        Tiers::Tune(args) => tune_tiers(args, quiet),
+        Tiers::Tune(args) => tune_tiers(args),
     }
 }
 
-fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
+fn tune_tiers(args: &Tune) -> Result<()> {
     let output = Written::new(&args.output, "policy", args.force);
     output.check()?;
     let (mut policy, text) = base(args)?;
     if let Some(path) = &args.ranking {
         policy.set_ranking(files::read_ranking(path)?);
     }
-    let subject = subject(&args.model, &args.opening, quiet)?;
+    let subject = subject(&args.model, &args.opening)?;
     let missing = || usage("editions are measured on real samples: give --data");
     let data = data(&args.data)?.ok_or_else(missing)?;
     let metric = args.metric.read()?;
@@ -39,14 +39,12 @@ fn tune_tiers(args: &Tune, quiet: bool) -> Result<()> {
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
 
     let targets = (args.targets.as_slice(), HIGHEST);
-    let tuned = until_stopped(quiet, |steps| {
-        tune(&subject, &data, &policy, targets, &options, steps)
-    })?;
+    let tuned = until_stopped(|steps| tune(&subject, &data, &policy, targets, &options, steps))?;
     output.write(tuned.policy_text(&text).as_bytes(), Readers::Usual)?;
     if args.json {
         return render::json(&tuned);
     }
-    if quiet { Ok(()) } else { show(&tuned) }
+    if is_quiet() { Ok(()) } else { show(&tuned) }
 }
 
 /// Returns the policy without tiers, and its text.

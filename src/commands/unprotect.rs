@@ -7,17 +7,17 @@ use onnxseal_core::{self as core, Publication};
 
 use crate::cli::Unprotect;
 use crate::progress::Bar;
-use crate::text::one_line;
+use crate::text::{is_quiet, one_line};
 
-pub fn run(args: &Unprotect, quiet: bool) -> Result<()> {
-    let opening = args.opening.require(quiet)?;
+pub fn run(args: &Unprotect) -> Result<()> {
+    let opening = args.opening.require()?;
     let output = args.output.for_output_of(&args.model)?;
-    let bar = Bar::new(quiet);
+    let bar = Bar::new();
     let publication = Publication::new(&output, args.output_options.core());
     let access = opening.access_to(&args.tier);
     let restored = core::unprotect(&args.model, publication, access, &bar)?;
     drop(bar);
-    if !quiet {
+    if !is_quiet() {
         let output = one_line(&output.to_string());
         let out = std::io::stdout();
         match restored.tier.filter(|_| !restored.is_original) {

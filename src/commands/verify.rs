@@ -9,12 +9,12 @@ use crate::checks::{self, Check, Outcome};
 use crate::cli::{Demands, Verify};
 use crate::exit::{self, not_met, usage};
 use crate::progress::Bar;
-use crate::text::{note, one_line};
+use crate::text::{is_quiet, note, one_line, tell};
 use crate::{render, sarif};
 
-pub fn run(args: &Verify, quiet: bool) -> Result<()> {
+pub fn run(args: &Verify) -> Result<()> {
     let single = single(args)?;
-    let mut demands = args.verifying.read(false, quiet)?;
+    let mut demands = args.verifying.read(false)?;
     let all_match =
         (demands.policy.as_ref()).is_some_and(|of| of.require().unmatched == Demand::Error);
     if let (None, Some(policy)) = (single, &mut demands.policy) {
@@ -31,7 +31,6 @@ pub fn run(args: &Verify, quiet: bool) -> Result<()> {
         demands,
         all_match,
         requires,
-        quiet,
     };
     match single {
         Some(model) => verifier.one(model),
@@ -61,18 +60,17 @@ struct Verifier<'a> {
     /// Whether each entry of the policy must match something in some model.
     all_match: bool,
     requires: bool,
-    quiet: bool,
 }
 
 impl Verifier<'_> {
     fn verify(&self, model: &Location) -> core::Result<core::Verification> {
-        core::verify(model, &self.demands.checks(), &Bar::new(self.quiet))
+        core::verify(model, &self.demands.checks(), &Bar::new())
     }
 
     /// Checks `model`, and fails with its error.
     fn one(&self, model: &Location) -> Result<()> {
         let verified = self.verify(model)?;
-        match (self.args.json, self.quiet) {
+        match (self.args.json, is_quiet()) {
             (true, _) => render::json(&verified),
             (false, true) => Ok(()),
             (false, false) => render::verified(model, &verified),
@@ -81,7 +79,7 @@ impl Verifier<'_> {
 
     /// Checks every model, and fails with the worst error.
     fn several(&self) -> Result<()> {
-        let prints_lines = !(self.args.json || self.args.sarif || self.quiet);
+        let prints_lines = !(self.args.json || self.args.sarif || is_quiet());
         // Checks go on even if the reader of the output stops.
         let mut printed = Ok(());
         let mut checks = Vec::new();
@@ -104,7 +102,7 @@ impl Verifier<'_> {
             } else if self.args.sarif {
                 let folder = std::env::current_dir().context("cannot tell the current folder")?;
                 render::json(&sarif::log(&checks, &folder))
-            } else if self.quiet {
+            } else if is_quiet() {
                 Ok(())
             } else {
                 Ok(checks::summary(&mut io::stdout(), &checks)?)
@@ -140,8 +138,8 @@ impl Verifier<'_> {
     fn models(&self) -> Result<Vec<(Location, Option<onnxseal_batch::Error>)>> {
         let sources = &self.args.sources;
         let found = onnxseal_batch::discover(&sources.sources, &sources.lists)?;
-        if let Some(text) = checks::passed_over(&found).filter(|_| !self.quiet) {
-            note(&format!("note: {}", one_line(&text)));
+        if let Some(text) = checks::passed_over(&found) {
+            tell(&format!("note: {}", one_line(&text)));
         }
         let models = found.models.into_iter().map(|model| (model.location, None));
         let unreadable = found.unreadable.into_iter();

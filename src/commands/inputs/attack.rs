@@ -9,15 +9,13 @@ use serde_json::{Value, json};
 
 use crate::cli::inputs::Attack;
 use crate::render;
-use crate::text::note;
+use crate::text::tell;
 
 /// The least share of values that an attack restores from true pairs.
 const LIKELY_PAIRS: f64 = 0.5;
 
-pub fn run(args: &Attack, quiet: bool) -> Result<()> {
-    let key = args
-        .identities
-        .open((&args.key, "--key"), quiet, InputKey::read)?;
+pub fn run(args: &Attack) -> Result<()> {
+    let key = args.identities.open(&args.key, "--key", InputKey::read)?;
     let spec = key.spec();
     let mut rows = Vec::new();
     if let Some(model) = &args.model {
@@ -29,9 +27,8 @@ pub fn run(args: &Attack, quiet: bool) -> Result<()> {
         let row = of_pairs(&keyed, &plain, spec)?;
         if let Some(restored) = row.restored
             && restored < LIKELY_PAIRS
-            && !quiet
         {
-            note(&format!(
+            tell(&format!(
                 "warning: the key that fits best restores {:.0} % of the values only: do plain and keyed images come in the same order?",
                 100.0 * restored
             ));

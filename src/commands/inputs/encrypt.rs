@@ -8,7 +8,7 @@ use crate::exit::{failed, stopped, usage};
 use crate::named;
 use crate::progress::Bar;
 use crate::stop::Stop;
-use crate::text::{count, note, one_line};
+use crate::text::{count, note, one_line, tell};
 
 /// How far rounding may put floats outside a key's range, as a share of its width.
 const NEARLY: f64 = 1e-3;
@@ -19,10 +19,8 @@ const NARROW: f64 = 0.02;
 
 const OTHER_KIND: &str = "a key is for images of one kind: `onnxseal inputs keygen` makes one for others with --block, --channels, --layout, --range, --mean and --std";
 
-pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
-    let key = args
-        .identities
-        .open((&args.key, "--key"), quiet, InputKey::read)?;
+pub fn run(args: &Encrypt) -> Result<()> {
+    let key = args.identities.open(&args.key, "--key", InputKey::read)?;
     let mut options = EncryptOptions::default();
     options.decrypt = args.decrypt;
     options.output = args.output_options.core();
@@ -33,7 +31,7 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
         Scale::Pixels
     };
     let stop = Stop::listen()?;
-    let bar = Bar::until(quiet, &stop);
+    let bar = Bar::until(&stop);
     let made = encrypt(&args.sources, &args.output, &key, &options, &bar);
     drop(bar);
     let report = match (made, stop.signal()) {
@@ -57,11 +55,9 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
     if n_more > 0 {
         note(&format!("failed: {} more", count(n_more, "file")));
     }
-    if !quiet {
-        show(&report);
-        if let Some(odd) = odd_floats(&report, key.spec(), options.scale) {
-            note(&format!("warning: {odd}"));
-        }
+    show(&report);
+    if let Some(odd) = odd_floats(&report, key.spec(), options.scale) {
+        tell(&format!("warning: {odd}"));
     }
     if report.failed.iter().any(|failed| failed.is_misfit) {
         note(&format!("hint: {OTHER_KIND}"));
@@ -75,7 +71,7 @@ pub fn run(args: &Encrypt, quiet: bool) -> Result<()> {
 
 fn show(report: &Report) {
     for array in report.arrays.iter().filter(|array| !array.is_transformed) {
-        note(&format!(
+        tell(&format!(
             "{}: array {:?} was copied: it has no images of the key's shape",
             one_line(&array.path.display().to_string()),
             array.name
@@ -103,7 +99,7 @@ fn show(report: &Report) {
     let told = counted.iter().filter(|(n, ..)| *n > 0);
     let told: Vec<String> = told.map(|(n, word, what)| count(*n, word) + what).collect();
     if !told.is_empty() {
-        note(&told.join("; "));
+        tell(&told.join("; "));
     }
 }
 

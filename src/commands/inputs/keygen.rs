@@ -7,7 +7,7 @@ use onnxseal_core::write_key;
 use onnxseal_inputs::{InputKey, Spec, Transform};
 
 use crate::cli::inputs::Keygen;
-use crate::text::note;
+use crate::text::tell;
 
 /// Smaller blocks have so few values that keyed images alone reveal the key.
 const SMALL_BLOCK: u32 = 8;
@@ -15,8 +15,8 @@ const SMALL_BLOCK: u32 = 8;
 /// Brute force can try fewer keys than two to the power of this.
 const FEW_BITS: f64 = 40.0;
 
-pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
-    let recipients = args.recipients.read_untiered("an input key", quiet)?;
+pub fn run(args: &Keygen) -> Result<()> {
+    let recipients = args.recipients.read_untiered("an input key")?;
     let key = InputKey::generate(args.spec())?;
     let text = match &recipients {
         Some(recipients) => key.to_encrypted_text(recipients)?.into(),
@@ -26,21 +26,15 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
         Some(path) => write_key(path, &text)?,
         None => std::io::stdout().lock().write_all(text.as_bytes())?,
     }
-    if !quiet {
-        let spec = key.spec();
-        note(&format!(
-            "{} possible keys. This is not encryption of images: docs/INPUTS.md says what it stops.",
-            power_of_two(spec)
-        ));
-        for warning in warnings(spec) {
-            note(&format!("warning: {warning}"));
-        }
+    let spec = key.spec();
+    tell(&format!(
+        "2^{:.0} possible keys. This is not encryption of images: docs/INPUTS.md says what it stops.",
+        spec.key_bits().floor()
+    ));
+    for warning in warnings(spec) {
+        tell(&format!("warning: {warning}"));
     }
     Ok(())
-}
-
-fn power_of_two(spec: &Spec) -> String {
-    format!("2^{:.0}", spec.key_bits().floor())
 }
 
 fn warnings(spec: &Spec) -> Vec<String> {

@@ -8,29 +8,27 @@ use onnxseal_inputs::{Error, InputKey};
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
 use crate::commands::compared::compared;
 use crate::exit::usage;
-use crate::text::{note, one_line};
+use crate::text::{one_line, tell};
 
-pub fn run(args: &Rewrite, quiet: bool) -> Result<()> {
-    let key = (args.output.identities).open((&args.key, "--key"), quiet, InputKey::read)?;
+pub fn run(args: &Rewrite) -> Result<()> {
+    let key = (args.output.identities).open(&args.key, "--key", InputKey::read)?;
     let files = Files::open(&args.model)?;
     let rewritten = files.rewrite(&key, args.output.input.as_deref())?;
     let models = (&args.model, &files, &rewritten);
-    write(models, (None, &key), &args.output, quiet)
+    write(models, (None, &key), &args.output)
 }
 
 /// Changes the key that a model was rewritten for.
-pub fn rekey(args: &Rekey, quiet: bool) -> Result<()> {
-    let old = (args.output.identities).open((&args.key, "--key"), quiet, InputKey::read)?;
-    let new = (args.output.identities).open((&args.to, "--to"), quiet, InputKey::read)?;
+pub fn rekey(args: &Rekey) -> Result<()> {
+    let old = (args.output.identities).open(&args.key, "--key", InputKey::read)?;
+    let new = (args.output.identities).open(&args.to, "--to", InputKey::read)?;
     let files = Files::open(&args.model)?;
     let rewritten = files.rekey(&old, &new, args.output.input.as_deref())?;
-    if !quiet {
-        note(
-            "the model does not show which key it was made for: if it was not --key, the result takes no images of --to",
-        );
-    }
+    tell(
+        "the model does not show which key it was made for: if it was not --key, the result takes no images of --to",
+    );
     let models = (&args.model, &files, &rewritten);
-    write(models, (Some(&old), &new), &args.output, quiet)
+    write(models, (Some(&old), &new), &args.output)
 }
 
 /// Compares the result with the original, and writes it if they agree.
@@ -38,40 +36,32 @@ fn write(
     (model, files, rewritten): (&Location, &Files, &Rewritten),
     keys: (Option<&InputKey>, &InputKey),
     args: &RewriteArgs,
-    quiet: bool,
 ) -> Result<()> {
     let output = args.output.for_output_of(model)?;
     // Check early, because running a large model takes long.
     let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_inputs::Error::Store)?;
     if !args.no_check {
-        check(files, rewritten, keys, quiet)?;
+        check(files, rewritten, keys)?;
     } else if rewritten.must_run() {
         return Err(usage(
             "the result is not exact by construction, so it must be run: leave out --no-check",
         ));
     }
     let written = files.write(rewritten, &output, args.output_options.core())?;
-    if !quiet {
-        let names = rewritten.tensors.iter().map(|name| format!("{name:?}"));
-        let names: Vec<String> = names.collect();
-        let to = written.files.last().map(|path| path.display().to_string());
-        note(&format!(
-            "wrote {}: input {:?} takes keyed images; changed {}",
-            one_line(&to.unwrap_or_default()),
-            rewritten.input,
-            names.join(", ")
-        ));
-    }
+    let names = rewritten.tensors.iter().map(|name| format!("{name:?}"));
+    let names: Vec<String> = names.collect();
+    let to = written.files.last().map(|path| path.display().to_string());
+    tell(&format!(
+        "wrote {}: input {:?} takes keyed images; changed {}",
+        one_line(&to.unwrap_or_default()),
+        rewritten.input,
+        names.join(", ")
+    ));
     Ok(())
 }
 
-fn check(
-    files: &Files,
-    rewritten: &Rewritten,
-    keys: (Option<&InputKey>, &InputKey),
-    quiet: bool,
-) -> Result<()> {
+fn check(files: &Files, rewritten: &Rewritten, keys: (Option<&InputKey>, &InputKey)) -> Result<()> {
     let not_run = if rewritten.must_run() {
         "the result was not run, and nothing was written"
     } else {
@@ -79,11 +69,9 @@ fn check(
     };
     let differs = |error: &Error| matches!(error, Error::Differs { .. });
     let agreement = compared(not_run, differs, || files.check(rewritten, keys))?;
-    if !quiet {
-        note(&format!(
-            "compared on ONNX Runtime: outputs differ by {:.1e} of the largest value; those of the original with and without optimizations by {:.1e}",
-            agreement.changed, agreement.own
-        ));
-    }
+    tell(&format!(
+        "compared on ONNX Runtime: outputs differ by {:.1e} of the largest value; those of the original with and without optimizations by {:.1e}",
+        agreement.changed, agreement.own
+    ));
     Ok(())
 }

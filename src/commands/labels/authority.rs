@@ -9,9 +9,9 @@ use onnxseal_labels::Authority;
 use crate::cli::labels::AuthorityArgs;
 use crate::exit::usage;
 
-pub fn read(args: &AuthorityArgs, quiet: bool) -> Result<Authority> {
+pub fn read(args: &AuthorityArgs) -> Result<Authority> {
     args.identities
-        .open((&args.authority, "--authority"), quiet, Authority::read)
+        .open(&args.authority, "--authority", Authority::read)
 }
 
 /// Refuses a pipe and standard input, which can be read but not replaced.

@@ -13,11 +13,9 @@ use crate::cli::labels::Decode;
 use crate::exit::usage;
 use crate::render;
 
-pub fn run(args: &Decode, quiet: bool) -> Result<()> {
+pub fn run(args: &Decode) -> Result<()> {
     let table = table(&args.model)?;
-    let key = args
-        .identities
-        .open((&args.key, "--key"), quiet, UserKey::read)?;
+    let key = args.identities.open(&args.key, "--key", UserKey::read)?;
     let decoder = Decoder::new(&table, &key)?;
     let (values, shape) = answers(&args.answers, &table)?;
     let logits = decoder.decode(&values, &shape)?;

@@ -11,14 +11,14 @@ use serde_json::json;
 use super::authority;
 use crate::cli::labels::{Keygen, Revoke, Setup, Users};
 use crate::exit::usage;
-use crate::text::{count, note, one_line, printable};
+use crate::text::{count, one_line, printable, tell};
 use crate::{io, render};
 
 /// The longest list of users, in bytes.
 const MAX_LIST_BYTES: usize = 64 << 20;
 
-pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
-    let recipients = args.recipients.read_untiered("a label authority", quiet)?;
+pub fn setup(args: &Setup) -> Result<()> {
+    let recipients = args.recipients.read_untiered("a label authority")?;
     if recipients
         .as_ref()
         .is_some_and(|recipients| recipients.names().next().is_none())
@@ -29,30 +29,23 @@ pub fn setup(args: &Setup, quiet: bool) -> Result<()> {
     }
     let authority = Authority::generate(args.collusion, recipients.as_ref())?;
     write_key(&args.output, &authority.to_file()?)?;
-    if !quiet {
-        if !authority.is_encrypted() {
-            note(
-                "warning: the authority is not encrypted: give --recipient to encrypt it with age",
-            );
-        }
-        note(&format!(
-            "{} may pool their keys without learning the authority's exponents. Two who mix their keys get one that cannot be traced: docs/LABELS.md",
-            match args.collusion {
-                1 => "1 user".to_owned(),
-                n => format!("{n} users"),
-            }
-        ));
+    if !authority.is_encrypted() {
+        tell("warning: the authority is not encrypted: give --recipient to encrypt it with age");
     }
+    tell(&format!(
+        "{} may pool their keys without learning the authority's exponents. Two who mix their keys get one that cannot be traced: docs/LABELS.md",
+        count(args.collusion.into(), "user")
+    ));
     Ok(())
 }
 
 /// Makes keys, and notes their users.
-pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
+pub fn run(args: &Keygen) -> Result<()> {
     let recipients = match &args.recipients[..] {
         [] => None,
         texts => Some(Recipients::parse(texts)?),
     };
-    let mut authority = authority::read(&args.authority, quiet)?;
+    let mut authority = authority::read(&args.authority)?;
     let names = match &args.users {
         None => args.user.clone(),
         Some(path) => listed(path)?,
@@ -103,13 +96,11 @@ pub fn run(args: &Keygen, quiet: bool) -> Result<()> {
             false => write_key_unsynced(path, &text)?,
         }
     }
-    if !quiet {
-        note(&format!(
-            "wrote {}; users: {} ({n_new} new)",
-            count(keys.len() as u64, "key"),
-            authority.users().len()
-        ));
-    }
+    tell(&format!(
+        "wrote {}; users: {} ({n_new} new)",
+        count(keys.len() as u64, "key"),
+        authority.users().len()
+    ));
     Ok(())
 }
 
@@ -138,8 +129,8 @@ fn listed(path: &std::path::Path) -> Result<Vec<String>> {
     }
 }
 
-pub fn users(args: &Users, quiet: bool) -> Result<()> {
-    let authority = authority::read(&args.authority, quiet)?;
+pub fn users(args: &Users) -> Result<()> {
+    let authority = authority::read(&args.authority)?;
     if args.json {
         let users = authority
             .users()
@@ -158,18 +149,16 @@ pub fn users(args: &Users, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-pub fn revoke(args: &Revoke, quiet: bool) -> Result<()> {
-    let mut authority = authority::read(&args.authority, quiet)?;
+pub fn revoke(args: &Revoke) -> Result<()> {
+    let mut authority = authority::read(&args.authority)?;
     for name in &args.user {
         authority.revoke(name)?;
     }
     authority::replace(&authority, &args.authority.authority)?.keep();
-    if !quiet {
-        let names: Vec<String> = args.user.iter().map(|name| one_line(name)).collect();
-        note(&format!(
-            "revoked {}: decoders refuse the key for models protected from now on. The key still decrypts their labels for a program that does not check",
-            names.join(", ")
-        ));
-    }
+    let names: Vec<String> = args.user.iter().map(|name| one_line(name)).collect();
+    tell(&format!(
+        "revoked {}: decoders refuse the key for models protected from now on. The key still decrypts their labels for a program that does not check",
+        names.join(", ")
+    ));
     Ok(())
 }

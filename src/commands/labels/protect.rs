@@ -8,16 +8,16 @@ use onnxseal_labels::encrypt::{EncryptOptions, Encrypted, MAX_FIRING, encrypt};
 use super::authority;
 use crate::cli::labels::Protect;
 use crate::commands::compared::compared;
-use crate::text::{count, note, one_line};
+use crate::text::{count, one_line, tell};
 
 /// Protects the labels of a model, and notes it in the authority's file.
-pub fn run(args: &Protect, quiet: bool) -> Result<()> {
+pub fn run(args: &Protect) -> Result<()> {
     let output = args.output.for_output_of(&args.model)?;
     // Check early, because running calibration data takes long.
     let is_free = args.output_options.core().check_free(&output);
     is_free.map_err(onnxseal_core::Error::Store)?;
     authority::check(&args.authority.authority)?;
-    let mut authority = authority::read(&args.authority, quiet)?;
+    let mut authority = authority::read(&args.authority)?;
     let data = crate::commands::assess::data(&args.data)?;
     let data_options = args.data.options();
     let decoding = args.targets.as_deref().map(Decoding::read).transpose()?;
@@ -31,11 +31,9 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
         let not_run = "the result was not run, so nothing was written: --no-check skips the run";
         let differs = |error: &Error| matches!(error, Error::Differs { .. });
         let difference = compared(not_run, differs, || encrypted.check(&authority))?;
-        if !quiet {
-            note(&format!(
-                "compared on ONNX Runtime: decoded answers differ from the original's by {difference:.1e} of the largest"
-            ));
-        }
+        tell(&format!(
+            "compared on ONNX Runtime: decoded answers differ from the original's by {difference:.1e} of the largest"
+        ));
     }
     // Note it first: a model with unknown traces could not be traced.
     let name = one_line(&output.to_name().display().to_string());
@@ -43,19 +41,17 @@ pub fn run(args: &Protect, quiet: bool) -> Result<()> {
     let noted = authority::replace(&authority, &args.authority.authority)?;
     let written = encrypted.write(&output, args.output_options.core())?;
     noted.keep();
-    if !quiet {
-        let to = written.files.last().map(|path| path.display().to_string());
-        report(&encrypted, &one_line(&to.unwrap_or_default()));
-        note(
-            "in plain, the result is the classifier without the names of its classes: run `onnxseal protect` on it too",
-        );
-    }
+    let to = written.files.last().map(|path| path.display().to_string());
+    report(&encrypted, &one_line(&to.unwrap_or_default()));
+    tell(
+        "in plain, the result is the classifier without the names of its classes: run `onnxseal protect` on it too",
+    );
     Ok(())
 }
 
 fn report(encrypted: &Encrypted<'_>, written: &str) {
     let summary = encrypted.summary();
-    note(&format!(
+    tell(&format!(
         "wrote {written}: node {} answers with {} for {} classes",
         summary.node,
         count(u64::from(summary.rows), "row"),
@@ -63,14 +59,14 @@ fn report(encrypted: &Encrypted<'_>, written: &str) {
         summary.classes
     ));
     if summary.traces > 0 {
-        note(&format!(
+        tell(&format!(
             "{}; of {} held out, {:.2} % fired one",
             count(summary.traces as u64, "trace"),
             count(summary.held_out as u64, "calibration sample"),
             100.0 * summary.firing
         ));
         if summary.firing > MAX_FIRING {
-            note(
+            tell(
                 "warning: traces change what key holders read of such samples: give more calibration samples, or ask for fewer traces",
             );
         }

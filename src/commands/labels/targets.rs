@@ -7,9 +7,9 @@ use onnxseal_labels::decoding::Decoding;
 
 use crate::cli::labels::Targets;
 use crate::io::Written;
-use crate::text::note;
+use crate::text::tell;
 
-pub fn run(args: &Targets, quiet: bool) -> Result<()> {
+pub fn run(args: &Targets) -> Result<()> {
     let written = Written::new(&args.output, "decoding matrix", args.force);
     written.check()?;
     let decoding = Decoding::draw(args.classes, DEFAULT_CODEWORDS)?;
@@ -17,13 +17,11 @@ pub fn run(args: &Targets, quiet: bool) -> Result<()> {
         .to_npz()
         .context("cannot make the decoding matrix")?;
     written.write(&bytes, Readers::Owner)?;
-    if !quiet {
-        note(&format!(
-            "wrote {}: {} rows for {} classes; keep it secret, it reads the answers of the model",
-            args.output.display(),
-            decoding.rows.len(),
-            decoding.classes
-        ));
-    }
+    tell(&format!(
+        "wrote {}: {} rows for {} classes; keep it secret, it reads the answers of the model",
+        args.output.display(),
+        decoding.rows.len(),
+        decoding.classes
+    ));
     Ok(())
 }

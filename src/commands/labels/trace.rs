@@ -13,15 +13,15 @@ use crate::cli::labels::Trace;
 use crate::exit::usage;
 use crate::io::{Written, read_text};
 use crate::render;
-use crate::text::{count, note, printable};
+use crate::text::{count, printable, tell};
 
 /// The longest answers, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// Writes the inputs of traces, or reads a service's answers and reports whose key it uses.
-pub fn run(args: &Trace, quiet: bool) -> Result<()> {
+pub fn run(args: &Trace) -> Result<()> {
     let table = table(&args.model)?;
-    let authority = authority::read(&args.authority, quiet)?;
+    let authority = authority::read(&args.authority)?;
     let model = authority.model_of(table.digest())?;
     if model.traces.is_empty() {
         return Err(usage("the model has no traces: protect it with --traces"));
@@ -30,13 +30,8 @@ pub fn run(args: &Trace, quiet: bool) -> Result<()> {
         let written = Written::new(path, "inputs", args.force);
         let inputs = npz(&model.trace_inputs()?).context("cannot make the inputs")?;
         written.write(&inputs, Readers::Owner)?;
-        if !quiet {
-            note(&format!(
-                "wrote {} for {}",
-                path.display(),
-                count(model.traces.len() as u64, "trace")
-            ));
-        }
+        let traces = count(model.traces.len() as u64, "trace");
+        tell(&format!("wrote {} for {traces}", path.display()));
         return Ok(());
     }
     let Some(path) = &args.answers else {
