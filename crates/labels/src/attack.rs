@@ -42,7 +42,7 @@ pub fn run(model: &Location, data: &DataSet, options: &DataOptions) -> Result<An
     let table = files.with(table_of)?;
     let input = files.with(|source| input_of(source, table.answers()))?;
     let name = model.to_name().display().to_string();
-    let mut layer = LayerRun::new(&files, &name, &input, table.answers())?;
+    let mut layer = LayerRun::new((&files, &[]), &name, &input, table.answers())?;
     let samples = layer.samples(data, options)?;
     let ran = layer.run(&samples, data.n)?;
     if ran.answers.width != table.n_rows() as usize {

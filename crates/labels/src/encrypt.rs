@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_data::{DataOptions, DataSet};
-use onnxseal_engine::{Files as Memory, Samples, Table, difference};
+use onnxseal_engine::{Samples, Table, difference};
 use onnxseal_rewrite::{Edit, Files, Written};
 use onnxseal_store::{Location, OutputOptions};
 
@@ -175,17 +175,15 @@ impl Encrypted<'_> {
         probe.add_user(NOBODY)?;
         let decoder = Decoder::new(&self.plan.table, &probe.user_key(NOBODY)?)?;
         let Head { input, answers, .. } = &self.head;
-        let mut original = LayerRun::new(&self.files, &self.name, input, answers)?;
+        let mut original = LayerRun::new((&self.files, &[]), &self.name, input, answers)?;
         let (samples, n) = match self.options.data {
             Some((data, options)) => (original.samples(data, options)?, data.n.min(MAX_COMPARED)),
             None => (original.random(COMPARED), COMPARED),
         };
         let wanted = original.run(&samples, n)?.answers;
         drop(original);
-        let edited = self.files.edited(&self.edits)?;
-        let changed = Memory::new(&edited.model, edited.external);
-        drop(edited.model);
-        let mut changed = LayerRun::of(&changed, &self.name, input, answers)?;
+        let edited = (&self.files, &self.edits[..]);
+        let mut changed = LayerRun::new(edited, &self.name, input, answers)?;
         let answers = changed.run(&samples, n)?.answers;
         let shape = [&[n], &answers.dims[..]].concat();
         let found = decoder.decode(&answers.values, &shape)?;
@@ -209,7 +207,7 @@ fn trace(
     (data, options): (&DataSet, &DataOptions),
     n_traces: usize,
 ) -> Result<(Traces, Vec<TraceInput>)> {
-    let mut layer = LayerRun::new(files, name, &head.input, &head.answers)?;
+    let mut layer = LayerRun::new((files, &[]), name, &head.input, &head.answers)?;
     let samples = layer.samples(data, options)?;
     let calibration = run_on(&mut layer, &samples, data.n, head)?;
     let n_candidates = MIN_CANDIDATES.max(CANDIDATES_FOR_EACH * n_traces);

@@ -4,7 +4,7 @@ use onnxseal_data::{DataOptions, DataSet};
 use onnxseal_engine::{
     Engine, Error as RunError, Files as InMemory, Net, Samples, Table, fit, random,
 };
-use onnxseal_rewrite::Files;
+use onnxseal_rewrite::{Edit, Files};
 
 use crate::error::Result;
 
@@ -24,19 +24,17 @@ pub struct Ran {
 }
 
 impl LayerRun {
-    /// Makes a session of the model in `files`, called `name` in messages.
-    pub fn new(files: &Files, name: &str, features: &str, answers: &str) -> Result<LayerRun> {
-        let memory = InMemory::new(files.bytes(), files.read_external()?);
-        LayerRun::of(&memory, name, features, answers)
-    }
-
-    pub(crate) fn of(
-        memory: &InMemory,
+    /// Makes a session of the model in `files` with edits, called `name` in messages.
+    pub fn new(
+        (files, edits): (&Files, &[Edit]),
         name: &str,
         features: &str,
         answers: &str,
     ) -> Result<LayerRun> {
-        let net = Net::new(&Engine::load()?, memory, &[features, answers], name)?;
+        let (model, external) = files.read(edits)?;
+        let memory = InMemory::new(&model, external);
+        drop(model);
+        let net = Net::new(&Engine::load()?, &memory, &[features, answers], name)?;
         let place = |name: &str| {
             let found = net.outputs().iter().position(|output| output.name == name);
             found.ok_or_else(|| missing(name))

@@ -9,8 +9,8 @@ use onnxseal_onnx::edit::rename_external;
 use onnxseal_onnx::model::{FileId, Span};
 use onnxseal_onnx::{Limits, Model, external, locate};
 use onnxseal_store::{
-    Error as StoreError, Input, Location, Output, OutputOptions, Permitted, Published,
-    check_no_stream, create, parallel, reflink,
+    Error as StoreError, Input, Location, Output, OutputOptions, Published, check_no_stream,
+    create, parallel, reflink,
 };
 
 use crate::changes::{Edit, apply};
@@ -35,32 +35,12 @@ pub struct Files {
 /// The files that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// The files: external data first, the model last.
+    /// External data first, the model last.
     pub files: Vec<PathBuf>,
-    /// Bytes of all of them.
     pub len_bytes: u64,
 }
 
-/// The files of a model with edits, in memory.
-#[derive(Clone, Debug)]
-pub struct Edited {
-    /// The model file.
-    pub model: Vec<u8>,
-    /// External data: the model's normalised paths, and the files' bytes.
-    pub external: Vec<(String, Vec<u8>)>,
-    /// Who may do what with the model file that they come from.
-    pub permitted: Permitted,
-}
-
-/// A file to write.
-struct Destination {
-    location: Location,
-    /// The number of folders above it that the model named.
-    below: usize,
-}
-
 impl Files {
-    /// Opens a model and its external data.
     pub fn open(location: &Location) -> Result<Files> {
         let input = Input::open(location)?;
         let model = input.read_all()?;
@@ -81,36 +61,20 @@ impl Files {
         })
     }
 
-    /// Returns the bytes of the model file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.model
-    }
-
-    /// Reads all external data. Returns the model's normalised paths, and the files' bytes.
-    pub fn read_external(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        let files = self.paths.iter().zip(&self.external);
-        let read = files.map(|(path, input)| Ok((path.clone(), input.read_all()?)));
-        read.collect()
-    }
-
-    /// Returns the model file and its external data with edits, in memory. Edits must be by file
-    /// and in ascending order.
-    pub fn edited(&self, edits: &[Edit]) -> Result<Edited> {
-        let of_file = |file: u32| edits.iter().filter(move |edit| edit.file == FileId(file));
-        let mut external = self.read_external()?;
-        for (file, (_, bytes)) in (1..).zip(&mut external) {
-            if of_file(file).next().is_some() {
-                *bytes = apply(bytes, of_file(file))?;
+    /// Reads the model file and its external data, by the model's normalised paths, with edits. Edits
+    /// must be by file and in ascending order.
+    pub fn read(&self, edits: &[Edit]) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+        let mut external = Vec::new();
+        for (file, (path, input)) in (1..).zip(self.paths.iter().zip(&self.external)) {
+            let mut bytes = input.read_all()?;
+            if of_file(edits, file).next().is_some() {
+                bytes = apply(&bytes, of_file(edits, file))?;
             }
+            external.push((path.clone(), bytes));
         }
-        Ok(Edited {
-            model: apply(&self.model, of_file(0))?,
-            external,
-            permitted: self.input.permitted()?,
-        })
+        Ok((apply(&self.model, of_file(edits, 0))?, external))
     }
 
-    /// Calls `with` with the located model.
     pub fn with<T, E: From<Error>>(
         &self,
         with: impl FnOnce(&Source<'_>) -> std::result::Result<T, E>,
@@ -152,50 +116,34 @@ impl Files {
         &self,
         edits: &[Edit],
         output: &Location,
-        options: OutputOptions,
+        mut options: OutputOptions,
     ) -> Result<Written> {
-        let old = &self.paths;
-        let new = self.names(old, output)?;
-        let mut options = options;
-        options.replace &= old.is_empty();
-        if !old.is_empty() {
+        let new = self.names(output)?;
+        if !new.is_empty() {
+            options.replace = false;
             check_no_stream(output)?;
         }
-        let mut all = vec![Destination {
-            location: output.clone(),
-            below: 0,
-        }];
-        all.extend(new.iter().map(|path| Destination {
-            location: output.beside(path),
-            below: path.matches('/').count(),
-        }));
-        let of_file = |file: u32| {
-            let of_file = edits.iter().filter(move |e| e.file == FileId(file));
-            of_file.collect::<Vec<&Edit>>()
-        };
-        let mut outputs = Vec::new();
-        for destination in &all {
-            outputs.push(create(
-                &destination.location,
-                destination.below,
-                options.replace,
-                self.input.len,
-            )?);
+        let mut locations = vec![output.clone()];
+        let mut outputs = vec![create(output, 0, options.replace, self.input.len)?];
+        for path in &new {
+            let (location, n_folders) = (output.beside(path), path.matches('/').count());
+            outputs.push(create(&location, n_folders, false, self.input.len)?);
+            locations.push(location);
         }
         let mut len_bytes = 0;
         for ((file, input), output) in (0u32..).zip(self.inputs()).zip(&outputs) {
-            let edits = of_file(file);
-            len_bytes += match (file, *old == new) {
-                (0, false) => self.write_renamed(&edits, old, &new, &**output)?,
-                _ => copy(input, &edits, &**output)?,
+            len_bytes += if file == 0 && self.paths != new {
+                self.write_renamed(edits, &new, &**output)?
+            } else {
+                copy(input, &of_file(edits, file).collect::<Vec<_>>(), &**output)?
             };
             input.check_unchanged()?;
         }
         outputs
             .iter()
             .try_for_each(|output| output.finish(options.flush))?;
-        let like: onnxseal_store::Result<Vec<_>> = self.inputs().map(Input::permitted).collect();
-        let mut like = like?;
+        let like = self.inputs().map(Input::permitted);
+        let mut like = like.collect::<onnxseal_store::Result<Vec<_>>>()?;
         let mut published = Vec::new();
         while let (Some(output), Some(like)) = (outputs.pop(), like.pop()) {
             match output.publish(like, options) {
@@ -208,12 +156,10 @@ impl Files {
                 }
             }
         }
-        let files = all
-            .iter()
-            .rev()
-            .map(|file| file.location.to_name())
-            .collect();
-        Ok(Written { files, len_bytes })
+        Ok(Written {
+            files: locations.iter().rev().map(Location::to_name).collect(),
+            len_bytes,
+        })
     }
 
     fn inputs(&self) -> impl Iterator<Item = &Input> {
@@ -221,65 +167,54 @@ impl Files {
     }
 
     /// Returns the paths of external data beside the output.
-    fn names(&self, old: &[String], output: &Location) -> Result<Vec<String>> {
+    fn names(&self, output: &Location) -> Result<Vec<String>> {
         let inputs: HashSet<Location> = self.inputs().filter_map(Input::location).collect();
         let is_input = |location: &Location| {
             location
                 .canonical()
                 .is_some_and(|found| inputs.contains(&found))
         };
+        let refuse = |text: &str| Err(Error::Usage(text.to_owned()));
         if is_input(output) {
-            return Err(Error::Usage(
-                "the output is a file of the model itself".into(),
-            ));
+            return refuse("the output is a file of the model itself");
         }
-        let under = |name: &str| -> Vec<String> {
-            match old {
-                [_] => vec![name.to_owned()],
-                several => several
-                    .iter()
-                    .map(|path| format!("{name}/{path}"))
-                    .collect(),
-            }
+        let under = |name: String| match &self.paths[..] {
+            [_] => vec![name],
+            paths => Vec::from_iter(paths.iter().map(|path| format!("{name}/{path}"))),
         };
         let meets = |paths: &[String]| {
             let mut locations = paths.iter().map(|path| output.beside(path));
             locations.any(|location| location == *output || is_input(&location))
         };
-        let mut names = old.to_vec();
+        let mut names = self.paths.clone();
         if meets(&names) {
             let of_output = output.to_name();
             let of_output = of_output.file_name().and_then(|name| name.to_str());
-            let named =
-                of_output.map(|name| [format!("{name}.data"), format!("{name}.rewritten.data")]);
-            let free = named.into_iter().flatten().map(|name| under(&name));
-            names = free.into_iter().find(|names| !meets(names)).ok_or_else(|| {
-                Error::Usage("external data would be written over what is read: the output needs another folder".into())
-            })?;
+            let free = [".data", ".rewritten.data"].into_iter();
+            let mut free = free.filter_map(|end| Some(under(format!("{}{end}", of_output?))));
+            let Some(free) = free.find(|names| !meets(names)) else {
+                return refuse(
+                    "external data would be written over what is read: the output needs another folder",
+                );
+            };
+            names = free;
         }
         let all_plain = names.iter().all(|name| external::check_plain(name).is_ok());
         let distinct: HashSet<&String> = names.iter().collect();
-        if all_plain && distinct.len() == names.len() {
-            Ok(names)
-        } else {
-            Err(Error::Usage(
-                "the model's external data has names that are hidden or have control characters"
-                    .into(),
-            ))
+        if !all_plain || distinct.len() < names.len() {
+            return refuse(
+                "the model's external data has names that are hidden or have control characters",
+            );
         }
+        Ok(names)
     }
 
     /// Writes the model file with edits and other paths of external data. Makes it in memory, since
     /// most weights are in other files.
-    fn write_renamed(
-        &self,
-        edits: &[&Edit],
-        old: &[String],
-        new: &[String],
-        output: &dyn Output,
-    ) -> Result<u64> {
-        let edited = apply(&self.model, edits.iter().copied())?;
-        let names: HashMap<String, String> = old.iter().cloned().zip(new.iter().cloned()).collect();
+    fn write_renamed(&self, edits: &[Edit], new: &[String], output: &dyn Output) -> Result<u64> {
+        let edited = apply(&self.model, of_file(edits, 0))?;
+        let names = self.paths.iter().cloned().zip(new.iter().cloned());
+        let names: HashMap<String, String> = names.collect();
         let renamed = rename_external(&edited, &names)?;
         let renamed = renamed.apply(&edited);
         let renamed = renamed.ok_or(StoreError::Internal("edits beyond their file"))?;
@@ -288,6 +223,10 @@ impl Files {
         }
         Ok(renamed.len() as u64)
     }
+}
+
+fn of_file(edits: &[Edit], file: u32) -> impl Iterator<Item = &Edit> {
+    edits.iter().filter(move |edit| edit.file == FileId(file))
 }
 
 /// Copies a file with edits; returns the length of the copy.

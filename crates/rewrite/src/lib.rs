@@ -6,6 +6,7 @@
 //! The callers decide what a model is rewritten for.
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 mod changes;
 mod elements;
@@ -17,7 +18,7 @@ mod refusal;
 pub use changes::{Changes, Edit, apply};
 pub use elements::{Elements, bounds, is_float, width};
 pub use error::{Error, Result};
-pub use files::{Edited, Files, Written};
+pub use files::{Files, Written};
 pub use graph::{Attributes, Graph, Small, Source, slice};
 pub use onnxseal_onnx::model::FileId;
 pub use onnxseal_onnx::proto::tensor_proto::DataType;

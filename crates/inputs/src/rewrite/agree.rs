@@ -35,11 +35,11 @@ impl Files {
         (old, new): (Option<&InputKey>, &InputKey),
     ) -> Result<Agreement> {
         let entry = self.entry(&rewritten.input)?;
-        let original = InMemory::new(self.0.bytes(), self.0.read_external()?);
-        let edited = self.0.edited(&rewritten.edits)?;
-        let changed = InMemory::new(&edited.model, edited.external);
-        drop(edited.model);
-        let mut pair = Pair::new(&original, &changed)?;
+        let memory = |edits: &[_]| -> Result<InMemory> {
+            let (model, external) = self.0.read(edits)?;
+            Ok(InMemory::new(&model, external))
+        };
+        let mut pair = Pair::new(&memory(&[])?, &memory(&rewritten.edits)?)?;
         let fed = fed(&rewritten.input, &entry, (old, new))?;
         let agreement = pair.compare(&fed, N, 0)?;
         let (limit, why) = limit(&entry, agreement.own);
