@@ -42,38 +42,31 @@ pub fn bounds(data_type: DataType) -> Option<(i64, i64)> {
 }
 
 impl Elements {
-    /// Takes elements from `raw`, little-endian and contiguous.
     pub fn new(data_type: DataType, raw: Vec<u8>) -> Elements {
         Elements { data_type, raw }
     }
 
-    /// Makes `n` zeros.
     pub fn zeros(data_type: DataType, n: usize) -> Option<Elements> {
         let raw = vec![0; n.checked_mul(width(data_type)?)?];
         Some(Elements { data_type, raw })
     }
 
-    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.raw.len() / width(self.data_type).unwrap_or(1)
     }
 
-    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// Returns their type.
     pub fn data_type(&self) -> DataType {
         self.data_type
     }
 
-    /// Returns their bytes.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// Returns their bytes.
     pub fn into_raw(self) -> Vec<u8> {
         self.raw
     }
@@ -111,43 +104,32 @@ impl Elements {
     /// Sets an element to a number, rounded once. Returns `false` if the type lacks such a number.
     #[must_use]
     pub fn put(&mut self, i: usize, value: f64) -> bool {
-        let (bytes, fits) = match self.data_type {
-            DataType::Float => pad((value as f32).to_le_bytes(), (value as f32).is_finite()),
-            DataType::Double => pad(value.to_le_bytes(), value.is_finite()),
+        match self.data_type {
+            DataType::Float => {
+                let value = value as f32;
+                self.write(i, value.is_finite(), &value.to_le_bytes())
+            }
+            DataType::Double => self.write(i, value.is_finite(), &value.to_le_bytes()),
             DataType::Float16 => {
                 let value = f16::from_f64(value);
-                pad(value.to_le_bytes(), value.is_finite())
+                self.write(i, value.is_finite(), &value.to_le_bytes())
             }
             DataType::Bfloat16 => {
                 let value = bf16::from_f64(value);
-                pad(value.to_le_bytes(), value.is_finite())
+                self.write(i, value.is_finite(), &value.to_le_bytes())
             }
-            _ => return value.fract() == 0.0 && self.put_int(i, value as i64),
-        };
-        fits && self.write(i, bytes)
-    }
-
-    /// Sets an element to an integer. Returns `false` if the type lacks such a number.
-    #[must_use]
-    pub fn put_int(&mut self, i: usize, value: i64) -> bool {
-        let fits = bounds(self.data_type).is_some_and(|(low, high)| (low..=high).contains(&value));
-        fits && self.write(i, value.to_le_bytes())
-    }
-
-    fn write(&mut self, i: usize, bytes: [u8; 8]) -> bool {
-        let width = width(self.data_type).unwrap_or(1);
-        match self.raw.get_mut(i * width..(i + 1) * width) {
-            Some(place) => {
-                place.copy_from_slice(&bytes[..width]);
-                true
+            of => {
+                let (is_whole, value) = (value.fract() == 0.0, value as i64);
+                let fits = bounds(of).is_some_and(|(low, high)| (low..=high).contains(&value));
+                let width = width(of).unwrap_or(1);
+                self.write(i, is_whole && fits, &value.to_le_bytes()[..width])
             }
-            None => false,
         }
     }
-}
 
-fn pad<const N: usize>(bytes: [u8; N], fits: bool) -> ([u8; 8], bool) {
-    let mut padded = [0; 8];
-    padded[..N].copy_from_slice(&bytes);
-    (padded, fits)
+    fn write(&mut self, i: usize, fits: bool, bytes: &[u8]) -> bool {
+        let place = self.raw.get_mut(i * bytes.len()..(i + 1) * bytes.len());
+        let place = place.filter(|_| fits);
+        place.map(|place| place.copy_from_slice(bytes)).is_some()
+    }
 }
