@@ -21,7 +21,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("onnx", 4398),
     ("plan", 5206),
     ("python", 3530),
-    ("rewrite", 1053),
+    ("rewrite", 1023),
     ("runtime", 2573),
     ("store", 5984),
     ("testkit", 1026),

@@ -8,25 +8,19 @@ use crate::refusal::Refusal;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model cannot be rewritten.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// A file is not a readable model.
     #[error(transparent)]
     Onnx(#[from] onnxseal_onnx::Error),
-    /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
-    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
 }
 
-/// The result of this crate's calls.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Store(error) => error.kind(),

@@ -15,12 +15,10 @@ const MAX_SMALL: u64 = 1 << 16;
 /// The most nodes through which a constant passes.
 const MAX_CHAIN: usize = 16;
 
-/// A model, and the way to read its external data.
+/// A model file, and the way to read its external data.
 #[derive(Clone, Copy)]
 pub struct Source<'a> {
-    /// The model file.
     pub bytes: &'a [u8],
-    /// Returns the located model.
     pub model: &'a Model<'a>,
     /// Reads bytes of the external data file with this normalised location.
     pub external: &'a dyn Fn(&str, Span) -> Result<Vec<u8>>,
@@ -28,7 +26,6 @@ pub struct Source<'a> {
 
 /// The main graph by names.
 pub struct Graph<'a> {
-    /// The model.
     pub source: Source<'a>,
     readers: HashMap<&'a str, Vec<NodeId>>,
     producers: HashMap<&'a str, NodeId>,
@@ -40,21 +37,17 @@ pub struct Graph<'a> {
 
 /// A constant of few elements.
 pub struct Small {
-    /// Shape.
     pub dims: Vec<u64>,
-    /// Elements.
     pub values: Vec<f64>,
 }
 
-/// Returns the attributes of a node.
+/// The attributes of a node.
 pub struct Attributes<'a>(Vec<Attribute<'a>>);
 
 impl<'a> Graph<'a> {
-    /// Looks up names once.
     pub fn new(source: Source<'a>) -> Graph<'a> {
         let model = source.model;
-        let main = model.main();
-        let in_function = in_functions(model);
+        let (main, in_function) = (model.main(), in_functions(model));
         let mut readers: HashMap<&str, Vec<NodeId>> = HashMap::new();
         let mut producers = HashMap::new();
         for (id, node) in model.nodes_with_ids() {
@@ -79,20 +72,17 @@ impl<'a> Graph<'a> {
             }
             _ => false,
         };
-        let tensors = model.tensors_with_ids();
-        let constants = tensors
-            .filter(|(_, tensor)| tensor.graph == main && is_constant(tensor))
-            .map(|(id, tensor)| (tensor.name, id));
+        let constants = model.tensors_with_ids();
+        let constants = constants.filter(|(_, of)| of.graph == main && is_constant(of));
         // Outputs of inner graphs are read from outside.
         let graphs = model.graphs.iter().zip(&in_function);
-        let outputs = graphs
-            .filter(|(_, in_function)| !**in_function)
-            .flat_map(|(graph, _)| &graph.outputs);
+        let graphs = graphs.filter(|(_, in_function)| !**in_function);
+        let outputs = graphs.flat_map(|(graph, _)| &graph.outputs);
         Graph {
             source,
             readers,
             producers,
-            constants: constants.collect(),
+            constants: constants.map(|(id, of)| (of.name, id)).collect(),
             outputs: outputs.copied().collect(),
             in_function,
         }
@@ -103,18 +93,15 @@ impl<'a> Graph<'a> {
         self.in_function.get(node.graph.index()) == Some(&true)
     }
 
-    /// Returns the located model.
     pub fn model(&self) -> &'a Model<'a> {
         self.source.model
     }
 
-    /// Returns a node.
     pub fn node(&self, id: NodeId) -> Result<&'a Node<'a>> {
         let node = self.model().nodes.get(id.index());
         node.ok_or_else(|| Refusal::new("a node is missing").into())
     }
 
-    /// Returns a tensor.
     pub fn tensor(&self, id: TensorId) -> Result<&'a Tensor<'a>> {
         let tensor = self.model().tensors.get(id.index());
         tensor.ok_or_else(|| Refusal::new("a tensor is missing").into())
@@ -138,13 +125,11 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Returns the node that makes a value.
     pub fn producer(&self, name: &str) -> Option<(NodeId, &'a Node<'a>)> {
         let id = *self.producers.get(name)?;
         Some((id, self.model().nodes.get(id.index())?))
     }
 
-    /// Returns the tensor of a constant value.
     pub fn constant(&self, name: &str) -> Option<TensorId> {
         self.constants.get(name).copied()
     }
@@ -166,15 +151,12 @@ impl<'a> Graph<'a> {
             .unwrap_or_default()
     }
 
-    /// Returns the attributes of a node.
     pub fn attributes(&self, node: &Node<'_>) -> Result<Attributes<'a>> {
         Ok(Attributes(detail::attributes(self.source.bytes, node)?))
     }
 
-    /// Reads the elements of a tensor.
     pub fn load(&self, id: TensorId) -> Result<Elements> {
-        let graph = self;
-        let tensor = graph.tensor(id)?;
+        let tensor = self.tensor(id)?;
         let refused = |reason: &str| {
             let name = onnxseal_onnx::excerpt(tensor.name);
             Refusal::new(format!("the elements of tensor {name:?} {reason}"))
@@ -183,11 +165,11 @@ impl<'a> Graph<'a> {
         let Some(width) = width(data_type) else {
             return Err(refused(&format!("are of type {}", data_type.as_str_name())).into());
         };
-        let bytes = graph.source.bytes;
+        let bytes = self.source.bytes;
         let raw = match &tensor.payload {
             Payload::Empty => Vec::new(),
-            Payload::Dense { file, span, .. } => match graph.model().location(*file) {
-                Some(location) => (graph.source.external)(location, *span)?,
+            Payload::Dense { file, span, .. } => match self.model().location(*file) {
+                Some(location) => (self.source.external)(location, *span)?,
                 None => slice(bytes, *span).unwrap_or_default().to_vec(),
             },
             Payload::Strided { start, stride, .. } => {
@@ -251,7 +233,6 @@ impl<'a> Graph<'a> {
         Ok(Some(Small { dims, values }))
     }
 
-    /// Returns the integers of a constant list.
     pub fn integers(&self, name: &str) -> Result<Option<Vec<i64>>> {
         let small = self.small(name)?;
         Ok(small.map(|small| small.values.iter().map(|value| *value as i64).collect()))
@@ -281,7 +262,6 @@ impl<'a> Attributes<'a> {
         Some(&found.value)
     }
 
-    /// Returns whether the attribute exists.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
     }
@@ -302,7 +282,6 @@ impl<'a> Attributes<'a> {
         })
     }
 
-    /// Returns a list of integers.
     pub fn ints(&self, name: &str) -> Option<&[i64]> {
         match self.find(name) {
             Some(Setting::Ints(values)) => Some(values),
@@ -310,7 +289,6 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns a string.
     pub fn string(&self, name: &str) -> Option<&'a [u8]> {
         match self.find(name) {
             Some(Setting::String(value)) => Some(value),

@@ -8,11 +8,9 @@ use onnxseal_onnx::model::Node;
 /// Why a model, or one of its inputs, cannot be rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The node at fault: its name and operator.
+    /// The name and operator of the node at fault.
     pub node: Option<String>,
-    /// What is wrong.
     pub reason: String,
-    /// What can be done about it.
     pub advice: Option<&'static str>,
 }
 
