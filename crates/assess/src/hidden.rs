@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use onnxseal_engine::Files;
 use onnxseal_onnx::Model;
@@ -263,42 +264,40 @@ impl HiddenTensor {
 
     /// Gathers its elements into contiguous bytes.
     pub(crate) fn gather(&self, files: &Files) -> Vec<u8> {
-        let bytes = files.bytes(self.file);
-        let width = (self.element_bits / 8) as usize;
-        match self.stride {
-            None => {
-                let end = self.start.saturating_add(self.bytes() as usize);
-                bytes.get(self.start..end).unwrap_or_default().to_vec()
-            }
-            Some(stride) => {
-                let at = |i: usize| self.start + i * stride;
-                let element = |i| bytes.get(at(i)..at(i) + width).unwrap_or_default();
-                (0..self.n_elements).flat_map(element).copied().collect()
+        let file = files.bytes(self.file);
+        let pieces = self.pieces(&(0..self.n_elements)).into_iter();
+        let pieces = pieces.filter_map(|(at, bytes)| file.get(at..at + bytes.len()));
+        pieces.collect::<Vec<_>>().concat()
+    }
+
+    /// Writes its encrypted elements to their places in `files`. `elements` has all elements,
+    /// contiguous.
+    pub(crate) fn scatter(&self, elements: &[u8], files: &mut Files) {
+        let file = match self.file.checked_sub(1) {
+            None => Some(&mut files.model),
+            Some(index) => files.external.get_mut(index).map(|(_, bytes)| bytes),
+        };
+        let Some(file) = file.map(Arc::make_mut) else {
+            return;
+        };
+        for (at, bytes) in self.ranges.iter().flat_map(|range| self.pieces(range)) {
+            let to = file.get_mut(at..at + bytes.len());
+            if let (Some(to), Some(from)) = (to, elements.get(bytes)) {
+                to.copy_from_slice(from);
             }
         }
     }
 
-    /// Writes its encrypted elements to their places in `file`. `elements` has all elements,
-    /// contiguous.
-    pub(crate) fn scatter(&self, elements: &[u8], file: &mut [u8]) {
-        let width = (self.element_bits / 8) as usize;
-        for range in &self.ranges {
-            let mut put = |at: usize, from: Range<usize>| {
-                let to = file.get_mut(at..at + from.len());
-                if let (Some(to), Some(from)) = (to, elements.get(from)) {
-                    to.copy_from_slice(from);
-                }
-            };
-            match self.stride {
-                None => {
-                    let from = byte_range(range, self.element_bits);
-                    put(self.start + from.start, from);
-                }
-                Some(stride) => range
-                    .clone()
-                    .for_each(|i| put(self.start + i * stride, i * width..(i + 1) * width)),
-            }
-        }
+    /// Returns the contiguous pieces of the elements in `range`: the place of each in the file, and
+    /// its bytes among those of all elements.
+    fn pieces(&self, range: &Range<usize>) -> Vec<(usize, Range<usize>)> {
+        let bytes = |range| byte_range(&range, self.element_bits);
+        let Some(stride) = self.stride else {
+            let bytes = bytes(range.clone());
+            return vec![(self.start + bytes.start, bytes)];
+        };
+        let piece = |i| (self.start + i * stride, bytes(i..i + 1));
+        range.clone().map(piece).collect()
     }
 
     fn row(&self) -> TensorRow {
@@ -401,10 +400,11 @@ mod tests {
         let files = Files::new(&model, Vec::new());
         let dense = tensor(4, &[1..2, 3..4]);
         assert_eq!(dense.gather(&files), Vec::from_iter(0..16_u8));
-        let mut file = model.clone();
-        dense.scatter(&[0xFF; 16], &mut file);
-        assert_eq!(file[2..10], [0, 1, 2, 3, 255, 255, 255, 255]);
-        assert_eq!(file[14..], [255; 4]);
+        let mut changed = files.clone();
+        dense.scatter(&[0xFF; 16], &mut changed);
+        assert_eq!(changed.model[2..10], [0, 1, 2, 3, 255, 255, 255, 255]);
+        assert_eq!(changed.model[14..], [255; 4]);
+        assert_eq!(*files.model, *model);
         let strided = HiddenTensor {
             stride: Some(5),
             n_elements: 3,
@@ -413,8 +413,8 @@ mod tests {
         };
         let want = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13];
         assert_eq!(strided.gather(&files), want);
-        let mut file = model;
-        strided.scatter(&[0xFF; 12], &mut file);
-        assert_eq!(file[6..12], [4, 255, 255, 255, 255, 9]);
+        let mut changed = files;
+        strided.scatter(&[0xFF; 12], &mut changed);
+        assert_eq!(changed.model[6..12], [4, 255, 255, 255, 255, 9]);
     }
 }

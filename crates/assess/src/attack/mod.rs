@@ -4,7 +4,6 @@ pub(crate) mod base;
 mod fill;
 pub(crate) mod normal;
 pub(crate) mod probe;
-mod replace;
 
 use onnxseal_data::random::rng;
 use onnxseal_engine::Files;
@@ -13,7 +12,6 @@ use rand::Rng;
 use crate::assessment::Fill;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, byte_range, decode, encode, numbers};
-use replace::Changes;
 
 /// The source of values for encrypted elements.
 #[derive(Clone, Copy, Debug)]
@@ -36,15 +34,15 @@ pub(crate) struct Variant {
 
 /// Makes the model in `files` with `instead` in place of its `hidden` elements.
 pub(crate) fn variant(files: &Files, hidden: &Hidden, instead: Instead<'_>, seed: u64) -> Variant {
-    let (mut changes, mut notes) = (Changes::to(files), Vec::new());
+    let (mut filled, mut notes) = (files.clone(), Vec::new());
     for tensor in hidden.tensors.iter().filter(|tensor| tensor.n_hidden() > 0) {
         let elements = elements(files, tensor, instead, seed, &mut notes);
-        changes.put(tensor, &elements);
+        tensor.scatter(&elements, &mut filled);
     }
     notes.sort();
     notes.dedup();
     Variant {
-        files: changes.made(),
+        files: filled,
         notes,
     }
 }

@@ -12,7 +12,6 @@ use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 use onnxseal_plan::Role;
 
-use crate::attack::replace::Changes;
 use crate::error::{Attempt, Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
@@ -186,11 +185,11 @@ pub(crate) fn estimate(
             Ok(measured) => measured,
             Err(reason) => return Ok(Err(reason)),
         };
-        let (mut changes, mut moved) = (Changes::to(&files), 0_f64);
+        let (before, mut moved) = (files.clone(), 0_f64);
         let mut put = |tensor: &HiddenTensor, values: &[f32]| {
-            let mut elements = tensor.gather(&files);
+            let mut elements = tensor.gather(&before);
             encode(tensor.data_type, values, 0..values.len(), &mut elements);
-            changes.put(tensor, &elements);
+            tensor.scatter(&elements, &mut files);
         };
         for (layer, own) in layers.iter().zip(measured) {
             let Some(own) = own else { continue };
@@ -205,7 +204,7 @@ pub(crate) fn estimate(
                 }
                 Kind::Conv { weight, bias, like } => {
                     let of = |tensor: &HiddenTensor| {
-                        decode(tensor.data_type, &tensor.gather(&files), tensor.n_elements)
+                        decode(tensor.data_type, &tensor.gather(&before), tensor.n_elements)
                     };
                     let (Some(mut weights), Some(mut biases)) = (of(weight), of(bias)) else {
                         continue;
@@ -232,7 +231,6 @@ pub(crate) fn estimate(
                 }
             }
         }
-        files = changes.made();
         if moved < SETTLED {
             break;
         }
@@ -441,7 +439,7 @@ mod tests {
         };
         let found = convolutions(&model, &base, inputs).unwrap();
         assert_eq!(found.len(), 2);
-        let mut changed = bytes.clone();
+        let mut changed = base.clone();
         for name in ["w", "b", "v", "c"] {
             let tensor = whole(&model, name, "Conv", Role::Weight).unwrap();
             let mut elements = tensor.gather(&base);
@@ -454,7 +452,6 @@ mod tests {
             encode(tensor.data_type, &values, 0..values.len(), &mut elements);
             tensor.scatter(&elements, &mut changed);
         }
-        let changed = Files::new(&changed, Vec::new());
         let again = estimate(&changed, &found, inputs).unwrap().unwrap();
         let want = answers(&engine, &base, &samples);
         assert_near(&answers(&engine, &again, &samples), &want);
