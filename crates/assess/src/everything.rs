@@ -1,11 +1,11 @@
 //! Every tensor of a model, hidden: what floors replace, whatever a policy encrypts.
 
 use onnxseal_engine::Files;
+use onnxseal_onnx::detail;
 use onnxseal_onnx::edit::{Change, apply, set_elements};
-use onnxseal_onnx::model::{Payload, Tensor, Unpatchable};
+use onnxseal_onnx::model::{Payload, Unpatchable};
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_onnx::{Model, detail};
-use onnxseal_plan::{Classified, Reason, Role, classify, role};
+use onnxseal_plan::{Reason, classify};
 
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
@@ -56,15 +56,16 @@ impl Everything {
         }
         // The same tensors in the same order, elsewhere.
         let edited = located(&subject.name, &files.model)?;
-        let tensors = hidden.iter().filter_map(|i| {
-            let (tensor, of) = (edited.tensors.get(*i)?, &classified[*i]);
-            hidden_tensor(&model, tensor, of)
-        });
-        let tensors: Vec<HiddenTensor> = tensors.collect();
+        let whole = |i: &usize| {
+            let consumers = &classified[*i].consumers;
+            let owner = consumers.iter().find(|of| of.as_weight);
+            let owner = owner.or(consumers.first());
+            Some(HiddenTensor::new(&model, edited.tensors.get(*i)?, owner)?.whole())
+        };
+        let tensors: Vec<HiddenTensor> = hidden.iter().filter_map(whole).collect();
         let hidden = Hidden {
             weight_bytes: tensors.iter().map(HiddenTensor::bytes).sum(),
             tensors,
-            operators: Vec::new(),
         };
         let kept = model
             .tensors
@@ -82,26 +83,6 @@ impl Everything {
             hidden,
         })
     }
-}
-
-fn hidden_tensor(
-    model: &Model<'_>,
-    tensor: &Tensor<'_>,
-    of: &Classified<'_>,
-) -> Option<HiddenTensor> {
-    let owner = of.consumers.iter().find(|of| of.as_weight);
-    let owner = owner.or(of.consumers.first());
-    let node = owner.and_then(|of| Some((of, model.nodes.get(of.node.index())?)));
-    let role = node.map_or(Role::Weight, |(of, node)| role(node, of.slot, &tensor.dims));
-    let op_type = node.map_or_else(String::new, |(_, node)| match node.domain {
-        "" => node.op_type.to_owned(),
-        domain => format!("{domain}.{}", node.op_type),
-    });
-    let hidden = HiddenTensor::new(tensor, &op_type, role)?.whole();
-    Some(HiddenTensor {
-        node: owner.map(|of| of.node.index()),
-        ..hidden
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which elements of weight tensors are hidden from an attacker, and where they lie.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,7 +8,10 @@ use onnxseal_engine::Files;
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Payload, Tensor};
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_plan::{Plan, Policy, Preset, Role, Slot, Wanted, classify, energy, normalise, role};
+use onnxseal_plan::rules::qualified;
+use onnxseal_plan::{
+    Consumer, Plan, Policy, Preset, Role, TensorPlan, Wanted, classify, energy, normalise, role,
+};
 
 use crate::assessment::{OperatorRow, STRIP_BINS, TensorRow};
 use crate::error::Result;
@@ -20,8 +23,6 @@ use crate::weights::byte_range;
 pub struct Hidden {
     /// Every weight tensor that can be encrypted, in file order, even if it is in clear.
     pub tensors: Vec<HiddenTensor>,
-    /// The operators that own these: type, node's name, indices into `tensors`.
-    pub(crate) operators: Vec<(String, String, Vec<usize>)>,
     /// Bytes of all weights, including those that cannot be encrypted.
     pub weight_bytes: u64,
 }
@@ -47,6 +48,7 @@ pub struct HiddenTensor {
     pub ranges: Vec<Range<usize>>,
     /// The node that owns it, as an index into the model's list.
     pub(crate) node: Option<usize>,
+    pub(crate) node_name: String,
     /// The file: 0 is the model file, `i + 1` external file `i`.
     pub(crate) file: usize,
     /// Offset of the first element in bytes.
@@ -72,8 +74,8 @@ impl Hidden {
             Ok::<_, onnxseal_plan::Error>(wanted.iter().map(energies).collect())
         };
         let plan = onnxseal_plan::plan(&model, policy, score)?;
-        Ok(Hidden::of(&model, &plan, |_, tensor| {
-            above(tier, &tensor.tier_elements())
+        Ok(Hidden::of(&model, &plan, tier, |_, tensor| {
+            tensor.tier_elements()
         }))
     }
 
@@ -86,61 +88,39 @@ impl Hidden {
             |wanted: &[Wanted]| Ok::<_, onnxseal_plan::Error>(onnxseal_plan::uniform(wanted));
         let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full), uniform)?;
         let targets = subject.protected.iter().flat_map(|of| &of.targets);
-        let targets = targets.map(|of| (of.path.as_str(), &of.elements[..]));
-        let targets: HashMap<&str, _> = targets.collect();
-        Ok(Hidden::of(&model, &plan, |tensor, _| {
-            let elements = targets.get(tensor.path.as_str()).copied();
-            above(tier, elements.unwrap_or_default())
+        let targets: HashMap<&str, &[Tiered]> = targets
+            .map(|of| (of.path.as_str(), &of.elements[..]))
+            .collect();
+        Ok(Hidden::of(&model, &plan, tier, |tensor, _| {
+            let elements = targets.get(tensor.path.as_str());
+            elements.map(|of| of.to_vec()).unwrap_or_default()
         }))
     }
 
+    /// Finds the weight tensors of a plan. Of each, `elements` gives ranges with their tiers, of
+    /// which those above `tier` are hidden.
     fn of(
         model: &Model<'_>,
         plan: &Plan,
-        ranges: impl Fn(&Tensor<'_>, &onnxseal_plan::TensorPlan) -> Vec<Range<u64>>,
+        tier: u8,
+        elements: impl Fn(&Tensor<'_>, &TensorPlan) -> Vec<Tiered>,
     ) -> Hidden {
         let classified = classify(model);
-        let operators = plan.operators.iter().map(|operator| {
-            let node = operator.node.and_then(|node| model.nodes.get(node.index()));
-            let name = node.map_or("", |node| node.name).to_owned();
-            (operator.op_type.to_string(), name, Vec::new())
-        });
-        let mut hidden = Hidden {
-            tensors: Vec::new(),
-            operators: operators.collect(),
-            weight_bytes: plan.total_bytes(),
-        };
-        for planned in &plan.tensors {
+        let hidden = |planned: &TensorPlan| {
             let index = planned.tensor.index();
-            let Some(tensor) = model.tensors.get(index) else {
-                continue;
-            };
-            let Some(owner) = plan.operators.get(planned.operator) else {
-                continue;
-            };
-            let node = owner.node.and_then(|node| model.nodes.get(node.index()));
-            let role = node.map(|node| {
-                let found = classified.get(index).into_iter();
-                let mut consumers = found.flat_map(|found| &found.consumers);
-                let slot = consumers.find(|of| Some(of.node) == owner.node);
-                let slot = slot.map_or(Slot::Input(u32::MAX), |of| of.slot);
-                role(node, slot, &tensor.dims)
-            });
-            let role = role.unwrap_or(Role::Weight);
-            let Some(mut found) = HiddenTensor::new(tensor, &owner.op_type, role) else {
-                continue;
-            };
-            let within = |at: u64| at.min(found.n_elements as u64) as usize;
-            let ranges = ranges(tensor, planned).into_iter();
-            let ranges = ranges.map(|range| within(range.start)..within(range.end));
-            found.ranges = ranges.filter(|range| !range.is_empty()).collect();
-            found.node = owner.node.map(|node| node.index());
-            hidden.operators[planned.operator]
-                .2
-                .push(hidden.tensors.len());
-            hidden.tensors.push(found);
+            let tensor = model.tensors.get(index)?;
+            let node = plan.operators.get(planned.operator)?.node;
+            let mut consumers = classified.get(index)?.consumers.iter();
+            let owner = consumers.find(|of| Some(of.node) == node);
+            let mut hidden = HiddenTensor::new(model, tensor, owner)?;
+            let elements = elements(tensor, planned);
+            hidden.ranges = above(tier, &elements, hidden.n_elements as u64);
+            Some(hidden)
+        };
+        Hidden {
+            tensors: plan.tensors.iter().filter_map(hidden).collect(),
+            weight_bytes: plan.total_bytes(),
         }
-        hidden
     }
 
     /// Returns whether all that `other` hides is hidden here, whole.
@@ -158,13 +138,18 @@ impl Hidden {
 
     /// Makes the rows of the operators: how much of each is encrypted, and where.
     pub(crate) fn rows(&self) -> Vec<OperatorRow> {
-        let row = |(op_type, node, tensors): &(String, String, Vec<usize>)| {
-            let tensors: Vec<_> = tensors.iter().map(|i| &self.tensors[*i]).collect();
+        // In file order, and then what no node reads.
+        let mut operators: BTreeMap<(bool, Option<usize>), Vec<&HiddenTensor>> = BTreeMap::new();
+        for tensor in &self.tensors {
+            let place = (tensor.node.is_none(), tensor.node);
+            operators.entry(place).or_default().push(tensor);
+        }
+        let row = |tensors: Vec<&HiddenTensor>| {
             let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes()).sum();
             let encrypted_bytes: u64 = tensors.iter().map(|tensor| tensor.encrypted_bytes()).sum();
             OperatorRow {
-                op_type: op_type.clone(),
-                node: node.clone(),
+                op_type: tensors[0].op_type.clone(),
+                node: tensors[0].node_name.clone(),
                 bytes,
                 encrypted_bytes,
                 share: encrypted_bytes as f64 / bytes.max(1) as f64,
@@ -172,7 +157,7 @@ impl Hidden {
                 tensors: tensors.iter().map(|tensor| tensor.row()).collect(),
             }
         };
-        self.operators.iter().map(row).collect()
+        operators.into_values().map(row).collect()
     }
 }
 
@@ -180,7 +165,7 @@ impl Hidden {
 fn energies(files: &Files, model: &Model<'_>, wanted: &Wanted) -> Vec<f64> {
     let tensor = model.tensors.get(wanted.tensor.index());
     let elements = tensor.and_then(|tensor| {
-        let bytes = HiddenTensor::new(tensor, "", Role::Weight)?.gather(files);
+        let bytes = HiddenTensor::new(model, tensor, None)?.gather(files);
         Some(energy(&bytes, tensor.data_type, wanted.unit_elements))
     });
     let mut energies = elements.unwrap_or_default();
@@ -190,8 +175,13 @@ fn energies(files: &Files, model: &Model<'_>, wanted: &Wanted) -> Vec<f64> {
 }
 
 impl HiddenTensor {
-    /// Makes a wholly visible tensor. Returns `None` if its elements have no fixed place.
-    pub(crate) fn new(tensor: &Tensor<'_>, op_type: &str, role: Role) -> Option<HiddenTensor> {
+    /// Makes a wholly visible tensor that `owner` uses. Returns `None` if its elements have no
+    /// fixed place.
+    pub(crate) fn new(
+        model: &Model<'_>,
+        tensor: &Tensor<'_>,
+        owner: Option<&Consumer<'_>>,
+    ) -> Option<HiddenTensor> {
         let (file, start, element_bits, stride) = match tensor.payload {
             Payload::Dense {
                 file,
@@ -207,16 +197,19 @@ impl HiddenTensor {
             } => (0, start, element_bits, Some(stride as usize)),
             Payload::Empty | Payload::Unpatchable(_) => return None,
         };
+        let owner = owner.and_then(|of| Some((of, model.nodes.get(of.node.index())?)));
+        let op_type = owner.map(|(_, node)| qualified(node.domain, node.op_type));
         Some(HiddenTensor {
             name: tensor.name.to_owned(),
             path: tensor.path.clone(),
-            op_type: op_type.to_owned(),
-            role,
+            op_type: op_type.unwrap_or_default().into_owned(),
+            role: owner.map_or(Role::Weight, |(of, node)| role(node, of.slot, &tensor.dims)),
             data_type: tensor.data_type,
             dims: tensor.dims.clone(),
             n_elements: usize::try_from(tensor.n_elements).ok()?,
             ranges: Vec::new(),
-            node: None,
+            node: owner.map(|(of, _)| of.node.index()),
+            node_name: owner.map_or("", |(_, node)| node.name).to_owned(),
             file: file as usize,
             start: usize::try_from(start).ok()?,
             element_bits,
@@ -312,13 +305,19 @@ impl HiddenTensor {
     }
 }
 
-/// Returns the ranges of `elements` with tiers above `tier`, and joins those that touch.
-fn above(tier: u8, elements: &[((u64, u64), u8)]) -> Vec<Range<u64>> {
-    let mut found: Vec<Range<u64>> = Vec::new();
+/// A range `(first, end)` of elements, and its tier.
+type Tiered = ((u64, u64), u8);
+
+/// Returns the ranges of `elements` with tiers above `tier`, of a tensor of `n`, and joins those
+/// that touch.
+fn above(tier: u8, elements: &[Tiered], n: u64) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
     for ((first, end), _) in elements.iter().filter(|(_, of)| *of > tier) {
+        let (first, end) = ((*first).min(n) as usize, (*end).min(n) as usize);
         match found.last_mut() {
-            Some(last) if last.end == *first => last.end = *end,
-            _ => found.push(*first..*end),
+            Some(last) if last.end == first => last.end = end,
+            _ if first < end => found.push(first..end),
+            _ => {}
         }
     }
     found
@@ -333,12 +332,8 @@ fn strip(tensors: &[&HiddenTensor], bytes: u64) -> Vec<f32> {
         for range in &tensor.ranges {
             let range = byte_range(range, tensor.element_bits);
             let (start, end) = (before + range.start as f64, before + range.end as f64);
-            let first = (start / per_bin) as usize;
-            for (i, bin) in strip.iter_mut().enumerate().skip(first) {
+            for (i, bin) in strip.iter_mut().enumerate() {
                 let (low, high) = (i as f64 * per_bin, (i + 1) as f64 * per_bin);
-                if low >= end {
-                    break;
-                }
                 *bin += (end.min(high) - start.max(low)).max(0.0);
             }
         }
@@ -364,6 +359,7 @@ mod tests {
             n_elements,
             ranges: ranges.to_vec(),
             node: None,
+            node_name: String::new(),
             file: 0,
             start: 2,
             element_bits: 32,
@@ -374,13 +370,13 @@ mod tests {
     #[test]
     fn a_tier_lacks_what_is_of_higher_ones() {
         let elements = [((10, 20), 2), ((20, 30), 1), ((40, 50), 1), ((50, 70), 3)];
-        let above = |tier| above(tier, &elements);
-        assert_eq!(above(0), [10..30, 40..70]);
-        assert_eq!(above(1), [10..20, 50..70]);
-        assert_eq!(above(2), [50..70]);
-        assert_eq!(above(3), []);
-        let without = super::above(1, &[((0, 20), 1)]);
-        assert_eq!(without, []);
+        let above = |tier| above(tier, &elements, 60);
+        assert_eq!(above(0), [10..30, 40..60]);
+        assert_eq!(above(1), [10..20, 50..60]);
+        assert_eq!(above(2), [50..60]);
+        assert!(above(3).is_empty());
+        let without = super::above(1, &[((0, 20), 1)], 60);
+        assert!(without.is_empty());
     }
 
     #[test]

@@ -211,6 +211,7 @@ mod tests {
             n_elements: 12,
             ranges: vec![1..2, 4..8, 11..12],
             node: None,
+            node_name: String::new(),
             file: 0,
             start: 0,
             element_bits: 32,

@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use onnxseal_engine::{Engine, Files, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
-use onnxseal_plan::Role;
 
 use crate::error::{Attempt, Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
@@ -74,13 +73,13 @@ fn main<'m, 'a>(model: &'m Model<'a>) -> impl Iterator<Item = &'m Node<'a>> {
 
 /// Returns a tensor of floats that is an initializer of the main graph, wholly hidden so that it
 /// can be replaced.
-fn whole(model: &Model<'_>, name: &str, op_type: &str, role: Role) -> Option<HiddenTensor> {
+fn whole(model: &Model<'_>, name: &str) -> Option<HiddenTensor> {
     let found = model.tensors.iter().find(|tensor| {
         tensor.name == name
             && tensor.graph == model.main()
             && tensor.place == TensorRole::Initializer
     });
-    let tensor = HiddenTensor::new(found?, op_type, role)?.whole();
+    let tensor = HiddenTensor::new(model, found?, None)?.whole();
     (numbers(tensor.data_type) == Some(Numbers::Float)).then_some(tensor)
 }
 
@@ -100,14 +99,14 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
         if node.op_type != "BatchNormalization" || !node.domain.is_empty() {
             return None;
         }
-        let mean = whole(model, node.inputs.get(3)?, node.op_type, Role::Mean)?;
+        let mean = whole(model, node.inputs.get(3)?)?;
         Some(Layer {
             node: at,
             value: (*node.inputs.first()?).to_owned(),
             n_channels: mean.n_elements,
             kind: Kind::Norm {
                 mean,
-                variance: whole(model, node.inputs.get(4)?, node.op_type, Role::Variance)?,
+                variance: whole(model, node.inputs.get(4)?)?,
             },
         })
     };
@@ -142,8 +141,8 @@ pub(crate) fn convolutions(
         if node.op_type != "Conv" || !node.domain.is_empty() || normalised.contains(value) {
             return None;
         }
-        let bias = whole(model, node.inputs.get(2)?, node.op_type, Role::Bias)?;
-        let weight = whole(model, node.inputs.get(1)?, node.op_type, Role::Weight)?;
+        let bias = whole(model, node.inputs.get(2)?)?;
+        let weight = whole(model, node.inputs.get(1)?)?;
         // `[M, C/group, kH, kW]`: M channels of the output.
         let n_channels = bias.n_elements;
         (weight.dims.first() == Some(&(n_channels as u64))).then(|| Layer {
@@ -383,9 +382,8 @@ mod tests {
         let model = locate(&bytes, &Limits::default()).unwrap();
         let hidden_of = |names: &[&str]| Hidden {
             tensors: (names.iter())
-                .map(|name| whole(&model, name, "BatchNormalization", Role::Mean).unwrap())
+                .map(|name| whole(&model, name).unwrap())
                 .collect(),
-            operators: Vec::new(),
             weight_bytes: 0,
         };
         let of_first = layers(&model, &hidden_of(&["w"]), &[]);
@@ -441,7 +439,7 @@ mod tests {
         assert_eq!(found.len(), 2);
         let mut changed = base.clone();
         for name in ["w", "b", "v", "c"] {
-            let tensor = whole(&model, name, "Conv", Role::Weight).unwrap();
+            let tensor = whole(&model, name).unwrap();
             let mut elements = tensor.gather(&base);
             let mut values = decode(tensor.data_type, &elements, tensor.n_elements).unwrap();
             let n_row = values.len() / tensor.dims[0] as usize;
