@@ -49,7 +49,7 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
         #[cfg(feature = "assess")] onnxseal_data::Error,
         #[cfg(feature = "inputs")] onnxseal_inputs::Error,
         #[cfg(feature = "labels")] onnxseal_labels::Error,
-        #[cfg(feature = "labels")] onnxseal_rewrite::Error,
+        #[cfg(any(feature = "inputs", feature = "labels"))] onnxseal_rewrite::Error,
     }
     None
 }
@@ -191,29 +191,44 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     })
 }
 
+#[cfg(any(feature = "inputs", feature = "labels"))]
+const FREE_OUTPUT: &str = "choose another output, or replace it with --force; external data of a model are never replaced: write it to another folder";
+
 fn vendor_hint(error: &anyhow::Error) -> Option<&'static str> {
-    #[cfg(feature = "inputs")]
-    match cause::<onnxseal_inputs::Error>(error) {
-        Some(onnxseal_inputs::Error::Refused(refusal)) => return refusal.advice,
-        Some(onnxseal_inputs::Error::Store(StoreError::OutputExists { .. })) => {
-            return Some(
-                "choose another output, or replace it with --force; external data of a model are never replaced: write it to another folder",
-            );
+    #[cfg(any(feature = "inputs", feature = "labels"))]
+    match rewriting(error) {
+        Some(onnxseal_rewrite::Error::Refused(refusal)) => return refusal.advice,
+        Some(onnxseal_rewrite::Error::Store(StoreError::OutputExists { .. })) => {
+            return Some(FREE_OUTPUT);
         }
         _ => {}
     }
+    #[cfg(feature = "inputs")]
+    if let Some(onnxseal_inputs::Error::Store(StoreError::OutputExists { .. })) = cause(error) {
+        return Some(FREE_OUTPUT);
+    }
     #[cfg(feature = "labels")]
-    match cause::<onnxseal_labels::Error>(error) {
-        Some(onnxseal_labels::Error::Refused(refusal)) => return refusal.advice,
-        Some(onnxseal_labels::Error::NoTable) => {
-            return Some(
-                "run `onnxseal labels protect` first, or `onnxseal unprotect` if the whole model is protected",
-            );
-        }
-        _ => {}
+    if let Some(onnxseal_labels::Error::NoTable) = cause(error) {
+        return Some(
+            "run `onnxseal labels protect` first, or `onnxseal unprotect` if the whole model is protected",
+        );
     }
     let _ = error;
     None
+}
+
+/// The error of rewriting a model that is the cause of `error`.
+#[cfg(any(feature = "inputs", feature = "labels"))]
+fn rewriting(error: &anyhow::Error) -> Option<&onnxseal_rewrite::Error> {
+    #[cfg(feature = "inputs")]
+    if let Some(onnxseal_inputs::Error::Rewrite(error)) = cause(error) {
+        return Some(error);
+    }
+    #[cfg(feature = "labels")]
+    if let Some(onnxseal_labels::Error::Rewrite(error)) = cause(error) {
+        return Some(error);
+    }
+    cause(error)
 }
 
 fn hint(error: &Error) -> Option<&'static str> {

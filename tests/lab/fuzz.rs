@@ -15,7 +15,7 @@ use onnxseal_core::{
     signed_message, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
-use onnxseal_inputs::rewrite::{Files, Rewritten};
+use onnxseal_inputs::rewrite::{Files, Rewritten, inspect as inspect_inputs, patch, rekey, rewrite};
 use onnxseal_inputs::{InputKey, Scale, Transform, ValueType};
 use onnxseal_labels::head::{Head, check_rows};
 use onnxseal_labels::{Authority, Decoder, Table, UserKey, classes, protect as encrypt_labels};
@@ -579,25 +579,26 @@ pub fn input_rewrite(bytes: &[u8]) {
         return;
     };
     let key = rewriting_key(*choice, "07");
-    let _ = files.inspect();
-    let _ = files.patch(key.spec());
-    let Ok(rewritten) = files.rewrite(&key, None) else {
+    let _ = files.with(inspect_inputs);
+    let _ = files.with(|source| patch(source, key.spec()));
+    let Ok(rewritten) = files.with(|source| rewrite(source, &key, None)) else {
         return;
     };
     assert_edits_fit(&rewritten, bytes.len() as u64);
-    let edited = rewritten.apply(FileId::MODEL, bytes).unwrap();
+    let (edited, _) = files.read(&rewritten.edits).unwrap();
     let model = locate(&edited, &Limits::default()).unwrap();
     assert!(model.tensors.len() >= locate(bytes, &Limits::default()).unwrap().tensors.len());
     let keyed = lab.dir.path().join("keyed/model.onnx");
     fs::create_dir(keyed.parent().unwrap()).unwrap();
     let options = onnxseal_core::OutputOptions::default();
     files
-        .write(&rewritten, &keyed.as_path().into(), options)
+        .write(&rewritten.edits, &keyed.as_path().into(), options)
         .unwrap();
     assert!(fs::read(&keyed).unwrap() == edited);
     assert!(fs::read(&path).unwrap() == bytes);
     let files = Files::open(&keyed.as_path().into()).unwrap();
-    let _ = files.rekey(&key, &rewriting_key(*choice, "0a"), Some(&rewritten.input));
+    let new = rewriting_key(*choice, "0a");
+    let _ = files.with(|source| rekey(source, &key, &new, Some(&rewritten.input)));
 }
 
 /// Asserts that edits are in order, and that only the model's file changes its length.

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use onnxseal_data::npy::Header;
-use onnxseal_inputs::rewrite::Files;
+use onnxseal_inputs::rewrite::{Files, rewrite};
 use onnxseal_inputs::{
     EncryptOptions, InputKey, Layout, Order, Scale, Silent, Spec, Transform, encrypt,
 };
@@ -90,9 +90,9 @@ fn vit(parent: &Path) {
     options.flush = Flush::Later;
     let (own, cp) = beside_cp(&from, &to, || {
         let files = Files::open(&Location::from(&from)).unwrap();
-        let rewritten = files.rewrite(&key, None).unwrap();
+        let rewritten = files.with(|source| rewrite(source, &key, None)).unwrap();
         files
-            .write(&rewritten, &Location::from(&to), options)
+            .write(&rewritten.edits, &Location::from(&to), options)
             .unwrap();
     });
     println!(

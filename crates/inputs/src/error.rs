@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-#[cfg(feature = "vendor")]
-use onnxseal_rewrite::Refusal;
 use onnxseal_store::ErrorKind;
 
 /// An error of an operation on keyed inputs.
@@ -36,14 +34,10 @@ pub enum Error {
     /// The age file of a key does not open.
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
-    /// The model cannot be rewritten.
-    #[cfg(feature = "vendor")]
-    #[error("{0}")]
-    Refused(Box<Refusal>),
-    /// A file is not a readable model.
+    /// The model cannot be rewritten, read or written.
     #[cfg(feature = "vendor")]
     #[error(transparent)]
-    Onnx(#[from] onnxseal_onnx::Error),
+    Rewrite(#[from] onnxseal_rewrite::Error),
     /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
@@ -86,11 +80,7 @@ impl Error {
             #[cfg(feature = "vendor")]
             Error::Data(error) => error.kind(),
             #[cfg(feature = "vendor")]
-            Error::Onnx(onnxseal_onnx::Error::Memory { .. }) => ErrorKind::Internal,
-            #[cfg(feature = "vendor")]
-            Error::Onnx(_) => ErrorKind::Malformed,
-            #[cfg(feature = "vendor")]
-            Error::Refused(_) => ErrorKind::Usage,
+            Error::Rewrite(error) => error.kind(),
             #[cfg(feature = "engine")]
             Error::Engine(error) => error.kind(),
             Error::Differs { .. } => ErrorKind::Runtime,
@@ -112,26 +102,6 @@ impl Error {
                 ErrorKind::Usage
             }
         }
-    }
-}
-
-#[cfg(feature = "vendor")]
-impl From<onnxseal_rewrite::Error> for Error {
-    fn from(error: onnxseal_rewrite::Error) -> Error {
-        use onnxseal_rewrite::Error as RewriteError;
-        match error {
-            RewriteError::Refused(refusal) => Error::Refused(refusal),
-            RewriteError::Onnx(error) => Error::Onnx(error),
-            RewriteError::Store(error) => Error::Store(error),
-            error => Error::Usage(error.to_string()),
-        }
-    }
-}
-
-#[cfg(feature = "vendor")]
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Error {
-        Error::Refused(Box::new(refusal))
     }
 }
 

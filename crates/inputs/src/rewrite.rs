@@ -7,7 +7,6 @@
 #[cfg(feature = "engine")]
 mod agree;
 mod consumer;
-mod files;
 mod front;
 mod patch;
 mod report;
@@ -17,12 +16,11 @@ mod value;
 mod work;
 
 use onnxseal_onnx::model::Node;
-use onnxseal_rewrite::Refusal;
+use onnxseal_rewrite::{Error, Refusal, Result};
 
-use crate::error::{Error, Result};
-
-pub use files::Files;
-pub use onnxseal_rewrite::{DataType, Edit, FileId, Source, Written};
+#[cfg(feature = "engine")]
+pub use agree::check;
+pub use onnxseal_rewrite::{DataType, Edit, FileId, Files, Source, Written};
 pub use patch::patch;
 pub use report::{Candidate, Entry, inspect};
 pub use work::{Rewritten, rekey, rewrite};

@@ -85,7 +85,7 @@ pub struct Summary {
 /// [`Encrypted::protected`].
 ///
 /// # Errors
-/// [`Error::Refused`] if no layer of the model can be split; [`Error::Usage`] for options that
+/// [`Error::Rewrite`] if no layer of the model can be split; [`Error::Usage`] for options that
 /// contradict each other; [`Error::Engine`] if traces are requested and the model does not run.
 pub fn encrypt<'a>(
     model: &Location,

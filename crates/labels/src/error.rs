@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-#[cfg(feature = "vendor")]
-use onnxseal_rewrite::Refusal;
 use onnxseal_store::ErrorKind;
 
 /// An error of an operation on labels.
@@ -34,11 +32,8 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
     #[cfg(feature = "vendor")]
-    #[error("{0}")]
-    Refused(Box<Refusal>),
-    #[cfg(feature = "vendor")]
     #[error(transparent)]
-    Onnx(#[from] onnxseal_onnx::Error),
+    Rewrite(#[from] onnxseal_rewrite::Error),
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
     #[cfg(feature = "engine")]
@@ -71,11 +66,7 @@ impl Error {
             Error::Differs { .. } => ErrorKind::Runtime,
             Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
             #[cfg(feature = "vendor")]
-            Error::Onnx(onnxseal_onnx::Error::Memory { .. }) => ErrorKind::Internal,
-            #[cfg(feature = "vendor")]
-            Error::Onnx(_) => ErrorKind::Malformed,
-            #[cfg(feature = "vendor")]
-            Error::Refused(_) => ErrorKind::Usage,
+            Error::Rewrite(error) => error.kind(),
             Error::Key(
                 KeyError::Backend
                 | KeyError::Memory { .. }
@@ -97,26 +88,6 @@ impl Error {
                 ErrorKind::NoMatchingKey
             }
             Error::Key(_) | Error::Usage(_) => ErrorKind::Usage,
-        }
-    }
-}
-
-#[cfg(feature = "vendor")]
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Error {
-        Error::Refused(Box::new(refusal))
-    }
-}
-
-#[cfg(feature = "vendor")]
-impl From<onnxseal_rewrite::Error> for Error {
-    fn from(error: onnxseal_rewrite::Error) -> Error {
-        use onnxseal_rewrite::Error as RewriteError;
-        match error {
-            RewriteError::Refused(refusal) => Error::Refused(refusal),
-            RewriteError::Onnx(error) => Error::Onnx(error),
-            RewriteError::Store(error) => Error::Store(error),
-            error => Error::Usage(error.to_string()),
         }
     }
 }

@@ -8,7 +8,7 @@ mod layer;
 mod tail;
 mod write;
 
-use onnxseal_rewrite::{DataType, Graph, Refusal, Source, shown};
+use onnxseal_rewrite::{self as rewrite, DataType, Graph, Refusal, Source, shown};
 
 use crate::error::{Error, Result};
 use crate::table::Table;
@@ -49,7 +49,7 @@ impl Head {
     /// Finds the layer before `output`, or before the only output that has one.
     ///
     /// # Errors
-    /// [`Error::Refused`] if no layer can be rewritten; [`Error::Usage`] if there is no such
+    /// [`Error::Rewrite`] if no layer can be rewritten; [`Error::Usage`] if there is no such
     /// output, or several layers.
     pub fn find(source: &Source<'_>, output: Option<&str>) -> Result<Head> {
         let model = source.model;
@@ -78,8 +78,8 @@ impl Head {
             match behind(&graph, name) {
                 Ok(layer) if found.iter().any(|(_, other)| other.result == layer.result) => {}
                 Ok(layer) => found.push((name, layer)),
-                Err(Error::Refused(refusal)) => refused = refused.or(Some(refusal)),
-                Err(error) => return Err(error),
+                Err(rewrite::Error::Refused(refusal)) => refused = refused.or(Some(refusal)),
+                Err(error) => return Err(error.into()),
             }
         }
         if found.len() > 1 {
@@ -91,9 +91,9 @@ impl Head {
         }
         let Some((_, layer)) = found.pop() else {
             let none = || Box::new(Refusal::new("the model has no output"));
-            return Err(Error::Refused(refused.unwrap_or_else(none)));
+            return Err(rewrite::Error::Refused(refused.unwrap_or_else(none)).into());
         };
-        Head::new(&graph, layer, &outputs)
+        Ok(Head::new(&graph, layer, &outputs)?)
     }
 
     /// Returns whether the layer computes in 32-bit floats. A layer of 16 bits is rewritten to do
@@ -102,7 +102,7 @@ impl Head {
         self.logits == self.answers
     }
 
-    fn new(graph: &Graph<'_>, mut layer: Layer, outputs: &[&str]) -> Result<Head> {
+    fn new(graph: &Graph<'_>, mut layer: Layer, outputs: &[&str]) -> rewrite::Result<Head> {
         let node = graph.node(layer.node)?;
         let (classes, columns) = (layer.rows, layer.columns);
         if classes < 2 {
@@ -180,14 +180,14 @@ pub fn check_rows(source: &Source<'_>, table: &Table) -> Result<()> {
 }
 
 /// Returns the layer whose result is the value `answers`.
-fn giving(graph: &Graph<'_>, answers: &str) -> Result<Layer> {
+fn giving(graph: &Graph<'_>, answers: &str) -> rewrite::Result<Layer> {
     let none = || Refusal::new("no layer gives the answers that the table speaks of");
     let (id, _) = graph.producer(answers).ok_or_else(none)?;
     Ok(layer_at(graph, id)?.ok_or_else(none)?)
 }
 
 /// Returns the layer before an output: the one node with weights on all ways to it.
-fn behind(graph: &Graph<'_>, output: &str) -> Result<Layer> {
+fn behind(graph: &Graph<'_>, output: &str) -> rewrite::Result<Layer> {
     let no_layer = || {
         let name = onnxseal_onnx::excerpt(output);
         Refusal::new(format!(

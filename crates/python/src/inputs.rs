@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use onnxseal_core::write_key;
-use onnxseal_inputs::rewrite::Files;
+use onnxseal_inputs::rewrite::{self, Files};
 use onnxseal_inputs::{
     self as inputs, Layout, Normalisation, Order, Scale, Spec, Transform, ValueType,
 };
@@ -139,21 +139,22 @@ impl RawInputKey {
             let options = output_options(replace, sync);
             options.check_free(&out)?;
             let files = Files::open(&model)?;
-            let rewritten = match old {
-                None => files.rewrite(new, input.as_deref())?,
-                Some(old) => files.rekey(old, new, input.as_deref())?,
-            };
+            let input = input.as_deref();
+            let rewritten = files.with(|source| match old {
+                None => rewrite::rewrite(source, new, input),
+                Some(old) => rewrite::rekey(source, old, new, input),
+            })?;
             let agreement = if check {
                 load(library)?;
-                Some(files.check(&rewritten, (old, new))?)
-            } else if rewritten.must_run() {
+                Some(rewrite::check(&files, &rewritten, (old, new))?)
+            } else if !rewritten.is_exact {
                 return Err(usage(
                     "the result is not exact by construction, so it has to be run: leave out check=False",
                 ));
             } else {
                 None
             };
-            files.write(&rewritten, &out, options)?;
+            files.write(&rewritten.edits, &out, options)?;
             Ok::<_, Fault>((rewritten, agreement))
         });
         let (rewritten, agreement) = to.finish(py, made)?;

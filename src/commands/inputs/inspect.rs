@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use onnxseal_inputs::Layout;
-use onnxseal_inputs::rewrite::{Candidate, Entry, Files};
+use onnxseal_inputs::rewrite::{Candidate, Entry, Files, inspect};
 use serde_json::{Value, json};
 
 use crate::cli::inputs::Inspect;
@@ -13,7 +13,7 @@ use crate::render;
 use crate::text::printable;
 
 pub fn run(args: &Inspect) -> Result<()> {
-    let candidates = Files::open(&args.model)?.inspect()?;
+    let candidates = Files::open(&args.model)?.with(inspect)?;
     if args.json {
         render::json(&candidates.iter().map(as_json).collect::<Vec<_>>())?
     } else {

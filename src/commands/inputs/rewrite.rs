@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use onnxseal_core::Location;
-use onnxseal_inputs::rewrite::{Files, Rewritten};
+use onnxseal_inputs::rewrite::{self, Files, Rewritten};
 use onnxseal_inputs::{Error, InputKey};
 
 use crate::cli::inputs::{Rekey, Rewrite, RewriteArgs};
@@ -13,7 +13,8 @@ use crate::text::{one_line, tell};
 pub fn run(args: &Rewrite) -> Result<()> {
     let key = (args.output.identities).open(&args.key, "--key", InputKey::read)?;
     let files = Files::open(&args.model)?;
-    let rewritten = files.rewrite(&key, args.output.input.as_deref())?;
+    let input = args.output.input.as_deref();
+    let rewritten = files.with(|source| rewrite::rewrite(source, &key, input))?;
     let models = (&args.model, &files, &rewritten);
     write(models, (None, &key), &args.output)
 }
@@ -23,7 +24,8 @@ pub fn rekey(args: &Rekey) -> Result<()> {
     let old = (args.output.identities).open(&args.key, "--key", InputKey::read)?;
     let new = (args.output.identities).open(&args.to, "--to", InputKey::read)?;
     let files = Files::open(&args.model)?;
-    let rewritten = files.rekey(&old, &new, args.output.input.as_deref())?;
+    let input = args.output.input.as_deref();
+    let rewritten = files.with(|source| rewrite::rekey(source, &old, &new, input))?;
     tell(
         "the model does not show which key it was made for: if it was not --key, the result takes no images of --to",
     );
@@ -43,12 +45,12 @@ fn write(
     is_free.map_err(onnxseal_inputs::Error::Store)?;
     if !args.no_check {
         check(files, rewritten, keys)?;
-    } else if rewritten.must_run() {
+    } else if !rewritten.is_exact {
         return Err(usage(
             "the result is not exact by construction, so it must be run: leave out --no-check",
         ));
     }
-    let written = files.write(rewritten, &output, args.output_options.core())?;
+    let written = files.write(&rewritten.edits, &output, args.output_options.core())?;
     let names = rewritten.tensors.iter().map(|name| format!("{name:?}"));
     let names: Vec<String> = names.collect();
     let to = written.files.last().map(|path| path.display().to_string());
@@ -62,13 +64,12 @@ fn write(
 }
 
 fn check(files: &Files, rewritten: &Rewritten, keys: (Option<&InputKey>, &InputKey)) -> Result<()> {
-    let not_run = if rewritten.must_run() {
-        "the result was not run, and nothing was written"
-    } else {
-        "the result was not run, so nothing was written: --no-check skips the run"
+    let not_run = match rewritten.is_exact {
+        true => "the result was not run, so nothing was written: --no-check skips the run",
+        false => "the result was not run, and nothing was written",
     };
     let differs = |error: &Error| matches!(error, Error::Differs { .. });
-    let agreement = compared(not_run, differs, || files.check(rewritten, keys))?;
+    let agreement = compared(not_run, differs, || rewrite::check(files, rewritten, keys))?;
     tell(&format!(
         "compared on ONNX Runtime: outputs differ by {:.1e} of the largest value; those of the original with and without optimizations by {:.1e}",
         agreement.changed, agreement.own

@@ -7,7 +7,7 @@ use crate::attack::weights::{Halves, from_checkpoint, from_weights};
 use crate::attack::{Guess, from_pairs};
 use crate::error::Result;
 use crate::key::Spec;
-use crate::rewrite::Files;
+use crate::rewrite::{Files, patch};
 
 /// The result of one attack.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub enum Found {
 
 /// Attacks a rewritten model by its weights; with the public model that it was made from, by both.
 pub fn of_model(model: &Location, public: Option<&Location>, spec: &Spec) -> Result<Vec<Row>> {
-    let weights = |location| Files::open(location)?.patch(spec);
+    let weights = |location| Files::open(location)?.with(|source| patch(source, spec));
     let row = |attack: &str, found| Row {
         attack: attack.to_owned(),
         found,

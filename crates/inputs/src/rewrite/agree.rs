@@ -4,14 +4,13 @@
 use half::f16;
 use onnxseal_data::Values as Numbers;
 use onnxseal_engine::{Agreement, Fed, Files as InMemory, Pair, pixels};
-use onnxseal_rewrite::DataType;
+use onnxseal_rewrite::{DataType, Files};
 
 use crate::apply::{Scale, ValueType};
 use crate::error::{Error, Result};
 use crate::key::{InputKey, Layout};
 
-use crate::rewrite::files::Files;
-use crate::rewrite::report::Entry;
+use crate::rewrite::report::{Entry, inspect};
 use crate::rewrite::work::Rewritten;
 use crate::values::Values;
 
@@ -21,46 +20,46 @@ const N: usize = 8;
 /// Rows and columns if a model takes any number.
 const ANY_SIDE: u64 = 224;
 
-impl Files {
-    /// Runs the original and the rewritten model on random images on ONNX Runtime. The rewritten
-    /// one gets images made with `new`; the original gets images made with `old` if it takes keyed
-    /// images too.
-    ///
-    /// # Errors
-    /// [`Error::Differs`] if outputs differ by more than rounding; [`Error::Engine`] if a model
-    /// does not run.
-    pub fn check(
-        &self,
-        rewritten: &Rewritten,
-        (old, new): (Option<&InputKey>, &InputKey),
-    ) -> Result<Agreement> {
-        let entry = self.entry(&rewritten.input)?;
-        let memory = |edits: &[_]| -> Result<InMemory> {
-            let (model, external) = self.0.read(edits)?;
-            Ok(InMemory::new(&model, external))
-        };
-        let mut pair = Pair::new(&memory(&[])?, &memory(&rewritten.edits)?)?;
-        let fed = fed(&rewritten.input, &entry, (old, new))?;
-        let agreement = pair.compare(&fed, N, 0)?;
-        let (limit, why) = limit(&entry, agreement.own);
-        if agreement.changed.is_nan() || agreement.changed > limit {
-            return Err(Error::Differs {
-                output: agreement.output,
-                difference: agreement.changed,
-                limit,
-                why,
-            });
-        }
-        Ok(agreement)
+/// Runs the original and the rewritten model on random images on ONNX Runtime. The rewritten
+/// one gets images made with `new`; the original gets images made with `old` if it takes keyed
+/// images too.
+///
+/// # Errors
+/// [`Error::Differs`] if outputs differ by more than rounding; [`Error::Engine`] if a model
+/// does not run.
+pub fn check(
+    files: &Files,
+    rewritten: &Rewritten,
+    (old, new): (Option<&InputKey>, &InputKey),
+) -> Result<Agreement> {
+    let entry = entry(files, &rewritten.input)?;
+    let memory = |edits: &[_]| -> Result<InMemory> {
+        let (model, external) = files.read(edits)?;
+        Ok(InMemory::new(&model, external))
+    };
+    let (original, changed) = (memory(&[])?, memory(&rewritten.edits)?);
+    let mut pair = Pair::new(&original, &changed)?;
+    let fed = fed(&rewritten.input, &entry, (old, new))?;
+    let agreement = pair.compare(&fed, N, 0)?;
+    let (limit, why) = limit(&entry, agreement.own);
+    if agreement.changed.is_nan() || agreement.changed > limit {
+        return Err(Error::Differs {
+            output: agreement.output,
+            difference: agreement.changed,
+            limit,
+            why,
+        });
     }
+    Ok(agreement)
+}
 
-    /// Returns how the model takes images at this input.
-    fn entry(&self, input: &str) -> Result<Entry> {
-        let found = self.inspect()?.into_iter().find(|of| of.input == input);
-        let missing = || Error::Usage(format!("input {input:?} takes no images"));
-        let found = found.ok_or_else(missing)?.found;
-        found.map_err(|refusal| Error::Usage(refusal.to_string()))
-    }
+/// Returns how the model takes images at this input.
+fn entry(files: &Files, input: &str) -> Result<Entry> {
+    let found = files.with(inspect)?;
+    let found = found.into_iter().find(|of| of.input == input);
+    let missing = || Error::Usage(format!("input {input:?} takes no images"));
+    let found = found.ok_or_else(missing)?.found;
+    found.map_err(|refusal| Error::Usage(refusal.to_string()))
 }
 
 /// Makes random images for both models.

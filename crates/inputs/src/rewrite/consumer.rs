@@ -4,10 +4,9 @@ mod weight;
 
 use onnxseal_onnx::model::{Node, NodeId};
 
-use crate::error::Result;
 use crate::rewrite::value::{Atom, Axis, Of, Pixel, Value};
 use crate::rewrite::{advise, refuse, train};
-use onnxseal_rewrite::{Graph, Refusal};
+use onnxseal_rewrite::{Attributes, Graph, Refusal, Result};
 
 pub(super) use weight::{Bias, Weight, quantised, through_identity};
 
@@ -187,7 +186,7 @@ struct Pads {
 }
 
 fn pads(
-    attributes: &onnxseal_rewrite::Attributes<'_>,
+    attributes: &Attributes<'_>,
     kernel: (u64, u64),
     strides: (u64, u64),
     size: (Option<u64>, Option<u64>),

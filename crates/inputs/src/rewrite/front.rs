@@ -7,11 +7,10 @@ use std::collections::HashMap;
 
 use onnxseal_onnx::model::{Node, NodeId};
 
-use crate::error::Result;
 use crate::rewrite::consumer::{Consumer, conv, matmul, quantised};
 use crate::rewrite::value::Value;
 use crate::rewrite::{at, refuse, train};
-use onnxseal_rewrite::Graph;
+use onnxseal_rewrite::{Graph, Result};
 
 /// The most nodes between the image and its weights.
 const MAX_NODES: usize = 256;

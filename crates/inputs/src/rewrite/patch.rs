@@ -2,9 +2,8 @@
 //! model's.
 
 use nalgebra::DMatrix;
-use onnxseal_rewrite::{Graph, Source};
+use onnxseal_rewrite::{Graph, Result, Source};
 
-use crate::error::Result;
 use crate::key::Spec;
 use crate::rewrite::consumer::check_block;
 use crate::rewrite::front;

@@ -2,9 +2,8 @@
 
 use onnxseal_onnx::detail::InputType;
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_rewrite::{Changes, Graph, Refusal, Source, shown};
+use onnxseal_rewrite::{Changes, Error, Graph, Refusal, Result, Source, shown};
 
-use crate::error::{Error, Result};
 use crate::key::{BlockMap, Layout, MAX_BLOCK, MAX_BLOCK_VALUES, MAX_CHANNELS};
 use crate::rewrite::consumer::{Consumer, check_block};
 use crate::rewrite::solve::{Task, solve};

@@ -22,12 +22,11 @@ mod bias;
 
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
-use crate::error::Result;
 use crate::key::BlockMap;
 use crate::rewrite::consumer::{Consumer, check_block, through_identity};
 use crate::rewrite::{advise, at, train};
 use bias::add_bias;
-use onnxseal_rewrite::{Changes, Elements, Graph, Refusal};
+use onnxseal_rewrite::{Changes, Elements, Graph, Refusal, Result};
 
 /// How far from zero the required padding may be, relative to the range of a pixel.
 const NEARLY_ZERO: f64 = 1e-7;

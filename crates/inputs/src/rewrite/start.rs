@@ -4,11 +4,10 @@ use onnxseal_onnx::detail::{InputType, input_types};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::tail;
 
-use crate::error::{Error, Result};
 use crate::key::{Layout, Spec};
 use crate::rewrite::value::{Axis, Of, Value};
 use crate::rewrite::{advise, refuse};
-use onnxseal_rewrite::{Graph, Refusal, Source};
+use onnxseal_rewrite::{Error, Graph, Refusal, Result, Source};
 
 /// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {

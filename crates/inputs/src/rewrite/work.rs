@@ -2,9 +2,9 @@
 
 use onnxseal_onnx::detail::InputType;
 
-use onnxseal_rewrite::{Changes, Edit, FileId, Graph, Source};
+use onnxseal_rewrite::{Changes, Edit, Error, Graph, Result, Source};
 
-use crate::error::{Error, Result};
+use crate::error;
 use crate::key::{BlockMap, InputKey, Spec, Transform};
 use crate::rewrite::front;
 use crate::rewrite::solve::{Task, solve};
@@ -22,28 +22,20 @@ pub struct Rewritten {
     /// The names of the tensors that change.
     pub tensors: Vec<String>,
     /// Whether the model computes equal outputs by construction, up to the last bits of 32: at
-    /// most, products are summed in another order, or floats have 32 bits or more.
+    /// most, products are summed in another order, or floats have 32 bits or more. Only a run shows
+    /// it of other models.
     pub is_exact: bool,
-}
-
-impl Rewritten {
-    /// Returns whether only a run can show that the model computes equal outputs.
-    pub fn must_run(&self) -> bool {
-        !self.is_exact
-    }
-
-    /// Copies one file's `bytes` with its edits.
-    pub fn apply(&self, file: FileId, bytes: &[u8]) -> Result<Vec<u8>> {
-        let edits = self.edits.iter().filter(|edit| edit.file == file);
-        Ok(onnxseal_rewrite::apply(bytes, edits)?)
-    }
 }
 
 /// Returns the edits that make a model take images made with `key` at its input `input`, or at the
 /// only one that takes images.
-pub fn rewrite(source: &Source<'_>, key: &InputKey, input: Option<&str>) -> Result<Rewritten> {
+pub fn rewrite(
+    source: &Source<'_>,
+    key: &InputKey,
+    input: Option<&str>,
+) -> error::Result<Rewritten> {
     check_affine(key)?;
-    by(source, key.spec(), key.map()?, input)
+    Ok(by(source, key.spec(), key.map()?, input)?)
 }
 
 /// Returns the edits that make a model rewritten for `old` take images made with `new` instead.
@@ -52,7 +44,7 @@ pub fn rekey(
     old: &InputKey,
     new: &InputKey,
     input: Option<&str>,
-) -> Result<Rewritten> {
+) -> error::Result<Rewritten> {
     check_affine(old)?;
     check_affine(new)?;
     let like = |spec: &Spec| Spec {
@@ -61,16 +53,16 @@ pub fn rekey(
     };
     let map = BlockMap::between(old.map()?, new.map()?);
     let (Some(map), true) = (map, like(old.spec()) == like(new.spec())) else {
-        return Err(Error::Usage(
+        return Err(error::Error::Usage(
             "the keys differ in more than their seed: block, channels, layout, order, range and normalisation are the same, and both or neither are orthogonal".into(),
         ));
     };
-    by(source, new.spec(), &map, input)
+    Ok(by(source, new.spec(), &map, input)?)
 }
 
-fn check_affine(key: &InputKey) -> Result<()> {
+fn check_affine(key: &InputKey) -> error::Result<()> {
     if key.spec().has(Transform::Ffx) {
-        Err(Error::Usage(
+        Err(error::Error::Usage(
             "the key has ffx, which no rewriting follows: it is for models that are trained with it".into(),
         ))
     } else {

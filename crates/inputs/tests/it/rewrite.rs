@@ -4,11 +4,12 @@
 
 use onnxseal_inputs::rewrite::{Files, Rewritten, Source, inspect, rekey, rewrite};
 use onnxseal_inputs::{BlockMap, Error, InputKey, Layout, Result};
-use onnxseal_onnx::model::{FileId, Payload, Span};
+use onnxseal_onnx::model::{Payload, Span};
 use onnxseal_onnx::proto::attribute_proto::AttributeType;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, NodeProto, TensorProto};
 use onnxseal_onnx::{Limits, locate};
+use onnxseal_rewrite::{Error as RewriteError, apply};
 use onnxseal_store::{Location, OutputOptions};
 use onnxseal_testkit::build::*;
 use prost::Message as _;
@@ -58,7 +59,7 @@ fn run(bytes: &[u8], key: &InputKey) -> Result<Rewritten> {
 /// The model after it is rewritten.
 fn rewritten(bytes: &[u8], key: &InputKey) -> Vec<u8> {
     let rewritten = run(bytes, key).unwrap();
-    rewritten.apply(FileId::MODEL, bytes).unwrap()
+    apply(bytes, &rewritten.edits).unwrap()
 }
 
 /// The numbers of a tensor.
@@ -340,7 +341,7 @@ fn a_key_is_changed_without_the_original() {
             external: &no_external,
         };
         let again = rekey(&source, &old, &new, None).unwrap();
-        let again = again.apply(FileId::MODEL, &once).unwrap();
+        let again = apply(&once, &again.edits).unwrap();
         let direct = rewritten(&bytes, &new);
         assert_near(&numbers(&again, "w"), &numbers(&direct, "w"), "w");
         // In between, a bias may be some hundred times as large.
@@ -356,7 +357,7 @@ fn a_key_is_changed_without_the_original() {
 
 fn refused(bytes: &[u8], key: &InputKey, reason: &str) {
     match run(bytes, key) {
-        Err(Error::Refused(refusal)) => {
+        Err(Error::Rewrite(RewriteError::Refused(refusal))) => {
             assert!(
                 refusal.to_string().contains(reason),
                 "{refusal}, not {reason}"
@@ -479,7 +480,8 @@ fn quantised_models_are_refused_with_what_to_do() {
         .node(node("DequantizeLinear", &["q", "s", "z"], &["w"]))
         .node(conv_node(4, 4, 0, &["x", "w"]));
     for bytes in [dynamic(), direct.encode(), of_weights.encode()] {
-        let Err(Error::Refused(refusal)) = run(&bytes, &key(SHUFFLE, 4, "")) else {
+        let Err(Error::Rewrite(RewriteError::Refused(refusal))) = run(&bytes, &key(SHUFFLE, 4, ""))
+        else {
             panic!();
         };
         let text = refusal.to_string();
@@ -492,7 +494,7 @@ fn quantised_models_are_refused_with_what_to_do() {
             env!("CARGO_MANIFEST_DIR")
         );
         let files = Files::open(&Location::File(path.into())).unwrap();
-        let found = files.inspect().unwrap().remove(0).found;
+        let found = files.with(inspect).unwrap().remove(0).found;
         assert!(
             found.unwrap_err().to_string().contains("quantised"),
             "{name}"
@@ -584,7 +586,11 @@ fn files_are_written_whole_and_nothing_is_replaced() {
     std::fs::write(path("m.onnx"), &bytes).unwrap();
     std::fs::write(path("w.bin"), &data).unwrap();
     let files = Files::open(&at("m.onnx")).unwrap();
-    let done = files.rewrite(&key(BOTH, 4, ""), None).unwrap();
+    let key = key(BOTH, 4, "");
+    let done = files
+        .with(|source| rewrite(source, &key, None))
+        .unwrap()
+        .edits;
     let options = OutputOptions::default();
     // Beside the model, its data needs another name; elsewhere it keeps its own.
     let written = files.write(&done, &at("out.onnx"), options).unwrap();
@@ -595,7 +601,7 @@ fn files_are_written_whole_and_nothing_is_replaced() {
     assert_eq!((&moved[..16], &moved[400..]), (&data[..16], &data[400..]));
     assert_ne!(moved[16..400], data[16..400]);
     let again = Files::open(&at("out.onnx")).unwrap();
-    assert!(again.inspect().unwrap()[0].found.is_ok());
+    assert!(again.with(inspect).unwrap()[0].found.is_ok());
     for name in ["out.onnx", "sub/out.onnx", "m.onnx"] {
         let before = std::fs::read(path(name)).unwrap();
         assert!(files.write(&done, &at(name), options).is_err(), "{name}");

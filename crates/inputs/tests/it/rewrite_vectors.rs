@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 use onnxseal_inputs::InputKey;
-use onnxseal_inputs::rewrite::{Files, Source, rewrite};
-use onnxseal_onnx::model::{FileId, Span};
+use onnxseal_inputs::rewrite::{Files, Source, inspect, rewrite};
+use onnxseal_onnx::model::Span;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
 use onnxseal_onnx::{Limits, locate};
+use onnxseal_rewrite::apply;
 use onnxseal_store::Location;
 use onnxseal_testkit::build::*;
 use prost::Message as _;
@@ -59,7 +60,7 @@ fn rewritten(bytes: &[u8], key: &InputKey) -> ModelProto {
         external: &external,
     };
     let done = rewrite(&source, key, None).unwrap();
-    let bytes = done.apply(FileId::MODEL, bytes).unwrap();
+    let bytes = apply(bytes, &done.edits).unwrap();
     ModelProto::decode(&bytes[..]).unwrap()
 }
 
@@ -147,7 +148,7 @@ fn models_of_fixtures_are_rewritten_with_their_keys() {
         let path = fixtures().join("inputs").join(name);
         let bytes = std::fs::read(&path).unwrap();
         let files = Files::open(&Location::File(path)).unwrap();
-        let found = files.inspect().unwrap().remove(0).found.unwrap();
+        let found = files.with(inspect).unwrap().remove(0).found.unwrap();
         for keyed in model["keyed"]
             .as_object()
             .into_iter()
@@ -159,8 +160,8 @@ fn models_of_fixtures_are_rewritten_with_their_keys() {
             let key = InputKey::open(&key, None).unwrap();
             assert!(found.blocks.contains(&key.spec().block), "{name}");
             assert_eq!(found.layout, key.spec().layout, "{name}");
-            let done = files.rewrite(&key, None).unwrap();
-            let after = done.apply(FileId::MODEL, &bytes).unwrap();
+            let done = files.with(|source| rewrite(source, &key, None)).unwrap();
+            let after = apply(&bytes, &done.edits).unwrap();
             locate(&after, &Limits::default())
                 .unwrap()
                 .check_unambiguous()

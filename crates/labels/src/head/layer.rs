@@ -1,9 +1,7 @@
 //! The layer that answers: Gemm, MatMul with or without an Add, or Conv.
 
 use onnxseal_onnx::model::{Node, NodeId, TensorId};
-use onnxseal_rewrite::{DataType, Graph, Refusal, is_float};
-
-use crate::error::Result;
+use onnxseal_rewrite::{DataType, Error, Graph, Refusal, Result, is_float};
 
 /// The advice for a layer that cannot be rewritten.
 pub(super) const EXPORT: &str = "export the model with a last Gemm, MatMul or Conv in floats, and with nothing behind it but Softmax, ArgMax and the like";
@@ -86,7 +84,7 @@ pub(super) fn layer_at(graph: &Graph<'_>, id: NodeId) -> Result<Option<Layer>> {
     };
     match layer {
         Ok(layer) => Ok(Some(layer)),
-        Err(crate::error::Error::Refused(refusal)) => Err(refusal.at(node).advise(EXPORT).into()),
+        Err(Error::Refused(refusal)) => Err(refusal.at(node).advise(EXPORT).into()),
         Err(error) => Err(error),
     }
 }

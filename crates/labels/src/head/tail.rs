@@ -8,10 +8,9 @@ use onnxseal_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto,
     ValueInfoProto, attribute_proto, type_proto,
 };
-use onnxseal_rewrite::{DataType, Graph, Refusal, slice};
+use onnxseal_rewrite::{DataType, Graph, Refusal, Result, slice};
 use prost::Message as _;
 
-use crate::error::{Error, Result};
 use crate::head::layer::{EXPORT, Kind, Layer, is_static};
 use crate::stored::MAX_TAIL_BYTES;
 
@@ -279,7 +278,7 @@ pub(super) fn decoded<T: prost::Message + Default>(graph: &Graph<'_>, span: Span
         return Err(Refusal::new(format!("a part of the graph behind the layer, or of its own, takes {} bytes, and at most {MAX_TAIL_BYTES} can move", span.len)).into());
     }
     let bytes = slice(graph.source.bytes, span).unwrap_or_default();
-    T::decode(bytes).map_err(|_| Error::from(Refusal::new("a part of the graph cannot be read")))
+    T::decode(bytes).map_err(|_| Refusal::new("a part of the graph cannot be read").into())
 }
 
 /// A tensor with its elements in it, wherever they lie.

@@ -8,10 +8,9 @@ use onnxseal_onnx::proto::tensor_shape_proto::{Dimension, dimension};
 use onnxseal_onnx::proto::{
     AttributeProto, NodeProto, TensorShapeProto, ValueInfoProto, attribute_proto, type_proto,
 };
-use onnxseal_rewrite::{Changes, DataType, Edit, Graph, Refusal, Source};
+use onnxseal_rewrite::{Changes, DataType, Edit, Graph, Refusal, Result, Source};
 use prost::Message as _;
 
-use crate::error::Result;
 use crate::head::layer::Kind;
 use crate::head::tail::{cast, decoded, value_info};
 use crate::head::{Head, KEY};
@@ -76,7 +75,7 @@ impl Head {
         work.put_output(stored)?;
         let entry = add_metadata(source.bytes, KEY, table);
         work.changes.inserts.push(entry);
-        Ok(work.changes.edits(&graph)?)
+        work.changes.edits(&graph)
     }
 }
 

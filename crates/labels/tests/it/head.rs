@@ -8,7 +8,7 @@ use onnxseal_onnx::model::{Payload, Span};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, NodeProto, TensorProto};
 use onnxseal_onnx::{Limits, locate};
-use onnxseal_rewrite::{Edit, Files, Source, apply};
+use onnxseal_rewrite::{Edit, Error as RewriteError, Files, Source, apply};
 use onnxseal_store::{Location, OutputOptions};
 use onnxseal_testkit::build::*;
 use prost::Message as _;
@@ -54,7 +54,7 @@ fn twice(head: &Head) -> Rows {
 fn rewritten(bytes: &[u8]) -> ModelProto {
     let edits: Vec<Edit> = with(bytes, |source| {
         let head = Head::find(source, None)?;
-        head.edits(source, &head.stored(&twice(&head)), "the table")
+        Ok(head.edits(source, &head.stored(&twice(&head)), "the table")?)
     })
     .unwrap();
     let written = apply(bytes, &edits).unwrap();
@@ -65,7 +65,7 @@ fn rewritten(bytes: &[u8]) -> ModelProto {
 
 fn refusal(bytes: &[u8]) -> String {
     match find(bytes) {
-        Err(Error::Refused(refusal)) => refusal.to_string(),
+        Err(Error::Rewrite(RewriteError::Refused(refusal))) => refusal.to_string(),
         Err(error) => panic!("{error}"),
         Ok(head) => panic!("{} was found", head.node),
     }
@@ -313,7 +313,7 @@ fn a_layer_without_bias_gets_one_where_a_trace_needs_it() {
                 bias: Some(vec![0.5; 6]),
                 ..twice(&head)
             };
-            head.edits(source, &head.stored(&rows), "")
+            Ok(head.edits(source, &head.stored(&rows), "")?)
         });
         let written = apply(&bytes, &edits.unwrap()).unwrap();
         let graph = ModelProto::decode(&written[..]).unwrap().graph.unwrap();
@@ -331,9 +331,9 @@ fn a_layer_without_bias_gets_one_where_a_trace_needs_it() {
 fn external_weights_are_blanked() {
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open(&Location::from(fixture("digits_cnn_dynamo.onnx"))).unwrap();
-    let edits = files.with(|source| {
+    let edits = files.with(|source| -> Result<_> {
         let head = Head::find(source, None)?;
-        head.edits(source, &head.stored(&twice(&head)), "")
+        Ok(head.edits(source, &head.stored(&twice(&head)), "")?)
     });
     let out = Location::from(dir.path().join("out.onnx"));
     let written = files
@@ -436,10 +436,13 @@ fn weights_that_another_node_reads_are_not_left_in_plain() {
         .encode();
     let result = with(&tied, |source| {
         let head = Head::find(source, Some("z"))?;
-        head.edits(source, &head.stored(&twice(&head)), "")
+        Ok(head.edits(source, &head.stored(&twice(&head)), "")?)
     });
     // The MatMul follows the layer, and has weights.
-    assert!(matches!(result, Err(Error::Refused(_))));
+    assert!(matches!(
+        result,
+        Err(Error::Rewrite(RewriteError::Refused(_)))
+    ));
     let tied = classifier()
         .node(node("Gather", &["w", "x"], &["row"]))
         .output("z", &[-1, 3])
@@ -447,9 +450,9 @@ fn weights_that_another_node_reads_are_not_left_in_plain() {
         .encode();
     let result = with(&tied, |source| {
         let head = Head::find(source, Some("z"))?;
-        head.edits(source, &head.stored(&twice(&head)), "")
+        Ok(head.edits(source, &head.stored(&twice(&head)), "")?)
     });
-    let Err(Error::Refused(refusal)) = result else {
+    let Err(Error::Rewrite(RewriteError::Refused(refusal))) = result else {
         panic!()
     };
     assert!(

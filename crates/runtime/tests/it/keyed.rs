@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use onnxseal_core::Preset;
-use onnxseal_inputs::rewrite::Files;
+use onnxseal_inputs::rewrite::{self as inputs, Files};
 use onnxseal_inputs::{Layout, Normalisation, Order, Spec, Transform};
 use onnxseal_runtime::{DataType, Error, ErrorKind, InputKey, KeyedSession, Model};
 use onnxseal_testkit::build::{GraphBuilder, int_attribute, ints_attribute, node_with, weights};
@@ -47,9 +47,9 @@ fn generate(
 /// The model at `path`, rewritten for `key`.
 fn rewrite(lab: &Lab, path: &Path, key: &InputKey) -> PathBuf {
     let files = Files::open(&path.into()).unwrap();
-    let rewritten = files.rewrite(key, None).unwrap();
+    let rewritten = (files.with(|source| inputs::rewrite(source, key, None))).unwrap();
     let keyed = lab.path(&format!("keyed_{}", path.file_name().unwrap().display()));
-    let written = files.write(&rewritten, &keyed.as_path().into(), Default::default());
+    let written = files.write(&rewritten.edits, &keyed.as_path().into(), Default::default());
     written.unwrap();
     keyed
 }

@@ -3,10 +3,9 @@
 use onnxseal_onnx::model::{Node, NodeId, TensorId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
-use crate::error::Result;
 use crate::rewrite::refuse;
 use crate::rewrite::value::Value;
-use onnxseal_rewrite::{Graph, Refusal, is_float, shown};
+use onnxseal_rewrite::{Graph, Refusal, Result, is_float, shown};
 
 /// The most nodes through which weights pass.
 const MAX_CHAIN: usize = 16;

@@ -3,10 +3,9 @@
 use onnxseal_onnx::model::{Node, NodeId};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
-use crate::error::Result;
 use crate::rewrite::value::Value;
 use crate::rewrite::{advise, refuse, train};
-use onnxseal_rewrite::{Graph, Small, is_float};
+use onnxseal_rewrite::{Graph, Result, Small, is_float};
 
 /// Returns the constant at an input of `node`.
 fn constant(graph: &Graph<'_>, node: &Node<'_>, slot: usize) -> Result<Small> {

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 
 use onnxseal_onnx::model::Node;
 
-use crate::error::Result;
 use crate::rewrite::value::{self, Atom, Axis, Dim, MAX_LISTED, Of, Pixel, Value};
 use crate::rewrite::{TRAIN, advise, refuse};
-use onnxseal_rewrite::{Graph, Refusal};
+use onnxseal_rewrite::{Graph, Refusal, Result};
 
 /// The most nodes that compute a shape.
 const MAX_DEPTH: usize = 12;

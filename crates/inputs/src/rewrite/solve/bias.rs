@@ -2,9 +2,8 @@
 
 use onnxseal_onnx::edit::{NewTensor, add_input};
 
-use crate::error::Result;
 use crate::rewrite::consumer::{Bias, Consumer};
-use onnxseal_rewrite::{Changes, Elements, Graph, Refusal, is_float};
+use onnxseal_rewrite::{Changes, Elements, Graph, Refusal, Result, is_float};
 
 /// Adds the shifts to the bias, or adds a bias to the consumer.
 pub(super) fn add_bias(
