@@ -30,6 +30,9 @@ pub enum Error {
     /// No passphrase was given for this key file.
     #[error("{0} needs a passphrase, and none was given")]
     PassphraseNeeded(String),
+    /// No identity was given for this encrypted file.
+    #[error("{0} is encrypted with age, and no identity was given")]
+    IdentityNeeded(&'static str),
     /// The start of an unusable recipient, and what the string looks like instead.
     #[error("\"{0}\" is {1}")]
     InvalidRecipient(String, &'static str),

@@ -11,9 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use onnxseal_crypto::inputs::InputSeed;
-use onnxseal_crypto::wrap::{
-    Identities, MAX_KEY_FILE_BYTES, Recipients, is_encrypted, read_secret,
-};
+use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients, key_text, read_secret};
 use zeroize::Zeroizing;
 
 pub use map::BlockMap;
@@ -62,8 +60,7 @@ impl InputKey {
     /// Reads a key file, and decrypts it with `identities` if it is an age file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] if it does not open, [`Error::Usage`]
-    /// for an encrypted file without identities.
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] if it does not open.
     pub fn open(path: &Path, identities: Option<&Identities>) -> Result<InputKey> {
         let file = std::fs::File::open(path).map_err(io(path))?;
         InputKey::read(file, path, identities)
@@ -83,15 +80,8 @@ impl InputKey {
         if bytes.len() > MAX_KEY_FILE_BYTES {
             return Err(malformed("it is too long"));
         }
-        if !is_encrypted(bytes) {
-            let text = str::from_utf8(bytes).map_err(|_| malformed("it is no text"))?;
-            return InputKey::from_text(text);
-        }
-        let Some(identities) = identities else {
-            let reason = "the key is encrypted with age, and no identity was given";
-            return Err(Error::Usage(reason.into()));
-        };
-        InputKey::from_text(&identities.decrypt_text(bytes)?)
+        let text = key_text(bytes, identities, "the key")?;
+        InputKey::from_text(&text.ok_or_else(|| malformed("it is no text"))?)
     }
 
     /// Returns the text of the key file.

@@ -4,10 +4,11 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use base16ct::lower::encode_string;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::labels::{LabelSeed, LabelSigner};
-use onnxseal_crypto::wrap::{Identities, Recipients};
+use onnxseal_crypto::wrap::{Identities, Recipients, key_text, read_secret};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -15,7 +16,7 @@ use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::exponents::Exponents;
 use crate::group::{MAX_COLLUSION, POINT_BYTES, Place, Row, reveal};
-use crate::key::{UserKey, check_name, decrypted, from_hex, push_hex, read_file, user_id};
+use crate::key::{UserKey, check_name, from_hex, io, user_id};
 use crate::traces::{innocent, threshold};
 
 /// The longest file, in bytes, with the inputs of traces.
@@ -177,13 +178,12 @@ impl Authority {
         let malformed = |reason: &str| Error::MalformedAuthority {
             reason: reason.to_owned(),
         };
-        let bytes = read_file(file, path, MAX_BYTES)?.ok_or_else(|| malformed("it is too long"))?;
-        match decrypted(&bytes, identities, "the authority")? {
-            Some(text) => Authority::from_text(&text),
-            None => Authority::from_text(
-                str::from_utf8(&bytes).map_err(|_| malformed("it is no text"))?,
-            ),
+        let bytes = read_secret(file, MAX_BYTES).map_err(io(path))?;
+        if bytes.len() > MAX_BYTES {
+            return Err(malformed("it is too long"));
         }
+        let text = key_text(&bytes, identities, "the authority")?;
+        Authority::from_text(&text.ok_or_else(|| malformed("it is no text"))?)
     }
 
     pub fn from_text(text: &str) -> Result<Authority> {
@@ -314,7 +314,7 @@ impl Authority {
 
     /// Returns the entry of the model with rows of this digest; see [`crate::Table::digest`].
     pub fn model_of(&self, digest: &[u8; 32]) -> Result<&Protected> {
-        let digest = hex(digest);
+        let digest = encode_string(digest);
         let found = self.book.models.iter().find(|model| model.digest == digest);
         found.ok_or_else(|| {
             Error::Usage("the authority's file knows nothing of this model: it is another authority, or an older copy of the file".into())
@@ -439,12 +439,6 @@ pub(crate) fn random_seed() -> Result<Zeroizing<[u8; 32]>> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|_| onnxseal_crypto::Error::Backend)?;
     Ok(seed)
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    push_hex(&mut text, bytes);
-    text
 }
 
 fn no_user(name: &str) -> Error {

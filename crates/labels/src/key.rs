@@ -4,11 +4,10 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use base16ct::lower::{decode, encode_string};
 use curve25519_dalek::scalar::Scalar;
 use onnxseal_crypto::labels::{digest, sha256};
-use onnxseal_crypto::wrap::{
-    Identities, MAX_KEY_FILE_BYTES, Recipients, is_encrypted, read_secret,
-};
+use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients, key_text, read_secret};
 use onnxseal_store::is_deceptive;
 use zeroize::Zeroizing;
 
@@ -106,35 +105,25 @@ impl UserKey {
     /// Reads a key file, and decrypts it with `identities` if it is an age file.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] if it does not open, [`Error::Usage`]
-    /// for an encrypted file without identities.
+    /// [`Error::Io`], [`Error::MalformedKey`], [`Error::Key`] if it does not open.
     pub fn open(path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
-        let io = |source| Error::Io {
-            path: path.to_owned(),
-            source,
-        };
-        UserKey::read(std::fs::File::open(path).map_err(io)?, path, identities)
+        let file = std::fs::File::open(path).map_err(io(path))?;
+        UserKey::read(file, path, identities)
     }
 
     /// Reads a key from an open file; `path` names it in errors.
     pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<UserKey> {
-        let bytes = read_file(file, path, MAX_KEY_FILE_BYTES)?;
-        let bytes = bytes.ok_or(Error::MalformedKey {
-            reason: "it is too long",
-        })?;
+        let bytes = read_secret(file, MAX_KEY_FILE_BYTES).map_err(io(path))?;
         UserKey::from_bytes(&bytes, identities)
     }
 
     pub fn from_bytes(bytes: &[u8], identities: Option<&Identities>) -> Result<UserKey> {
-        match decrypted(bytes, identities, "the key")? {
-            Some(text) => UserKey::from_text(&text),
-            None => {
-                let reason = "it is no text";
-                UserKey::from_text(
-                    str::from_utf8(bytes).map_err(|_| Error::MalformedKey { reason })?,
-                )
-            }
+        let malformed = |reason| Error::MalformedKey { reason };
+        if bytes.len() > MAX_KEY_FILE_BYTES {
+            return Err(malformed("it is too long"));
         }
+        let text = key_text(bytes, identities, "the key")?;
+        UserKey::from_text(&text.ok_or(malformed("it is no text"))?)
     }
 
     pub fn to_text(&self) -> Zeroizing<String> {
@@ -145,15 +134,16 @@ impl UserKey {
         text.push_str("user = \"");
         text.push_str(&self.name);
         text.push_str("\"\nauthority = \"");
-        push_hex(&mut text, &self.authority);
+        text.push_str(&encode_string(&self.authority));
         text.push_str("\"\nsecrets = \"");
         for secret in self.secrets.iter() {
-            push_hex(&mut text, &*Zeroizing::new(secret.to_bytes()));
+            let secret = Zeroizing::new(secret.to_bytes());
+            text.push_str(&Zeroizing::new(encode_string(&*secret)));
         }
         text.push_str("\"\n");
         let check = sha256(text.as_bytes());
         text.push_str("check = \"");
-        push_hex(&mut text, check.get(..16).unwrap_or_default());
+        text.push_str(&encode_string(check.get(..16).unwrap_or_default()));
         text.push_str("\"\n");
         text
     }
@@ -197,57 +187,17 @@ pub(crate) fn user_id(authority: &[u8; 32], name: &str) -> [u8; 8] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// Reads a file of at most `limit` bytes, or returns `None` for a longer one.
-pub(crate) fn read_file(
-    file: impl Read,
-    path: &Path,
-    limit: usize,
-) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    let bytes = read_secret(file, limit).map_err(|source| Error::Io {
+/// Makes the error for a file at `path` that cannot be read.
+pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    |source| Error::Io {
         path: path.to_owned(),
         source,
-    })?;
-    Ok((bytes.len() <= limit).then_some(bytes))
-}
-
-/// Decrypts the text of an age file, or returns `None` for another file.
-pub(crate) fn decrypted(
-    bytes: &[u8],
-    identities: Option<&Identities>,
-    what: &str,
-) -> Result<Option<Zeroizing<String>>> {
-    if !is_encrypted(bytes) {
-        return Ok(None);
-    }
-    let Some(identities) = identities else {
-        return Err(Error::Usage(format!(
-            "{what} is encrypted with age, and no identity was given"
-        )));
-    };
-    Ok(Some(identities.decrypt_text(bytes)?))
-}
-
-pub(crate) fn push_hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
     }
 }
 
 pub(crate) fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for [high, low] in pairs {
-        bytes.push(value(*high)? << 4 | value(*low)?);
-    }
+    let mut bytes = Zeroizing::new(vec![0; digits.len() / 2]);
+    decode(digits, &mut bytes).ok()?;
     Some(bytes)
 }
 

@@ -1,6 +1,8 @@
 //! Protects one classifier: makes its rows, its table, and the authority's record.
 
-use crate::authority::{Authority, Protected, TraceRow, hex, random_seed};
+use base16ct::lower::encode_string;
+
+use crate::authority::{Authority, Protected, TraceRow, random_seed};
 use crate::draw::{shuffle, stream};
 use crate::error::{Error, Result};
 use crate::group::is_weight;
@@ -174,7 +176,7 @@ fn finish(
     };
     let table = Table::build(authority, &about, classes, codewords, kinds)?;
     let protected = Protected {
-        digest: hex(table.digest()),
+        digest: encode_string(table.digest()),
         file: String::new(),
         classes,
         codewords,

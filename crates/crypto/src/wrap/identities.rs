@@ -31,7 +31,7 @@ const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 const AGE_FILE: &[u8] = b"age-encryption.org/";
 
 /// Returns whether a file is an age file, with or without armor.
-pub fn is_encrypted(file: &[u8]) -> bool {
+pub(super) fn is_encrypted(file: &[u8]) -> bool {
     let start = file.trim_ascii_start();
     start.starts_with(ARMOR) || start.starts_with(AGE_FILE)
 }

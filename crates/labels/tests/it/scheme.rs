@@ -1,5 +1,6 @@
 //! The whole scheme on made-up features: what key holders read, and what others get.
 
+use onnxseal_crypto::Error as KeyError;
 use onnxseal_crypto::wrap::{Identities, Recipients, generate_identity};
 use onnxseal_labels::head::{Head, Stored};
 use onnxseal_labels::traces::Trace;
@@ -401,7 +402,7 @@ fn files_of_authorities() {
     assert_eq!(*again.to_text().unwrap(), *authority.to_text().unwrap());
     assert!(matches!(
         Authority::read(file.as_bytes(), path, None),
-        Err(Error::Usage(_))
+        Err(Error::Key(KeyError::IdentityNeeded("the authority")))
     ));
     let text = authority.to_text().unwrap();
     let seed = text
