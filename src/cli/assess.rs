@@ -238,7 +238,7 @@ impl DataArgs {
             Axes::Nhwc => Layout::Nhwc,
         });
         options.bgr = self.bgr;
-        options.scale = self.scale.unwrap_or(1.0);
+        options.scale = self.scale;
         options.mean.clone_from(&self.mean);
         options.std.clone_from(&self.std);
         options.resize = self.resize;

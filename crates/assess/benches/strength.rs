@@ -86,7 +86,7 @@ fn fine_tuned() {
     let open = |name: &str| Subject::plain(folder.join(name)).unwrap();
     let (subject, base) = (open("victim.onnx"), open("base.onnx"));
     let mut scaled = DataOptions::default();
-    scaled.scale = 255.0;
+    scaled.scale = Some(255.0);
     let data = DataSet::load(&folder.join("samples.npz"), None, &scaled).unwrap();
     let mut options = options(&Preset::ALL);
     options.base = PublicModel::Known(&base);

@@ -280,7 +280,7 @@ fn a_public_base_has_the_weights_of_the_model() {
 fn public(name: &str) -> (Subject, DataSet) {
     let folder = models().join("../public");
     let mut options = DataOptions::default();
-    options.scale = 255.0;
+    options.scale = Some(255.0);
     let data = DataSet::load(&folder.join("samples.npz"), None, &options).unwrap();
     (Subject::plain(folder.join(name)).unwrap(), data)
 }

@@ -17,16 +17,12 @@ pub enum Layout {
 /// Numbers of all samples, one sample after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// 32-bit floats.
     F32(Vec<f32>),
-    /// 64-bit floats.
     F64(Vec<f64>),
-    /// Whole numbers.
     I64(Vec<i64>),
 }
 
 impl Values {
-    /// Returns how many numbers there are.
     pub fn len(&self) -> usize {
         match self {
             Values::F32(values) => values.len(),
@@ -35,12 +31,10 @@ impl Values {
         }
     }
 
-    /// Returns whether there are no numbers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Reserves room for `n` numbers.
     pub(crate) fn reserve(&mut self, n: usize, room: &mut Room) -> Result<(), Fault> {
         let n_bytes = (n as u64).saturating_mul(self.len_bytes());
         room.claim(n_bytes, "take fewer samples, or save it unpacked")?;
@@ -52,7 +46,6 @@ impl Values {
         reserved.map_err(|_| Fault::Io(ErrorKind::OutOfMemory.into()))
     }
 
-    /// Returns the bytes of a number.
     fn len_bytes(&self) -> u64 {
         match self {
             Values::F32(_) => 4,
@@ -87,7 +80,6 @@ pub struct Array {
     pub name: Option<String>,
     /// Shape of one sample.
     pub dims: Vec<usize>,
-    /// All samples, one after the other.
     pub values: Values,
     /// The order of axes, if samples are images.
     pub layout: Option<Layout>,
@@ -110,7 +102,6 @@ impl From<(usize, Array)> for Raw {
     }
 }
 
-/// Converts an array to labels.
 pub(crate) fn labels_of(array: &Array) -> Result<Vec<i64>, Fault> {
     if array.dims.iter().product::<usize>() != 1 {
         return Err(bad(format!(
@@ -129,4 +120,11 @@ pub(crate) fn label(row: usize, number: f64) -> Result<i64, Fault> {
     } else {
         Err(bad(format!("row {row}: label {number} is no whole number")))
     }
+}
+
+/// Returns these of all rows, each of `width` values.
+pub(crate) fn picked<T: Clone>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
+    let row = |row: &usize| values.get(row * width..(row + 1) * width);
+    let rows = rows.iter().filter_map(row);
+    rows.flatten().cloned().collect()
 }

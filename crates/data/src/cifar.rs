@@ -10,11 +10,11 @@ use crate::array::{Array, Layout, Raw, Values};
 use crate::error::{Fault, Result, bad};
 use crate::options::DataOptions;
 use crate::room::Room;
+use crate::rows::read_rows;
 
 /// Channels, rows and columns of an image.
 const DIMS: [usize; 3] = [3, 32, 32];
 
-/// Bytes of an image.
 const PIXELS: usize = DIMS[0] * DIMS[1] * DIMS[2];
 
 pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
@@ -33,11 +33,10 @@ pub(crate) fn read(file: File, options: &DataOptions) -> Result<Raw, Fault> {
     let record_bytes = PIXELS + n_labels;
     let n = usize::try_from(len / record_bytes as u64).unwrap_or(usize::MAX);
     let mut room = Room::of(len);
-    let rows = options.rows(n);
     let (mut values, mut labels) = (Values::F32(Vec::new()), Vec::new());
-    values.reserve(rows.n_kept().saturating_mul(PIXELS), &mut room)?;
-    let mut from = BufReader::new(file);
-    rows.read(&mut from, (record_bytes as u64, record_bytes), |bytes| {
+    values.reserve(options.n_kept(n).saturating_mul(PIXELS), &mut room)?;
+    let (mut from, rows) = (BufReader::new(file), (n, record_bytes as u64));
+    read_rows(&mut from, rows, record_bytes, options, |bytes| {
         for record in bytes.chunks_exact(record_bytes) {
             let (of_record, pixels) = record.split_at(n_labels);
             labels.extend(of_record.last().map(|label| i64::from(*label)));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::array::{Array, Layout, Raw, Values};
-use crate::error::{Result, bad, io};
+use crate::error::{Fault, Result, bad, io};
 use crate::format::Format;
 use crate::images::{self, Image, MAX_SIDE};
 use crate::options::{DataOptions, Resize};
@@ -19,50 +19,17 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
     };
     let n = files.len();
     let (mut values, mut labels) = (Vec::new(), Vec::new());
-    let mut shape: Option<(usize, usize, usize)> = None;
+    let mut shape = None;
     for (path, label) in options.of(files) {
-        let image = images::decode(&path).map_err(|fault| fault.at(&path))?;
-        // Use the channels of the first image: one if it is grey.
-        let channels = match shape {
-            Some((.., channels)) => channels,
-            None if image.channels < 3 => 1,
-            None => 3,
-        };
-        let pixels = sized(&image, options);
-        drop(image);
-        let (rows, columns) = pixels.size();
-        let this = (rows, columns, channels);
-        let (rows, columns, _) = *shape.get_or_insert(this);
-        if (rows, columns) != (this.0, this.1) {
-            return Err(bad(format!(
-                "{} x {} pixels, and an image before it has {columns} x {rows}: give a size to resize to",
-                this.1, this.0
-            ))
-            .at(&path));
-        }
-        let n_bytes = (labels.len() as u64 + 1)
-            .saturating_mul((rows * columns * channels * size_of::<f32>()) as u64);
-        if n_bytes > MAX_BYTES {
-            return Err(bad(format!(
-                "with it the images take {n_bytes} bytes of memory (limit {MAX_BYTES}): take fewer \
-                 samples, or give a size to resize to"
-            ))
-            .at(&path));
-        }
-        let before = values.len();
-        pixels.append(channels, &mut values);
-        if options.bgr && channels == 3 {
-            let pixels = values[before..].chunks_exact_mut(3);
-            pixels.for_each(<[f32]>::reverse);
-        }
+        let added = add(&path, options, &mut shape, &mut values);
+        added.map_err(|fault| fault.at(&path))?;
         labels.push(label);
     }
-    let (rows, columns, channels) =
+    let dims =
         shape.ok_or_else(|| bad("no images (.png, .jpg, .jpeg) in its folders").at(folder))?;
-    let dims = vec![rows, columns, channels];
     let array = Array {
         name: None,
-        dims,
+        dims: dims.to_vec(),
         values: Values::F32(values),
         layout: Some(Layout::Nhwc),
     };
@@ -70,6 +37,44 @@ pub(crate) fn read(folder: &Path, options: &DataOptions) -> Result<Raw> {
         arrays: vec![(n, array)],
         labels: Some((n, labels)),
     })
+}
+
+/// Appends the pixels of an image to those of the images before, which have the same `shape`: rows,
+/// columns and channels.
+fn add(
+    path: &Path,
+    options: &DataOptions,
+    shape: &mut Option<[usize; 3]>,
+    values: &mut Vec<f32>,
+) -> Result<(), Fault> {
+    let image = images::decode(path)?;
+    // Use the channels of the first image: one if it is grey.
+    let of_first = if image.channels < 3 { 1 } else { 3 };
+    let channels = shape.map_or(of_first, |[.., channels]| channels);
+    let pixels = sized(&image, options);
+    drop(image);
+    let (rows, columns) = pixels.size();
+    let [down, across, _] = *shape.get_or_insert([rows, columns, channels]);
+    if (rows, columns) != (down, across) {
+        return Err(bad(format!(
+            "{columns} x {rows} pixels, and an image before it has {across} x {down}: give a size to resize to"
+        )));
+    }
+    let n_values = (values.len() as u64).saturating_add((rows * columns * channels) as u64);
+    let n_bytes = n_values.saturating_mul(size_of::<f32>() as u64);
+    if n_bytes > MAX_BYTES {
+        return Err(bad(format!(
+            "with it the images take {n_bytes} bytes of memory (limit {MAX_BYTES}): take fewer \
+             samples, or give a size to resize to"
+        )));
+    }
+    let first = values.len();
+    pixels.append(channels, values);
+    if options.bgr && channels == 3 {
+        let pixels = values[first..].chunks_exact_mut(3);
+        pixels.for_each(<[f32]>::reverse);
+    }
+    Ok(())
 }
 
 /// Lists the entries of a folder, in the order of names.
@@ -104,35 +109,20 @@ fn is_image(path: &Path) -> bool {
 /// Lists the images, each with its class: the folder's name if all names are numbers, or else the
 /// folder's position.
 fn files(folder: &Path) -> Result<Vec<(PathBuf, i64)>> {
-    let classes: Vec<PathBuf> = list(folder)?
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
-    let number = |path: &PathBuf| {
-        path.file_name()?
-            .to_str()?
-            .parse::<u32>()
-            .ok()
-            .map(i64::from)
-    };
-    let numbers: Option<Vec<i64>> = classes.iter().map(number).collect();
+    let mut classes = list(folder)?;
+    classes.retain(|path| path.is_dir());
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let numbers = classes.iter().map(|path| number(path).map(i64::from));
+    let numbers: Option<Vec<i64>> = numbers.collect();
+    let labels = numbers.unwrap_or_else(|| (0..classes.len() as i64).collect());
     let mut found = Vec::new();
-    for (i, class) in classes.iter().enumerate() {
-        let label = numbers
-            .as_ref()
-            .and_then(|numbers| numbers.get(i).copied())
-            .unwrap_or(i as i64);
-        found.extend(
-            list(class)?
-                .into_iter()
-                .filter(|path| is_image(path))
-                .map(|path| (path, label)),
-        );
+    for (class, label) in classes.iter().zip(labels) {
+        let images = list(class)?.into_iter().filter(|path| is_image(path));
+        found.extend(images.map(|path| (path, label)));
     }
     Ok(found)
 }
 
-/// Resizes an image, and crops the middle.
 fn sized(image: &Image, options: &DataOptions) -> Pixels {
     let (rows, columns) = match options.resize {
         None => (image.rows, image.columns),

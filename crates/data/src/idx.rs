@@ -12,64 +12,40 @@ use flate2::read::MultiGzDecoder;
 
 use crate::array::{Array, Layout, Values};
 use crate::error::{Fault, Result, bad};
-use crate::npy::{Element, Kind, numbers, samples};
+use crate::header::{Element, Header, Kind, numbers};
 use crate::options::DataOptions;
 use crate::room::Room;
-use crate::rows::{Packed, Skip, check_end, check_length};
+use crate::rows::{Packed, Skip, check_end, check_length, samples};
 
-/// The first bytes of gzip files.
 const GZIP: [u8; 2] = [0x1F, 0x8B];
 
-/// The header of a file.
-struct Header {
-    element: Element,
-    /// The shape; the first axis counts the samples.
-    dims: Vec<usize>,
-    /// Bytes of all elements.
-    elements_bytes: u64,
-}
-
-impl Header {
-    fn read(from: &mut impl Read) -> Result<Header, Fault> {
-        let mut magic = [0; 4];
-        from.read_exact(&mut magic)?;
-        let [0, 0, kind, n_dims @ 1..=8] = magic else {
-            return Err(bad("not IDX by its first bytes"));
-        };
-        let (kind, width) = match kind {
-            0x08 => (Kind::Unsigned, 1),
-            0x09 => (Kind::Signed, 1),
-            0x0B => (Kind::Signed, 2),
-            0x0C => (Kind::Signed, 4),
-            0x0D => (Kind::Float, 4),
-            0x0E => (Kind::Float, 8),
-            _ => return Err(bad(format!("IDX has no element type {kind:#04x}"))),
-        };
-        let (mut dims, mut elements_bytes) = (Vec::new(), Some(width as u64));
-        for _ in 0..n_dims {
-            let mut dim = [0; 4];
-            from.read_exact(&mut dim)?;
-            let dim = u32::from_be_bytes(dim);
-            elements_bytes = elements_bytes.and_then(|n| n.checked_mul(u64::from(dim)));
-            dims.push(dim as usize);
-        }
-        let is_big = true;
-        let too_many = || bad("its shape has more elements than can be");
-        Ok(Header {
-            element: Element {
-                kind,
-                width,
-                is_big,
-            },
-            dims,
-            elements_bytes: elements_bytes.ok_or_else(too_many)?,
-        })
+fn header(from: &mut impl Read) -> Result<Header, Fault> {
+    let mut magic = [0; 4];
+    from.read_exact(&mut magic)?;
+    let [0, 0, kind, n_dims @ 1..=8] = magic else {
+        return Err(bad("not IDX by its first bytes"));
+    };
+    let (kind, width) = match kind {
+        0x08 => (Kind::Unsigned, 1),
+        0x09 => (Kind::Signed, 1),
+        0x0B => (Kind::Signed, 2),
+        0x0C => (Kind::Signed, 4),
+        0x0D => (Kind::Float, 4),
+        0x0E => (Kind::Float, 8),
+        _ => return Err(bad(format!("IDX has no element type {kind:#04x}"))),
+    };
+    let mut dims = Vec::new();
+    for _ in 0..n_dims {
+        let mut dim = [0; 4];
+        from.read_exact(&mut dim)?;
+        dims.push(u32::from_be_bytes(dim) as usize);
     }
-
-    /// Returns the bytes of the header itself.
-    fn len_bytes(&self) -> u64 {
-        4 + 4 * self.dims.len() as u64
-    }
+    let element = Element {
+        kind,
+        width,
+        is_big: true,
+    };
+    Header::new(element, dims, 4 + 4 * u64::from(n_dims))
 }
 
 /// Reads a file; the first axis counts the samples.
@@ -81,7 +57,7 @@ pub(crate) fn read(mut file: File, options: &DataOptions) -> Result<(usize, Arra
     let (mut from, room) = (BufReader::new(file), Room::of(len));
     if first.starts_with(&GZIP) {
         let mut from = Packed(BufReader::new(MultiGzDecoder::new(from)));
-        let header = Header::read(&mut from)?;
+        let header = header(&mut from)?;
         return parse(&header, from, options, room);
     }
     if !matches!(first[..], [0, 0, 0x08..=0x0E, 1..=8]) {
@@ -89,8 +65,8 @@ pub(crate) fn read(mut file: File, options: &DataOptions) -> Result<(usize, Arra
             "not a data set by its name (.npz, .npy, .csv, .bin) or its first bytes (IDX, gzipped or not), and no folder",
         ));
     }
-    let header = Header::read(&mut from)?;
-    check_length(len, header.len_bytes(), header.elements_bytes)?;
+    let header = header(&mut from)?;
+    check_length(len, &header)?;
     parse(&header, from, options, room)
 }
 
@@ -106,9 +82,8 @@ fn parse(
         Kind::Unsigned => Values::F32(bytes.into_iter().map(f32::from).collect()),
         _ => numbers(element, bytes),
     };
-    let shape = (&header.dims[..], element.width);
-    let (n, mut array) = samples(shape, &mut from, options, &mut room, read)?;
-    if options.n_kept(n).is_none() {
+    let (n, mut array) = samples(header, &mut from, options, &mut room, read)?;
+    if options.n_kept(n) == n {
         check_end(&mut from, header.elements_bytes)?;
     }
     // Images of one channel.

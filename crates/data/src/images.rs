@@ -15,10 +15,8 @@ use zune_jpeg::JpegDecoder;
 use crate::error::{Fault, Result, bad};
 use crate::room::Room;
 
-/// The most columns or rows of an image.
 pub const MAX_SIDE: u32 = 1 << 14;
 
-/// The first bytes of a PNG.
 const PNG: [u8; 8] = *b"\x89PNG\r\n\x1A\n";
 
 /// The most bytes that decoding one image may take, and the most of its file.
@@ -27,22 +25,17 @@ const MAX_IMAGE_BYTES: u64 = 1 << 30;
 /// An image, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// How many rows.
     pub rows: u32,
-    /// How many columns.
     pub columns: u32,
     /// 1 for grey, 3 for red, green and blue; 2 and 4 for these and alpha.
     pub channels: usize,
-    /// The channels of each pixel.
     pub samples: Samples,
 }
 
 /// Numbers for brightness, from 0 to the type's greatest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Samples {
-    /// Of 8 bits.
     U8(Vec<u8>),
-    /// Of 16 bits.
     U16(Vec<u16>),
 }
 

@@ -9,17 +9,19 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, Write};
 use std::path::Path;
 
-use half::f16;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::LABELS;
-use crate::array::{Array, Raw, Values, labels_of};
+use crate::array::{Array, Raw, labels_of};
 use crate::error::{Fault, Result, bad, io};
+use crate::header::numbers;
 use crate::options::DataOptions;
 use crate::room::Room;
-use crate::rows::{Packed, Skip, check_end, check_length};
+use crate::rows::{Packed, check_end, check_length, samples};
 use crate::sink::Sink;
+
+pub use crate::header::{Element, Header, Kind};
 
 /// The most bytes of a header. NumPy refuses more than 10,000.
 const MAX_HEADER_BYTES: u64 = 1 << 16;
@@ -30,42 +32,7 @@ const MAX_AXES: usize = 64;
 /// Elements begin at a multiple of this, as NumPy does it.
 const ALIGNMENT: usize = 64;
 
-/// The most arrays of an `.npz`.
 pub const MAX_ARRAYS: usize = 1024;
-
-/// The header of an array.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// The elements' type.
-    pub element: Element,
-    /// The shape.
-    pub dims: Vec<usize>,
-    /// Bytes of all elements.
-    pub elements_bytes: u64,
-    /// Bytes before the elements.
-    pub len_bytes: u64,
-}
-
-/// The kind of an element.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Float,
-    Signed,
-    Unsigned,
-    Bool,
-}
-
-/// An element type, such as `<f4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Element {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its bytes: 1, 2, 4 or 8.
-    pub width: usize,
-    /// Whether the highest byte is the first.
-    pub is_big: bool,
-}
 
 impl Header {
     /// Reads the header.
@@ -122,16 +89,7 @@ impl Header {
                 descr.chars().take(20).collect::<String>()
             )));
         };
-        let elements_bytes = dims.iter().try_fold(element.width as u64, |product, dim| {
-            product.checked_mul(*dim as u64)
-        });
-        Ok(Header {
-            element,
-            elements_bytes: elements_bytes
-                .ok_or_else(|| bad("an array of more elements than can be"))?,
-            dims,
-            len_bytes: before + len,
-        })
+        Header::new(element, dims, before + len)
     }
 
     /// Encodes the header of an array as NumPy writes it; `descr` is a type such as `<f4`.
@@ -211,8 +169,9 @@ pub(crate) fn read_npy(file: File, options: &DataOptions) -> Result<(usize, Arra
     let len = file.metadata()?.len();
     let mut from = BufReader::new(file);
     let header = Header::read(&mut from)?;
-    check_length(len, header.len_bytes, header.elements_bytes)?;
-    parse(&header, &mut from, options, &mut Room::of(len))
+    check_length(len, &header)?;
+    let read = |bytes| numbers(header.element, bytes);
+    samples(&header, &mut from, options, &mut Room::of(len), read)
 }
 
 pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> {
@@ -234,7 +193,8 @@ pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> 
         let mut entry = Packed(entry);
         let header = Header::read(&mut entry)?;
         room.unpack(header.elements_bytes)?;
-        let (n, mut array) = parse(&header, &mut entry, options, &mut room)?;
+        let read = |bytes| numbers(header.element, bytes);
+        let (n, mut array) = samples(&header, &mut entry, options, &mut room, read)?;
         array.name = Some(name.clone());
         if options.limit.is_none() {
             check_end(&mut entry, header.elements_bytes)?;
@@ -251,26 +211,18 @@ pub(crate) fn read_npz(file: File, options: &DataOptions) -> Result<Raw, Fault> 
 /// An array to store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// Its name.
     pub name: String,
     /// Element type in NumPy's notation, little-endian: `<f4`, `<i8`, ...
     pub descr: &'static str,
-    /// Shape.
     pub dims: Vec<usize>,
-    /// Elements.
     pub bytes: Vec<u8>,
 }
 
-/// Writes arrays to an `.npz`.
 pub fn write_npz(path: &Path, arrays: &[Stored]) -> Result<()> {
     let file = File::create(path).map_err(io(path))?;
     put_npz(Sink::new(file), arrays).map_err(io(path)).map(drop)
 }
 
-/// Encodes an `.npz`.
-///
-/// # Errors
-/// Fails if an array is too large for an `.npz`.
 pub fn npz(arrays: &[Stored]) -> std::io::Result<Vec<u8>> {
     put_npz(Cursor::new(Vec::new()), arrays).map(Cursor::into_inner)
 }
@@ -287,72 +239,6 @@ fn put_npz<W: Write + Seek>(to: W, arrays: &[Stored]) -> std::io::Result<W> {
         archive.write_all(&array.bytes)?;
     }
     archive.finish().map_err(std::io::Error::other)
-}
-
-fn parse(
-    header: &Header,
-    from: &mut impl Skip,
-    options: &DataOptions,
-    room: &mut Room,
-) -> Result<(usize, Array), Fault> {
-    let read = |bytes| numbers(header.element, bytes);
-    let shape = (&header.dims[..], header.element.width);
-    samples(shape, from, options, room, read)
-}
-
-/// Reads the kept samples of an array, whose first axis counts them, with elements of so many bytes,
-/// which `read` converts. Returns how many samples the file has.
-pub(crate) fn samples(
-    (dims, element_bytes): (&[usize], usize),
-    from: &mut impl Skip,
-    options: &DataOptions,
-    room: &mut Room,
-    read: impl Fn(Vec<u8>) -> Values,
-) -> Result<(usize, Array), Fault> {
-    let Some((n, dims)) = dims.split_first() else {
-        return Err(bad(
-            "an array without axes: the first one counts the samples",
-        ));
-    };
-    let rows = options.rows(*n);
-    let array = Array {
-        name: None,
-        dims: dims.to_vec(),
-        values: rows.values(from, (dims, element_bytes), room, read)?,
-        layout: None,
-    };
-    Ok((*n, array))
-}
-
-/// Converts elements to numbers.
-pub(crate) fn numbers(element: Element, mut bytes: Vec<u8>) -> Values {
-    if element.is_big {
-        bytes
-            .chunks_exact_mut(element.width)
-            .for_each(<[u8]>::reverse);
-    }
-    macro_rules! each {
-        ($n:literal, $read:expr) => {
-            bytes
-                .chunks_exact($n)
-                .map(|b| $read(b.try_into().unwrap_or([0; $n])))
-                .collect()
-        };
-    }
-    match (element.kind, element.width) {
-        (Kind::Float, 2) => Values::F32(each!(2, |b| f16::from_le_bytes(b).to_f32())),
-        (Kind::Float, 4) => Values::F32(each!(4, f32::from_le_bytes)),
-        (Kind::Float, _) => Values::F64(each!(8, f64::from_le_bytes)),
-        (Kind::Signed, 1) => Values::I64(each!(1, |b| i64::from(i8::from_le_bytes(b)))),
-        (Kind::Signed, 2) => Values::I64(each!(2, |b| i64::from(i16::from_le_bytes(b)))),
-        (Kind::Signed, 4) => Values::I64(each!(4, |b| i64::from(i32::from_le_bytes(b)))),
-        (Kind::Signed, _) => Values::I64(each!(8, i64::from_le_bytes)),
-        (_, 1) => Values::I64(each!(1, |b: [u8; 1]| i64::from(b[0]))),
-        (_, 2) => Values::I64(each!(2, |b| i64::from(u16::from_le_bytes(b)))),
-        (_, 4) => Values::I64(each!(4, |b| i64::from(u32::from_le_bytes(b)))),
-        (..) => Values::I64(each!(8, |b| i64::try_from(u64::from_le_bytes(b))
-            .unwrap_or(i64::MAX))),
-    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,12 @@
 
 use rand::seq::index;
 
-use crate::array::Layout;
+use crate::array::{Layout, picked};
 use crate::error::{Error, Result};
 use crate::random::rng;
-use crate::rows::Rows;
 
 /// How to read data.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DataOptions {
     /// Whether labels are unnecessary, so that all images below a folder are taken, in the order of
@@ -18,8 +17,8 @@ pub struct DataOptions {
     pub layout: Option<Layout>,
     /// Whether the model takes channels as blue, green, red.
     pub bgr: bool,
-    /// The divisor of all values, before `mean` and `std`.
-    pub scale: f64,
+    /// The divisor of all values, before `mean` and `std`; 1 if absent.
+    pub scale: Option<f64>,
     /// The mean, which is then subtracted: one number, or one per channel.
     pub mean: Vec<f64>,
     /// The deviation, by which values are then divided: one number, or one per channel.
@@ -38,25 +37,6 @@ pub struct DataOptions {
     pub label_first: bool,
 }
 
-impl Default for DataOptions {
-    fn default() -> DataOptions {
-        DataOptions {
-            unlabelled: false,
-            layout: None,
-            bgr: false,
-            scale: 1.0,
-            mean: Vec::new(),
-            std: Vec::new(),
-            resize: None,
-            crop: None,
-            limit: None,
-            first: false,
-            seed: 0,
-            label_first: false,
-        }
-    }
-}
-
 /// The size to which an image is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resize {
@@ -67,24 +47,14 @@ pub enum Resize {
 }
 
 impl DataOptions {
-    /// Chooses from the `n` samples of a file.
-    pub(crate) fn rows(&self, n: usize) -> Rows {
-        Rows {
-            n,
-            kept: self.kept(n),
-        }
-    }
-
-    /// Returns how many of `n` samples to keep, or `None` for all.
-    pub(crate) fn n_kept(&self, n: usize) -> Option<usize> {
-        self.limit
-            .map(|limit| limit.max(1))
-            .filter(|kept| *kept < n)
+    /// Returns how many of `n` samples to keep.
+    pub(crate) fn n_kept(&self, n: usize) -> usize {
+        self.limit.map_or(n, |limit| limit.max(1).min(n))
     }
 
     /// Returns which of `n` samples to keep, in order, or `None` for all.
     pub(crate) fn kept(&self, n: usize) -> Option<Vec<usize>> {
-        let limit = self.n_kept(n)?;
+        let limit = Some(self.n_kept(n)).filter(|kept| *kept < n)?;
         if self.first {
             return Some((0..limit).collect());
         }
@@ -97,9 +67,7 @@ impl DataOptions {
     /// Returns the kept ones of `all` samples, in order.
     pub(crate) fn of<T: Clone>(&self, all: Vec<T>) -> Vec<T> {
         match self.kept(all.len()) {
-            Some(kept) => (kept.into_iter())
-                .filter_map(|i| all.get(i).cloned())
-                .collect(),
+            Some(kept) => picked(&all, &kept, 1),
             None => all,
         }
     }
@@ -107,8 +75,7 @@ impl DataOptions {
     /// Refuses divisors that are zero or not finite.
     pub(crate) fn check(&self) -> Result<()> {
         let is_divisor = |value: &f64| value.is_finite() && *value != 0.0;
-        if !is_divisor(&self.scale)
-            || !self.std.iter().all(is_divisor)
+        if !self.scale.iter().chain(&self.std).all(is_divisor)
             || !self.mean.iter().all(|mean| mean.is_finite())
         {
             return Err(Error::Usage(

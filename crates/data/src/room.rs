@@ -9,7 +9,6 @@ const FREE_BYTES: u64 = 64 << 20;
 /// to a sixteenth and read as 64-bit integers.
 const BYTES_A_BYTE: u64 = 128;
 
-/// The most bytes of a data set in memory.
 pub(crate) const MAX_BYTES: u64 = 16 << 30;
 
 /// The most bytes that deflate makes from one. An archive that exceeds it has overlapping entries.
@@ -24,7 +23,6 @@ pub struct Room {
 }
 
 impl Room {
-    /// Makes the room of a file of `len` bytes.
     pub fn of(len: u64) -> Room {
         Room {
             len,
@@ -34,9 +32,6 @@ impl Room {
     }
 
     /// Claims memory before it is allocated. The `hint` says what to do if that exceeds the limit.
-    ///
-    /// # Errors
-    /// [`Fault::Malformed`] if that exceeds the limit.
     pub fn claim(&mut self, n_bytes: u64, hint: &str) -> Result<(), Fault> {
         let most = self.len.saturating_mul(BYTES_A_BYTE);
         let most = most.saturating_add(FREE_BYTES).min(MAX_BYTES);

@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
 
-use crate::array::Values;
+use crate::array::{Array, Values};
 use crate::error::{Fault, bad};
+use crate::header::{Header, TOO_MANY};
+use crate::options::DataOptions;
 use crate::room::Room;
 
-/// The approximate number of bytes to read at once.
 const PIECE_BYTES: usize = 1 << 16;
 
 /// A sequential reader that can pass over parts.
 pub(crate) trait Skip: Read {
-    /// Passes over `n` bytes.
     fn skip(&mut self, n: u64) -> io::Result<()>;
 }
 
@@ -40,65 +40,58 @@ impl<R: Read> Skip for Packed<R> {
     }
 }
 
-/// The samples of an array.
-pub(crate) struct Rows {
-    /// The number of samples in the file.
-    pub(crate) n: usize,
-    /// The samples to keep, in order; absent for all.
-    pub(crate) kept: Option<Vec<usize>>,
+/// Reads the kept samples of an array, whose first axis counts them; `numbers` converts elements.
+/// Returns how many samples the file has.
+pub(crate) fn samples(
+    header: &Header,
+    from: &mut impl Skip,
+    options: &DataOptions,
+    room: &mut Room,
+    numbers: impl Fn(Vec<u8>) -> Values,
+) -> Result<(usize, Array), Fault> {
+    let Some((n, dims)) = header.dims.split_first() else {
+        return Err(bad(
+            "an array without axes: the first one counts the samples",
+        ));
+    };
+    let width = dims.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
+    let width = width.ok_or_else(|| bad(TOO_MANY))?;
+    let mut values = numbers(Vec::new());
+    values.reserve(options.n_kept(*n).saturating_mul(width), room)?;
+    let element_bytes = header.element.width;
+    let row_bytes = (width as u64).saturating_mul(element_bytes as u64);
+    read_rows(from, (*n, row_bytes), element_bytes, options, |bytes| {
+        values.append(numbers(bytes))
+    })?;
+    let array = Array {
+        name: None,
+        dims: dims.to_vec(),
+        values,
+        layout: None,
+    };
+    Ok((*n, array))
 }
 
-impl Rows {
-    /// Returns how many are kept.
-    pub(crate) fn n_kept(&self) -> usize {
-        self.kept.as_ref().map_or(self.n, Vec::len)
+/// Reads the kept ones of `n` rows, each of `row_bytes`, and calls `each` with pieces of whole units
+/// of `unit_bytes`.
+pub(crate) fn read_rows(
+    from: &mut impl Skip,
+    (n, row_bytes): (usize, u64),
+    unit_bytes: usize,
+    options: &DataOptions,
+    mut each: impl FnMut(Vec<u8>),
+) -> Result<(), Fault> {
+    let Some(kept) = options.kept(n) else {
+        let all = (n as u64).saturating_mul(row_bytes);
+        return pieces(from, all, unit_bytes, &mut each);
+    };
+    let mut at = 0;
+    for row in kept {
+        from.skip((row as u64 - at).saturating_mul(row_bytes))?;
+        pieces(from, row_bytes, unit_bytes, &mut each)?;
+        at = row as u64 + 1;
     }
-
-    /// Reads the kept rows of `from`, each of shape `dims` with elements of so many bytes, which
-    /// `numbers` converts.
-    pub(crate) fn values(
-        &self,
-        from: &mut impl Skip,
-        (dims, element_bytes): (&[usize], usize),
-        room: &mut Room,
-        numbers: impl Fn(Vec<u8>) -> Values,
-    ) -> Result<Values, Fault> {
-        let too_many = || bad("its shape has more elements than can be");
-        let width = dims
-            .iter()
-            .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
-        let width = width.ok_or_else(too_many)?;
-        let row_bytes = (width as u64)
-            .checked_mul(element_bytes as u64)
-            .ok_or_else(too_many)?;
-        let mut values = numbers(Vec::new());
-        values.reserve(self.n_kept().saturating_mul(width), room)?;
-        self.read(from, (row_bytes, element_bytes), |bytes| {
-            values.append(numbers(bytes))
-        })?;
-        Ok(values)
-    }
-
-    /// Reads the kept rows of `from`, each of `row_bytes`, and calls `each` with pieces of whole
-    /// units of `unit_bytes`.
-    pub(crate) fn read(
-        &self,
-        from: &mut impl Skip,
-        (row_bytes, unit_bytes): (u64, usize),
-        mut each: impl FnMut(Vec<u8>),
-    ) -> Result<(), Fault> {
-        let Some(kept) = &self.kept else {
-            let all = (self.n as u64).saturating_mul(row_bytes);
-            return pieces(from, all, unit_bytes, &mut each);
-        };
-        let mut at = 0;
-        for row in kept {
-            from.skip((*row as u64 - at).saturating_mul(row_bytes))?;
-            pieces(from, row_bytes, unit_bytes, &mut each)?;
-            at = *row as u64 + 1;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 fn pieces(
@@ -115,9 +108,7 @@ fn pieces(
         from.take(wanted).read_to_end(&mut bytes)?;
         if (bytes.len() as u64) < wanted {
             let found = n_bytes - left + bytes.len() as u64;
-            return Err(bad(format!(
-                "it ends after {found} of {n_bytes} bytes of numbers"
-            )));
+            return Err(ends_after(found, n_bytes));
         }
         left -= wanted;
         each(bytes);
@@ -125,14 +116,18 @@ fn pieces(
     Ok(())
 }
 
-/// Fails if an unpacked file does not have `wanted` bytes of numbers after its header.
-pub(crate) fn check_length(len: u64, header: u64, wanted: u64) -> Result<(), Fault> {
-    match len.saturating_sub(header) {
-        found if found < wanted => Err(bad(format!(
-            "it ends after {found} of {wanted} bytes of numbers"
-        ))),
+/// Fails if an unpacked file ends before all numbers of its header.
+pub(crate) fn check_length(len: u64, header: &Header) -> Result<(), Fault> {
+    match len.saturating_sub(header.len_bytes) {
+        found if found < header.elements_bytes => Err(ends_after(found, header.elements_bytes)),
         _ => Ok(()),
     }
+}
+
+fn ends_after(found: u64, wanted: u64) -> Fault {
+    bad(format!(
+        "it ends after {found} of {wanted} bytes of numbers"
+    ))
 }
 
 /// Fails if more follows the `wanted` bytes of numbers. Reading to the end also makes the archive

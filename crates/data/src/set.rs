@@ -4,20 +4,16 @@ use std::path::Path;
 
 use onnxseal_store::open_regular;
 
-use crate::array::{Array, Layout, Raw, Values, labels_of};
+use crate::array::{Array, Layout, Raw, Values, labels_of, picked};
 use crate::error::{Error, Fault, Result, bad, io};
 use crate::format::Format;
 use crate::options::DataOptions;
 use crate::{cifar, csv, folder, idx, npy};
 
-/// A data set.
 #[derive(Clone, Debug)]
 pub struct DataSet {
-    /// Its name.
     pub source: String,
-    /// Number of samples.
     pub n: usize,
-    /// The arrays.
     pub arrays: Vec<Array>,
     /// Labels, from 0.
     pub labels: Option<Vec<i64>>,
@@ -25,9 +21,6 @@ pub struct DataSet {
 
 impl DataSet {
     /// Makes a data set from arrays in memory.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if there are no samples, or arrays differ in their number.
     pub fn new(source: String, arrays: Vec<Array>, labels: Option<Vec<i64>>) -> Result<DataSet> {
         let count = |array: &Array| {
             let width = array
@@ -63,9 +56,6 @@ impl DataSet {
     /// Reads the wanted samples of a data set: `.npz`, `.npy`, IDX (also gzipped), CIFAR-10 and
     /// CIFAR-100 binary (`.bin`), CSV, or a folder with one folder of PNG and JPEG images per
     /// class. `labels` is the file of labels, if the data do not contain them.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::Malformed`]; [`Error::Usage`] if data and labels do not match.
     pub fn load(path: &Path, labels: Option<&Path>, options: &DataOptions) -> Result<DataSet> {
         options.check()?;
         let raw = read(path, options)?;
@@ -111,15 +101,6 @@ impl DataSet {
         self.labels = self.labels.as_ref().map(|labels| picked(labels, rows, 1));
         self.n = rows.len();
     }
-}
-
-fn picked<T: Copy>(values: &[T], rows: &[usize], width: usize) -> Vec<T> {
-    let row = |row: &usize| {
-        values
-            .get(row * width..(row + 1) * width)
-            .unwrap_or_default()
-    };
-    rows.iter().flat_map(row).copied().collect()
 }
 
 /// Returns the number of samples that all arrays and labels have. Arrays come with their numbers.
@@ -188,7 +169,8 @@ fn normalise(array: &mut Array, options: &DataOptions) -> Result<(), Fault> {
         (Some(Layout::Nhwc), [_, _, channels]) => (1, *channels),
         _ => (1, 1),
     };
-    if options.scale == 1.0 && options.mean.is_empty() && options.std.is_empty() {
+    let scale = options.scale.unwrap_or(1.0);
+    if scale == 1.0 && options.mean.is_empty() && options.std.is_empty() {
         return Ok(());
     }
     let of_channels = |numbers: &[f64], otherwise: f64, what: &str| match numbers.len() {
@@ -203,7 +185,7 @@ fn normalise(array: &mut Array, options: &DataOptions) -> Result<(), Fault> {
     let std = of_channels(&options.std, 1.0, "std")?;
     let values = (0..array.values.len()).map(|i| {
         let channel = i / each.max(1) % n_channels.max(1);
-        ((array.values.at(i) / options.scale - mean[channel]) / std[channel]) as f32
+        ((array.values.at(i) / scale - mean[channel]) / std[channel]) as f32
     });
     array.values = Values::F32(values.collect());
     Ok(())

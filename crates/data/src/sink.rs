@@ -13,7 +13,6 @@ pub struct Sink<W> {
 }
 
 impl<W> Sink<W> {
-    /// Makes a sink that writes to `to`.
     pub fn new(to: W) -> Sink<W> {
         Sink { to, failed: false }
     }

@@ -140,7 +140,7 @@ impl Preparation {
         let mut how = DataOptions::default();
         how.layout = self.layout.as_deref().map(axes).transpose()?;
         how.bgr = self.bgr;
-        how.scale = self.scale.unwrap_or(1.0);
+        how.scale = self.scale;
         how.mean = self.mean.map_or_else(Vec::new, |OneOrMore(mean)| mean);
         how.std = self.std.map_or_else(Vec::new, |OneOrMore(std)| std);
         how.resize = self.resize.map(|sides| match sides {
@@ -159,7 +159,7 @@ impl Preparation {
 /// Options for samples that are whole as they are, but for a divisor of their values.
 pub fn plain_options(limit: Option<usize>, seed: u64, scale: f64) -> DataOptions {
     let mut how = DataOptions::default();
-    (how.limit, how.seed, how.scale) = (limit, seed, scale);
+    (how.limit, how.seed, how.scale) = (limit, seed, Some(scale));
     how
 }
 

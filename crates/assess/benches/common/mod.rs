@@ -28,7 +28,7 @@ pub const DIGITS: [(&str, &str); 13] = [
 pub fn images(model: &[String], limit: Option<usize>) -> DataSet {
     let mut options = DataOptions::default();
     options.limit = limit.or(Some(2000));
-    options.scale = model[3].parse().unwrap();
+    options.scale = Some(model[3].parse().unwrap());
     DataSet::load(Path::new(&model[1]), Some(Path::new(&model[2])), &options).unwrap()
 }
 

@@ -66,7 +66,7 @@ fn idx_with_its_labels() {
         let labels = dir.path().join("labels.gz");
         fs::write(&labels, gzipped(&idx(8, &[2], &[7, 9]))).unwrap();
         let options = DataOptions {
-            scale: 2.0,
+            scale: Some(2.0),
             ..DataOptions::default()
         };
         let data = DataSet::load(&path, Some(&labels), &options).unwrap();
