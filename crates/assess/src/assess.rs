@@ -6,9 +6,9 @@ use onnxseal_data::DataSet;
 
 use crate::assessment::{Assessment, Doubt, Fill, Floor, FloorKind, PublicBase};
 use crate::attack::base::Base;
+use crate::attack::filled;
 use crate::attack::normal::convolutions;
-use crate::attack::{Instead, variant};
-use crate::attacker::Attacker;
+use crate::attacker::{Attacker, floors_of};
 use crate::bench::Bench;
 use crate::error::Result;
 use crate::everything::Everything;
@@ -73,7 +73,7 @@ fn assess_on(
         is_everything: true,
         files: None,
     })?;
-    floors.extend(of_nothing.floors());
+    floors.extend(floors_of(&of_nothing));
     let threshold = Threshold {
         floors: &floors,
         original: &bench.original,
@@ -137,7 +137,7 @@ fn assess_on(
 fn everything(bench: &Bench<'_>) -> Result<Everything> {
     let all = Everything::of(bench.subject, false)?;
     bench.step("floors")?;
-    let random = variant(&all.files, &all.hidden, Instead::Fill(Fill::Random), 0).files;
+    let random = filled(&all.files, &all.hidden, Fill::Random, None, 0);
     match bench.run(&random, false, "floors")? {
         Ok(_) => Ok(all),
         Err(_) => Everything::of(bench.subject, true),
@@ -148,7 +148,7 @@ fn everything(bench: &Bench<'_>) -> Result<Everything> {
 fn base(bench: &Bench<'_>, everything: &Everything, public: &Subject) -> Result<Base> {
     let (subject, Everything { files, hidden, .. }) = (bench.subject, everything);
     let mut base = Base::of(hidden, public)?;
-    let alone = variant(files, hidden, Instead::Base(&base), 0).files;
+    let alone = filled(files, hidden, Fill::PublicBase, Some(&base), 0);
     base.is_same = alone == *files;
     base.convolutions = convolutions(&subject.located()?, &alone, bench.unlabelled())?;
     Ok(base)

@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::assessment::Fill;
-    use crate::attack::{Instead, variant};
+    use crate::attack::filled;
 
     /// A model with numbers in every way of holding them, and with shapes.
     fn model() -> Vec<u8> {
@@ -149,7 +149,7 @@ mod tests {
         hidden.sort_unstable_by_key(|name| names.iter().position(|of| of == name));
         assert_eq!(names, hidden);
         for fill in [Fill::Zero, Fill::Random] {
-            let made = variant(&all.files, &all.hidden, Instead::Fill(fill), 0).files;
+            let made = filled(&all.files, &all.hidden, fill, None, 0);
             // The model is still one, with the same tensors.
             let made = Subject::from_files("made".to_owned(), made).unwrap();
             let again = Everything::of(&made, false).unwrap();

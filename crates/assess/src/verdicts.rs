@@ -1,10 +1,11 @@
 //! Judges results of attacks against floors, which attackers reach anyway.
 
 use crate::assessment::{Attack, AttackRow, Candidate, Doubt, Floor, FloorKind, Measure, Verdict};
-use crate::attacker::Tried;
+use crate::attacker::n_labels;
 use crate::options::PublicModel;
 use crate::stats::verdict;
 use crate::views::AttackerView;
+use crate::weights::numbers;
 
 /// The figures that attacks are compared with: floors, original and margin.
 pub(crate) struct Threshold<'t> {
@@ -24,10 +25,9 @@ impl Threshold<'_> {
     pub(crate) fn judges(
         &self,
         view: AttackerView,
-        tried: Tried,
+        mut attacks: Vec<AttackRow>,
         next_tier: Option<f64>,
     ) -> Candidate {
-        let (AttackerView { hidden, .. }, Tried { mut attacks, notes }) = (&view, tried);
         let next = next_tier.map(|value| Measure::of(value, None, 0));
         let wanted = next.as_ref().unwrap_or(self.original);
         for row in &mut attacks {
@@ -50,7 +50,8 @@ impl Threshold<'_> {
             |row: &AttackRow| matches!(row.attack, Attack::Fill { .. }) && row.measure.is_some();
         let fills = attacks.iter().enumerate().filter(|(_, row)| is_fill(row));
         let best_fill = fills.max_by(|(_, a), (_, b)| value(a).total_cmp(&value(b)));
-        let (weight_bytes, encrypted_bytes) = (hidden.weight_bytes, hidden.encrypted_bytes());
+        let (weight_bytes, encrypted_bytes) =
+            (view.hidden.weight_bytes, view.hidden.encrypted_bytes());
         let highest = self.floor(None, next_tier).0;
         let of_attacks = worst.map_or(Verdict::holds(), |(_, row)| row.verdict);
         let in_clear = !view.is_everything && matches!(self.base, PublicModel::Unknown);
@@ -77,8 +78,8 @@ impl Threshold<'_> {
             worst: worst.map(|(i, _)| i),
             best_fill: best_fill.map(|(i, _)| i),
             attacks,
-            operators: hidden.rows(),
-            notes,
+            operators: view.hidden.rows(),
+            notes: notes(&view),
             name: view.name,
             tier: view.tier,
         }
@@ -117,11 +118,7 @@ impl Threshold<'_> {
     fn floor(&self, attack: Option<Attack>, next: Option<f64>) -> (f64, FloorKind) {
         let applies = |floor: &&Floor| {
             let has_base = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
-            let has_labels = match attack {
-                None => true,
-                Some(Attack::Probe { n_labels, .. }) => floor.n_labels == Some(n_labels),
-                Some(_) => false,
-            };
+            let has_labels = attack.is_none_or(|attack| n_labels(attack) == floor.n_labels);
             // For an attacker with a tier's edition, floors without a key do not count, except the
             // base's.
             (attack.is_none_or(Attack::has_base) || !has_base)
@@ -134,4 +131,19 @@ impl Threshold<'_> {
         let highest = floors.chain(next).max_by(|a, b| a.0.total_cmp(&b.0));
         highest.unwrap_or((0.0, FloorKind::Constant))
     }
+}
+
+/// Notes what fills could not do with a view.
+fn notes(view: &AttackerView) -> Vec<String> {
+    let encrypted = view.hidden.tensors.iter().filter(|of| of.n_hidden() > 0);
+    let others = encrypted.filter(|tensor| numbers(tensor.data_type).is_none());
+    let zeroed = others.map(|tensor| {
+        let (path, of) = (&tensor.path, tensor.data_type.as_str_name());
+        format!("{path} of type {of} was filled with bytes of 0")
+    });
+    let is_clear = view.hidden.encrypted_bytes() == 0;
+    let mut notes: Vec<String> = zeroed.collect();
+    notes.extend(is_clear.then(|| "nothing is encrypted".to_owned()));
+    notes.sort();
+    notes
 }

@@ -9,145 +9,104 @@ use crate::assessment::Fill;
 use crate::hidden::HiddenTensor;
 use crate::weights::{Numbers, numbers};
 
-/// A tensor as a matrix: the first axis longer than 1, by all others.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Matrix {
-    rows: usize,
-    columns: usize,
+/// Returns the rows and columns of a tensor as a matrix: the first axis longer than 1, by all
+/// others.
+fn matrix(tensor: &HiddenTensor) -> (usize, usize) {
+    let mut long = tensor.dims.iter().filter(|dim| **dim > 1);
+    let rows = match (long.next(), long.next()) {
+        (Some(rows), Some(_)) => usize::try_from(*rows).unwrap_or(1),
+        _ => 1,
+    };
+    (rows, (tensor.n_elements / rows).max(1))
 }
 
-impl Matrix {
-    fn of(dims: &[u64], n_elements: usize) -> Matrix {
-        let long = dims.iter().filter(|dim| **dim > 1).count();
-        let rows = match (long, dims.iter().find(|dim| **dim > 1)) {
-            (2.., Some(rows)) => usize::try_from(*rows).unwrap_or(1).max(1),
-            _ => 1,
-        };
-        Matrix {
-            rows,
-            columns: n_elements / rows,
-        }
-    }
-}
-
-/// Mean and deviation of the visible numbers, and their count.
+/// Mean and deviation of some visible numbers, and their count.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     n: usize,
-    mean: f32,
-    deviation: f32,
+    mean: f64,
+    deviation: f64,
 }
 
-impl Moments {
-    fn of(values: impl Iterator<Item = f32> + Clone) -> Moments {
-        let finite = values.filter(|value| value.is_finite());
-        let n = finite.clone().count();
-        let sum: f64 = finite.clone().map(f64::from).sum();
-        let mean = sum / n.max(1) as f64;
-        let squares: f64 = finite.map(|value| (f64::from(value) - mean).powi(2)).sum();
-        Moments {
-            n,
-            mean: mean as f32,
-            deviation: (squares / n.max(1) as f64).sqrt() as f32,
-        }
-    }
-}
-
-/// Replaces the encrypted numbers among a tensor's `values`. `limits` are the least and the largest
-/// of whole numbers.
-pub(super) fn fill(
-    tensor: &HiddenTensor,
-    fill: Fill,
-    limits: Option<(f32, f32)>,
-    values: &mut [f32],
-    random: &mut ChaCha8Rng,
-) {
-    let mask = tensor.mask();
-    let matrix = Matrix::of(&tensor.dims, values.len());
-    let center = match limits {
-        Some((low, high)) if low <= high => center(tensor).clamp(low, high),
-        _ => center(tensor),
+/// Computes the moments of the visible numbers of each of `n` lines. `line` says in which line the
+/// number at an index is.
+fn moments(values: &[f32], mask: &[bool], n: usize, line: impl Fn(usize) -> usize) -> Vec<Moments> {
+    let visible = || {
+        let numbers = values.iter().zip(mask).enumerate();
+        let numbers = numbers.filter(|(_, (value, hidden))| !**hidden && value.is_finite());
+        numbers.map(|(i, (value, _))| (line(i), f64::from(*value)))
     };
-    let is_whole = tensor.is_whole();
-    if is_whole || fill == Fill::Random {
-        let spread = spread(tensor);
+    let mut lines = vec![Moments::default(); n];
+    for (line, value) in visible() {
+        lines[line].n += 1;
+        lines[line].mean += value;
+    }
+    for line in &mut lines {
+        line.mean /= line.n.max(1) as f64;
+    }
+    for (line, value) in visible() {
+        lines[line].deviation += (value - lines[line].mean).powi(2);
+    }
+    for line in &mut lines {
+        line.deviation = (line.deviation / line.n.max(1) as f64).sqrt();
+    }
+    lines
+}
+
+/// Replaces the encrypted numbers among a tensor's `values`. Where the public base lacks them, they
+/// become means of channels.
+pub(super) fn fill(tensor: &HiddenTensor, fill: Fill, values: &mut [f32], random: &mut ChaCha8Rng) {
+    let mask = tensor.mask();
+    // Attackers guess the range of whole numbers from what these index or scale.
+    let is_whole = matches!(numbers(tensor.data_type), Some(Numbers::Whole(..)));
+    let limits = is_whole.then(|| {
+        let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+        (low, values.iter().copied().fold(low, f32::max))
+    });
+    // Zero the encrypted numbers first, so that no attack can use them.
+    put(values, &mask, |_| 0.0);
+    let center = center(tensor);
+    let center = limits.map_or(center, |(low, high)| center.clamp(low, high));
+    let (rows, columns) = matrix(tensor);
+    if tensor.is_whole() || fill == Fill::Random {
         // A matrix is none of a channel's numbers, whatever operator reads it.
-        let is_matrix = matrix.rows > 1 && matrix.columns > 1;
-        let role = match tensor.role {
-            Role::Bias | Role::Scale if is_matrix => Role::Weight,
-            role => role,
-        };
-        for (value, hidden) in values.iter_mut().zip(&mask) {
-            if *hidden {
-                *value = match role {
-                    Role::Weight if fill == Fill::Zero => center,
-                    Role::Weight => match limits {
-                        // Other numbers may be no index, no truth value, or no zero point.
-                        Some((low, high)) if low == high || !is_narrow(tensor) => {
-                            let share = random.next_u64() as f64 / u64::MAX as f64;
-                            let steps = f64::from(high - low) + 1.0;
-                            (low + (share * steps).floor() as f32).min(high)
-                        }
-                        _ => center + spread * gaussian(random),
-                    },
-                    Role::Bias | Role::Mean => 0.0,
-                    Role::Scale | Role::Variance => 1.0,
-                    // Spreads weights of 4 bits about as widely as a matrix's.
-                    Role::BlockScale => 0.02,
-                };
+        let is_matrix = rows > 1 && columns > 1;
+        let spread = spread(tensor);
+        put(values, &mask, |_| match (tensor.role, limits) {
+            (Role::Mean, _) => 0.0,
+            (Role::Variance, _) => 1.0,
+            (Role::Bias, _) if !is_matrix => 0.0,
+            (Role::Scale, _) if !is_matrix => 1.0,
+            // Spreads weights of 4 bits about as widely as a matrix's.
+            (Role::BlockScale, _) => 0.02,
+            _ if fill == Fill::Zero => center,
+            // Other numbers may be no index, no truth value, or no zero point.
+            (_, Some((low, high))) if low == high || !is_narrow(tensor) => {
+                let share = random.next_u64() as f64 / u64::MAX as f64;
+                let steps = f64::from(high - low) + 1.0;
+                (low + (share * steps).floor() as f32).min(high)
             }
-        }
+            _ => center + spread * gaussian(random),
+        });
         return;
     }
-    let columns = matrix.columns.max(1);
-    let all = Moments::of(visible(values, &mask, 0, 1));
-    let channels = |values: &[f32]| -> Vec<Moments> {
-        let rows = values.chunks(columns).zip(mask.chunks(columns));
-        rows.map(|(values, mask)| Moments::of(visible(values, mask, 0, 1)))
-            .collect()
-    };
-    let mean = |of_line: &Moments| {
-        if of_line.n > 0 {
-            of_line.mean
-        } else {
-            all.mean
+    let is_of_rows = fill == Fill::RowMean;
+    let line = |i: usize| if is_of_rows { i % columns } else { i / columns };
+    let n_lines = if is_of_rows { columns } else { rows };
+    let lines = moments(values, &mask, n_lines, line);
+    let all = moments(values, &mask, 1, |_| 0)[0];
+    let enough = if fill == Fill::ChannelGaussian { 2 } else { 1 };
+    put(values, &mask, |i| {
+        let of_line = lines[line(i)];
+        let of_line = if of_line.n >= enough { of_line } else { all };
+        match fill {
+            Fill::Zero => center,
+            Fill::ChannelGaussian => {
+                of_line.mean as f32 + of_line.deviation as f32 * gaussian(random)
+            }
+            _ => of_line.mean as f32,
         }
-    };
-    match fill {
-        Fill::Zero => put(values, &mask, |_| center),
-        Fill::RowMean => {
-            let of_column = |column| Moments::of(visible(values, &mask, column, matrix.columns));
-            let lines: Vec<Moments> = (0..matrix.columns).map(of_column).collect();
-            put(values, &mask, |i| mean(&lines[i % columns]));
-        }
-        Fill::ChannelMean => {
-            let lines = channels(values);
-            put(values, &mask, |i| mean(&lines[i / columns]));
-        }
-        Fill::ChannelGaussian => {
-            let lines = channels(values);
-            put(values, &mask, |i| {
-                let of_line = lines[i / columns];
-                let moments = if of_line.n >= 2 { of_line } else { all };
-                moments.mean + moments.deviation * gaussian(random)
-            });
-        }
-        // `Random` is done above, and `PublicBase` elsewhere.
-        Fill::Random | Fill::PublicBase => {}
-    }
-}
-
-/// Returns the visible ones of every `step`-th value from `first` on.
-fn visible<'v>(
-    values: &'v [f32],
-    mask: &'v [bool],
-    first: usize,
-    step: usize,
-) -> impl Iterator<Item = f32> + Clone + 'v {
-    let pairs = values.iter().zip(mask).skip(first).step_by(step.max(1));
-    pairs
-        .filter(|(_, hidden)| !**hidden)
-        .map(|(value, _)| *value)
+    });
 }
 
 /// Replaces the encrypted values.
@@ -181,14 +140,15 @@ fn spread(tensor: &HiddenTensor) -> f32 {
     if let Some(Numbers::Whole(low, high)) = numbers(tensor.data_type) {
         return (high - low) / 4.0;
     }
-    let matrix = Matrix::of(&tensor.dims, tensor.n_elements);
-    let n_products = match (tensor.op_type.as_str(), matrix.rows) {
-        (_, 1) => matrix.columns,
-        // `[in, out]`. Others sum over the last axes, or the difference is small.
-        ("MatMul" | "Attention", rows) => rows,
-        _ => matrix.columns,
+    let (rows, columns) = matrix(tensor);
+    // `[in, out]`. Others sum over the last axes, or the difference is small.
+    let has_inputs_first = matches!(tensor.op_type.as_str(), "MatMul" | "Attention");
+    let n_products = if has_inputs_first && rows > 1 {
+        rows
+    } else {
+        columns
     };
-    (2.0 / n_products.max(1) as f32).sqrt()
+    (2.0 / n_products as f32).sqrt()
 }
 
 #[cfg(test)]
@@ -221,7 +181,7 @@ mod tests {
 
     fn filled(by: Fill) -> Vec<f32> {
         let mut values = vec![1.0, 0.0, 3.0, 5.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 0.0];
-        fill(&tensor(), by, None, &mut values, &mut rng(0, "x"));
+        fill(&tensor(), by, &mut values, &mut rng(0, "x"));
         values
     }
 
@@ -256,14 +216,11 @@ mod tests {
                 ..tensor()
             };
             let tensor = tensor.whole();
-            let limits = match numbers(data_type) {
-                Some(Numbers::Whole(..)) => Some((-128.0, 200.0)),
-                _ => None,
-            };
             let mut values = vec![0.0; 2000];
-            fill(&tensor, by, limits, &mut values, &mut rng(0, "x"));
-            let moments = Moments::of(values.iter().copied());
-            (moments.mean, moments.deviation)
+            values[..2].copy_from_slice(&[-128.0, 200.0]);
+            fill(&tensor, by, &mut values, &mut rng(0, "x"));
+            let moments = moments(&values, &[false; 2000], 1, |_| 0)[0];
+            (moments.mean as f32, moments.deviation as f32)
         };
         for (role, data_type, by, want) in [
             (Role::Weight, DataType::Float, Fill::Zero, 0.0),
@@ -281,7 +238,6 @@ mod tests {
             fill(
                 &tensor.whole(),
                 Fill::ChannelMean,
-                None,
                 &mut values,
                 &mut rng(0, "x"),
             );

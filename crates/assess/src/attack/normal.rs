@@ -400,8 +400,8 @@ mod tests {
         let right = estimate(&files, &of_first, inputs).unwrap().unwrap();
         assert_ne!(right.model, files.model);
         let hidden = hidden_of(&["mean", "mean2", "variance", "variance2"]);
-        let zero = crate::attack::Instead::Fill(crate::assessment::Fill::Zero);
-        let filled = crate::attack::variant(&right, &hidden, zero, 0).files;
+        let zero = crate::assessment::Fill::Zero;
+        let filled = crate::attack::filled(&right, &hidden, zero, None, 0);
         assert_ne!(filled.model, right.model);
         let again = estimate(&filled, &of_first, inputs).unwrap().unwrap();
         let want = answers(&engine, &right, &samples);

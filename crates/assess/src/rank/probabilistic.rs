@@ -14,7 +14,7 @@ use onnxseal_engine::Table;
 use rand::RngExt;
 
 use crate::assessment::Fill;
-use crate::attack::{Instead, variant};
+use crate::attack::filled;
 use crate::bench::Bench;
 use crate::error::{Error, Result};
 use crate::heads::{Basis, Choice};
@@ -195,10 +195,8 @@ impl Masking<'_> {
                 tensor.ranges.push(self.elements(tensor, part.units()));
             }
             let (files, seed) = (self.bench.subject.files(), self.bench.options.seed);
-            let changed = variant(files, &masked, Instead::Fill(Fill::Zero), seed);
-            let ran = self
-                .bench
-                .run(&changed.files, false, "the model with a mask");
+            let changed = filled(files, &masked, Fill::Zero, None, seed);
+            let ran = self.bench.run(&changed, false, "the model with a mask");
             let loss = match ran {
                 Err(Error::Cancelled) if i >= MIN_MASKS => break,
                 ran => ran?.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
