@@ -1,14 +1,11 @@
-//! Intervals, verdicts, and the split of samples between attacker and evaluation.
+//! Intervals, and the split of samples between attacker and evaluation.
 
 use onnxseal_data::random::{rng, shuffled};
 
-use crate::assessment::{Doubt, Interval, Verdict};
+use crate::assessment::Interval;
 
 /// The 97.5 % quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
-
-/// The largest number of samples to try: if even these decide nothing, no number is suggested.
-const MAX_NEEDED: u64 = 10_000_000;
 
 /// Computes Wilson's 95 % interval for a share of `n` samples (Wilson, "Probable inference, the law
 /// of succession, and statistical inference", 1927).
@@ -37,52 +34,6 @@ pub(crate) fn of_mean(values: &[f64]) -> (f64, Interval) {
     let half = Z * (variance / n).sqrt();
     let (low, high) = (mean - half, mean + half);
     (mean, Interval { low, high })
-}
-
-/// Judges whether a candidate holds against an attack with `value`, and `interval` on `n` samples,
-/// over a `floor`.
-///
-/// It holds if the interval's upper end is at most `floor + margin`, and leaks if the value is
-/// above that. Without an interval the value decides.
-pub(crate) fn verdict(
-    value: f64,
-    interval: Option<Interval>,
-    n: usize,
-    is_rate: bool,
-    floor: f64,
-    margin: f64,
-) -> Verdict {
-    let limit = floor + margin;
-    let too_few = |needed_samples| Verdict::CannotTell(Doubt::TooFewSamples { needed_samples });
-    if !value.is_finite() || n == 0 {
-        return Verdict::CannotTell(Doubt::NotMeasured);
-    }
-    if value > limit {
-        return Verdict::Leaks;
-    }
-    let Some(interval) = interval.filter(|interval| interval.high > limit) else {
-        return Verdict::holds();
-    };
-    let high_with = |samples: u64| {
-        if is_rate {
-            wilson(value, samples as usize).high
-        } else {
-            value + (interval.high - value) * (n as f64 / samples as f64).sqrt()
-        }
-    };
-    if high_with(MAX_NEEDED) > limit {
-        return too_few(None);
-    }
-    let (mut less, mut enough) = (n as u64, MAX_NEEDED);
-    while enough - less > 1 {
-        let middle = less + (enough - less) / 2;
-        if high_with(middle) <= limit {
-            enough = middle
-        } else {
-            less = middle
-        }
-    }
-    too_few(Some(enough))
 }
 
 /// The samples, split between attacker and evaluation.
@@ -142,25 +93,6 @@ mod tests {
         }
         let nothing = wilson(0.5, 0);
         assert_eq!((nothing.low, nothing.high), (0.0, 1.0));
-    }
-
-    #[test]
-    fn verdicts_are_by_the_upper_end() {
-        let of = |share, n| verdict(share, Some(wilson(share, n)), n, true, 0.10, 0.05);
-        assert_eq!(of(0.10, 1000), Verdict::holds());
-        assert_eq!(of(0.16, 1000), Verdict::Leaks);
-        assert_eq!(of(0.151, 10), Verdict::Leaks);
-        let needed = |verdict| match verdict {
-            Verdict::CannotTell(Doubt::TooFewSamples { needed_samples }) => needed_samples,
-            verdict => unreachable!("{verdict}"),
-        };
-        let enough = needed(of(0.12, 100)).unwrap_or(0) as usize;
-        assert_eq!(of(0.12, enough), Verdict::holds());
-        assert!(needed(of(0.12, enough - 1)).is_some());
-        assert_eq!(needed(of(0.15, 100)), None);
-        assert_eq!(verdict(3.0, None, 10, false, 2.5, 1.0), Verdict::holds());
-        let nothing = verdict(f64::NAN, None, 10, false, 2.5, 1.0);
-        assert_eq!(nothing, Verdict::CannotTell(Doubt::NotMeasured));
     }
 
     #[test]

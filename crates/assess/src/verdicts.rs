@@ -1,11 +1,16 @@
 //! Judges results of attacks against floors, which attackers reach anyway.
 
-use crate::assessment::{Attack, AttackRow, Candidate, Doubt, Floor, FloorKind, Measure, Verdict};
+use crate::assessment::{
+    Attack, AttackRow, Candidate, Doubt, Floor, FloorKind, Interval, Measure, Verdict,
+};
 use crate::attacker::n_labels;
 use crate::options::PublicModel;
-use crate::stats::verdict;
+use crate::stats::wilson;
 use crate::views::AttackerView;
 use crate::weights::numbers;
+
+/// The largest number of samples to try: if even these decide nothing, no number is suggested.
+const MAX_NEEDED: u64 = 10_000_000;
 
 /// The figures that attacks are compared with: floors, original and margin.
 pub(crate) struct Threshold<'t> {
@@ -86,6 +91,9 @@ impl Threshold<'_> {
     }
 
     /// Judges what an attack got where `wanted` is what the original has.
+    ///
+    /// The candidate leaks if the value is above the floor plus the margin, and holds if the
+    /// interval's upper end is not. Without an interval the value decides.
     fn verdict(&self, got: &Measure, floor: f64, wanted: f64, is_everything: bool) -> Verdict {
         if !self.is_gap(wanted, floor) {
             return Verdict::CannotTell(Doubt::NoGap);
@@ -95,8 +103,42 @@ impl Threshold<'_> {
             // exceed it only by chance.
             return Verdict::holds();
         }
-        let (interval, n) = (got.interval, got.n_samples);
-        verdict(got.value, interval, n, self.is_rate, floor, self.margin)
+        let limit = floor + self.margin;
+        if !got.value.is_finite() || got.n_samples == 0 {
+            return Verdict::CannotTell(Doubt::NotMeasured);
+        }
+        if got.value > limit {
+            return Verdict::Leaks;
+        }
+        match got.interval.filter(|interval| interval.high > limit) {
+            None => Verdict::holds(),
+            Some(interval) => Verdict::CannotTell(Doubt::TooFewSamples {
+                needed_samples: self.needed(got, interval, limit),
+            }),
+        }
+    }
+
+    /// Computes about how many samples would bring the upper end of the interval to the limit.
+    fn needed(&self, got: &Measure, interval: Interval, limit: f64) -> Option<u64> {
+        let is_enough = |samples: u64| {
+            let high = if self.is_rate {
+                wilson(got.value, samples as usize).high
+            } else {
+                let share = got.n_samples as f64 / samples as f64;
+                got.value + (interval.high - got.value) * share.sqrt()
+            };
+            high <= limit
+        };
+        let (mut less, mut enough) = (got.n_samples as u64, MAX_NEEDED);
+        while is_enough(MAX_NEEDED) && enough - less > 1 {
+            let middle = less + (enough - less) / 2;
+            if is_enough(middle) {
+                enough = middle
+            } else {
+                less = middle
+            }
+        }
+        is_enough(enough).then_some(enough)
     }
 
     /// Returns whether the intervals of the original and of each floor are apart: by chance, few
@@ -146,4 +188,42 @@ fn notes(view: &AttackerView) -> Vec<String> {
     notes.extend(is_clear.then(|| "nothing is encrypted".to_owned()));
     notes.sort();
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_by_the_upper_end() {
+        let judged = |measure: &Measure, is_rate, floor, margin| {
+            let threshold = Threshold {
+                floors: &[],
+                original: measure,
+                margin,
+                is_rate,
+                doubt: None,
+                base: PublicModel::None,
+            };
+            threshold.verdict(measure, floor, 100.0, false)
+        };
+        let of = |share, n| {
+            let measure = Measure::of(share, Some(wilson(share, n)), n);
+            judged(&measure, true, 0.10, 0.05)
+        };
+        assert_eq!(of(0.10, 1000), Verdict::holds());
+        assert_eq!(of(0.16, 1000), Verdict::Leaks);
+        assert_eq!(of(0.151, 10), Verdict::Leaks);
+        let needed = |verdict| match verdict {
+            Verdict::CannotTell(Doubt::TooFewSamples { needed_samples }) => needed_samples,
+            verdict => unreachable!("{verdict}"),
+        };
+        let enough = needed(of(0.12, 100)).unwrap_or(0) as usize;
+        assert_eq!(of(0.12, enough), Verdict::holds());
+        assert!(needed(of(0.12, enough - 1)).is_some());
+        assert_eq!(needed(of(0.15, 100)), None);
+        let decibels = |value| judged(&Measure::of(value, None, 10), false, 2.5, 1.0);
+        assert_eq!(decibels(3.0), Verdict::holds());
+        assert_eq!(decibels(f64::NAN), Verdict::CannotTell(Doubt::NotMeasured));
+    }
 }
