@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, Payload};
 
 use crate::policy::Policy;
-use crate::position::Strategy;
-use crate::subsequence::{MAX_UNITS, n_subsequences};
+use crate::subsequence::MAX_UNITS;
 
 /// The upper limits of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,32 +16,18 @@ pub struct Bound {
     pub runs: u64,
 }
 
-/// Returns the most that a plan of `model` by `policy` can have, whatever the weights are; without
-/// a policy, by any policy that takes parts evenly. It makes no plan: every tensor counts as a
-/// weight.
-pub fn bound(model: &Model<'_>, policy: Option<&Policy>) -> Bound {
-    let sizes = model.tensors.iter().filter_map(|tensor| {
-        let Payload::Dense { span, .. } = &tensor.payload else {
-            return None;
-        };
-        // A sparse file may claim more bytes than any disk has.
-        let is_sound = (1..1 << 50).contains(&span.len) && tensor.n_elements > 0;
-        is_sound.then_some((tensor, span.len))
-    });
-    let by_score = policy.filter(|policy| policy.strategy() == Strategy::Energy);
-    let Some(policy) = by_score else {
-        // In the worst case every second subsequence is a run of its own.
-        let runs = sizes.map(|(tensor, _)| {
-            let bits = element_bits(tensor.data_type).unwrap_or(8);
-            n_subsequences(&tensor.dims, bits).div_ceil(2)
-        });
-        let runs = runs.fold(0u64, u64::saturating_add);
-        return Bound { units: 0, runs };
-    };
+/// Returns the most that a plan of `model` by `policy` can have, whatever the weights are. It makes
+/// no plan: every tensor counts as a weight.
+pub fn bound(model: &Model<'_>, policy: &Policy) -> Bound {
     let (mut n_tensors, mut bytes) = (0u64, 0u64);
-    for (_, len) in sizes {
-        n_tensors += 1;
-        bytes = bytes.saturating_add(len);
+    for tensor in &model.tensors {
+        // A sparse file may claim more bytes than any disk has.
+        if let Payload::Dense { span, .. } = &tensor.payload
+            && (1..1 << 50).contains(&span.len)
+        {
+            n_tensors += 1;
+            bytes = bytes.saturating_add(span.len);
+        }
     }
     let share = largest_share(model, policy);
     let has_tiers = !policy.tiers().is_empty();
@@ -91,6 +75,7 @@ mod tests {
     use crate::plan::{Plan, TensorPlan};
     use crate::planner::plan;
     use crate::policy::{Override, Preset, Target};
+    use crate::position::Strategy;
     use crate::scores::{Scores, Wanted};
     use crate::tiers::Tier;
 
@@ -161,7 +146,7 @@ mod tests {
                 units = wanted.iter().map(|tensor| tensor.n).sum();
                 alternating(wanted)
             });
-            let (bound, runs) = (bound(&model, Some(&policy)), runs(&made.unwrap()));
+            let (bound, runs) = (bound(&model, &policy), runs(&made.unwrap()));
             assert!(runs <= bound.runs, "{runs} runs, {bound:?} of {policy:?}");
             assert!(
                 units <= bound.units,
@@ -176,18 +161,10 @@ mod tests {
     }
 
     #[test]
-    fn taken_evenly_it_is_half_of_the_subsequences() {
+    fn what_is_taken_whole_needs_no_scores() {
         let bytes = model();
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let without = bound(&model, None);
-        // Halves of 200 and 300 rows, 7 times 16 elements, 400 rows twice, 5 times 16 elements.
-        let halves = [100, 150, 4, 200, 200, 3];
-        let runs = halves.into_iter().sum();
-        assert_eq!(without, Bound { units: 0, runs });
-        let mut policy = Policy::default();
-        policy.set_strategy(Strategy::Spread);
-        assert_eq!(bound(&model, Some(&policy)), without);
-        let whole = bound(&model, Some(&Policy::preset(Preset::Full)));
+        let whole = bound(&model, &Policy::preset(Preset::Full));
         assert_eq!(whole, Bound { units: 0, runs: 6 });
     }
 }

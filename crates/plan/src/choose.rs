@@ -181,7 +181,7 @@ mod tests {
     /// bytes.
     fn offers(scores: &[&[f64]]) -> Vec<Offer> {
         let of = |scores: &&[f64]| {
-            let cut = Cut::flat(10 * scores.len() as u64 - 6, 8, 10);
+            let cut = Cut::new(10 * scores.len() as u64 - 6, 8, 10);
             Offer::new(cut, scores.to_vec(), 1.0)
         };
         scores.iter().map(of).collect()

@@ -2,8 +2,8 @@
 //!
 //! [`plan`] takes a located model and a [`Policy`] to a [`Plan`]. On the way, [`rules`] say which
 //! inputs and attributes of which operators are weights; [`classify`] follows every tensor to the
-//! operators that read it; each operator type's budget is apportioned over its operators; tensors
-//! are cut into subsequences, and a strategy chooses which of them are encrypted. `docs/POLICY.md`
+//! operators that read it; tensors are cut into subsequences; pools of tensors
+//! share a budget, which goes to their subsequences with the highest scores. `docs/POLICY.md`
 //! describes the method and the policies.
 //!
 //! Nothing here reads files, knows keys or draws random numbers: the same model and policy give the
@@ -29,12 +29,11 @@
 mod bound;
 mod choose;
 mod classify;
-mod coefficients;
 mod dataflow;
-mod draft;
 mod error;
 mod lists;
 mod op_types;
+mod owners;
 mod plan;
 mod planner;
 mod policy;
@@ -48,23 +47,20 @@ mod subsequence;
 mod tiers;
 mod unmatched;
 mod violations;
-mod volume;
 
 pub use bound::{Bound, bound};
 pub use classify::{Classified, Consumer, Reason, classify, is_opaque, total_bytes};
 pub use dataflow::Slot;
 pub use error::Error;
 pub use op_types::OfOpTypes;
-pub use plan::{Clear, Gap, OperatorPlan, Plan, Pool, TensorPlan, TypePlan};
+pub use plan::{Clear, Gap, OperatorPlan, Plan, Pool, TensorPlan};
 pub use planner::plan;
 pub use policy::{Demand, Override, Policy, Preset, Require, Target};
 pub use position::{Run, Strategy};
 pub use ranking::{MAX_RANKING_BYTES, Ranking};
 pub use roles::{Role, role};
 pub use scores::{Scores, Wanted, energy, normalise, uniform};
-pub use subsequence::{
-    DEFAULT_UNIT_BYTES, MAX_SUBSEQUENCES, MIN_SUBSEQUENCE_BYTES, RECURRENT_UNIT_BYTES, unit_bytes,
-};
+pub use subsequence::unit_bytes;
 pub use tiers::{Mode, Tier, TierRun};
 pub use unmatched::{Entry, unmatched};
 pub use violations::Violation;

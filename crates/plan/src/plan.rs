@@ -1,21 +1,15 @@
 //! The plan: the volume of every operator, and the subsequences to encrypt of every weight tensor.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-
-use onnxseal_onnx::model::{FileId, Model, NodeId, Span, TensorId};
+use onnxseal_onnx::model::{FileId, NodeId, Span, TensorId};
 
 use crate::classify::Reason;
 use crate::lists::Lists;
-use crate::policy::Policy;
 use crate::position::Run;
 use crate::tiers::{Mode, TierRun};
 
 /// The encrypted parts of a model, and the parts in clear.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Operator types with weights, in order of their first operator.
-    pub types: Vec<TypePlan>,
     /// Operators that own weights, in file order.
     pub operators: Vec<OperatorPlan>,
     /// Weight tensors that can be encrypted, in file order.
@@ -54,41 +48,17 @@ pub struct Pool {
     pub tensors: Vec<usize>,
 }
 
-/// All operators of one type.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TypePlan {
-    /// Qualified operator type: `Conv`, `com.microsoft.MatMulNBits`.
-    pub op_type: Cow<'static, str>,
-    /// The policy's coefficient for the type.
-    pub coefficient: f64,
-    /// Number of operators that own weights.
-    pub n_operators: u64,
-    /// Bytes of all their weights, `B_t`.
-    pub bytes: u64,
-    /// Bytes to encrypt: `coefficient * bytes`, without operators and tensors that overrides name.
-    /// If all types share a budget, the part of it spent on this one.
-    pub budget_bytes: u64,
-    /// Bytes encrypted: the budget, rounded up to whole subsequences of each tensor.
-    pub encrypted_bytes: u64,
-}
-
 /// One operator that owns weights.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OperatorPlan {
     /// The node; `None` for the tensors that no node reads.
     pub node: Option<NodeId>,
-    /// Qualified operator type.
-    pub op_type: Cow<'static, str>,
     /// The coefficient of the operator: its type's, or an override's.
     pub coefficient: f64,
     /// Whether the preset takes all weights of this operator because the model is small.
     pub whole: bool,
-    /// Bytes of its weight sequence, `L_o`.
-    pub bytes: u64,
-    /// Bytes apportioned to it, `V_o`; if chosen by score, the bytes that scores gave it.
-    pub volume_bytes: u64,
-    /// Bytes encrypted: the volume, rounded up to whole subsequences of each tensor.
-    pub encrypted_bytes: u64,
+    /// Whether an override names it.
+    pub(crate) overridden: bool,
 }
 
 /// One weight tensor.
@@ -168,47 +138,13 @@ impl Plan {
 
     /// Returns the encrypted bytes.
     pub fn encrypted_bytes(&self) -> u64 {
-        self.operators
-            .iter()
-            .map(|operator| operator.encrypted_bytes)
-            .sum()
+        self.tensors.iter().map(|plan| plan.encrypted_bytes).sum()
     }
 
     /// Returns the encrypted share of [`Plan::total_bytes`].
     pub fn share(&self) -> f64 {
         self.encrypted_bytes() as f64 / self.total_bytes().max(1) as f64
     }
-}
-
-/// Sums up operators by type.
-pub(crate) fn types(
-    model: &Model<'_>,
-    policy: &Policy,
-    operators: &[OperatorPlan],
-) -> Vec<TypePlan> {
-    let mut types: Vec<TypePlan> = Vec::new();
-    let mut indices: HashMap<&str, usize> = HashMap::new();
-    for operator in operators {
-        let index = *indices.entry(&operator.op_type).or_insert(types.len());
-        if index == types.len() {
-            let node = operator.node.and_then(|node| model.nodes.get(node.index()));
-            let coefficient = node.map(|node| policy.coefficient(node.domain, node.op_type));
-            types.push(TypePlan {
-                op_type: operator.op_type.clone(),
-                coefficient: coefficient.unwrap_or(1.0),
-                n_operators: 0,
-                bytes: 0,
-                budget_bytes: 0,
-                encrypted_bytes: 0,
-            });
-        }
-        let row = &mut types[index];
-        row.n_operators += 1;
-        row.bytes += operator.bytes;
-        row.budget_bytes += operator.volume_bytes;
-        row.encrypted_bytes += operator.encrypted_bytes;
-    }
-    types
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Chooses targets by position, without scores.
+//! Positions of targets in their tensor.
 
 use serde::Deserialize;
 
@@ -18,9 +18,18 @@ pub enum Strategy {
     /// Those with the highest [`Scores`](crate::Scores) in the whole model.
     #[default]
     Energy,
-    /// Evenly spread over the tensor, with equal bytes for each operator of a type: the published
-    /// rule.
+    /// Evenly spread over each tensor, with equal bytes for each operator of a type.
     Spread,
+}
+
+/// Returns the indices of the subsequences in runs.
+pub(crate) fn indices(targets: &[Run]) -> impl Iterator<Item = u64> {
+    let mut next = 0;
+    targets.iter().flat_map(move |run| {
+        let first = next + run.skip;
+        next = first + run.take;
+        first..next
+    })
 }
 
 /// Chooses `k` of `n` subsequences, the middles of `k` equal parts: `floor((2i + 1) * n / 2k)`.
@@ -51,14 +60,7 @@ mod tests {
     use super::*;
 
     fn positions(runs: &[Run]) -> Vec<u64> {
-        let mut at = 0;
-        let mut positions = Vec::new();
-        for run in runs {
-            at += run.skip;
-            positions.extend(at..at + run.take);
-            at += run.take;
-        }
-        positions
+        indices(runs).collect()
     }
 
     #[test]

@@ -111,14 +111,14 @@ fn is_tier_name(name: &str) -> bool {
 /// Assigns each of `candidates` to a tier: the highest scores go to the least tier, up to its share
 /// of all bytes, and at least `least` bytes. Returns `(tensor, index, tier)`, sorted by tensor and
 /// index.
-pub(crate) fn grade(
+pub(crate) fn assign(
     mut candidates: Vec<Candidate>,
     tiers: &[Tier],
     least: u64,
 ) -> Vec<(u32, u32, u8)> {
     let bytes_of = |part: &[Candidate]| part.iter().map(|c| u64::from(c.bytes)).sum::<u64>();
     let total = bytes_of(&candidates);
-    let mut graded = Vec::with_capacity(candidates.len());
+    let mut assigned = Vec::with_capacity(candidates.len());
     let (mut rest, mut taken) = (&mut candidates[..], 0);
     for (tier, number) in tiers.iter().zip(1..) {
         let wanted = ((tier.share * total as f64).round() as u64).max(least);
@@ -129,11 +129,11 @@ pub(crate) fn grade(
         };
         let (of_tier, higher) = rest.split_at_mut(n);
         taken += bytes_of(of_tier);
-        graded.extend(of_tier.iter().map(|c| (c.tensor, c.index, number)));
+        assigned.extend(of_tier.iter().map(|c| (c.tensor, c.index, number)));
         rest = higher;
     }
-    graded.sort_unstable();
-    graded
+    assigned.sort_unstable();
+    assigned
 }
 
 /// Joins the tiers of a tensor's targets, in order, into runs.
@@ -241,17 +241,20 @@ mod tests {
         let scores = [0.1, 0.9, 0.5, 0.8, 0.3, 0.2, 0.7, 0.4, 0.6, 0.0];
         let all = || (0..).zip(scores).map(|(i, s)| candidate(i, s)).collect();
         let tiers_of = |shares: &[f64]| {
-            let graded = grade(all(), &tiers(shares), 0);
-            graded.iter().map(|&(_, _, tier)| tier).collect::<Vec<u8>>()
+            let assigned = assign(all(), &tiers(shares), 0);
+            assigned
+                .iter()
+                .map(|&(_, _, tier)| tier)
+                .collect::<Vec<u8>>()
         };
         assert_eq!(tiers_of(&[0.3, 1.0]), [2, 1, 2, 1, 2, 2, 1, 2, 2, 2]);
         assert_eq!(tiers_of(&[0.2, 0.5, 1.0]), [3, 1, 2, 1, 3, 3, 2, 3, 2, 3]);
         // 0.31 of 100 bytes is one more subsequence, and the next tier has one less.
         assert_eq!(tiers_of(&[0.31, 0.4, 1.0]), [3, 1, 3, 1, 3, 3, 1, 3, 1, 3]);
-        assert_eq!(grade(Vec::new(), &tiers(&[0.5, 1.0]), 0), []);
+        assert_eq!(assign(Vec::new(), &tiers(&[0.5, 1.0]), 0), []);
         // The best of at least so many bytes.
-        let graded = grade(all(), &tiers(&[0.01, 1.0]), 1 << 40);
-        assert!(graded.iter().all(|(_, _, tier)| *tier == 1));
+        let assigned = assign(all(), &tiers(&[0.01, 1.0]), 1 << 40);
+        assert!(assigned.iter().all(|(_, _, tier)| *tier == 1));
     }
 
     #[test]

@@ -59,9 +59,6 @@ pub struct OperatorRow {
     /// The data volume coefficient; absent if only the metadata is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coefficient: Option<f64>,
-    /// Bytes that the plan allots to the operator; absent if only the metadata is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_bytes: Option<u64>,
     /// Why the preset takes all weights of this operator, though it takes less of others of the
     /// type.
     #[serde(skip_serializing_if = "Option::is_none")]

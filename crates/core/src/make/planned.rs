@@ -118,7 +118,6 @@ impl Planned {
         let (owner, row) = TensorRow::of_entry(entry);
         let row = self.builder.add(plan.node, || owner, row)?;
         row.coefficient = Some(plan.coefficient);
-        row.volume_bytes = Some(plan.volume_bytes);
         row.whole_because = plan.whole.then_some("the model is small");
         Ok(())
     }

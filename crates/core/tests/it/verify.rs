@@ -175,12 +175,11 @@ fn a_ranking_is_held_without_a_key() {
     assert_eq!(found.keyless, found.with_key);
 }
 
-/// `spread` cuts a tensor into rows, here of 1024 bytes: these cannot be the heaviest 256 bytes
-/// each.
+/// Subsequences of 1024 bytes cannot be the heaviest 256 bytes each.
 #[test]
 fn subsequences_by_position_are_not_those_that_weigh_most() {
     let bench = Bench::new();
-    let spread = "strategy = \"spread\"\n[default]\ncoefficient = ";
+    let spread = "strategy = \"spread\"\nunit = 1024\n[default]\ncoefficient = ";
     let found = bench.lacks(policy(&format!("{spread}0.3\n")), &quarter());
     let cut = "is cut into units of 256 elements, expected at most 64";
     says(&found.keyless, cut);

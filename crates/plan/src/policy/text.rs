@@ -90,21 +90,16 @@ impl Policy {
         };
         let mut policy = Policy::preset(file.preset);
         policy.strategy = file.strategy;
-        let by_score = policy.strategy == Strategy::Energy;
-        let energy_alone =
-            |span, has: &str| Err(at(span, format!("only strategy \"energy\" has {has}")));
         if let Some(unit) = file.unit {
             let (span, bytes) = (unit.span(), unit.into_inner());
-            if !by_score {
-                return energy_alone(span, "a unit");
-            }
             policy
                 .set_unit_bytes(bytes)
                 .map_err(|error| at(span, error.to_string()))?;
         }
         if let Some(budget) = file.budget {
-            if !by_score {
-                return energy_alone(budget.span(), "a budget over all types");
+            if policy.strategy != Strategy::Energy {
+                let what = "only strategy \"energy\" has a budget over all types";
+                return Err(at(budget.span(), what.to_owned()));
             }
             policy.budget = Some(budget.get_ref().0);
         }
@@ -243,7 +238,7 @@ mod tests {
             ("[default]\ncoefficent = 0.5", "line 2", "unknown field `coefficent`"),
             ("stratgy = \"spread\"", "line 1", "unknown field `stratgy`"),
             ("strategy = \"head\"", "line 1", "unknown variant `head`"),
-            ("strategy = \"spread\"\nunit = 64", "line 2, column 8", "only strategy \"energy\""),
+            ("strategy = \"spread\"\nunit = 65", "line 2, column 8", "expected 64, 128"),
             ("budget = 0.1\nstrategy = \"spread\"", "line 1, column 10", "only strategy \"energy\""),
             ("[[override]]\ncoefficient = 0.5", "line 1", "either a node or an initializer"),
             ("[[override]]\nnode = \"a\"\ninitializer = \"b\"\ncoefficient = 1", "line 1", "either"),

@@ -157,12 +157,7 @@ fn units_are_as_the_policy_says() {
         assert_eq!(plan.tensors[0].unit_elements * 4, unit);
         assert_eq!(plan.tensors[0].n * unit, 131072);
     }
-    for wrong in [
-        "unit = 32",
-        "unit = 2048",
-        "unit = 100",
-        "strategy = \"spread\"\nunit = 64",
-    ] {
+    for wrong in ["unit = 32", "unit = 2048", "unit = 100"] {
         assert!(Policy::parse(wrong).is_err(), "{wrong}");
     }
 }

@@ -1,0 +1,94 @@
+//! The operator that owns a tensor, and its coefficient.
+
+use onnxseal_onnx::model::{Model, NodeId, Payload};
+
+use crate::classify::{Classified, Reason};
+use crate::plan::OperatorPlan;
+use crate::policy::{Policy, Target};
+
+/// Finds owners of tensors.
+pub(crate) struct Owners<'p, 'a> {
+    model: &'p Model<'a>,
+    policy: &'p Policy,
+    is_small: bool,
+}
+
+impl<'p, 'a> Owners<'p, 'a> {
+    pub fn new(model: &'p Model<'a>, policy: &'p Policy, classified: &[Classified<'a>]) -> Self {
+        let weights = classified.iter().filter(|tensor| tensor.reason.is_none());
+        let bytes: u64 = weights.map(|tensor| tensor.bytes).sum();
+        Owners {
+            model,
+            policy,
+            is_small: bytes <= policy.small_model_bytes(),
+        }
+    }
+
+    /// Returns the operator that owns a tensor, and the bits of its elements: among those that use
+    /// it as weights, the operator with the highest coefficient, and among equals the first in the
+    /// file.
+    ///
+    /// A tensor that no operator uses as weights is owned only if the policy takes everything, or
+    /// if an override names it: then by any operator that reads it, or by none.
+    pub fn of(
+        &self,
+        known: &Classified<'_>,
+        payload: &Payload,
+        named: Option<f64>,
+    ) -> Result<(OperatorPlan, u32), Reason> {
+        let is_weight = matches!(known.reason, None | Some(Reason::Unpatchable(_)));
+        if let Some(reason) = known.reason.as_ref().filter(|_| !is_weight) {
+            let is_wanted = match reason {
+                Reason::Empty | Reason::SparseIndices | Reason::Shape | Reason::Strings => false,
+                Reason::OneElement => named.is_some(),
+                _ => named.is_some() || self.policy.takes_everything(),
+            };
+            if !is_wanted {
+                return Err(reason.clone());
+            }
+        }
+        let readers = known.consumers.iter();
+        let owner = readers
+            .filter(|consumer| consumer.as_weight || !is_weight)
+            .map(|consumer| self.operator(consumer.node))
+            .reduce(|best, other| {
+                if other.coefficient > best.coefficient {
+                    other
+                } else {
+                    best
+                }
+            })
+            .unwrap_or(OperatorPlan {
+                node: None,
+                coefficient: 1.0,
+                whole: false,
+                overridden: false,
+            });
+        match *payload {
+            Payload::Dense { element_bits, .. } | Payload::Strided { element_bits, .. } => {
+                Ok((owner, element_bits))
+            }
+            Payload::Empty => Err(Reason::Empty),
+            Payload::Unpatchable(why) => Err(match named.unwrap_or(owner.coefficient) {
+                0.0 => Reason::ZeroCoefficient,
+                _ => Reason::Unpatchable(why),
+            }),
+        }
+    }
+
+    fn operator(&self, id: NodeId) -> OperatorPlan {
+        let node = &self.model.nodes[id.index()];
+        let named = self.policy.overridden(Target::Node, node.name);
+        let of_type = self.policy.coefficient(node.domain, node.op_type);
+        let whole = named.is_none()
+            && self.is_small
+            && of_type < 1.0
+            && self.policy.is_presets(node.domain, node.op_type);
+        OperatorPlan {
+            node: Some(id),
+            coefficient: if whole { 1.0 } else { named.unwrap_or(of_type) },
+            whole,
+            overridden: named.is_some(),
+        }
+    }
+}
