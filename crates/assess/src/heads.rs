@@ -24,21 +24,12 @@ const MAX_DIRECTIONS: usize = 256;
 /// The number of folds: each is predicted from the others.
 const N_FOLDS: usize = 5;
 
-/// The criterion for a penalty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
-    /// The most samples with the right largest target, then least squares.
-    Class,
-    /// Least squares.
-    Squares,
-}
-
 /// Standardised features of labelled samples and their principal directions, shared by all heads on
 /// them.
 pub(crate) struct Basis {
-    mean: Vec<f64>,
+    mean: DVector<f64>,
     /// 1 / deviation; 0 for features that do not vary.
-    scale: Vec<f64>,
+    scale: DVector<f64>,
     /// `[samples, features]`, standardised.
     x: DMatrix<f64>,
     /// `x` along its principal directions, `[samples, directions]`: `z'z` is diagonal.
@@ -49,11 +40,9 @@ pub(crate) struct Basis {
     vectors: DMatrix<f64>,
 }
 
-/// A linear map of standardised features, with a constant.
+/// A linear map of features, with a constant.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    mean: Vec<f64>,
-    scale: Vec<f64>,
     /// `[features, targets]`.
     weights: DMatrix<f64>,
     constant: DVector<f64>,
@@ -63,21 +52,24 @@ pub(crate) struct Linear {
 #[derive(Debug)]
 pub(crate) struct Fitted {
     pub(crate) linear: Linear,
-    /// How many samples cross-validation gets right; 0 for [`Choice::Squares`].
+    /// How many samples cross-validation gets right.
     pub(crate) n_right: usize,
     /// The penalty.
     #[cfg(test)]
     lambda: f64,
 }
 
-/// The number of right samples, a score to break ties, and the penalty.
-type Tried = (usize, f64, f64);
-
-/// Keeps the best, the first among equals.
-fn keep(best: &mut Option<Tried>, (right, score, lambda): Tried) {
-    if best.is_none_or(|best| right > best.0 || (right == best.0 && score > best.1)) {
-        *best = Some((right, score, lambda));
-    }
+/// Returns the best penalty, the first among equals. Each comes with the number of right samples,
+/// and a score to break ties.
+fn best(tried: impl Iterator<Item = (usize, f64, f64)>) -> (usize, f64) {
+    let best = tried.reduce(|best, next| {
+        if (next.0, next.1) > (best.0, best.1) {
+            next
+        } else {
+            best
+        }
+    });
+    best.map_or((0, 1.0), |(n_right, _, lambda)| (n_right, lambda))
 }
 
 impl Basis {
@@ -113,11 +105,11 @@ impl Basis {
         let z = if is_primal {
             &x * &vectors
         } else {
-            by_columns(vectors.clone(), &squares.map(f64::sqrt))
+            by_rows(vectors.transpose(), &squares.map(f64::sqrt)).transpose()
         };
         Ok(Basis {
-            mean,
-            scale,
+            mean: mean.into(),
+            scale: scale.into(),
             x,
             z,
             squares,
@@ -143,46 +135,69 @@ impl Basis {
             let weights = by_rows(weights, &self.squares.map(inverse));
             self.x.tr_mul(&(&self.vectors * weights))
         };
+        // As a map of the features as they are.
+        let weights = by_rows(weights, &self.scale);
         Linear {
-            mean: self.mean.clone(),
-            scale: self.scale.clone(),
+            constant: constant - weights.tr_mul(&self.mean),
             weights,
-            constant,
         }
     }
 
-    /// Fits ridge regression to `targets` `[n, k]`.
-    ///
-    /// One eigendecomposition serves all penalties and folds: with `H = Z (Z'Z + lambda)^-1 Z'`,
-    /// the residuals of a fold F that the other folds predict are `(1 - H_FF)^-1 (Y - HY)_F`.
-    pub(crate) fn ridge(&self, targets: &DMatrix<f64>, choice: Choice) -> Result<Fitted> {
-        let n = self.x.nrows();
-        if targets.nrows() != n {
-            return Err(Error::Usage(format!(
-                "{n} samples with {} targets: a regression needs as many targets as samples",
-                targets.nrows()
-            )));
-        }
-        let constant = DVector::from_fn(targets.ncols(), |j, _| targets.column(j).mean());
+    /// Fits ridge regression to `targets` `[n, k]`, by the penalty that gets the most samples' largest
+    /// target right, and then the least squares.
+    pub(crate) fn ridge(&self, targets: &DMatrix<f64>) -> Fitted {
+        let constant = targets.row_mean();
         let mut y = targets.clone();
-        for (mut column, mean) in y.column_iter_mut().zip(constant.iter()) {
-            column.add_scalar_mut(-mean);
-        }
-        let gains = |lambda: f64| self.squares.map(|square| 1.0 / (square + lambda));
+        y.row_iter_mut().for_each(|mut row| row -= &constant);
         let z_y = self.z.tr_mul(&y);
-        let mut best = None;
-        for lambda in LAMBDAS {
-            let (right, squares) = crossed(&self.z, &gains(lambda), &z_y, &y, targets, &constant);
-            let right = if choice == Choice::Class { right } else { 0 };
-            keep(&mut best, (right, -squares, lambda));
-        }
-        let (n_right, _, lambda) = best.unwrap_or((0, 0.0, 1.0));
-        Ok(Fitted {
-            linear: self.linear(by_rows(z_y, &gains(lambda)), constant),
+        let (n_right, lambda) = best(LAMBDAS.into_iter().map(|lambda| {
+            let (n_right, squares) = self.crossed(lambda, &z_y, &y, targets);
+            (n_right, -squares, lambda)
+        }));
+        Fitted {
+            linear: self.linear(by_rows(z_y, &self.gains(lambda)), constant.transpose()),
             n_right,
             #[cfg(test)]
             lambda,
-        })
+        }
+    }
+
+    fn gains(&self, lambda: f64) -> DVector<f64> {
+        self.squares.map(|square| 1.0 / (square + lambda))
+    }
+
+    /// Returns how many samples are right, and the sum of squares, when each fold is predicted from
+    /// the others. `y` has the targets without their means.
+    ///
+    /// One eigendecomposition serves all penalties and folds: with `H = Z (Z'Z + lambda)^-1 Z'`,
+    /// the residuals of a fold F that the other folds predict are `(1 - H_FF)^-1 (Y - HY)_F`.
+    fn crossed(
+        &self,
+        lambda: f64,
+        z_y: &DMatrix<f64>,
+        y: &DMatrix<f64>,
+        targets: &DMatrix<f64>,
+    ) -> (usize, f64) {
+        let (n, gains) = (y.nrows(), self.gains(lambda));
+        let residuals = y - &self.z * by_rows(z_y.clone(), &gains);
+        let (mut right, mut squares) = (0, 0.0);
+        for fold in 0..N_FOLDS.min(n) {
+            let rows: Vec<usize> = (fold..n).step_by(N_FOLDS.min(n)).collect();
+            let z = self.z.select_rows(&rows);
+            let h = &z * by_rows(z.transpose(), &gains);
+            let system = DMatrix::identity(rows.len(), rows.len()) - h;
+            let Some(left_out) = system.lu().solve(&residuals.select_rows(&rows)) else {
+                return (0, f64::INFINITY);
+            };
+            squares += left_out.norm_squared();
+            let wanted = targets.select_rows(&rows);
+            let predicted = &wanted - left_out;
+            for (predicted, wanted) in predicted.row_iter().zip(wanted.row_iter()) {
+                let found = largest(predicted.iter().copied());
+                right += usize::from(found == largest(wanted.iter().copied()));
+            }
+        }
+        (right, squares)
     }
 
     /// Fits multinomial logistic regression to classes below `n_classes`, along the principal
@@ -202,8 +217,7 @@ impl Basis {
         let folds: Vec<(Task, Task)> = (0..n_folds).map(|fold| task.split(fold, n_folds)).collect();
         let nothing = DMatrix::zeros(directions + 1, n_classes);
         let mut found = vec![nothing.clone(); n_folds];
-        let mut best = None;
-        for lambda in LOGISTIC_LAMBDAS {
+        let (n_right, lambda) = best(LOGISTIC_LAMBDAS.into_iter().map(|lambda| {
             let (mut right, mut likelihood) = (0, 0.0);
             for ((others, fold), weights) in folds.iter().zip(&mut found) {
                 others.fit(lambda, &squares, weights);
@@ -214,9 +228,8 @@ impl Basis {
                     likelihood += shares.dot(&y).max(1e-300).ln();
                 }
             }
-            keep(&mut best, (right, likelihood, lambda));
-        }
-        let (n_right, _, lambda) = best.unwrap_or((0, 0.0, 1.0));
+            (right, likelihood, lambda)
+        }));
         // Fit all samples along the path of penalties that the folds took.
         let mut weights = nothing;
         for larger in LOGISTIC_LAMBDAS.into_iter().filter(|of| *of >= lambda) {
@@ -291,24 +304,15 @@ impl Task {
 
 impl Linear {
     /// Returns the slope of the first target by each feature.
-    pub(crate) fn slopes(&self) -> Vec<f64> {
-        let weights = self.weights.column(0);
-        let slopes = weights.iter().zip(&self.scale);
-        slopes.map(|(weight, scale)| weight * scale).collect()
+    pub(crate) fn slopes(&self) -> impl Iterator<Item = f64> {
+        self.weights.column_iter().take(1).flatten().copied()
     }
 
     /// Predicts the targets from the features of a sample.
-    pub(crate) fn predict(&self, features: &[f32]) -> Vec<f64> {
-        let mut out: Vec<f64> = self.constant.iter().copied().collect();
-        for (j, value) in features.iter().enumerate().take(self.mean.len()) {
-            let value = (finite(*value) - self.mean[j]) * self.scale[j];
-            if value != 0.0 {
-                for (k, out) in out.iter_mut().enumerate() {
-                    *out += value * self.weights[(j, k)];
-                }
-            }
-        }
-        out
+    pub(crate) fn predict(&self, features: &[f32]) -> DVector<f64> {
+        let feature = |i, _| finite(features.get(i).copied().unwrap_or(0.0));
+        let features = DVector::from_fn(self.weights.nrows(), feature);
+        self.weights.tr_mul(&features) + &self.constant
     }
 }
 
@@ -320,14 +324,6 @@ fn by_rows(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
     matrix
 }
 
-/// Multiplies each column of a matrix by its factor.
-fn by_columns(mut matrix: DMatrix<f64>, by: &DVector<f64>) -> DMatrix<f64> {
-    for (mut column, by) in matrix.column_iter_mut().zip(by.iter()) {
-        column *= *by;
-    }
-    matrix
-}
-
 /// Makes one row per sample, with 1 in the column of its class.
 fn of_classes(classes: &[usize], n_classes: usize) -> DMatrix<f64> {
     DMatrix::from_fn(classes.len(), n_classes, |i, class| {
@@ -335,48 +331,11 @@ fn of_classes(classes: &[usize], n_classes: usize) -> DMatrix<f64> {
     })
 }
 
-/// Returns how many samples are right, and the sum of squares, when each fold is predicted from the
-/// others.
-fn crossed(
-    z: &DMatrix<f64>,
-    gains: &DVector<f64>,
-    z_y: &DMatrix<f64>,
-    y: &DMatrix<f64>,
-    targets: &DMatrix<f64>,
-    constant: &DVector<f64>,
-) -> (usize, f64) {
-    let n = y.nrows();
-    let residuals = y - z * by_rows(z_y.clone(), gains);
-    let (mut right, mut squares) = (0, 0.0);
-    for fold in 0..N_FOLDS.min(n) {
-        let rows: Vec<usize> = (fold..n).step_by(N_FOLDS.min(n)).collect();
-        let of_fold = z.select_rows(&rows);
-        let mut system = -(by_columns(of_fold.clone(), gains) * of_fold.transpose());
-        for i in 0..rows.len() {
-            system[(i, i)] += 1.0;
-        }
-        let Some(left_out) = system.lu().solve(&residuals.select_rows(&rows)) else {
-            return (0, f64::INFINITY);
-        };
-        squares += left_out.norm_squared();
-        for (i, row) in rows.iter().enumerate() {
-            let predicted = (0..y.ncols()).map(|j| y[(*row, j)] + constant[j] - left_out[(i, j)]);
-            let target = targets.row(*row);
-            right += usize::from(largest(predicted) == largest(target.iter().copied()));
-        }
-    }
-    (right, squares)
-}
-
 /// Returns the index of the largest value, the first among equals.
 pub(crate) fn largest(values: impl Iterator<Item = f64>) -> Option<usize> {
-    let mut best: Option<(usize, f64)> = None;
-    for (i, value) in values.enumerate() {
-        if value.is_finite() && best.is_none_or(|(_, largest)| value > largest) {
-            best = Some((i, value));
-        }
-    }
-    best.map(|(i, _)| i)
+    let finite = values.enumerate().filter(|(_, value)| value.is_finite());
+    let largest = finite.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    largest.map(|(i, _)| i)
 }
 
 /// Clamps a feature so that its square does not overflow.
@@ -439,9 +398,10 @@ mod tests {
         for (n, d) in [(40, 6), (12, 30)] {
             let (features, targets) = data(n, d);
             let basis = Basis::of(&features).unwrap();
-            let ridge = basis.ridge(&targets, Choice::Squares).unwrap();
+            let ridge = basis.ridge(&targets);
             let all: Vec<usize> = (0..n).collect();
             let want = closed_form(&standardised(&features, &targets), ridge.lambda, &all);
+            let want = by_rows(want, &basis.scale);
             let off = (&ridge.linear.weights - &want).norm();
             assert!(off < 1e-6 * want.norm(), "{n} {d}");
         }
@@ -452,7 +412,6 @@ mod tests {
         let (features, targets) = data(20, 4);
         // Compares the formula for one penalty with five fits that leave a fold out.
         let (n, lambda, mut squares) = (20, 1.0, 0.0);
-        let constant = DVector::from_fn(2, |j, _| targets.column(j).mean());
         let all = standardised(&features, &targets);
         let (x, y) = &all;
         for fold in 0..5 {
@@ -462,10 +421,8 @@ mod tests {
                 squares += (y.row(i) - x.row(i) * &weights).norm_squared();
             }
         }
-        let eigen = SymmetricEigen::new(x.tr_mul(x));
-        let p = x * eigen.eigenvectors;
-        let gains = eigen.eigenvalues.map(|s| 1.0 / (s + lambda));
-        let (_, got) = crossed(&p, &gains, &p.tr_mul(y), y, &targets, &constant);
+        let basis = Basis::of(&features).unwrap();
+        let (_, got) = basis.crossed(lambda, &basis.z.tr_mul(y), y, &targets);
         assert!((got - squares).abs() < 1e-9 * squares, "{got} {squares}");
     }
 
@@ -474,12 +431,10 @@ mod tests {
         let features: Vec<Vec<f32>> = (0..50).map(|i| vec![i as f32, 7.0]).collect();
         let targets = DMatrix::from_fn(50, 1, |i, _| 3.0 * i as f64 - 2.0);
         let basis = Basis::of(&features).unwrap();
-        let ridge = basis.ridge(&targets, Choice::Squares).unwrap().linear;
+        let ridge = basis.ridge(&targets).linear;
         assert!((ridge.predict(&[60.0, 9.0])[0] - 178.0).abs() < 0.1);
         assert!(ridge.predict(&[f32::NAN, 9.0])[0].is_finite());
         assert!(Basis::of::<Vec<f32>>(&[]).is_err());
-        let too_few = basis.ridge(&targets.rows(0, 9).into(), Choice::Class);
-        assert!(too_few.is_err());
     }
 
     /// Compares with gradient descent over the features until it converges, for three classes and
@@ -507,9 +462,17 @@ mod tests {
                 slope.rows_mut(0, d).sub_assign(slow.rows(0, d) * lambda);
                 slow += slope / (n * d) as f64;
             }
-            let mut got = linear.weights.insert_row(d, 0.0);
-            got.set_row(d, &linear.constant.transpose());
-            let off = (task.shares(&got) - task.shares(&slow)).amax();
+            let slow = task.shares(&slow);
+            let mut logits = DMatrix::zeros(n, k);
+            for (i, sample) in features.iter().enumerate() {
+                logits.set_row(i, &linear.predict(sample).transpose());
+            }
+            let got = Task {
+                z: logits,
+                y: task.y,
+            }
+            .shares(&DMatrix::identity(k, k));
+            let off = (got - slow).amax();
             assert!(off < 0.02, "{n} {d} {k}, penalty {lambda}: {off}");
             assert!(n_right >= least, "{n_right} of {n}");
         }

@@ -11,7 +11,7 @@ use rand::Rng;
 
 use crate::assessment::Head;
 use crate::error::Result;
-use crate::heads::{Basis, Choice, Linear, largest};
+use crate::heads::{Basis, Linear, largest};
 
 /// Operators with features as an input.
 const LAYERS: [&str; 12] = [
@@ -127,35 +127,38 @@ impl Features {
         let place = |row: &usize| classes.binary_search(&label(row)).unwrap_or_default();
         let places: Vec<usize> = known.iter().map(place).collect();
         let basis = Basis::of(&features)?;
-        let mut best: Option<Probe> = None;
-        for &head in heads {
+        let fit = |head: &Head| {
             let fitted = match head {
                 Head::Ridge => {
-                    let targets = DMatrix::from_fn(known.len(), classes.len(), |i, class| {
+                    basis.ridge(&DMatrix::from_fn(known.len(), classes.len(), |i, class| {
                         if places[i] == class { 1.0 } else { -1.0 }
-                    });
-                    basis.ridge(&targets, Choice::Class)?
+                    }))
                 }
-                Head::Logistic if classes.len() > MAX_CLASSES => continue,
                 Head::Logistic => basis.logistic(&places, classes.len()),
             };
-            let is_better = |best: &Probe| fitted.n_right > best.n_right;
-            if best.as_ref().is_none_or(is_better) {
-                best = Some(Probe {
-                    linear: fitted.linear,
-                    classes: classes.clone(),
-                    head,
-                    n_right: fitted.n_right,
-                });
+            Probe {
+                linear: fitted.linear,
+                classes: classes.clone(),
+                head: *head,
+                n_right: fitted.n_right,
             }
-        }
+        };
+        let is_fast = |head: &&Head| **head == Head::Ridge || classes.len() <= MAX_CLASSES;
+        let probes = heads.iter().filter(is_fast).map(fit);
+        let best = probes.reduce(|best, next| {
+            if next.n_right > best.n_right {
+                next
+            } else {
+                best
+            }
+        });
         best.ok_or_else(|| crate::Error::Usage("no head was tried".into()))
     }
 
     /// Predicts the classes of the samples `rows` with `probe`.
     pub(crate) fn classes(&self, probe: &Probe, rows: &[usize]) -> Vec<Option<usize>> {
         let class = |row: &usize| {
-            let place = largest(probe.linear.predict(self.0.row(*row)).into_iter())?;
+            let place = largest(probe.linear.predict(self.0.row(*row)).iter().copied())?;
             probe.classes.get(place).map(|class| *class as usize)
         };
         rows.iter().map(class).collect()

@@ -17,7 +17,7 @@ use crate::assessment::Fill;
 use crate::attack::filled;
 use crate::bench::Bench;
 use crate::error::{Error, Result};
-use crate::heads::{Basis, Choice};
+use crate::heads::Basis;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
 use crate::rank::scores::{Scores, per_unit};
@@ -205,8 +205,8 @@ impl Masking<'_> {
             losses.push(loss - loss_of_original);
         }
         let targets = DMatrix::from_column_slice(losses.len(), 1, &losses);
-        let ridge = Basis::of(&rows)?.ridge(&targets, Choice::Squares)?;
-        let slopes = ridge.linear.slopes().into_iter();
+        let ridge = Basis::of(&rows)?.ridge(&targets);
+        let slopes = ridge.linear.slopes();
         Ok((slopes.map(|slope| slope.max(0.0)).collect(), losses.len()))
     }
 
