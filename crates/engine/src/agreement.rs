@@ -7,9 +7,11 @@ use rand::RngExt as _;
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::fit::random;
-use crate::library::{Engine, Optimization};
-use crate::net::{InputSpec, Net, OutputSpec};
-use crate::values::{Batch, Element, Samples, Table};
+use ort::session::builder::GraphOptimizationLevel as Optimization;
+
+use crate::library::Engine;
+use crate::net::{Net, OutputSpec};
+use crate::values::{Batch, Element, Table};
 
 /// A model and its changed form, on ONNX Runtime.
 #[derive(Debug)]
@@ -28,32 +30,24 @@ pub struct Agreement {
     pub changed: f64,
     /// Between the original with and without optimizations of its graph.
     pub own: f64,
-    /// The output.
     pub output: String,
-    /// Whether the largest number of each sample's output is at the same position, for all outputs
-    /// with several numbers.
-    pub same_largest: bool,
 }
 
 /// The values for both models at one input, for all samples.
 #[derive(Clone, Debug)]
 pub struct Fed {
-    /// The input.
     pub input: String,
     /// The shape of a sample, which has all axes of the input except the first.
     pub dims: Vec<usize>,
-    /// The values for the original.
     pub original: Values,
-    /// The values for the changed model.
     pub changed: Values,
 }
 
 impl Pair {
-    /// Makes the sessions.
     pub fn new(original: &Files, changed: &Files) -> Result<Pair> {
         let mut engine = Engine::load()?;
         let net = |engine: &Engine, files, name| Net::new(engine, files, &[], name);
-        engine.optimization = Optimization::Off;
+        engine.optimization = Optimization::Disable;
         let unoptimized = net(&engine, original, "the original")?;
         engine.optimization = Optimization::All;
         Ok(Pair {
@@ -63,67 +57,46 @@ impl Pair {
         })
     }
 
-    /// Returns the inputs of the original.
-    pub fn inputs(&self) -> &[InputSpec] {
-        self.original.inputs()
-    }
-
     /// Runs both on `n` samples: with `fed` at one input, and random numbers at the others.
-    ///
-    /// # Errors
-    /// [`Error::Run`], [`Error::Output`]; [`Error::MissingInput`] if the model lacks the input of
-    /// `fed`.
     pub fn compare(&mut self, fed: &Fed, n: usize, seed: u64) -> Result<Agreement> {
-        let inputs = self.original.inputs();
-        let is_fed = |input: &InputSpec| input.name == fed.input;
-        if !inputs.iter().any(is_fed) {
-            return Err(Error::MissingInput {
-                input: fed.input.clone(),
-                given: "other inputs".into(),
-            });
+        let mut samples = random(self.original.inputs(), n, seed);
+        let place = samples.iter().position(|of| of.name == fed.input);
+        let place = place.ok_or_else(|| Error::MissingInput {
+            input: fed.input.clone(),
+            given: "other inputs".into(),
+        })?;
+        samples[place].dims.clone_from(&fed.dims);
+        // A whole sample includes the first axis.
+        if samples[place].batch == Batch::None {
+            samples[place].dims.insert(0, 1);
         }
-        let mut samples = random(inputs, n, seed);
-        let of = |values: &Values, mut samples: Vec<Samples>| {
-            for sample in &mut samples {
-                if sample.name == fed.input {
-                    sample.dims.clone_from(&fed.dims);
-                    sample.values = values.clone();
-                    // A whole sample includes the first axis.
-                    if sample.batch == Batch::None {
-                        sample.dims.insert(0, 1);
-                    }
-                }
-            }
-            samples
-        };
         let rows: Vec<usize> = (0..n).collect();
         let outputs = self.original.outputs();
         let is_whole = |output: &OutputSpec| output.element.is_none_or(Element::is_whole);
         let all_are_whole = outputs.iter().all(is_whole);
         let is_wanted = |index: &usize| all_are_whole || !is_whole(&outputs[*index]);
         let wanted: Vec<usize> = (0..outputs.len()).filter(is_wanted).collect();
-        let plain = of(&fed.original, samples.clone());
-        samples = of(&fed.changed, samples);
-        let original = self.original.run(&plain, &rows, &wanted)?;
-        let unoptimized = self.unoptimized.run(&plain, &rows, &wanted)?;
+        samples[place].values.clone_from(&fed.original);
+        let original = self.original.run(&samples, &rows, &wanted)?;
+        let unoptimized = self.unoptimized.run(&samples, &rows, &wanted)?;
+        samples[place].values.clone_from(&fed.changed);
         let changed = self.changed.run(&samples, &rows, &wanted)?;
         let mut worst = Agreement {
             changed: 0.0,
             own: 0.0,
             output: String::new(),
-            same_largest: true,
         };
         for (((index, original), unoptimized), changed) in
             wanted.iter().zip(&original).zip(&unoptimized).zip(&changed)
         {
             let difference = difference(original, changed);
             worst.own = worst.own.max(self::difference(original, unoptimized));
-            worst.same_largest &= has_same_largest(original, changed);
             // NaN counts as a difference.
             if worst.output.is_empty() || difference.is_nan() || difference > worst.changed {
                 worst.changed = difference;
-                let output = self.original.outputs().get(*index);
-                worst.output = output.map_or_else(String::new, |output| output.name.clone());
+                worst
+                    .output
+                    .clone_from(&self.original.outputs()[*index].name);
             }
         }
         Ok(worst)
@@ -157,21 +130,4 @@ pub fn difference(one: &Table, other: &Table) -> f64 {
     } else {
         difference / largest
     }
-}
-
-/// Returns whether the largest number of each row is at the same position. Ties within rounding
-/// count as equal.
-fn has_same_largest(one: &Table, other: &Table) -> bool {
-    let largest = |row: &[f32]| {
-        let by_value = |a: &(usize, &f32), b: &(usize, &f32)| a.1.total_cmp(b.1);
-        row.iter().enumerate().max_by(by_value).map(|(i, _)| i)
-    };
-    let width = one.width.max(1);
-    let rows = one.values.chunks(width).zip(other.values.chunks(width));
-    rows.into_iter().all(|(one, other)| {
-        let (Some(a), Some(b)) = (largest(one), largest(other)) else {
-            return true;
-        };
-        a == b || one.get(a) == one.get(b)
-    })
 }

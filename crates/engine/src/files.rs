@@ -5,14 +5,12 @@ use std::sync::Arc;
 /// The files of a model, in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    /// The model file.
     pub model: Arc<[u8]>,
     /// The external data files, with the paths by which the model names them.
     pub external: Vec<(String, Arc<[u8]>)>,
 }
 
 impl Files {
-    /// Makes the files from their bytes.
     pub fn new(model: &[u8], external: Vec<(String, Vec<u8>)>) -> Files {
         let external = external.into_iter();
         Files {

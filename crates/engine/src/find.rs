@@ -36,34 +36,23 @@ pub(crate) fn find() -> Result<PathBuf, String> {
     if let Some(path) = env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let mut looked: Vec<PathBuf> = Vec::new();
     let first = FIRST.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let others = prefixes()
-        .into_iter()
-        .flat_map(|prefix| site_packages(&prefix));
-    for packages in first.into_iter().chain(others) {
-        let folder = packages.join("onnxruntime").join("capi");
+    let others = prefixes();
+    let others = others.iter().flat_map(|prefix| site_packages(prefix));
+    let packages = first.into_iter().chain(others);
+    let packages = packages.map(|packages| (packages.join("onnxruntime").join("capi"), packages));
+    let folders = FOLDERS.map(|folder| (folder.into(), folder.into()));
+    let mut looked: Vec<String> = Vec::new();
+    for (folder, shown) in packages.chain(folders) {
         if let Some(found) = library_in(&folder) {
             return Ok(found);
         }
+        let name = shown.display().to_string();
         // Whoever looks where Python does comes by a folder twice.
-        if packages.is_dir() && !looked.contains(&packages) {
-            looked.push(packages);
+        if shown.is_dir() && !looked.contains(&name) {
+            looked.push(name);
         }
     }
-    let folders = FOLDERS.iter().map(PathBuf::from);
-    for folder in folders {
-        if let Some(found) = library_in(&folder) {
-            return Ok(found);
-        }
-        if folder.is_dir() {
-            looked.push(folder);
-        }
-    }
-    let looked: Vec<String> = looked
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
     Err(format!(
         "{VARIABLE} is not set, and there is no library in {}. Install it with `pip install onnxruntime`, or set {VARIABLE} to the \
          file of the library",
@@ -127,12 +116,8 @@ fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     for lib in ["lib", "lib64"] {
         let lib = prefix.join(lib);
         for python in names_in(&lib, |name| name.starts_with("python3")) {
-            for packages in ["site-packages", "dist-packages"] {
-                let packages = python.join(packages);
-                if packages.is_dir() {
-                    found.push(packages);
-                }
-            }
+            let packages = ["site-packages", "dist-packages"].map(|of| python.join(of));
+            found.extend(packages.into_iter().filter(|packages| packages.is_dir()));
         }
     }
     found

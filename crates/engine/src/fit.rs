@@ -23,15 +23,11 @@ pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Resul
         data.arrays.iter().map(name).collect::<Vec<_>>().join(", ")
     };
     let of_input = |input: &InputSpec| {
-        let named = data
-            .arrays
-            .iter()
-            .find(|array| array.name.as_deref() == Some(&input.name));
-        let only = match (inputs, &data.arrays[..]) {
+        let mut arrays = data.arrays.iter();
+        let array = match (inputs, &data.arrays[..]) {
             ([_], [array]) if array.name.is_none() => Some(array),
-            _ => None,
+            _ => arrays.find(|array| array.name.as_deref() == Some(&input.name)),
         };
-        let array = named.or(only);
         let array = array.ok_or_else(|| Error::MissingInput {
             input: input.name.clone(),
             given: given(),
@@ -44,9 +40,8 @@ pub fn fit(data: &DataSet, inputs: &[InputSpec], options: &DataOptions) -> Resul
 /// Returns whether a sample fills the inputs wholly, because their first axes do not count samples,
 /// as in the states of a recurrent model.
 fn takes_whole_samples(inputs: &[InputSpec]) -> bool {
-    let first = inputs
-        .iter()
-        .map(|input| input.dims.first().copied().unwrap_or(1));
+    let first = inputs.iter();
+    let first = first.map(|input| input.dims.first().copied().unwrap_or(1));
     let mut fixed: Vec<i64> = first.filter(|n| *n >= 0).collect();
     fixed.sort_unstable();
     fixed.dedup();
@@ -73,36 +68,21 @@ fn fit_one(
             array.dims
         ),
     };
-    // Do not convert floats to whole numbers.
-    if input.element.is_whole() && !matches!(array.values, Values::I64(_)) {
-        let is_whole = (0..array.values.len()).all(|i| array.values.at(i).fract() == 0.0);
-        if !is_whole {
-            return Err(refused());
-        }
-    }
     let (low, high) = input.element.range();
-    if input.element.is_whole()
-        && (0..array.values.len()).any(|i| !(low..=high).contains(&array.values.at(i)))
-    {
+    let fits = |value: f64| value.fract() == 0.0 && (low..=high).contains(&value);
+    let mut indices = 0..array.values.len();
+    if input.element.is_whole() && !indices.all(|i| fits(array.values.at(i))) {
         return Err(refused());
     }
     let n_elements: usize = array.dims.iter().product();
+    let shaped = |wanted: &[i64], batch| Some((batch, shaped(&array.dims, n_elements, wanted)?));
+    let whole = || shaped(&input.dims, Batch::None);
     // Either the first axis is the batch axis, or one sample fills the input.
-    let (batch, dims) = match input.dims.split_first() {
-        _ if is_whole => (
-            Batch::None,
-            shaped(&array.dims, n_elements, &input.dims).ok_or_else(refused)?,
-        ),
-        Some((n, rest)) => match shaped(&array.dims, n_elements, rest) {
-            Some(dims) => (Batch::of(*n), dims),
-            None => (
-                Batch::None,
-                shaped(&array.dims, n_elements, &input.dims).ok_or_else(refused)?,
-            ),
-        },
-        None if n_elements == 1 => (Batch::None, Vec::new()),
-        None => return Err(refused()),
+    let found = match input.dims.split_first() {
+        Some((n, rest)) if !is_whole => shaped(rest, Batch::of(*n)).or_else(whole),
+        _ => whole(),
     };
+    let (batch, dims) = found.ok_or_else(refused)?;
     Ok(Samples {
         name: input.name.clone(),
         element: input.element,
@@ -196,19 +176,14 @@ pub fn random(inputs: &[InputSpec], n: usize, seed: u64) -> Vec<Samples> {
             Some(_) if is_whole => (Batch::None, &input.dims[..]),
             Some((n, rest)) => (Batch::of(*n), rest),
         };
-        let dims: Vec<usize> = dims
-            .iter()
-            .map(|dim| usize::try_from(*dim).unwrap_or(any_length))
-            .collect();
-        let n_elements = n * dims.iter().product::<usize>();
+        let long = |dim: &i64| usize::try_from(*dim).unwrap_or(any_length);
+        let dims: Vec<usize> = dims.iter().map(long).collect();
+        let elements = 0..n * dims.iter().product::<usize>();
         let values = if input.element.is_whole() {
-            Values::I64(
-                (0..n_elements)
-                    .map(|_| i64::from(random.random::<bool>()))
-                    .collect(),
-            )
+            let bit = |_| i64::from(random.random::<bool>());
+            Values::I64(elements.map(bit).collect())
         } else {
-            Values::F32((0..n_elements).map(|_| gaussian(&mut random)).collect())
+            Values::F32(elements.map(|_| gaussian(&mut random)).collect())
         };
         Samples {
             name: input.name.clone(),

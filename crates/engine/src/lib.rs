@@ -5,6 +5,7 @@
 //! takes. [`Pair`] tells whether a changed model computes what the original does.
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 mod agreement;
 mod error;
@@ -21,6 +22,7 @@ pub use error::{Error, Result};
 pub use files::Files;
 pub use find::look_first_in;
 pub use fit::{fit, random};
-pub use library::{Engine, Optimization};
+pub use library::Engine;
 pub use net::{InputSpec, Net, OutputSpec};
+pub use ort::session::builder::GraphOptimizationLevel as Optimization;
 pub use values::{Batch, Element, Samples, Table};

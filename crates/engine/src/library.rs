@@ -1,6 +1,5 @@
 //! Finds and loads ONNX Runtime's library.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,6 +11,7 @@ use onnxseal_store::parallel;
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::RunOptions;
+use ort::session::builder::GraphOptimizationLevel as Optimization;
 
 use crate::error::{Error, Result};
 use crate::find;
@@ -20,17 +20,15 @@ use crate::find;
 const ASKING: Duration = Duration::from_millis(50);
 
 /// A loaded ONNX Runtime.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Engine {
     pub(crate) environment: Environment,
     pub(crate) runs: Arc<Runs>,
-    /// The library file.
     pub library: PathBuf,
-    /// Its version, as far as known.
+    /// The library's version, as far as known.
     pub version: String,
-    /// Threads of a run.
     pub n_threads: usize,
-    /// How far to optimize graphs.
+    /// How far to optimize graphs, by default as far as it takes little time.
     pub optimization: Optimization,
 }
 
@@ -40,13 +38,14 @@ pub(crate) struct Runs {
     is_cancelled: AtomicBool,
 }
 
-impl fmt::Debug for Runs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Runs")
-    }
-}
-
 impl Runs {
+    fn new() -> ort::Result<Arc<Runs>> {
+        Ok(Arc::new(Runs {
+            options: RunOptions::new()?,
+            is_cancelled: AtomicBool::new(false),
+        }))
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed)
     }
@@ -58,27 +57,8 @@ impl Runs {
     }
 }
 
-/// How far ONNX Runtime optimizes a graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Optimization {
-    /// Not at all: the graph runs as it is.
-    Off,
-    /// As far as it takes little time.
-    Basic,
-    /// Fully. That takes time, which long runs save again.
-    All,
-}
-
-/// The one environment of the process, which is never unloaded.
-static LOADED: OnceLock<std::result::Result<Loaded, (PathBuf, String)>> = OnceLock::new();
-
-/// The library, loaded once per process.
-#[derive(Clone)]
-struct Loaded {
-    environment: Environment,
-    library: PathBuf,
-    version: String,
-}
+/// The one library and environment of the process, which are never unloaded.
+static LOADED: OnceLock<std::result::Result<Engine, (PathBuf, String)>> = OnceLock::new();
 
 impl Engine {
     /// Finds and loads ONNX Runtime: the library that `ORT_DYLIB_PATH` names; or else that of the
@@ -86,34 +66,43 @@ impl Engine {
     /// virtual environment or of the `python3` on the path (without running Python); or else one
     /// in the usual folders.
     pub fn load() -> Result<Engine> {
-        if let Some(Ok(loaded)) = LOADED.get() {
-            return loaded.engine();
-        }
-        let library = find::find().map_err(|tried| Error::NoLibrary { tried })?;
+        let library = match LOADED.get() {
+            Some(Ok(loaded)) => loaded.library.clone(),
+            _ => find::find().map_err(|tried| Error::NoLibrary { tried })?,
+        };
         Engine::load_from(library)
     }
 
     /// Loads ONNX Runtime from `library`. A process keeps the first library that it loads.
     pub fn load_from(library: PathBuf) -> Result<Engine> {
         let loaded = LOADED.get_or_init(|| {
-            let failed = |reason: String| (library.clone(), reason);
-            let builder = ort::init_from(&library).map_err(|error| failed(error.to_string()))?;
-            let silent = Arc::new(|_: LogLevel, _: &str, _: &str, _: &str, _: &str| {});
-            let builder = builder.with_logger(silent).with_telemetry(false);
-            let environment = builder.build().map_err(|error| failed(error.to_string()))?;
-            environment.set_log_level(LogLevel::Fatal);
-            Ok(Loaded {
-                environment,
-                version: version(&library),
-                library: library.clone(),
-            })
+            let begin = || {
+                let builder = ort::init_from(&library).map_err(|error| error.to_string())?;
+                let silent = Arc::new(|_: LogLevel, _: &str, _: &str, _: &str, _: &str| {});
+                let builder = builder.with_logger(silent).with_telemetry(false);
+                let environment = builder.build().map_err(|error| error.to_string())?;
+                environment.set_log_level(LogLevel::Fatal);
+                Ok(Engine {
+                    environment,
+                    runs: Runs::new().map_err(|error| error.to_string())?,
+                    version: version(&library),
+                    library: library.clone(),
+                    n_threads: parallel::n_cores(),
+                    optimization: Optimization::Level1,
+                })
+            };
+            begin().map_err(|reason: String| (library.clone(), reason))
         });
+        let failed = |path: &PathBuf, reason: String| Error::Library {
+            path: path.clone(),
+            reason,
+        };
         match loaded {
-            Ok(loaded) => loaded.engine(),
-            Err((path, reason)) => Err(Error::Library {
-                path: path.clone(),
-                reason: reason.clone(),
+            Ok(loaded) => Ok(Engine {
+                runs: Runs::new().map_err(|error| failed(&loaded.library, error.to_string()))?,
+                ..loaded.clone()
             }),
+            Err((path, reason)) => Err(failed(path, reason.clone())),
         }
     }
 
@@ -139,42 +128,17 @@ impl Engine {
     }
 }
 
-impl Loaded {
-    fn engine(&self) -> Result<Engine> {
-        let options = RunOptions::new().map_err(|error| Error::Library {
-            path: self.library.clone(),
-            reason: error.to_string(),
-        })?;
-        Ok(Engine {
-            environment: self.environment.clone(),
-            runs: Arc::new(Runs {
-                options,
-                is_cancelled: AtomicBool::new(false),
-            }),
-            version: self.version.clone(),
-            library: self.library.clone(),
-            n_threads: parallel::n_cores(),
-            optimization: Optimization::Basic,
-        })
-    }
-}
-
 /// Returns the library's version, from its build or the name of the file.
 fn version(library: &std::path::Path) -> String {
-    let info = ort::info();
-    let built = info
-        .split_once("git-branch=")
-        .and_then(|(_, rest)| rest.split(',').next())
-        .map(|branch| branch.trim_start_matches("rel-"))
-        .filter(|branch| branch.starts_with(|c: char| c.is_ascii_digit()));
-    let name = library
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
-    let named = name
-        .as_deref()
-        .and_then(|name| name.split_once(".so."))
-        .map(|(_, version)| version);
-    built.or(named).unwrap_or("unknown").to_owned()
+    let built = || {
+        let (_, rest) = ort::info().split_once("git-branch=")?;
+        let branch = rest.split(',').next()?.trim_start_matches("rel-");
+        branch
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then_some(branch)
+    };
+    let named = || Some(library.file_name()?.to_str()?.split_once(".so.")?.1);
+    built().or_else(named).unwrap_or("unknown").to_owned()
 }
 
 #[cfg(test)]

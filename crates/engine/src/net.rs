@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 
 use crate::error::{Error, Result};
 use crate::files::Files;
-use crate::library::{Engine, Optimization, Runs};
+use crate::library::{Engine, Runs};
 use crate::outputs::with_outputs;
 use crate::values::{Batch, Element, Samples, Table, feed, numbers, tensor_type};
 
@@ -19,9 +18,7 @@ const BATCH: usize = 64;
 /// An input of a model.
 #[derive(Clone, Debug)]
 pub struct InputSpec {
-    /// Its name.
     pub name: String,
-    /// Its element type.
     pub element: Element,
     /// Its shape; -1 for any length.
     pub dims: Vec<i64>,
@@ -41,12 +38,9 @@ impl fmt::Display for InputSpec {
 /// An output of a model.
 #[derive(Clone, Debug)]
 pub struct OutputSpec {
-    /// Its name.
     pub name: String,
     /// Its element type; absent if it is not a tensor of numbers.
     pub element: Option<Element>,
-    /// Its shape; -1 for an unknown length.
-    pub dims: Vec<i64>,
 }
 
 /// A session of a model.
@@ -65,14 +59,9 @@ impl Net {
         if engine.runs.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let refused = |error: ort::Error| run_error(name, &error);
         let commit = || -> ort::Result<Session> {
             let mut builder = Session::builder(&engine.environment)?
-                .with_optimization_level(match engine.optimization {
-                    Optimization::Off => GraphOptimizationLevel::Disable,
-                    Optimization::Basic => GraphOptimizationLevel::Level1,
-                    Optimization::All => GraphOptimizationLevel::All,
-                })?
+                .with_optimization_level(engine.optimization)?
                 .with_intra_threads(engine.n_threads)?
                 .with_intra_op_spinning(false)?
                 .with_log_level(ort::logging::LogLevel::Fatal)?;
@@ -85,7 +74,7 @@ impl Net {
                 more => builder.commit_from_memory(&with_outputs(&files.model, more)),
             }
         };
-        let session = commit().map_err(refused)?;
+        let session = commit().map_err(|error| run_error(name, &error))?;
         let inputs = session.inputs().iter().map(|input| {
             let (element, dims) = tensor_type(input.dtype());
             let element = element.ok_or_else(|| Error::Run {
@@ -104,25 +93,19 @@ impl Net {
             })
         });
         let inputs = inputs.collect::<Result<_>>()?;
-        let outputs = session.outputs().iter().map(|output| {
-            let (element, dims) = tensor_type(output.dtype());
-            OutputSpec {
-                name: output.name().to_owned(),
-                element,
-                dims,
-            }
+        let outputs = session.outputs().iter().map(|output| OutputSpec {
+            name: output.name().to_owned(),
+            element: tensor_type(output.dtype()).0,
         });
-        let outputs = outputs.collect();
         Ok(Net {
-            session,
             runs: Arc::clone(&engine.runs),
             name: name.to_owned(),
             inputs,
-            outputs,
+            outputs: outputs.collect(),
+            session,
         })
     }
 
-    /// Returns the inputs, in the model's order.
     pub fn inputs(&self) -> &[InputSpec] {
         &self.inputs
     }
@@ -179,11 +162,8 @@ impl Net {
             }
             let failed = |error: ort::Error| run_error(&self.name, &error);
             let values = samples.iter().map(|input| {
-                let value = feed(input, &fed).map_err(failed)?;
-                Ok((
-                    Cow::from(input.name.as_str()),
-                    SessionInputValue::from(value),
-                ))
+                let value = SessionInputValue::from(feed(input, &fed).map_err(failed)?);
+                Ok((Cow::from(input.name.as_str()), value))
             });
             let values = values.collect::<Result<Vec<_>>>()?;
             let ran = self.session.run_with_options(values, &self.runs.options);
@@ -196,10 +176,7 @@ impl Net {
                 }
             })?;
             for (table, index) in tables.iter_mut().zip(wanted) {
-                let name = self
-                    .outputs
-                    .get(*index)
-                    .map_or("", |output| output.name.as_str());
+                let name = self.outputs.get(*index).map_or("", |output| &output.name);
                 let bad = |reason: String| Error::Output {
                     output: name.to_owned(),
                     reason,
@@ -236,18 +213,8 @@ impl Net {
 
 impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Net {
-            session: _,
-            runs: _,
-            name,
-            inputs,
-            outputs,
-        } = self;
-        f.debug_struct("Net")
-            .field("name", name)
-            .field("inputs", inputs)
-            .field("outputs", outputs)
-            .finish_non_exhaustive()
+        let mut net = f.debug_struct("Net");
+        net.field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -263,29 +230,25 @@ fn run_error(model: &str, error: &ort::Error) -> Error {
 
 /// Finds the operator in a message of ONNX Runtime.
 fn operator_in(text: &str) -> Option<String> {
-    // `... node with name '/conv/Conv' ...`, `Op (Conv) ...`,
-    // `... running Conv node. Name:'c' ...`,
-    // `Could not find an implementation for Conv(11) node ...`,
-    // `com.x:Foo(-1) is not a registered function/op`
-    let after = |mark: &str| text.split_once(mark).map(|(_, rest)| rest);
-    let until = |rest: &str, ends: &[char]| {
-        rest.split(ends)
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
+    /// The text before an operator, and the characters that end it.
+    const MARKS: [(&str, &[char]); 5] = [
+        ("running ", &[' ']),
+        ("implementation for ", &[' ', '(']),
+        ("Op (", &[')']),
+        ("No Op registered for ", &[' ']),
+        ("OpType: ", &[' ', ',']),
+    ];
+    let after = |(mark, ends): (&str, &'static [char])| {
+        let (_, rest) = text.split_once(mark)?;
+        rest.split(ends).next()
     };
-    let found = after("running ")
-        .map(|rest| until(rest, &[' ']))
-        .or_else(|| after("implementation for ").map(|rest| until(rest, &[' ', '('])))
-        .or_else(|| after("Op (").map(|rest| until(rest, &[')'])))
-        .or_else(|| after("No Op registered for ").map(|rest| until(rest, &[' '])))
-        .or_else(|| after("OpType: ").map(|rest| until(rest, &[' ', ','])))
-        .or_else(|| {
-            let (before, _) = text.split_once(" is not a registered")?;
-            Some(until(before.rsplit(' ').next()?, &['(']))
-        });
-    found.filter(|name| !name.is_empty() && name.len() < 100)
+    // `... com.x:Foo(-1) is not a registered function/op`
+    let before = || {
+        let (before, _) = text.split_once(" is not a registered")?;
+        before.rsplit(' ').next()?.split('(').next()
+    };
+    let name = MARKS.into_iter().find_map(after).or_else(before)?.trim();
+    (!name.is_empty() && name.len() < 100).then(|| name.to_owned())
 }
 
 #[cfg(test)]

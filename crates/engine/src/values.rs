@@ -11,10 +11,8 @@ use ort::value::{DynValue, Tensor, TensorElementType as T, ValueType};
 pub struct Element(T);
 
 impl Element {
-    /// Floats of 32 bits.
     pub const F32: Element = Element(T::Float32);
 
-    /// Returns whether elements are whole numbers.
     pub fn is_whole(self) -> bool {
         use T::{Bool, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
         matches!(
@@ -49,13 +47,10 @@ impl fmt::Display for Element {
 /// The values for one input.
 #[derive(Clone, Debug)]
 pub struct Samples {
-    /// The input.
     pub name: String,
-    /// Its element type.
     pub element: Element,
     /// Shape of one sample, without the batch axis.
     pub dims: Vec<usize>,
-    /// The samples that one run takes.
     pub batch: Batch,
     /// All samples.
     pub values: Values,
@@ -103,7 +98,6 @@ pub struct Table {
 }
 
 impl Table {
-    /// Returns the output of sample `row`.
     pub fn row(&self, row: usize) -> &[f32] {
         let start = row.saturating_mul(self.width);
         self.values.get(start..start + self.width).unwrap_or(&[])
@@ -111,19 +105,14 @@ impl Table {
 
     /// Returns the outputs of some samples.
     pub fn picked(&self, rows: &[usize]) -> Table {
-        let values = rows
-            .iter()
-            .flat_map(|row| self.row(*row))
-            .copied()
-            .collect();
+        let values = rows.iter().flat_map(|row| self.row(*row));
         Table {
             dims: self.dims.clone(),
             width: self.width,
-            values,
+            values: values.copied().collect(),
         }
     }
 
-    /// Returns the number of samples.
     pub fn n_rows(&self) -> usize {
         self.values.len().checked_div(self.width).unwrap_or(0)
     }
@@ -151,28 +140,14 @@ pub(crate) fn feed(input: &Samples, rows: &[usize]) -> ort::Result<DynValue> {
             let (low, high) = element.range();
             let mut data = Vec::with_capacity(rows.len() * width);
             for row in rows {
-                data.extend(
-                    (row * width..(row + 1) * width).map(|i| cast(values.at(i).clamp(low, high))),
-                );
+                let of_row = row * width..(row + 1) * width;
+                data.extend(of_row.map(|i| cast(values.at(i).clamp(low, high))));
             }
             Tensor::from_array((dims, data))?.into_dyn()
         }};
     }
     Ok(match element.0 {
-        T::Float32 => match values {
-            Values::F32(values) => {
-                let mut data = Vec::with_capacity(rows.len() * width);
-                for row in rows {
-                    data.extend_from_slice(
-                        values
-                            .get(row * width..(row + 1) * width)
-                            .unwrap_or_default(),
-                    );
-                }
-                Tensor::from_array((dims, data))?.into_dyn()
-            }
-            _ => fed!(|x: f64| x as f32),
-        },
+        T::Float32 => fed!(|x: f64| x as f32),
         T::Float64 => fed!(|x: f64| x),
         T::Float16 => fed!(f16::from_f64),
         T::Bfloat16 => fed!(bf16::from_f64),
@@ -199,11 +174,8 @@ pub(crate) fn numbers(value: &DynValue) -> Option<(Vec<usize>, Vec<f32>)> {
     macro_rules! of {
         ($type:ty, $cast:expr) => {{
             let (shape, values) = value.try_extract_tensor::<$type>().ok()?;
-            let dims = shape
-                .iter()
-                .map(|dim| usize::try_from(*dim).unwrap_or(0))
-                .collect();
-            (dims, values.iter().copied().map($cast).collect())
+            let dims = shape.iter().map(|dim| usize::try_from(*dim).unwrap_or(0));
+            (dims.collect(), values.iter().copied().map($cast).collect())
         }};
     }
     let ValueType::Tensor { ty, .. } = value.dtype() else {
