@@ -155,10 +155,10 @@ pub fn until_stopped<T>(call: impl FnOnce(&Bar<'_>) -> Result<T, Error>) -> Resu
     }
 }
 
-/// Converts an error to core's if possible, to give its hint.
+/// Takes core's error out of an error, to give its hint.
 pub fn lift(error: Error) -> anyhow::Error {
-    match error.into_core() {
-        Ok(error) => error.into(),
-        Err(error) => error.into(),
+    match error {
+        Error::Core(error) => error.into(),
+        error => error.into(),
     }
 }

@@ -30,8 +30,7 @@ const FEW: usize = 100;
 ///
 /// # Errors
 /// [`Error::Engine`](crate::Error::Engine) without ONNX Runtime, if that does not run the model,
-/// and for data that do not fit the inputs; [`Error::Label`](crate::Error::Label) for labels of
-/// other classes; [`Error::Cancelled`](crate::Error::Cancelled).
+/// and for data that do not fit the inputs.
 pub fn assess(
     subject: &Subject,
     data: Option<&DataSet>,

@@ -31,6 +31,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 mod assess;
 pub mod assessment;

@@ -44,9 +44,6 @@ pub(crate) struct Targets {
 
 impl Subject {
     /// Reads a model that is not protected, with its external data.
-    ///
-    /// # Errors
-    /// [`Error::Store`], [`Error::Model`]; [`Error::Usage`] if it is protected.
     pub fn plain(location: impl Into<Location>) -> Result<Subject> {
         let location = location.into();
         let name = location.to_name().display().to_string();
@@ -68,9 +65,6 @@ impl Subject {
     }
 
     /// Takes a model from memory, with external data under the paths by which it names them.
-    ///
-    /// # Errors
-    /// [`Error::Model`]; [`Error::Usage`] if ONNX Runtime has packed copies of weights.
     pub fn from_files(name: String, files: Files) -> Result<Subject> {
         let located = located(&name, &files.model)?;
         located.check_unambiguous().map_err(broken(&name))?;
@@ -170,14 +164,12 @@ pub(crate) fn stored(location: &Location) -> Result<Files> {
 fn read(location: &Location) -> Result<Files> {
     let input = Input::open(location)?;
     let model: Arc<[u8]> = input.read_all()?.into();
-    let located = located("", &model)?;
-    let external = located.external_files.iter();
-    let external = external.map(|path| {
-        let bytes = input.open_beside(path)?.read_all()?;
-        Ok((path.clone(), bytes.into()))
+    let paths = located(&input.path.display().to_string(), &model)?.external_files;
+    let external = paths.into_iter().map(|path| {
+        let bytes = input.open_beside(&path)?.read_all()?;
+        Ok((path, bytes.into()))
     });
     let external = external.collect::<Result<_>>()?;
-    drop(located);
     Ok(Files { model, external })
 }
 
@@ -187,8 +179,8 @@ pub(crate) fn located<'b>(name: &str, bytes: &'b [u8]) -> Result<Model<'b>> {
 
 /// Makes the error for the file of the model `name`.
 pub(crate) fn broken(name: &str) -> impl FnOnce(onnxseal_onnx::Error) -> Error {
-    let model = name.to_owned();
-    |source| Error::Model { model, source }
+    let path = name.into();
+    |source| onnxseal_core::Error::Model { path, source }.into()
 }
 
 /// Returns the files of an opened model.

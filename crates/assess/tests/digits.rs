@@ -759,6 +759,6 @@ fn weights_are_ranked() {
             &Options::default(),
             &Silent
         ),
-        Err(Error::Policy(_))
+        Err(Error::Core(onnxseal_core::Error::Policy(_)))
     ));
 }

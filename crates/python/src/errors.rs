@@ -52,9 +52,9 @@ impl From<KeyError> for Fault {
 
 impl From<onnxseal_assess::Error> for Fault {
     fn from(error: onnxseal_assess::Error) -> Fault {
-        match error.into_core() {
-            Ok(error) => error.into(),
-            Err(error) => Fault::Ours(error.kind(), error.into()),
+        match error {
+            onnxseal_assess::Error::Core(error) => error.into(),
+            error => Fault::Ours(error.kind(), error.into()),
         }
     }
 }

@@ -52,8 +52,7 @@ impl Method {
 /// so far and is marked as partial.
 ///
 /// # Errors
-/// [`Error::Policy`](crate::Error::Policy) unless `unit_bytes` is a power of two from 64 to 1024;
-/// as [`assess`](crate::assess()).
+/// As [`assess`](crate::assess()); and unless `unit_bytes` is a power of two from 64 to 1024.
 pub fn rank(
     subject: &Subject,
     method: Method,
