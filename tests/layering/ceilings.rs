@@ -20,7 +20,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("labels", 4524),
     ("onnx", 4398),
     ("plan", 4820),
-    ("python", 3531),
+    ("python", 3524),
     ("rewrite", 1023),
     ("runtime", 2573),
     ("store", 5984),

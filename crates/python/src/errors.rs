@@ -3,8 +3,6 @@
 use onnxseal_core::{Error, ErrorKind, KeyError, StoreError, redact};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
 
 /// The result of a call that may fail with one of our exceptions or with any other.
 pub type Result<T> = std::result::Result<T, Fault>;
@@ -119,23 +117,18 @@ fn exception(py: Python<'_>, kind: ErrorKind, error: &dyn std::error::Error) -> 
     }
 }
 
-fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<&Bound<'_, PyType>> {
-    macro_rules! import {
-        ($name:literal) => {{
-            static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-            CLASS.import(py, "onnxseal._errors", $name)
-        }};
-    }
-    match kind {
-        ErrorKind::Usage => import!("UsageError"),
-        ErrorKind::Malformed => import!("MalformedError"),
-        ErrorKind::Authentication => import!("AuthenticationError"),
-        ErrorKind::NoMatchingKey => import!("NoMatchingKeyError"),
-        ErrorKind::PolicyNotMet => import!("PolicyNotMetError"),
-        ErrorKind::Io => import!("IoError"),
-        ErrorKind::Runtime => import!("OnnxRuntimeError"),
-        _ => import!("InternalError"),
-    }
+fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<Bound<'_, PyAny>> {
+    let name = match kind {
+        ErrorKind::Usage => "UsageError",
+        ErrorKind::Malformed => "MalformedError",
+        ErrorKind::Authentication => "AuthenticationError",
+        ErrorKind::NoMatchingKey => "NoMatchingKeyError",
+        ErrorKind::PolicyNotMet => "PolicyNotMetError",
+        ErrorKind::Io => "IoError",
+        ErrorKind::Runtime => "OnnxRuntimeError",
+        _ => "InternalError",
+    };
+    py.import("onnxseal._errors")?.getattr(name)
 }
 
 /// Makes the fault of a system call that failed on a user's file.
