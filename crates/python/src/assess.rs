@@ -1,6 +1,6 @@
 //! What attackers get, and rankings of weights.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use onnxseal_assess::report::summary::Summary;
 use onnxseal_assess::tune::Target;
@@ -8,16 +8,17 @@ use onnxseal_assess::{
     self as assessing, Answers, Method, Metric, NamedPolicy, Options, PublicModel, Subject, report,
 };
 use onnxseal_core::{self as core, Error, Location, Policy, Preset, Readers, write_whole};
+use onnxseal_data::DataSet;
 use onnxseal_engine::{Engine, Table};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::call;
-use crate::calls::{as_dict, policy_in, ranking_in};
-use crate::data::{Data, OneOrMore, Preparation, Sides, from_bytes, plain_options};
-use crate::errors::{Fault, Result, io, usage};
-use crate::keys::{IdentityArgs, OpeningArgs};
-use crate::reads::reads;
+use crate::calls::as_dict;
+use crate::data::{Data, from_bytes, preparation};
+use crate::errors::{Result, io, usage};
+use crate::keys::{IdentityArgs, require_identities};
+use crate::keywords::{Keywords, Later};
+use crate::policy::{policy_in, ranking_in};
 use crate::source::Source;
 
 /// What attackers get from a model, as `assess` measured it.
@@ -38,16 +39,14 @@ impl Assessment {
     }
 
     /// What `onnxseal assess --json` prints, as a dictionary.
-    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         as_dict(py, &self.found)
     }
 
     /// Writes the report, as one HTML page.
     #[pyo3(signature = (path, *, replace = false))]
     fn save(&self, path: PathBuf, replace: bool) -> Result<()> {
-        check_free(&path, replace)?;
-        let page = report::html(&self.found)?;
-        write_whole(&path, page.as_bytes(), replace, Readers::Usual).map_err(io("write", &path))
+        NewFile::at(path, replace)?.write(report::html(&self.found)?.as_bytes())
     }
 
     fn _repr_html_(&self) -> Result<String> {
@@ -68,127 +67,72 @@ impl Assessment {
     }
 }
 
-/// Attacks a model, to see what an attacker gets from it once it is protected.
-#[pyfunction]
-#[pyo3(signature = (
-    model, data = None, *, labels = None, identities = None, presets = None, policies = None, ranking = None,
-    base = None, no_public_base = false, metric = None, attacker_samples = None, seed = 0, limit = None, output = None,
-    scale = None, mean = None, std = None, layout = None, bgr = false, resize = None, crop = None,
-    label_first = false, progress = None
-))]
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-pub fn assess<'py>(
-    py: Python<'py>,
-    model: Source,
-    data: Option<Bound<'py, PyAny>>,
-    labels: Option<Bound<'py, PyAny>>,
-    identities: Option<IdentityArgs>,
-    presets: Option<OneOrMore<String>>,
-    policies: Option<OneOrMore<PathBuf>>,
-    ranking: Option<PathBuf>,
-    base: Option<Source>,
-    no_public_base: bool,
-    metric: Option<Py<PyAny>>,
-    attacker_samples: Option<Vec<usize>>,
-    seed: u64,
-    limit: Option<usize>,
-    output: Option<String>,
-    scale: Option<f64>,
-    mean: Option<OneOrMore<f64>>,
-    std: Option<OneOrMore<f64>>,
-    layout: Option<String>,
-    bgr: bool,
-    resize: Option<Sides>,
-    crop: Option<Sides>,
-    label_first: bool,
-    progress: Option<&Bound<'py, PyAny>>,
-) -> Result<Assessment> {
+#[pyfunction(name = "_assess")]
+pub fn assess(keywords: Keywords<'_>) -> Result<Assessment> {
+    let base: Option<Source> = keywords.get("base")?;
+    let no_public_base: bool = keywords.get("no_public_base")?;
     if no_public_base && base.is_some() {
         return Err(usage(
             "a base is given, and no_public_base says that there is none",
         ));
     }
-    let library = library(py)?;
-    let how = Preparation {
-        scale,
-        mean,
-        std,
-        layout,
-        bgr,
-        resize,
-        crop,
-        limit,
-        seed,
-        label_first,
-    };
-    let is_scaled = how.is_scaled();
-    let how = how.options()?;
-    let data = Data::new(data, labels)?;
-    let model = model.location()?;
     let base = base.map(Source::location).transpose()?;
-    let candidates = Candidates {
-        presets: presets.map_or_else(Vec::new, |OneOrMore(presets)| presets),
-        policies: policies.map_or_else(Vec::new, |OneOrMore(policies)| policies),
-        ranking,
-    };
+    let measuring = measuring(&keywords)?;
+    let candidates = Candidates::of(&keywords)?;
     let names_none = candidates.presets.is_empty() && candidates.policies.is_empty();
-    let metric = metric.map(Callback);
-    let found = call::run(py, progress, move |progress| {
-        load(library)?;
-        let subject = subject(model, identities, progress)?;
+    let metric = keywords.get::<Option<Py<PyAny>>>("metric")?.map(Callback);
+    let sizes: Option<Vec<usize>> = keywords.get("attacker_samples")?;
+    let is_given = |name: &&str| !matches!(keywords.get(name), Ok(None::<Bound<'_, PyAny>>));
+    let is_scaled = ["scale", "mean", "std"].iter().any(is_given);
+    let found = keywords.run(move |progress| {
+        let (subject, data, mut options) = measuring(progress)?;
         let base = base.map(Subject::plain).transpose()?;
-        let data = data.read(&how)?;
-        let mut options = Options::default();
         options.candidates = candidates.read()?;
-        if let Some(sizes) = attacker_samples {
+        if let Some(sizes) = sizes {
             options.attacker_samples = sizes;
         }
-        (options.seed, options.output) = (seed, output);
         options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
         options.base = match &base {
             Some(base) => PublicModel::Known(base),
             None if no_public_base => PublicModel::None,
             None => PublicModel::Unknown,
         };
-        (options.data, options.is_scaled) = (how, is_scaled);
+        options.is_scaled = is_scaled;
         let (data, steps) = (data.as_ref(), Steps(progress));
-        Ok::<_, Fault>(assessing::assess(&subject, data, &options, &steps)?)
+        Ok(assessing::assess(&subject, data, &options, &steps)?)
     })?;
     let holds = found.failures(names_none).next().is_none();
     Ok(Assessment { found, holds })
 }
 
-/// Scores weights by how much the model would miss them, and writes a ranking file. Returns the
-/// file's `method`, its `unit_bytes` and whether it is `partial`.
-#[pyfunction]
-#[pyo3(signature = (
-    model, path, *, method, data = None, labels = None, identities = None, unit = 256, masks = 256,
-    share = 0.1, seed = 0, limit = None, output = None, scale = 1.0, replace = false, progress = None
-))]
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-pub fn rank<'py>(
-    py: Python<'py>,
-    model: Source,
-    path: PathBuf,
-    method: String,
-    data: Option<Bound<'py, PyAny>>,
-    labels: Option<Bound<'py, PyAny>>,
-    identities: Option<IdentityArgs>,
-    unit: u64,
-    masks: usize,
-    share: f64,
-    seed: u64,
-    limit: Option<usize>,
-    output: Option<String>,
-    scale: f64,
-    replace: bool,
-    progress: Option<&Bound<'py, PyAny>>,
-) -> Result<Bound<'py, PyAny>> {
+/// A model, samples, and how to measure it.
+type Measured<'a> = (Subject, Option<DataSet>, Options<'a>);
+
+/// Takes the arguments that all that runs a model has.
+fn measuring<'a>(keywords: &Keywords<'_>) -> Result<Later<Measured<'a>>> {
+    let library = library(keywords.py())?;
+    let model = keywords.model()?;
+    let identities: Option<IdentityArgs> = keywords.read("identities")?;
+    let (data, how) = (Data::of(keywords)?, preparation(keywords)?);
+    let output: Option<String> = keywords.get("output")?;
+    Ok(Box::new(move |progress| {
+        load(library)?;
+        let subject = subject(model, identities, progress)?;
+        let data = data.read(&how)?;
+        let mut options = Options::default();
+        (options.seed, options.output, options.data) = (how.seed, output, how);
+        Ok((subject, data, options))
+    }))
+}
+
+#[pyfunction(name = "_rank")]
+pub fn rank<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyDict>> {
+    let method: String = keywords.get("method")?;
     let method = match method.as_str() {
         "activation" => Method::Activation,
         "probabilistic" => Method::Probabilistic {
-            share,
-            n_masks: masks,
+            share: keywords.get("share")?,
+            n_masks: keywords.get("masks")?,
         },
         _ => {
             return Err(usage(format!(
@@ -196,61 +140,25 @@ pub fn rank<'py>(
             )));
         }
     };
-    let library = library(py)?;
-    let data = Data::new(data, labels)?;
-    let model = model.location()?;
-    reads(&[&model], &[&identities, &data]).check(&path)?;
-    check_free(&path, replace)?;
-    let row = call::run(py, progress, move |progress| {
-        load(library)?;
-        let how = plain_options(limit, seed, scale);
-        let subject = subject(model, identities, progress)?;
-        let data = data.read(&how)?;
-        let mut options = Options::default();
-        (options.seed, options.output, options.data) = (seed, output, how);
-        let steps = Steps(progress);
-        let ranking = assessing::rank(&subject, method, unit, data.as_ref(), &options, &steps)?;
-        let json = ranking.to_json();
-        write_whole(&path, &json, replace, Readers::Usual).map_err(io("write", &path))?;
-        let found = (ranking.method().to_owned(), ranking.unit_bytes());
-        Ok::<_, Fault>((found, ranking.is_partial()))
+    let unit: u64 = keywords.get("unit")?;
+    let measuring = measuring(&keywords)?;
+    let to = NewFile::of(&keywords)?;
+    let ranking = keywords.run(move |progress| {
+        let (subject, data, options) = measuring(progress)?;
+        let (data, steps) = (data.as_ref(), Steps(progress));
+        let ranking = assessing::rank(&subject, method, unit, data, &options, &steps)?;
+        to.write(&ranking.to_json())?;
+        Ok(ranking)
     })?;
-    let ((method, unit_bytes), is_partial) = row;
-    let found = PyDict::new(py);
-    found.set_item("method", method)?;
-    found.set_item("unit_bytes", unit_bytes)?;
-    found.set_item("partial", is_partial)?;
-    Ok(found.into_any())
+    let found = PyDict::new(keywords.py());
+    found.set_item("method", ranking.method())?;
+    found.set_item("unit_bytes", ranking.unit_bytes())?;
+    found.set_item("partial", ranking.is_partial())?;
+    Ok(found)
 }
 
-/// Finds the shares that bring tiers to the wanted accuracies, and writes a policy with them.
-/// Returns what `onnxseal tiers tune --json` prints.
-#[pyfunction]
-#[pyo3(signature = (
-    model, path, *, targets, data, labels = None, highest = "full", identities = None, policy = None, preset = None,
-    ranking = None, metric = None, seed = 0, limit = None, output = None, scale = 1.0, replace = false, progress = None
-))]
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-pub fn tune_tiers<'py>(
-    py: Python<'py>,
-    model: Source,
-    path: PathBuf,
-    targets: Bound<'py, PyDict>,
-    data: Bound<'py, PyAny>,
-    labels: Option<Bound<'py, PyAny>>,
-    highest: &str,
-    identities: Option<IdentityArgs>,
-    policy: Option<PathBuf>,
-    preset: Option<String>,
-    ranking: Option<PathBuf>,
-    metric: Option<Py<PyAny>>,
-    seed: u64,
-    limit: Option<usize>,
-    output: Option<String>,
-    scale: f64,
-    replace: bool,
-    progress: Option<&Bound<'py, PyAny>>,
-) -> Result<Bound<'py, PyAny>> {
+#[pyfunction(name = "_tune_tiers")]
+pub fn tune_tiers<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAny>> {
     let target = |(name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<Target> {
         Ok(Target {
             name: name.extract()?,
@@ -258,14 +166,16 @@ pub fn tune_tiers<'py>(
         })
     };
     // A dict keeps its order: the least tier first.
+    let targets: Bound<'_, PyDict> = keywords.get("targets")?;
     let targets: Vec<Target> = targets.iter().map(target).collect::<PyResult<_>>()?;
-    let library = library(py)?;
-    let data = Data::new(Some(data), labels)?;
-    let model = model.location()?;
-    reads(&[&model], &[&identities, &data, &policy, &ranking]).check(&path)?;
-    check_free(&path, replace)?;
-    let metric = metric.map(Callback);
-    let tuned = call::run(py, progress, move |progress| {
+    let highest: String = keywords.get("highest")?;
+    let policy: Option<PathBuf> = keywords.read("policy")?;
+    let preset: Option<String> = keywords.get("preset")?;
+    let ranking: Option<PathBuf> = keywords.read("ranking")?;
+    let metric = keywords.get::<Option<Py<PyAny>>>("metric")?.map(Callback);
+    let measuring = measuring(&keywords)?;
+    let to = NewFile::of(&keywords)?;
+    let tuned = keywords.run(move |progress| {
         let (mut base, text) = match (policy, preset) {
             (Some(_), Some(_)) => return Err(usage("give a policy or a preset, not both")),
             (Some(path), None) => policy_in(&path)?,
@@ -278,33 +188,45 @@ pub fn tune_tiers<'py>(
         if let Some(path) = &ranking {
             base.set_ranking(ranking_in(path)?);
         }
-        load(library)?;
-        let how = plain_options(limit, seed, scale);
-        let subject = subject(model, identities, progress)?;
-        let data = data.read(&how)?;
+        let (subject, data, mut options) = measuring(progress)?;
         let data = data.ok_or_else(|| usage("editions are measured on real samples"))?;
-        let mut options = Options::default();
-        (options.seed, options.output, options.data) = (seed, output, how);
         options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
-        let steps = Steps(progress);
-        let wanted = (targets.as_slice(), highest);
+        let (wanted, steps) = ((targets.as_slice(), &*highest), Steps(progress));
         let tuned = assessing::tune(&subject, &data, &base, wanted, &options, &steps)?;
-        let text = tuned.policy_text(&text);
-        write_whole(&path, text.as_bytes(), replace, Readers::Usual).map_err(io("write", &path))?;
-        Ok::<_, Fault>(tuned)
+        to.write(tuned.policy_text(&text).as_bytes())?;
+        Ok(tuned)
     })?;
-    Ok(as_dict(py, &tuned)?)
+    as_dict(keywords.py(), &tuned)
 }
 
-/// Refuses a path where a file is, before the work for that path begins.
-fn check_free(path: &Path, replace: bool) -> Result<()> {
-    if !replace && path.exists() {
-        return Err(usage(format!(
-            "{} exists already: choose another name, or give replace=True",
-            path.display()
-        )));
+/// A file that is written when the work for it is done.
+struct NewFile {
+    path: PathBuf,
+    replace: bool,
+}
+
+impl NewFile {
+    /// The arguments `path` and `replace`. Refuses a path of what is read, or where a file is.
+    fn of(keywords: &Keywords<'_>) -> Result<NewFile> {
+        let path: PathBuf = keywords.get("path")?;
+        keywords.check_output(&path)?;
+        NewFile::at(path, keywords.get("replace")?)
     }
-    Ok(())
+
+    fn at(path: PathBuf, replace: bool) -> Result<NewFile> {
+        if !replace && path.exists() {
+            return Err(usage(format!(
+                "{} exists already: choose another name, or give replace=True",
+                path.display()
+            )));
+        }
+        Ok(NewFile { path, replace })
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let NewFile { path, replace } = self;
+        write_whole(path, bytes, *replace, Readers::Usual).map_err(io("write", path))
+    }
 }
 
 /// The library of the `onnxruntime` that Python imports, if there is one.
@@ -331,6 +253,14 @@ struct Candidates {
 }
 
 impl Candidates {
+    fn of(keywords: &Keywords<'_>) -> Result<Candidates> {
+        Ok(Candidates {
+            presets: keywords.several("presets")?,
+            policies: keywords.several("policies")?,
+            ranking: keywords.get("ranking")?,
+        })
+    }
+
     fn read(self) -> Result<Vec<NamedPolicy>> {
         let mut named = Vec::new();
         for name in &self.presets {
@@ -367,8 +297,8 @@ fn subject(
             None => Ok(Subject::plain(model)?),
         };
     }
-    let opening = OpeningArgs::new(identities, None, None);
-    Ok(Subject::protected(model, opening.read(progress)?.access())?)
+    let identities = require_identities(identities, progress)?;
+    Ok(Subject::protected(model, &identities)?)
 }
 
 /// A metric in Python: a function of outputs, one row per sample, and of the samples' indices.

@@ -24,10 +24,10 @@ const INTERVAL: Duration = Duration::from_millis(50);
 ///
 /// `progress` is `None` or `False`, `True` for a bar, or a function of the bytes done and the
 /// total, which is always called before the first byte and after the last.
-pub fn run<T: Send, E: Into<Fault> + Send>(
+pub fn run<T: Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
-    work: impl FnOnce(&dyn Progress) -> std::result::Result<T, E> + Send,
+    work: impl FnOnce(&dyn Progress) -> Result<T> + Send,
 ) -> Result<T> {
     let mut listener = Listener::new(py, progress)?;
     let (events, mut heard) = channel();
@@ -77,7 +77,7 @@ pub fn run<T: Send, E: Into<Fault> + Send>(
     listener.close();
     match (raised, finished) {
         (Some(error), _) => Err(Fault::Python(error)),
-        (None, Ok(Some(finished))) => finished.map_err(Into::into),
+        (None, Ok(Some(finished))) => finished,
         (None, Ok(None)) => Err(Error::Internal("a call without work").into()),
         (None, Err(panic)) => std::panic::resume_unwind(panic),
     }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::errors::{Result, usage};
-use crate::reads::NamesFiles;
+use crate::keywords::Keywords;
 
 /// Samples as callers give them.
 pub enum Data {
@@ -17,18 +17,11 @@ pub enum Data {
     Arrays(Vec<Array>, Option<Vec<i64>>),
 }
 
-impl NamesFiles for Data {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        if let Data::Files(data, labels) = self {
-            files.push(data.clone());
-            labels.add_to(files);
-        }
-    }
-}
-
 impl Data {
-    /// Takes a caller's arguments `data` and `labels`.
-    pub fn new(data: Option<Bound<'_, PyAny>>, labels: Option<Bound<'_, PyAny>>) -> Result<Data> {
+    /// Takes the arguments `data` and `labels`.
+    pub fn of(keywords: &Keywords<'_>) -> Result<Data> {
+        let data: Option<Bound<'_, PyAny>> = keywords.get("data")?;
+        let labels: Option<Bound<'_, PyAny>> = keywords.get("labels")?;
         let Some(data) = data else {
             return match labels {
                 None => Ok(Data::None),
@@ -36,11 +29,10 @@ impl Data {
             };
         };
         let Ok(arrays) = data.cast::<PyDict>() else {
-            let labels = labels.map(|labels| labels.extract()).transpose()?;
-            let path = data.extract().map_err(|_| {
+            let path = keywords.read("data").map_err(|_| {
                 PyTypeError::new_err("data are a path, or a dict of arrays by the names of inputs")
             })?;
-            return Ok(Data::Files(path, labels));
+            return Ok(Data::Files(path, keywords.read("labels")?));
         };
         let array = |(name, values): (Bound<'_, PyAny>, Bound<'_, PyAny>)| -> PyResult<Array> {
             let (shape, values) = numbers(&values)?;
@@ -114,53 +106,31 @@ pub fn from_bytes<'py>(
     numpy.call_method1("frombuffer", (PyBytes::new(py, bytes), data_type))
 }
 
-/// How a caller wants samples to be made ready for the model.
-#[derive(Default)]
-pub struct Preparation {
-    pub scale: Option<f64>,
-    pub mean: Option<OneOrMore<f64>>,
-    pub std: Option<OneOrMore<f64>>,
-    pub layout: Option<String>,
-    pub bgr: bool,
-    pub resize: Option<Sides>,
-    pub crop: Option<Sides>,
-    pub limit: Option<usize>,
-    pub seed: u64,
-    pub label_first: bool,
-}
-
-impl Preparation {
-    /// Whether the caller says how values are scaled.
-    pub fn is_scaled(&self) -> bool {
-        self.scale.is_some() || self.mean.is_some() || self.std.is_some()
-    }
-
-    /// The options as the library takes them.
-    pub fn options(self) -> Result<DataOptions> {
-        let mut how = DataOptions::default();
-        how.layout = self.layout.as_deref().map(axes).transpose()?;
-        how.bgr = self.bgr;
-        how.scale = self.scale;
-        how.mean = self.mean.map_or_else(Vec::new, |OneOrMore(mean)| mean);
-        how.std = self.std.map_or_else(Vec::new, |OneOrMore(std)| std);
-        how.resize = self.resize.map(|sides| match sides {
+/// Takes the arguments that say how samples are made ready for the model.
+pub fn preparation(keywords: &Keywords<'_>) -> Result<DataOptions> {
+    let is_set = |name: &str| -> PyResult<bool> {
+        Ok(keywords.get::<Option<bool>>(name)?.unwrap_or_default())
+    };
+    let layout: Option<String> = keywords.get("layout")?;
+    let mut how = DataOptions::default();
+    how.layout = layout.as_deref().map(axes).transpose()?;
+    (how.mean, how.std) = (keywords.several("mean")?, keywords.several("std")?);
+    (how.bgr, how.label_first) = (is_set("bgr")?, is_set("label_first")?);
+    how.scale = keywords.get("scale")?;
+    how.resize = keywords
+        .get::<Option<Sides>>("resize")?
+        .map(|sides| match sides {
             Sides::One(n) => Resize::Shorter(n),
             Sides::Two(width, height) => Resize::To(width, height),
         });
-        how.crop = self.crop.map(|sides| match sides {
+    how.crop = keywords
+        .get::<Option<Sides>>("crop")?
+        .map(|sides| match sides {
             Sides::One(n) => (n, n),
             Sides::Two(width, height) => (width, height),
         });
-        (how.limit, how.seed, how.label_first) = (self.limit, self.seed, self.label_first);
-        Ok(how)
-    }
-}
-
-/// Options for samples that are whole as they are, but for a divisor of their values.
-pub fn plain_options(limit: Option<usize>, seed: u64, scale: f64) -> DataOptions {
-    let mut how = DataOptions::default();
-    (how.limit, how.seed, how.scale) = (limit, seed, Some(scale));
-    how
+    (how.limit, how.seed) = (keywords.get("limit")?, keywords.get("seed")?);
+    Ok(how)
 }
 
 fn axes(name: &str) -> Result<Layout> {
@@ -168,25 +138,6 @@ fn axes(name: &str) -> Result<Layout> {
         "nchw" => Ok(Layout::Nchw),
         "nhwc" => Ok(Layout::Nhwc),
         _ => Err(usage(format!("layout {name:?} is neither nchw nor nhwc"))),
-    }
-}
-
-/// One value, or several.
-pub struct OneOrMore<T>(pub Vec<T>);
-
-impl<'a, 'py, T> FromPyObject<'a, 'py> for OneOrMore<T>
-where
-    T: for<'b> FromPyObject<'b, 'py, Error = PyErr>,
-{
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<OneOrMore<T>> {
-        if let Ok(one) = value.extract() {
-            return Ok(OneOrMore(vec![one]));
-        }
-        let several = value.try_iter()?;
-        let several = several.map(|value| value?.extract());
-        several.collect::<PyResult<_>>().map(OneOrMore)
     }
 }
 

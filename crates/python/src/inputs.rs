@@ -13,11 +13,10 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::assess::{library, load};
 use crate::call;
-use crate::calls::output_options;
-use crate::errors::{Fault, Result, usage};
+use crate::errors::{Result, usage};
 use crate::keys::{AudienceArgs, IdentityArgs, read_identities};
-use crate::reads::reads;
-use crate::source::{Out, OutputArg, Source};
+use crate::keywords::Keywords;
+use crate::output::{Out, output_options};
 use crate::view;
 
 /// A key that transforms images and rewrites models for them. `onnxseal._inputs` wraps it for
@@ -56,7 +55,7 @@ impl RawInputKey {
         call::run(py, None, |progress| {
             let identities = read_identities(identity, progress)?;
             let key = inputs::InputKey::open(&path, identities.as_ref())?;
-            Ok::<_, Fault>(RawInputKey(key))
+            Ok(RawInputKey(key))
         })
     }
 
@@ -67,7 +66,7 @@ impl RawInputKey {
         call::run(py, None, |progress| {
             let identities = read_identities(identity, progress)?;
             let key = inputs::InputKey::from_bytes(text, identities.as_ref())?;
-            Ok::<_, Fault>(RawInputKey(key))
+            Ok(RawInputKey(key))
         })
     }
 
@@ -115,28 +114,19 @@ impl RawInputKey {
         }
     }
 
-    /// Changes a model so that it takes images made with this key. `old` is the key of a model that
-    /// takes keyed images already.
-    #[pyo3(signature = (model, out, old, input, check, replace, sync))]
-    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-    fn rewrite<'py>(
-        &self,
-        py: Python<'py>,
-        model: Source,
-        out: OutputArg,
-        old: Option<&RawInputKey>,
-        input: Option<String>,
-        check: bool,
-        replace: bool,
-        sync: Option<bool>,
-    ) -> Result<Bound<'py, PyDict>> {
-        let library = if check { library(py)? } else { None };
-        let model = model.location()?;
-        let to = Out::open(out, &reads(&[&model], &[]))?;
+    /// Changes a model so that it takes images made with this key. `old_key` is the key of a model that takes
+    /// keyed images already.
+    fn rewrite<'py>(&self, keywords: Keywords<'py>) -> Result<Bound<'py, PyDict>> {
+        let check: bool = keywords.get("check")?;
+        let library = if check { library(keywords.py())? } else { None };
+        let model = keywords.model()?;
+        let old: Option<Py<RawInputKey>> = keywords.get("old_key")?;
+        let input: Option<String> = keywords.get("input")?;
+        let options = output_options(&keywords)?;
+        let to = Out::open(keywords.get("out")?, &keywords)?;
         let out = to.location();
-        let (old, new) = (old.map(|old| &old.0), &self.0);
-        let made = call::run(py, None, move |_| {
-            let options = output_options(replace, sync);
+        let (old, new) = (old.as_ref().map(|old| &old.get().0), &self.0);
+        let made = keywords.run(move |_| {
             options.check_free(&out)?;
             let files = Files::open(&model)?;
             let input = input.as_deref();
@@ -155,10 +145,10 @@ impl RawInputKey {
                 None
             };
             files.write(&rewritten.edits, &out, options)?;
-            Ok::<_, Fault>((rewritten, agreement))
+            Ok((rewritten, agreement))
         });
-        let (rewritten, agreement) = to.finish(py, made)?;
-        let found = PyDict::new(py);
+        let (rewritten, agreement) = to.finish(keywords.py(), made)?;
+        let found = PyDict::new(keywords.py());
         found.set_item("input", rewritten.input)?;
         found.set_item("tensors", rewritten.tensors)?;
         found.set_item("exact", rewritten.is_exact)?;

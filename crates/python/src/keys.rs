@@ -15,7 +15,7 @@ use pyo3::types::{PyBytes, PyMapping, PyString};
 use zeroize::Zeroizing;
 
 use crate::errors::{Fault, Result, usage};
-use crate::reads::NamesFiles;
+use crate::keywords::{Keywords, Later, NamesFiles, OneOrMore};
 
 /// A passphrase that protects or opens a model, or opens an encrypted key file.
 #[pyclass(frozen, module = "onnxseal")]
@@ -125,7 +125,7 @@ impl Identity {
 }
 
 /// The recipients of a model, or of each of its tiers, by the tier's name.
-pub struct AudienceArgs(Vec<(Option<String>, RecipientArgs)>);
+pub struct AudienceArgs(Vec<(Option<String>, OneOrMore<RecipientArg>)>);
 
 impl AudienceArgs {
     /// Reads the recipients. Refuses an empty list, which would lock everybody out.
@@ -138,7 +138,7 @@ impl AudienceArgs {
     pub fn read_with(self, comment: Option<&str>, is_listed: bool) -> Result<TierRecipients> {
         let notes = RecipientNotes { comment, is_listed };
         let mut found = TierRecipients::new();
-        for (tier, RecipientArgs(args)) in self.0 {
+        for (tier, OneOrMore(args)) in self.0 {
             let read = args.into_iter().map(RecipientArg::read);
             let read: Vec<Recipients> = read.collect::<Result<_>>()?;
             let of_tier = read.into_iter().map(|read| (tier.clone(), read));
@@ -153,12 +153,13 @@ impl AudienceArgs {
 }
 
 impl NamesFiles for AudienceArgs {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        let args = self.0.iter().flat_map(|(_, RecipientArgs(args))| args);
-        files.extend(args.filter_map(|arg| match arg {
+    fn files(&self) -> Vec<PathBuf> {
+        let args = self.0.iter().flat_map(|(_, OneOrMore(args))| args);
+        let files = args.filter_map(|arg| match arg {
             RecipientArg::File(path) => Some(path.clone()),
             _ => None,
-        }));
+        });
+        files.collect()
     }
 }
 
@@ -177,14 +178,11 @@ impl<'a, 'py> FromPyObject<'a, 'py> for AudienceArgs {
     }
 }
 
-pub fn no_recipient() -> Fault {
+fn no_recipient() -> Fault {
     usage(
         "no recipient, so nobody could open the result: generate_identity() makes an identity, which has one",
     )
 }
-
-/// Recipients: one or several of these.
-pub struct RecipientArgs(Vec<RecipientArg>);
 
 enum RecipientArg {
     /// `age1...`, `ssh-ed25519 ...`
@@ -207,32 +205,29 @@ impl RecipientArg {
     }
 }
 
-impl<'a, 'py> FromPyObject<'a, 'py> for RecipientArgs {
+impl<'py> FromPyObject<'_, 'py> for RecipientArg {
     type Error = PyErr;
 
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<RecipientArgs> {
-        one_or_several(&value, |value| {
-            if let Ok(text) = value.extract::<String>() {
-                return Ok(RecipientArg::Text(text));
-            }
-            if let Ok(passphrase) = value.cast::<Passphrase>() {
-                return Ok(RecipientArg::Passphrase(Arc::clone(&passphrase.get().0)));
-            }
-            if let Ok(identity) = value.cast::<Identity>() {
-                return Ok(RecipientArg::Text(identity.get().recipient()));
-            }
-            value.extract().map(RecipientArg::File).map_err(|_| {
-                not_one_of(value, "a recipient is a string (age1..., ssh-ed25519 ...), the pathlib.Path of a file with recipients, an Identity or a Passphrase")
-            })
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<RecipientArg> {
+        if let Ok(text) = value.extract::<String>() {
+            return Ok(RecipientArg::Text(text));
+        }
+        if let Ok(passphrase) = value.cast::<Passphrase>() {
+            return Ok(RecipientArg::Passphrase(Arc::clone(&passphrase.get().0)));
+        }
+        if let Ok(identity) = value.cast::<Identity>() {
+            return Ok(RecipientArg::Text(identity.get().recipient()));
+        }
+        value.extract().map(RecipientArg::File).map_err(|_| {
+            not_one_of(&value, "a recipient is a string (age1..., ssh-ed25519 ...), the pathlib.Path of a file with recipients, an Identity or a Passphrase")
         })
-        .map(RecipientArgs)
     }
 }
 
-/// Identities, which open models: one or several of these.
-pub struct IdentityArgs(Vec<IdentityArg>);
+/// Identities, which open models.
+pub type IdentityArgs = OneOrMore<IdentityArg>;
 
-enum IdentityArg {
+pub enum IdentityArg {
     Command(Py<IdentityCommand>),
     File(PathBuf),
     Text(Zeroizing<Vec<u8>>),
@@ -244,59 +239,34 @@ pub fn edition(tier: Option<&str>) -> Edition<'_> {
     tier.map_or(Edition::Whole, Edition::named)
 }
 
-/// The edition that a check with `identities` accepts. Fails if a tier is named that none opens.
-pub fn edition_for<'a>(
-    tier: Option<&'a str>,
-    identities: Option<&core::Identities>,
-) -> Result<Edition<'a>> {
-    if tier.is_some() && identities.is_none() {
-        return Err(usage(
-            "only an identity shows which tier it opens: give one with identity=...",
-        ));
-    }
-    Ok(edition(tier))
-}
-
-/// The arguments for opening a model: identities, a demanded signature, and the accepted tier.
-pub struct OpeningArgs(Option<IdentityArgs>, Option<SignedByArgs>, Option<String>);
-
-/// Those of [`OpeningArgs`], read from files.
-pub struct Opened(core::Identities, Option<core::SignedBy>, Option<String>);
-
-impl OpeningArgs {
-    pub fn new(
-        identity: Option<IdentityArgs>,
-        signed_by: Option<SignedByArgs>,
-        tier: Option<String>,
-    ) -> OpeningArgs {
-        OpeningArgs(identity, signed_by, tier)
-    }
-
-    /// Reads all of it, and fails if there is no identity.
-    pub fn read(self, progress: &dyn Progress) -> Result<Opened> {
-        let OpeningArgs(identity, signed_by, tier) = self;
-        let identities = require_identities(identity, progress)?;
-        let signed_by = signed_by.map(SignedByArgs::read).transpose()?;
-        Ok(Opened(identities, signed_by, tier))
-    }
+/// What opens a model.
+pub struct Opened {
+    identities: core::Identities,
+    signed_by: Option<core::SignedBy>,
+    tier: Option<String>,
 }
 
 impl Opened {
     pub fn access(&self) -> Access<'_> {
-        let Opened(identities, signed_by, tier) = self;
         Access {
-            identities,
-            signed_by: signed_by.as_ref(),
-            edition: edition(tier.as_deref()),
+            identities: &self.identities,
+            signed_by: self.signed_by.as_ref(),
+            edition: edition(self.tier.as_deref()),
         }
     }
 }
 
-impl NamesFiles for OpeningArgs {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        self.0.add_to(files);
-        self.1.add_to(files);
-    }
+/// Takes the arguments for opening a model. It fails later if there is no identity.
+pub fn opening(keywords: &Keywords<'_>) -> Result<Later<Opened>> {
+    let identity = keywords.read("identity")?;
+    let (signed_by, tier) = (signed_by(keywords)?, keywords.get("tier")?);
+    Ok(Box::new(move |progress| {
+        Ok(Opened {
+            identities: require_identities(identity, progress)?,
+            signed_by: signed_by(progress)?,
+            tier,
+        })
+    }))
 }
 
 /// Reads identities, without `args` those that the environment names; `None` if it names none. A
@@ -305,7 +275,7 @@ pub fn read_identities(
     args: Option<IdentityArgs>,
     progress: &dyn Progress,
 ) -> Result<Option<core::Identities>> {
-    let Some(IdentityArgs(args)) = args else {
+    let Some(OneOrMore(args)) = args else {
         // A descriptor is opened anew, not taken over: it stays the caller's.
         let named = identity_of_environment()?.map(|path| {
             let (file, name) = open_named(&path, IDENTITY_VARIABLE)?;
@@ -347,47 +317,42 @@ pub fn require_identities(
     read_identities(args, progress)?.ok_or_else(|| usage(message))
 }
 
-impl NamesFiles for IdentityArgs {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        for arg in &self.0 {
-            match arg {
-                IdentityArg::File(path) => files.push(path.clone()),
-                IdentityArg::Command(one) => files.extend(one.get().command.files()),
-                IdentityArg::Text(_) | IdentityArg::Passphrase(_) => {}
-            }
+impl NamesFiles for IdentityArg {
+    fn files(&self) -> Vec<PathBuf> {
+        match self {
+            IdentityArg::File(path) => vec![path.clone()],
+            IdentityArg::Command(one) => one.get().command.files(),
+            IdentityArg::Text(_) | IdentityArg::Passphrase(_) => Vec::new(),
         }
     }
 }
 
-impl<'a, 'py> FromPyObject<'a, 'py> for IdentityArgs {
+impl<'py> FromPyObject<'_, 'py> for IdentityArg {
     type Error = PyErr;
 
-    fn extract(value: Borrowed<'a, 'py, PyAny>) -> PyResult<IdentityArgs> {
-        one_or_several(&value, |value| {
-            if let Ok(bytes) = value.cast::<PyBytes>() {
-                return Ok(IdentityArg::Text(bytes.as_bytes().to_vec().into()));
-            }
-            if let Ok(passphrase) = value.cast::<Passphrase>() {
-                return Ok(IdentityArg::Passphrase(Arc::clone(&passphrase.get().0)));
-            }
-            if let Ok(command) = value.cast::<IdentityCommand>() {
-                return Ok(IdentityArg::Command(command.clone().unbind()));
-            }
-            if let Ok(identity) = value.cast::<Identity>() {
-                let text = identity.get().0.to_file_text();
-                return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
-            }
-            // A secret must not be taken for a path, which messages show.
-            if let Ok(text) = value.extract::<String>().map(Zeroizing::new)
-                && is_secret(&text)
-            {
-                return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
-            }
-            value.extract().map(IdentityArg::File).map_err(|_| {
-                not_one_of(value, "an identity is the path of an identity file, the text of one, an Identity, an IdentityCommand or a Passphrase")
-            })
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<IdentityArg> {
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return Ok(IdentityArg::Text(bytes.as_bytes().to_vec().into()));
+        }
+        if let Ok(passphrase) = value.cast::<Passphrase>() {
+            return Ok(IdentityArg::Passphrase(Arc::clone(&passphrase.get().0)));
+        }
+        if let Ok(command) = value.cast::<IdentityCommand>() {
+            return Ok(IdentityArg::Command(command.to_owned().unbind()));
+        }
+        if let Ok(identity) = value.cast::<Identity>() {
+            let text = identity.get().0.to_file_text();
+            return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
+        }
+        // A secret must not be taken for a path, which messages show.
+        if let Ok(text) = value.extract::<String>().map(Zeroizing::new)
+            && is_secret(&text)
+        {
+            return Ok(IdentityArg::Text(text.as_bytes().to_vec().into()));
+        }
+        value.extract().map(IdentityArg::File).map_err(|_| {
+            not_one_of(&value, "an identity is the path of an identity file, the text of one, an Identity, an IdentityCommand or a Passphrase")
         })
-        .map(IdentityArgs)
     }
 }
 
@@ -401,82 +366,39 @@ pub fn is_secret(text: &str) -> bool {
         .any(|mark| text.contains(mark))
 }
 
-/// Whose signature a model must bear: the path of an `allowed_signers` file, and possibly the
-/// signer in it who must have signed.
-pub struct SignedByArgs {
-    path: PathBuf,
-    signer: Option<String>,
-}
-
-impl SignedByArgs {
-    /// Makes the arguments of `allowed_signers` and `signer`, if a signature is demanded.
-    pub fn new(path: Option<PathBuf>, signer: Option<String>) -> Result<Option<SignedByArgs>> {
-        match (path, signer) {
-            (None, Some(_)) => Err(usage(
-                "signer names a signer of the file allowed_signers: give that too",
-            )),
-            (path, signer) => Ok(path.map(|path| SignedByArgs { path, signer })),
-        }
+/// Takes the arguments that say whose signature a model must bear.
+pub fn signed_by(keywords: &Keywords<'_>) -> Result<Later<Option<core::SignedBy>>> {
+    let path: Option<PathBuf> = keywords.read("allowed_signers")?;
+    let signer: Option<String> = keywords.get("signer")?;
+    if path.is_none() && signer.is_some() {
+        return Err(usage(
+            "signer names a signer of the file allowed_signers: give that too",
+        ));
     }
-
-    /// Reads the file.
-    pub fn read(self) -> Result<core::SignedBy> {
-        let (file, name) = open_named(&self.path, "allowed_signers")?;
+    Ok(Box::new(move |_| {
+        let Some(path) = path else { return Ok(None) };
+        let (file, name) = open_named(&path, "allowed_signers")?;
         let allowed = AllowedSigners::read(file, &name)?;
-        let signer = self.signer;
-        Ok(core::SignedBy { allowed, signer })
-    }
+        Ok(Some(core::SignedBy { allowed, signer }))
+    }))
 }
 
-impl NamesFiles for SignedByArgs {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        files.push(self.path.clone());
-    }
-}
-
-/// The publisher's key: the path of an OpenSSH private key, and the passphrase that it may need.
-pub struct SigningKeyArg {
-    path: PathBuf,
-    passphrase: Option<Arc<core::Passphrase>>,
-}
-
-impl SigningKeyArg {
-    /// Makes the argument of `path` and `passphrase`, if there is a path.
-    pub fn new(path: Option<PathBuf>, passphrase: Option<&Passphrase>) -> Option<SigningKeyArg> {
-        let passphrase = passphrase.map(|passphrase| Arc::clone(&passphrase.0));
-        path.map(|path| SigningKeyArg { path, passphrase })
-    }
-
-    /// Reads the file.
-    pub fn read(self) -> Result<core::SigningKey> {
-        let (file, name) = open_named(&self.path, "sign_key")?;
+/// Takes the arguments for the publisher's key: the path of an OpenSSH private key, and the passphrase that it
+/// may need.
+pub fn signing_key(keywords: &Keywords<'_>) -> Result<Later<Option<core::SigningKey>>> {
+    let path: Option<PathBuf> = keywords.read("sign_key")?;
+    let given: Option<Py<Passphrase>> = keywords.get("sign_key_passphrase")?;
+    Ok(Box::new(move |_| {
+        let Some(path) = path else { return Ok(None) };
+        let (file, name) = open_named(&path, "sign_key")?;
         let passphrase = || {
-            let given = self.passphrase.as_ref();
-            let given = given.and_then(|given| given.passphrase(&name));
+            let given = given
+                .as_ref()
+                .and_then(|given| given.get().0.passphrase(&name));
             given.ok_or_else(|| KeyError::PassphraseNeeded(name.clone()))
         };
-        Ok(core::SigningKey::read(file, &name, passphrase)?)
-    }
-}
-
-impl NamesFiles for SigningKeyArg {
-    fn add_to(&self, files: &mut Vec<PathBuf>) {
-        files.push(self.path.clone());
-    }
-}
-
-/// Reads one value that `read` takes, or each of a list, a tuple or another iterable.
-pub fn one_or_several<'py, T>(
-    value: &Bound<'py, PyAny>,
-    read: impl Fn(&Bound<'py, PyAny>) -> PyResult<T>,
-) -> PyResult<Vec<T>> {
-    match read(value) {
-        Ok(one) => Ok(vec![one]),
-        Err(error) => match value.try_iter() {
-            Ok(several) => several.map(|value| read(&value?)).collect(),
-            Err(_) => Err(error),
-        },
-    }
+        Ok(Some(core::SigningKey::read(file, &name, passphrase)?))
+    }))
 }
 
 /// The error for a value of a wrong type. It names only the type: the value may be a secret.

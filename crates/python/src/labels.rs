@@ -16,12 +16,12 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::assess::{library, load};
 use crate::call;
-use crate::calls::{as_dict, output_options};
-use crate::data::{Data, from_bytes, plain_options};
-use crate::errors::{Fault, Result, io, usage};
+use crate::calls::as_dict;
+use crate::data::{Data, from_bytes, preparation};
+use crate::errors::{Result, io, usage};
 use crate::keys::{IdentityArgs, read_identities};
-use crate::reads::reads;
-use crate::source::{Out, OutputArg, Source};
+use crate::keywords::Keywords;
+use crate::output::{Out, output_options};
 use crate::view;
 
 /// A key file: its bytes, or where it lies.
@@ -102,7 +102,7 @@ impl RawLabelDecoder {
                 let files = Files::open(&path.into())?;
                 files.with(|source| head::check_rows(source, &table))?;
             }
-            Ok::<_, Fault>(RawLabelDecoder {
+            Ok(RawLabelDecoder {
                 decoder,
                 tail: table.tail().to_vec(),
                 user: key.name().to_owned(),
@@ -141,54 +141,23 @@ impl RawLabelDecoder {
     }
 }
 
-/// Encrypts the labels of a classifier: it answers with shares, and label keys turn these into
-/// classes.
-///
-/// `authority` is the path of the authority's file, in which the model is noted. `data` has
-/// samples, for `traces` and for the comparison: a path, or arrays by the names of inputs.
-/// `targets` is the file that the model was trained with, if it was trained with one. ONNX Runtime
-/// runs the original and the result to compare them, unless `check=False`. Returns what became of
-/// the labels: `node`, `rows`, `classes`, `traces`, `firing` (the share of held-out samples that
-/// fire a trace) and `difference` (of decoded answers from the original's, as a share of the
-/// largest; `None` if they were not compared).
-///
-/// Whoever has the result in plain gets the classifier up to the names of its classes: protect it,
-/// too.
-#[pyfunction]
-#[pyo3(signature = (
-    model, out, *, authority, identity = None, data = None, codewords = 8, traces = 0, targets = None,
-    output = None, seed = 0, limit = None, scale = 1.0, check = true, replace = false, sync = None
-))]
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-pub fn protect_labels<'py>(
-    py: Python<'py>,
-    model: Source,
-    out: OutputArg,
-    authority: PathBuf,
-    identity: Option<IdentityArgs>,
-    data: Option<Bound<'py, PyAny>>,
-    codewords: u32,
-    traces: usize,
-    targets: Option<PathBuf>,
-    output: Option<String>,
-    seed: u64,
-    limit: Option<usize>,
-    scale: f64,
-    check: bool,
-    replace: bool,
-    sync: Option<bool>,
-) -> Result<Bound<'py, PyAny>> {
+#[pyfunction(name = "_protect_labels")]
+pub fn protect_labels<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyDict>> {
+    let (check, traces): (bool, usize) = (keywords.get("check")?, keywords.get("traces")?);
     let runs = check || traces > 0;
-    let library = if runs { library(py)? } else { None };
-    let model = model.location()?;
-    let data = Data::new(data, None)?;
-    let reads = reads(&[&model], &[&identity, &data, &authority, &targets]);
-    let to = Out::open(out, &reads)?;
+    let library = if runs { library(keywords.py())? } else { None };
+    let model = keywords.model()?;
+    let identity: Option<IdentityArgs> = keywords.read("identity")?;
+    let (data, how) = (Data::of(&keywords)?, preparation(&keywords)?);
+    let authority: PathBuf = keywords.read("authority")?;
+    let targets: Option<PathBuf> = keywords.read("targets")?;
+    let output: Option<String> = keywords.get("output")?;
+    let codewords: u32 = keywords.get("codewords")?;
+    let out_options = output_options(&keywords)?;
+    let to = Out::open(keywords.get("out")?, &keywords)?;
     let (out, name) = (to.location(), to.name());
-    let protected = call::run(py, None, move |progress| {
-        let out_options = output_options(replace, sync);
+    let protected = keywords.run(move |progress| {
         out_options.check_free(&out)?;
-        let how = plain_options(limit, seed, scale);
         let identities = read_identities(identity, progress)?;
         let mut noted = read_authority(&authority, identities.as_ref())?;
         let data = data.read(&how)?;
@@ -212,39 +181,31 @@ pub fn protect_labels<'py>(
         let written = written.map_err(io("write", &authority))?;
         encrypted.write(&out, out_options)?;
         written.keep();
-        Ok::<_, Fault>((encrypted.summary(), difference))
+        Ok((encrypted.summary(), difference))
     });
-    let (summary, difference) = to.finish(py, protected)?;
-    let found = PyDict::new(py);
+    let (summary, difference) = to.finish(keywords.py(), protected)?;
+    let found = PyDict::new(keywords.py());
     found.set_item("node", summary.node)?;
     found.set_item("rows", summary.rows)?;
     found.set_item("classes", summary.classes)?;
     found.set_item("traces", summary.traces)?;
     found.set_item("firing", summary.firing)?;
     found.set_item("difference", difference)?;
-    Ok(found.into_any())
+    Ok(found)
 }
 
-/// Finds out whose key a service uses, by its answers to the inputs of traces.
-///
-/// `ask` is a function. It gets a dict of arrays by the names of the model's inputs, one trace per
-/// row, and returns the class of each row, or a row of numbers for each. The result has `accused`,
-/// `suspects`, `threshold`, `traces` and `probability_of_an_innocent`, as
-/// `onnxseal labels trace --json` prints them.
-#[pyfunction]
-#[pyo3(signature = (model, ask, *, authority, identity = None))]
-pub fn trace_labels<'py>(
-    py: Python<'py>,
-    model: Source,
-    ask: &Bound<'py, PyAny>,
-    authority: PathBuf,
-    identity: Option<IdentityArgs>,
-) -> Result<Bound<'py, PyAny>> {
-    let authority = call::run(py, None, move |progress| {
+#[pyfunction(name = "_trace_labels")]
+pub fn trace_labels<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAny>> {
+    let py = keywords.py();
+    let identity: Option<IdentityArgs> = keywords.get("identity")?;
+    let authority: PathBuf = keywords.get("authority")?;
+    let ask: Bound<'py, PyAny> = keywords.get("ask")?;
+    let model = keywords.model()?;
+    let authority = keywords.run(move |progress| {
         let identities = read_identities(identity, progress)?;
         read_authority(&authority, identities.as_ref())
     })?;
-    let files = Files::open(&model.location()?)?;
+    let files = Files::open(&model)?;
     let table = files.with(head::table_of)?;
     let noted = authority.model_of(table.digest())?;
     if noted.traces.is_empty() {
@@ -279,7 +240,7 @@ pub fn trace_labels<'py>(
         (class < noted.classes).then_some(class)
     };
     let answers: Vec<Option<u32>> = answers.iter().map(class).collect();
-    Ok(as_dict(py, &authority.trace(noted, &answers)?.to_json())?)
+    as_dict(py, &authority.trace(noted, &answers)?.to_json())
 }
 
 fn read_authority(path: &Path, identities: Option<&Identities>) -> Result<Authority> {

@@ -9,9 +9,11 @@ mod data;
 mod errors;
 mod inputs;
 mod keys;
+mod keywords;
 mod labels;
 mod model;
-mod reads;
+mod output;
+mod policy;
 mod source;
 mod view;
 

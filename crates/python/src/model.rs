@@ -1,7 +1,6 @@
 //! Models that are open.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use onnxseal_core::Requirements;
@@ -13,10 +12,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
 use zeroize::Zeroizing;
 
-use crate::call;
-use crate::errors::{Fault, Result, usage};
-use crate::keys::{IdentityArgs, OpeningArgs, SignedByArgs};
-use crate::source::{External, Source};
+use crate::errors::{Result, usage};
+use crate::keys;
+use crate::keywords::Keywords;
+use crate::source::Source;
 use crate::view::View;
 
 /// A protected model, authentic to the last byte and decrypted, in memory.
@@ -30,54 +29,30 @@ pub struct Model {
     tensors: PyOnceLock<Py<PyAny>>,
 }
 
-/// Opens a protected model in memory: a path, a URL, bytes or a file. A model in memory may have
-/// `external_files`: bytes by relative path.
-///
-/// `require_claims` lists claims that the model must make: "key=value", "key", "not-after", "not-before".
-/// `tier` is the tier that is accepted in place of the original, or "any". With `inline=True`,
-/// `model_bytes` have the external data too, for programs that take a model from memory in one
-/// piece; that takes the model's memory once more, and 2 GiB at most.
-#[pyfunction]
-#[pyo3(signature = (
-    model, identity = None, *, require_claims = None, allowed_signers = None, signer = None, tier = None, external_files = None,
-    inline = false, progress = None, _opening = "at once"
-))]
-#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
-pub fn open<'py>(
-    py: Python<'py>,
-    model: Source,
-    identity: Option<IdentityArgs>,
-    require_claims: Option<Vec<String>>,
-    allowed_signers: Option<PathBuf>,
-    signer: Option<String>,
-    tier: Option<String>,
-    external_files: Option<External<'py>>,
-    inline: bool,
-    progress: Option<&Bound<'py, PyAny>>,
-    _opening: &str,
-) -> Result<Model> {
-    let opening = match _opening {
-        "auto" => Opening::Auto,
-        "on demand" => Opening::OnDemand,
-        _ => Opening::AtOnce,
-    };
-    let model = model.location_with(external_files)?;
-    let require = Requirements::parse(&require_claims.unwrap_or_default())?;
-    let signed_by = SignedByArgs::new(allowed_signers, signer)?;
-    let access = OpeningArgs::new(identity, signed_by, tier);
-    let (model, whole) = call::run(py, progress, move |progress| {
-        let opened = access.read(progress)?;
+#[pyfunction(name = "_open")]
+pub fn open(keywords: Keywords<'_>) -> Result<Model> {
+    let opening: String = keywords.get("_opening")?;
+    let model: Source = keywords.get("model")?;
+    let model = model.location_with(keywords.get("external_files")?)?;
+    let claims: Option<Vec<String>> = keywords.get("require_claims")?;
+    let options = Options {
+        require: Requirements::parse(&claims.unwrap_or_default())?,
         // What sessions may write, Python's options say.
-        let plaintext_on_disk = PlaintextOnDisk::Allowed;
-        let options = Options {
-            require,
-            plaintext_on_disk,
-            opening,
-        };
+        plaintext_on_disk: PlaintextOnDisk::Allowed,
+        opening: match &*opening {
+            "auto" => Opening::Auto,
+            "on demand" => Opening::OnDemand,
+            _ => Opening::AtOnce,
+        },
+    };
+    let inline: bool = keywords.get("inline")?;
+    let opening = keys::opening(&keywords)?;
+    let (model, whole) = keywords.run(move |progress| {
+        let opened = opening(progress)?;
         let model = runtime::Model::open_with(model, opened.access(), &options, progress)?;
         let is_several = inline && model.contents()?.external_files().next().is_some();
         let whole = is_several.then(|| in_one_file(&model));
-        Ok::<_, Fault>((model, whole.transpose()?))
+        Ok((model, whole.transpose()?))
     })?;
     Ok(Model {
         model: Arc::new(model),

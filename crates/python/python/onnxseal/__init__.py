@@ -15,27 +15,7 @@ other threads run. Ctrl-C or an exception from `progress` ends them, and nothing
 """
 
 from onnxseal import batch
-from onnxseal._errors import (
-    AuthenticationError,
-    Error,
-    InternalError,
-    IoError,
-    MalformedError,
-    NoMatchingKeyError,
-    OnnxRuntimeError,
-    PolicyNotMetError,
-    UsageError,
-)
-from onnxseal._inputs import ApplyInputKey, InputKey
-from onnxseal._keywords import helps_with_keywords as _helps_with_keywords
-from onnxseal._labels import LabelDecoder
-from onnxseal._onnxseal import (
-    Assessment,
-    Identity,
-    IdentityCommand,
-    Model,
-    Passphrase,
-    __version__,
+from onnxseal._calls import (
     assess,
     generate_identity,
     inspect,
@@ -52,6 +32,20 @@ from onnxseal._onnxseal import (
     unprotect,
     verify,
 )
+from onnxseal._errors import (
+    AuthenticationError,
+    Error,
+    InternalError,
+    IoError,
+    MalformedError,
+    NoMatchingKeyError,
+    OnnxRuntimeError,
+    PolicyNotMetError,
+    UsageError,
+)
+from onnxseal._inputs import ApplyInputKey, InputKey
+from onnxseal._labels import LabelDecoder
+from onnxseal._onnxseal import Assessment, Identity, IdentityCommand, Model, Passphrase, __version__
 from onnxseal._patch import patch, patched, unpatch
 
 # Type checkers take it for true. To import it from `typing` would take a third of the time that this package takes.
@@ -99,11 +93,6 @@ __all__ = [
     "unprotect",
     "verify",
 ]
-
-_NATIVE = type(open)
-for _name in __all__:
-    if type(_given := globals().get(_name)) is _NATIVE:
-        globals()[_name] = _helps_with_keywords(_given)
 
 
 def __getattr__(name):

@@ -96,8 +96,7 @@ class InputKey:
             check: Run the original and the result on ONNX Runtime, and write nothing if they differ.
             replace: Whether an existing file is replaced.
         """
-        old = None if old_key is None else old_key._raw
-        return self._raw.rewrite(model, out, old, input, check, replace, sync)
+        return self._raw.rewrite(locals() | {"old_key": None if old_key is None else old_key._raw})
 
     def _convert(self, images, out, dtype, normalised, inverse):
         import numpy as np

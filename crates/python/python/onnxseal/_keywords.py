@@ -1,6 +1,16 @@
 """Errors for keywords that a function does not take: they name the one that was probably meant."""
 
+from __future__ import annotations
+
 import functools
+
+# Type checkers take it for true; see `__init__.py`.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 # What other tools and other ways in call it.
 _MEANT = {
@@ -24,7 +34,7 @@ def unexpected(function, name, known):
     return TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
 
 
-def helps_with_keywords(function):
+def helps_with_keywords(function: _Call) -> _Call:
     """Gives a function errors that name the keyword that was probably meant."""
 
     @functools.wraps(function)
@@ -43,6 +53,6 @@ def helps_with_keywords(function):
                 raise
             raise unexpected(function.__name__, unknown[0], known) from None
 
-    # It is pickled by its name: where that finds it.
-    call.__module__ = function.__module__.removesuffix("._onnxseal")
+    # Where its name finds it, as pickles do.
+    call.__module__ = "onnxseal"
     return call

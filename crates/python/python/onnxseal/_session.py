@@ -8,12 +8,13 @@ import sys
 import threading
 import weakref
 
+from onnxseal._calls import inspect, is_protected, open
 from onnxseal._errors import Error, MalformedError, OnnxRuntimeError, UsageError
 from onnxseal._inputs import keyed_inputs
 from onnxseal._keywords import unexpected
 from onnxseal._labels import TABLE, SessionLabels
 from onnxseal._native import check_runs, is_of_onnxruntime, native
-from onnxseal._onnxseal import Model, _is_marked, inspect, is_protected, open
+from onnxseal._onnxseal import Model, _is_marked
 from onnxseal._tensors import array
 
 # Since this version, ONNX Runtime looks for external data only where the skeleton says: nowhere.

@@ -37,15 +37,14 @@ from onnxseal._onnxseal import _batch
 # Type checkers take it for true; see `__init__.py`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
     from typing import TypedDict, Unpack
 
-    from onnxseal._onnxseal import Passphrase, _Claims, _Identity, _Place, _Preset, _Progress, _Recipients, _Tier
+    from onnxseal._onnxseal import Passphrase, _Claims, _Identities, _Place, _Preset, _Progress, _Recipients, _Tier
     from onnxseal._report import Report
 
     _Sources = _Place | Iterable[_Place]
-    _Identities = _Identity | Iterable[_Identity] | None
 
     class _Course(TypedDict, total=False):
         lists: Iterable[str | PathLike[str]]
@@ -86,7 +85,7 @@ def protect(
     **course: Unpack[_Writing],
 ) -> Report:
     """Protects models, as `onnxseal.protect` does one."""
-    return _batch("protect", **_given("protect", locals(), _WRITING))
+    return _run("protect", locals(), _WRITING)
 
 
 def unprotect(
@@ -100,7 +99,7 @@ def unprotect(
     **course: Unpack[_Writing],
 ) -> Report:
     """Restores the originals of protected models, as `onnxseal.unprotect` does one."""
-    return _batch("unprotect", **_given("unprotect", locals(), _WRITING))
+    return _run("unprotect", locals(), _WRITING)
 
 
 def rekey(
@@ -114,7 +113,7 @@ def rekey(
     **course: Unpack[_Writing],
 ) -> Report:
     """Wraps the data keys of protected models to other recipients, as `onnxseal.rekey` does; without `out` in place."""
-    return _batch("rekey", **_given("rekey", locals(), _WRITING))
+    return _run("rekey", locals(), _WRITING)
 
 
 def rotate(
@@ -138,7 +137,7 @@ def rotate(
     **course: Unpack[_Writing],
 ) -> Report:
     """Encrypts protected models anew, under new data keys, as `onnxseal.rotate` does; without `out` in place."""
-    return _batch("rotate", **_given("rotate", locals(), _WRITING))
+    return _run("rotate", locals(), _WRITING)
 
 
 def verify(
@@ -156,16 +155,25 @@ def verify(
     **course: Unpack[_Course],
 ) -> Report:
     """Checks protected models, as `onnxseal.verify` does one; writes nothing."""
-    return _batch("verify", **_given("verify", locals(), _COURSE))
+    return _run("verify", locals(), _COURSE)
 
 
-_COURSE = {"lists", "jobs", "memory", "checksum", "fail_fast", "shard", "progress"}
-_WRITING = _COURSE | {"resume", "records", "replace", "sync"}
+# The arguments of all operations, and of those that write, with their defaults.
+_COURSE = {
+    "lists": (),
+    "jobs": None,
+    "memory": None,
+    "checksum": False,
+    "fail_fast": False,
+    "shard": None,
+    "progress": None,
+}
+_WRITING = _COURSE | {"resume": False, "records": True, "replace": False, "sync": None}
 
 
-def _given(operation, arguments, allowed):
+def _run(operation, arguments, allowed):
     course = arguments.pop("course")
     for name in course:
         if name not in allowed:
             raise unexpected(operation, name, [*arguments, *allowed])
-    return arguments | course
+    return _batch(operation, _WRITING | arguments | course)
