@@ -113,7 +113,7 @@ pub(crate) fn examine(
                     return Err(malformed(format!("no operator of tensor {name:?}")));
                 }
                 let (operator, row) = TensorRow::of_entry(found.clone());
-                builder.add(owner, || operator, row)?;
+                builder.add(owner, || operator, row);
             }
             None => {
                 // A weight that could have been encrypted has no reason in the classification.
@@ -127,7 +127,7 @@ pub(crate) fn examine(
                     let others = classified.nodes().filter(|node| *node != owner.node);
                     let shared_with = others.map(|node| operators.of(node)).collect();
                     let row = TensorRow::in_clear(tensor, classified.bytes, shared_with);
-                    builder.add(Some(owner.node), || operators.of(owner.node), row)?;
+                    builder.add(Some(owner.node), || operators.of(owner.node), row);
                 }
                 let consumers = classified.nodes().map(|node| operators.of(node)).collect();
                 let row = ClearRow::new(tensor, classified.bytes, reason, consumers);

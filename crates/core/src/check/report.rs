@@ -2,7 +2,7 @@
 //! and `inspect` return it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use onnxseal_onnx::model::{LongSetting, Model, NodeId};
@@ -14,7 +14,7 @@ use crate::check::rows::{
     ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
     SettingsRow, SignatureRow, TensorRow, TierRow, TypeRow,
 };
-use crate::error::{Error, Result, first};
+use crate::error::first;
 use crate::format::manifest::{File, Operator};
 use crate::pass::states::Volume;
 
@@ -105,9 +105,10 @@ pub(crate) struct Builder {
     pub(crate) report: Report,
     /// Bytes of all tensors and gaps.
     total_bytes: u64,
-    operators: Vec<OperatorRow>,
-    /// For each node, its index in `operators`; at the end that of tensors that no node reads.
-    places: Vec<Option<u32>>,
+    /// Each with the index of its node; that of tensors that no node reads comes last.
+    operators: Vec<(usize, OperatorRow)>,
+    /// The index in `operators` of each node's.
+    places: HashMap<usize, usize>,
 }
 
 impl Builder {
@@ -148,7 +149,7 @@ impl Builder {
             report,
             total_bytes,
             operators: Vec::new(),
-            places: vec![None; model.nodes.len() + 1],
+            places: HashMap::new(),
         }
     }
 
@@ -159,12 +160,9 @@ impl Builder {
         id: Option<NodeId>,
         operator: impl FnOnce() -> Operator,
         row: TensorRow,
-    ) -> Result<&mut OperatorRow> {
-        const LOST: Error = Error::Internal("a node of another model");
-        let last = self.places.len().saturating_sub(1);
-        let index = id.map_or(last, NodeId::index);
-        let place = self.places.get_mut(index).ok_or(LOST)?;
-        let place = *place.get_or_insert_with(|| {
+    ) -> &mut OperatorRow {
+        let index = id.map_or(usize::MAX, NodeId::index);
+        let place = *self.places.entry(index).or_insert_with(|| {
             let Operator { op_type, node } = operator();
             let row = OperatorRow {
                 op_type,
@@ -173,30 +171,18 @@ impl Builder {
                 tensors: Vec::with_capacity(1),
                 ..OperatorRow::default()
             };
-            self.operators.push(row);
-            self.operators.len() as u32 - 1
+            self.operators.push((index, row));
+            self.operators.len() - 1
         });
-        let operator = self.operators.get_mut(place as usize).ok_or(LOST)?;
-        operator.tensors.push(row);
-        Ok(operator)
+        let (_, of_node) = &mut self.operators[place];
+        of_node.tensors.push(row);
+        of_node
     }
 
-    pub(crate) fn reserve(&mut self, operators: usize, clear: usize) {
-        self.operators.reserve_exact(operators);
-        self.report.clear.reserve_exact(clear);
-    }
-
-    pub(crate) fn finish(self) -> Report {
+    pub(crate) fn finish(mut self) -> Report {
         let mut report = self.report;
-        let order = self.places.into_iter().flatten();
-        report.operators = if order.clone().is_sorted() {
-            self.operators
-        } else {
-            let mut rows: Vec<_> = self.operators.into_iter().map(Some).collect();
-            let mut sorted = Vec::with_capacity(rows.len());
-            sorted.extend(order.filter_map(|place| rows.get_mut(place as usize)?.take()));
-            sorted
-        };
+        self.operators.sort_unstable_by_key(|(node, _)| *node);
+        report.operators = self.operators.into_iter().map(|(_, row)| row).collect();
         let mut types: BTreeMap<&str, TypeRow> = BTreeMap::new();
         for row in &mut report.operators {
             row.volume = Volume::sum(row.tensors.iter().map(|tensor| tensor.volume));

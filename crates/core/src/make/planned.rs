@@ -52,7 +52,7 @@ impl Planned {
         let mut builder =
             Builder::new(path, files.to_vec(), &model, plan.total_bytes(), &plan.gaps);
         builder.report.violations = list(&plan.violations(&model, policy));
-        builder.reserve(plan.operators.len(), plan.clear.len());
+        builder.report.clear.reserve_exact(plan.clear.len());
         let mut planned = Planned {
             builder,
             operators: std::mem::take(&mut plan.operators),
@@ -116,7 +116,7 @@ impl Planned {
     fn add_row(&mut self, operator: usize, entry: Tensor) -> Result<()> {
         let plan = self.operators.get(operator).ok_or(LOST)?;
         let (owner, row) = TensorRow::of_entry(entry);
-        let row = self.builder.add(plan.node, || owner, row)?;
+        let row = self.builder.add(plan.node, || owner, row);
         row.coefficient = Some(plan.coefficient);
         row.whole_because = plan.whole.then_some("the model is small");
         Ok(())
