@@ -19,14 +19,12 @@ use crate::format::manifest::{ElementType, File, Mode, Operator, Targets, Tensor
 const LOST: Error = Error::Internal("the plan is not of this model");
 
 pub(crate) struct Planned {
-    /// The report, without the rows of `selected` and `unselected`.
+    /// The report, without the rows of `entries`.
     pub(crate) builder: Builder,
     operators: Vec<OperatorPlan>,
-    /// Tensors with encrypted elements, in the order of a manifest. [`Purpose::Report`] leaves it
-    /// empty, because rows are made at once.
-    selected: Vec<(Key, Tensor)>,
-    /// Tensors without encrypted elements; empty for [`Purpose::Report`].
-    unselected: Vec<(Key, Tensor)>,
+    /// The entries of all tensors, in the order of a manifest. [`Purpose::Report`] leaves it empty,
+    /// because rows are made at once.
+    entries: Vec<(Key, Tensor)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,8 +54,7 @@ impl Planned {
         let mut planned = Planned {
             builder,
             operators: std::mem::take(&mut plan.operators),
-            selected: Vec::new(),
-            unselected: Vec::new(),
+            entries: Vec::new(),
         };
         let mut located = std::mem::take(&mut model.tensors);
         let operators = Operators::new(&model);
@@ -90,11 +87,10 @@ impl Planned {
             let tensor = located.get_mut(id.index()).ok_or(LOST)?;
             let entry = take_entry(tensor, names, of_plan, n_tiers).ok_or(LOST)?;
             entry.add_tier_bytes(&mut tier_bytes);
-            match (entry.targets.is_empty(), purpose) {
-                (false, Purpose::Seal) => planned.selected.push(((id, operator), entry)),
-                (true, Purpose::Seal) => planned.unselected.push(((id, operator), entry)),
-                (is_clear, Purpose::Report) => {
-                    if !is_clear {
+            match purpose {
+                Purpose::Seal => planned.entries.push(((id, operator), entry)),
+                Purpose::Report => {
+                    if !entry.targets.is_empty() {
                         n_bytes += count_bytes(&entry)? + 1;
                     }
                     planned.add_row(operator, entry)?;
@@ -107,8 +103,8 @@ impl Planned {
         planned.builder.report.tiers = tier_rows(&tiers, tier_bytes);
         // Most often they are sorted, and sorting would take more memory.
         let place = |(_, tensor): &(Key, Tensor)| (tensor.file, tensor.offset);
-        if !planned.selected.is_sorted_by_key(place) {
-            planned.selected.sort_by_key(place);
+        if !planned.entries.is_sorted_by_key(place) {
+            planned.entries.sort_by_key(place);
         }
         Ok(planned)
     }
@@ -131,13 +127,13 @@ impl Planned {
             let path = path.to_owned();
             return Err(Error::PolicyNotMet { path, violations });
         }
-        let selected = std::mem::take(&mut self.selected);
-        let keys: Vec<Key> = selected.iter().map(|(key, _)| *key).collect();
-        draft.tensors = selected.into_iter().map(|(_, tensor)| tensor).collect();
+        let is_selected = |(_, tensor): &(Key, Tensor)| !tensor.targets.is_empty();
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        let (selected, mut entries): (Vec<_>, Vec<_>) = entries.partition(is_selected);
+        let (keys, tensors): (Vec<Key>, _) = selected.into_iter().unzip();
+        draft.tensors = tensors;
         let manifest_bytes = draft.encode()?;
-        let selected = keys.into_iter().zip(std::mem::take(&mut draft.tensors));
-        let entries = selected.chain(std::mem::take(&mut self.unselected));
-        let mut entries: Vec<_> = entries.collect();
+        entries.extend(keys.into_iter().zip(std::mem::take(&mut draft.tensors)));
         entries.sort_unstable_by_key(|(key, _)| *key);
         for ((_, operator), tensor) in entries {
             self.add_row(operator, tensor)?;
