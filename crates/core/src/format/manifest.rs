@@ -4,11 +4,9 @@
 use std::collections::BTreeMap;
 
 use onnxseal_onnx::edit::Edits;
-use onnxseal_onnx::model::Span;
 
 use crate::error::{self, Error};
 use crate::format::manifest::draft::Draft;
-use crate::format::spans::SpanSet;
 
 pub(crate) mod check;
 pub(crate) mod draft;
@@ -109,39 +107,6 @@ impl Manifest {
         }
     }
 
-    /// The target bytes of every file, in the order of [`Manifest::files`].
-    pub(crate) fn target_spans(&self) -> Vec<SpanSet> {
-        let mut spans = vec![Vec::new(); self.files().len()];
-        for tensor in self.tensors() {
-            if let Some(spans) = spans.get_mut(tensor.file as usize) {
-                tensor.spans(|span, _| spans.push(span));
-            }
-        }
-        spans.into_iter().map(SpanSet::union).collect()
-    }
-
-    /// Returns the target bytes of the first tier of every file, in the order of
-    /// [`Manifest::files`], and the target bytes of all higher tiers with their tensors.
-    pub(crate) fn tier_spans(&self) -> (Vec<SpanSet>, Vec<Vec<HigherSpan>>) {
-        let mut first = vec![Vec::new(); self.files().len()];
-        let mut higher = vec![Vec::new(); self.files().len()];
-        for (tensor, of) in (0..).zip(self.tensors()) {
-            let file = of.file as usize;
-            let (Some(first), Some(higher)) = (first.get_mut(file), higher.get_mut(file)) else {
-                continue;
-            };
-            of.spans(|span, tier| match tier {
-                1 => first.push(span),
-                _ => higher.push(HigherSpan { span, tensor, tier }),
-            });
-        }
-        for higher in &mut higher {
-            // One tensor may lie inside another.
-            higher.sort_unstable_by_key(|higher| higher.span);
-        }
-        (first.into_iter().map(SpanSet::union).collect(), higher)
-    }
-
     /// Length of the original model file in bytes.
     pub fn model_bytes(&self) -> u64 {
         self.files().first().map_or(0, |model| model.bytes)
@@ -156,13 +121,4 @@ impl Manifest {
         let n_chunks = |file: &File| file.bytes.div_ceil(self.chunk_bytes());
         self.files().iter().map(n_chunks).sum()
     }
-}
-
-/// Target bytes of a tier above the first.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HigherSpan {
-    pub(crate) span: Span,
-    /// Index of the tensor in the manifest.
-    pub(crate) tensor: u32,
-    pub(crate) tier: u8,
 }

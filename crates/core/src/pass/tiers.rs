@@ -7,7 +7,7 @@ use onnxseal_crypto::{Direction, MIN_SHUFFLED, TierKey};
 use onnxseal_onnx::model::Span;
 
 use crate::error::{Error, Result};
-use crate::format::manifest::{HigherSpan, Manifest, Mode, Tensor};
+use crate::format::manifest::{Manifest, Mode, Tensor};
 use crate::format::spans::SpanSet;
 use crate::pass::chunks::{Chunk, Tools};
 
@@ -41,17 +41,42 @@ pub(crate) struct Targets {
     higher: Vec<Vec<HigherSpan>>,
 }
 
+/// Target bytes of a tier above the first.
+#[derive(Clone)]
+struct HigherSpan {
+    span: Span,
+    /// Index of the tensor in the manifest.
+    tensor: u32,
+    tier: u8,
+}
+
 impl Targets {
     pub(crate) fn of(manifest: &Manifest) -> Targets {
-        let all = manifest.target_spans();
-        let (first, higher) = match manifest.n_tiers() {
-            1 => (None, Vec::new()),
-            _ => {
-                let (first, higher) = manifest.tier_spans();
-                (Some(first), higher)
-            }
-        };
-        Targets { all, first, higher }
+        let (n_files, is_tiered) = (manifest.files().len(), manifest.n_tiers() > 1);
+        let (mut all, mut first) = (vec![Vec::new(); n_files], vec![Vec::new(); n_files]);
+        let mut higher = vec![Vec::new(); n_files];
+        for (tensor, of) in (0..).zip(manifest.tensors()) {
+            // A manifest has the files of its tensors.
+            let file = of.file as usize;
+            of.spans(|span, tier| {
+                all[file].push(span);
+                match tier {
+                    1 if is_tiered => first[file].push(span),
+                    1 => {}
+                    _ => higher[file].push(HigherSpan { span, tensor, tier }),
+                }
+            });
+        }
+        for higher in &mut higher {
+            // One tensor may lie inside another.
+            higher.sort_unstable_by_key(|higher| higher.span);
+        }
+        let unions = |spans: Vec<_>| spans.into_iter().map(SpanSet::union).collect();
+        Targets {
+            all: unions(all),
+            first: is_tiered.then(|| unions(first)),
+            higher,
+        }
     }
 
     pub(crate) fn first(&self) -> &[SpanSet] {
@@ -79,9 +104,6 @@ impl Targets {
     /// Splits the targets in `chunk` by how they are encrypted.
     fn parts<'m>(&self, manifest: &'m Manifest, chunk: &Chunk) -> Result<Parts<'m>> {
         let mut parts = Parts::default();
-        if self.higher.is_empty() {
-            return Ok(parts);
-        }
         let (targets, window) = (chunk.file_of(&self.higher)?, chunk.window);
         let first = targets.partition_point(|target| target.span.end() <= window.start);
         let targets = targets.iter().skip(first);

@@ -230,7 +230,7 @@ impl Tensor {
         (first.saturating_mul(self.unit).min(end), end)
     }
 
-    pub(super) fn spans(&self, mut take: impl FnMut(Span, u8)) {
+    pub(crate) fn spans(&self, mut take: impl FnMut(Span, u8)) {
         self.tier_elements(|run, tier| self.spans_of(run, |span| take(span, tier)));
     }
 
