@@ -34,8 +34,6 @@ pub(crate) struct Files {
     pub(crate) memory: OnDemand<Opener>,
     /// Where each file lies in memory.
     places: Vec<Range<usize>>,
-    index: ChunkIndex,
-    chunk_bytes: usize,
 }
 
 pub(crate) struct Opener {
@@ -67,8 +65,6 @@ impl Files {
     /// Reserves memory for the files of `unlocked`, whose signature has been checked.
     pub(crate) fn new(unlocked: Unlocked) -> Result<Files> {
         let manifest = unlocked.manifest();
-        let chunk_bytes = manifest.chunk_bytes() as usize;
-        let index = ChunkIndex::new(manifest);
         let chunks: Vec<Chunk> = chunks::chunks(manifest).collect();
         let (mut places, mut end) = (Vec::new(), 0_usize);
         let path = unlocked.path().to_owned();
@@ -89,8 +85,6 @@ impl Files {
         Ok(Files {
             memory: memory.map_err(io("find memory for", &path))?,
             places,
-            index,
-            chunk_bytes,
         })
     }
 
@@ -108,13 +102,15 @@ impl Files {
 
     /// Returns the chunks of `passages`: a unit for each long one, or for several short ones.
     pub(crate) fn units(&self, passages: &[Passage]) -> Vec<Unit> {
+        let manifest = self.memory.filler().unlocked.manifest();
+        let (index, chunk_bytes) = (ChunkIndex::new(manifest), manifest.chunk_bytes() as usize);
         let mut units: Vec<Unit> = Vec::new();
-        let mut is_taken = vec![false; self.index.n_chunks()];
+        let mut is_taken = vec![false; index.n_chunks()];
         let mut n_bytes = 0;
         for passage in passages {
             let (bytes, is_kept) = (&passage.bytes, passage.is_kept);
-            let before = self.index.range(passage.file).start;
-            let chunks = bytes.start / self.chunk_bytes..bytes.end.div_ceil(self.chunk_bytes);
+            let before = index.range(passage.file).start;
+            let chunks = bytes.start / chunk_bytes..bytes.end.div_ceil(chunk_bytes);
             let blocks = chunks.map(|chunk| before + chunk).filter(|chunk| {
                 let slot = is_taken.get_mut(*chunk);
                 slot.is_some_and(|is_taken| !std::mem::replace(is_taken, true))

@@ -52,7 +52,6 @@ pub(crate) fn chunks(manifest: &Manifest) -> impl Iterator<Item = Chunk> + Send 
 /// The position of each file's chunks in the order of the tags.
 ///
 /// Holds the first position of every file, then the number of all chunks.
-#[derive(Debug)]
 pub(crate) struct ChunkIndex(Vec<usize>);
 
 impl ChunkIndex {
