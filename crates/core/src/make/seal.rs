@@ -44,15 +44,13 @@ impl Sealing<'_> {
         manifest: &Manifest,
     ) -> impl Iterator<Item = Option<&[u8; TAG_BYTES]>> + Send {
         let of_model = |manifest| ChunkIndex::new(manifest).range(0).len();
-        let (n_plain, tags, n_before) = match (self.opens, self.structure) {
-            (None, _) => (manifest.n_chunks() as usize, None, 0),
-            (Some(opens), Some(_)) => (0, Some(opens.tags()), 0),
-            (Some(opens), None) => {
-                let n_before = of_model(opens.manifest());
-                (of_model(manifest), Some(opens.tags()), n_before)
-            }
+        let (n_plain, n_before) = match (self.opens, self.structure) {
+            (None, _) => (manifest.n_chunks() as usize, 0),
+            (Some(_), Some(_)) => (0, 0),
+            (Some(opens), None) => (of_model(manifest), of_model(opens.manifest())),
         };
-        let stored = tags.into_iter().flatten().skip(n_before);
+        let stored = self.opens.into_iter().flat_map(Unlocked::tags);
+        let stored = stored.skip(n_before);
         std::iter::repeat_n(None, n_plain).chain(stored.map(Some))
     }
 
