@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use onnxseal_data::DataSet;
 use onnxseal_engine::Error::Output;
-use onnxseal_engine::{Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random};
+use onnxseal_engine::{
+    Element, Engine, Files, Net, Optimization, OutputSpec, Samples, Table, fit, random,
+};
 
 use crate::assessment::{DataRow, Doubt, EngineRow, Measure, MetricKind};
 use crate::attack::normal::Inputs;
@@ -77,15 +79,13 @@ impl<'a> Bench<'a> {
         check_batches(&samples)?;
         let rows: Vec<usize> = (0..n).collect();
         let began = Instant::now();
-        let (index, original) = answer(&mut net, &samples, &rows, options.output.as_deref())?;
+        let (answer, original) = answer(&mut net, &samples, &rows, options.output.as_deref())?;
         if began.elapsed() > SHORT {
             engine.optimization = Optimization::All;
         }
-        let answer = net.outputs().get(index).cloned().ok_or(Error::Cancelled)?;
         drop(net);
         let labels = data.and_then(|data| data.labels.as_deref());
-        let is_class =
-            answer.element.is_some_and(|element| element.is_whole()) && original.width == 1;
+        let is_class = answer.element.is_some_and(Element::is_whole) && original.width == 1;
         let judge = Judge::new(options.metric, original, labels, is_class)?;
         // 1 dB, or five points of a rate.
         let margin = options.margin.unwrap_or(match judge.kind {
@@ -166,36 +166,30 @@ impl<'a> Bench<'a> {
 
     /// Runs on all samples a model that must run for the work to go on.
     pub(crate) fn must_run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
-        let layers: &[String] = if with_features { &self.layers } else { &[] };
         // Inputs cannot be outputs, and existing outputs are not added again.
-        let is_input = |layer: &String| self.samples.iter().any(|s| s.name == *layer);
-        let is_more = |layer: &&String| !is_input(layer) && **layer != self.answer.name;
-        let more = layers.iter().filter(is_more).map(String::as_str);
-        let more: Vec<&str> = more.collect();
+        let is_input = |layer: &str| self.samples.iter().any(|of| of.name == layer);
+        let is_more = |layer: &&str| !is_input(layer) && *layer != self.answer.name;
+        let layers = self.layers.iter().filter(|_| with_features);
+        let more: Vec<&str> = layers.map(String::as_str).filter(is_more).collect();
         let net = |n: usize| Net::new(&self.engine, files, &more[..n.min(more.len())], name);
         // A layer may be an output of the model already.
         let mut net = match net(more.len()) {
             Err(_) if !more.is_empty() => net(1).or_else(|_| net(0))?,
             net => net?,
         };
+        let missing = || missing(&self.answer.name);
         let place = |name: &str| net.outputs().iter().position(|output| output.name == name);
-        let missing = || Output {
-            output: self.answer.name.clone(),
-            reason: "is missing".into(),
-        };
+        let mut wanted = vec![place(&self.answer.name).ok_or_else(missing)?];
         let found = more
             .iter()
             .filter_map(|layer| Some((*layer, place(layer)?)));
-        let (found, places): (Vec<&str>, Vec<usize>) = found.unzip();
-        let wanted = [
-            &[place(&self.answer.name).ok_or_else(missing)?],
-            &places[..],
-        ]
-        .concat();
+        let found: Vec<(&str, usize)> = found.collect();
+        wanted.extend(found.iter().map(|(_, place)| *place));
         let mut tables = net.run(&self.samples, &self.rows, &wanted)?.into_iter();
         let answers = tables.next().ok_or_else(missing)?;
-        let of_layer = |(layer, table): (&str, Table)| (layer.to_owned(), Features::of(table));
-        let mut features: Vec<_> = found.into_iter().zip(tables).map(of_layer).collect();
+        let mut features: Vec<_> = (found.iter().zip(tables))
+            .map(|((layer, _), table)| ((*layer).to_owned(), Features::of(table)))
+            .collect();
         // The first layer's features are the inputs, which have a floor of their own.
         if with_features && features.is_empty() {
             let (layer, table) = match self.layers.first() {
@@ -209,18 +203,18 @@ impl<'a> Bench<'a> {
 
     /// Returns the inputs as one table.
     pub(crate) fn raw(&self) -> Table {
-        let width = |samples: &Samples| samples.dims.iter().product::<usize>();
-        let all = self.samples.iter().map(width).sum();
-        let mut values = Vec::with_capacity(all * self.n);
-        for row in 0..self.n {
-            for samples in &self.samples {
-                let of_row = row * width(samples)..(row + 1) * width(samples);
-                values.extend(of_row.map(|i| samples.values.at(i) as f32));
-            }
-        }
+        let of_row = |row: usize| {
+            self.samples.iter().flat_map(move |samples| {
+                let width = samples.dims.iter().product::<usize>();
+                let of_row = row * width..(row + 1) * width;
+                of_row.map(|i| samples.values.at(i) as f32)
+            })
+        };
+        let values: Vec<f32> = (0..self.n).flat_map(of_row).collect();
+        let width = values.len() / self.n.max(1);
         Table {
-            dims: vec![all],
-            width: all,
+            dims: vec![width],
+            width,
             values,
         }
     }
@@ -283,8 +277,8 @@ fn check_batches(samples: &[Samples]) -> Result<()> {
     let mut fixed = samples
         .iter()
         .filter_map(|of| Some((of.batch.n()?, &of.name)));
-    let first = fixed.next();
-    match fixed.find(|(n, _)| first.is_some_and(|(first, _)| first != *n)) {
+    let first = fixed.next().map(|(n, _)| n);
+    match fixed.find(|(n, _)| first != Some(*n)) {
         Some((n, name)) => Err(Error::Usage(format!(
             "input {name:?} takes {n} samples at a time, but another input takes a different number"
         ))),
@@ -299,40 +293,37 @@ fn answer(
     samples: &[Samples],
     rows: &[usize],
     named: Option<&str>,
-) -> Result<(usize, Table)> {
-    let outputs = net.outputs().iter();
-    let outputs: Vec<_> = outputs.map(|of| (of.name.clone(), of.element)).collect();
-    let (mut best, mut chosen) = (None, 0);
-    if let Some(named) = named {
-        let index = outputs.iter().position(|(name, _)| name == named);
-        chosen = index.ok_or_else(|| {
-            let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+) -> Result<(OutputSpec, Table)> {
+    let outputs = net.outputs().to_vec();
+    let chosen = if let Some(named) = named {
+        let index = outputs.iter().position(|output| output.name == named);
+        index.ok_or_else(|| {
+            let names: Vec<&str> = outputs.iter().map(|output| &*output.name).collect();
             let names = names.join(", ");
             Error::Usage(format!("the model has no output {named:?}; it has {names}"))
-        })?;
+        })?
     } else {
-        // A few samples show the shapes.
+        // A few samples show the shapes. If no output is usable, the run below reports why for the
+        // first.
         let few = &rows[..rows.len().min(2)];
-        for (index, (_, element)) in outputs.iter().enumerate() {
-            let Some(element) = element else { continue };
-            // If no output is usable, the run below reports why for the first.
-            let tables = net.run(samples, few, &[index]).unwrap_or_default();
-            let Some(table) = tables.first() else {
-                continue;
-            };
-            let long = table.dims.iter().filter(|dim| **dim > 1).count();
+        let rank = |index: &usize| {
+            let element = outputs[*index].element?;
+            let tables = net.run(samples, few, &[*index]).ok()?;
+            let dims = &tables.first()?.dims;
+            let long = dims.iter().filter(|dim| **dim > 1).count();
             let has_classes = long == 1 && !element.is_whole();
             // `[N, classes]` before `[N, 1, classes]` and the like.
-            let rank = Some((has_classes, has_classes && table.dims.len() == 1));
-            if rank > best {
-                (best, chosen) = (rank, index);
-            }
-        }
-    }
-    let table = net.run(samples, rows, &[chosen])?.into_iter().next();
-    let missing = || Output {
-        output: String::new(),
-        reason: "is missing".into(),
+            Some((has_classes, has_classes && dims.len() == 1))
+        };
+        // The first among equals.
+        (0..outputs.len()).rev().max_by_key(rank).unwrap_or(0)
     };
-    Ok((chosen, table.ok_or_else(missing)?))
+    let table = net.run(samples, rows, &[chosen])?.pop();
+    let output = outputs.into_iter().nth(chosen);
+    output.zip(table).ok_or_else(|| missing(""))
+}
+
+fn missing(output: &str) -> Error {
+    let (output, reason) = (output.to_owned(), "is missing".to_owned());
+    Error::Engine(Output { output, reason })
 }
