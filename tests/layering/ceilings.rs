@@ -9,7 +9,7 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 6186),
+    ("assess", 6160),
     ("batch", 3005),
     ("capi", 2118),
     ("core", 7772),

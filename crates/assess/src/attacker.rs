@@ -10,7 +10,7 @@ use crate::attack::normal;
 use crate::attack::probe::{Features, HEADS, Probe};
 use crate::attack::{ciphertext, filled};
 use crate::bench::{Bench, Ran};
-use crate::error::{Attempt, Result};
+use crate::error::{Attempt, Result, attempt};
 use crate::subject::located;
 use crate::views::AttackerView;
 
@@ -163,16 +163,14 @@ impl Attacker<'_> {
                 let filled = filled(&view.clear, hidden, fill, base, seed.wrapping_add(i));
                 let (files, rows) = if reestimated {
                     // Estimates used the attacker's samples: measure on the others.
-                    let files = normal::estimate(&filled, &layers, bench.unlabelled())?;
+                    let files = normal::estimate(&filled, &layers, bench.unlabelled());
                     (files, &bench.split.evaluation)
                 } else {
                     (Ok(filled), &bench.rows)
                 };
                 let is_probed = is_probed && i == 0;
-                let ran = match files {
-                    Ok(files) => bench.run(&files, is_probed, &view.name)?,
-                    Err(reason) => Err(reason),
-                };
+                let ran = files.and_then(|files| bench.must_run(&files, is_probed, &view.name));
+                let ran = attempt(ran)?;
                 if let (true, Ok(ran)) = (is_probed, &ran) {
                     probes.extend(self.probes(&ran.features, (fill, reestimated))?);
                 }

@@ -5,13 +5,13 @@
 //! channel of a Conv is scaled and shifted until it matches the base's on the same inputs.
 //! LayerNormalization and the like store no statistics: filling their scales is enough.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use onnxseal_engine::{Engine, Files, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 
-use crate::error::{Attempt, Result, attempt};
+use crate::error::{Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
 
@@ -60,11 +60,7 @@ enum Kind {
 }
 
 /// Mean and variance of each channel.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Statistics {
-    means: Vec<f64>,
-    variances: Vec<f64>,
-}
+type Statistics = Vec<(f64, f64)>;
 
 /// Returns the nodes of the main graph.
 fn main<'m, 'a>(model: &'m Model<'a>) -> impl Iterator<Item = &'m Node<'a>> {
@@ -152,7 +148,7 @@ pub(crate) fn convolutions(
             kind: Kind::Conv {
                 weight,
                 bias,
-                like: Statistics::default(),
+                like: Statistics::new(),
             },
         })
     };
@@ -173,17 +169,10 @@ pub(crate) fn convolutions(
 }
 
 /// Replaces the statistics of `layers` in the model in `files` by those of its own values.
-pub(crate) fn estimate(
-    files: &Files,
-    layers: &[Layer],
-    inputs: Inputs<'_>,
-) -> Result<Attempt<Files>> {
+pub(crate) fn estimate(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Files> {
     let mut files = files.clone();
     for _ in 0..layers.len().min(MAX_ROUNDS) {
-        let measured = match attempt(measure(&files, layers, inputs))? {
-            Ok(measured) => measured,
-            Err(reason) => return Ok(Err(reason)),
-        };
+        let measured = measure(&files, layers, inputs)?;
         let (before, mut moved) = (files.clone(), 0_f64);
         let mut put = |tensor: &HiddenTensor, values: &[f32]| {
             let mut elements = tensor.gather(&before);
@@ -194,10 +183,10 @@ pub(crate) fn estimate(
             let Some(own) = own else { continue };
             match &layer.kind {
                 Kind::Norm { mean, variance } => {
-                    let floats =
-                        |of: &[f64]| -> Vec<f32> { of.iter().map(|value| *value as f32).collect() };
-                    put(mean, &floats(&own.means));
-                    put(variance, &floats(&own.variances));
+                    let floats = own.iter().map(|of| (of.0 as f32, of.1 as f32));
+                    let (means, variances): (Vec<f32>, Vec<f32>) = floats.unzip();
+                    put(mean, &means);
+                    put(variance, &variances);
                     // Each round changes the inputs of later layers, so all rounds are needed.
                     moved = f64::INFINITY;
                 }
@@ -210,12 +199,9 @@ pub(crate) fn estimate(
                     };
                     let n_row = weights.len() / layer.n_channels;
                     let rows = weights.chunks_exact_mut(n_row.max(1)).zip(&mut biases);
-                    let channels = own.means.iter().zip(&own.variances);
-                    let wanted = like.means.iter().zip(&like.variances);
-                    for (((row, bias), (mean, variance)), (to_mean, to_variance)) in
-                        rows.zip(channels).zip(wanted)
-                    {
-                        let gain = if *variance > 0.0 {
+                    let channels = rows.zip(own).zip(like);
+                    for (((row, bias), (mean, variance)), (to_mean, to_variance)) in channels {
+                        let gain = if variance > 0.0 {
                             (to_variance / variance).sqrt().min(MAX_GAIN)
                         } else {
                             1.0
@@ -234,33 +220,27 @@ pub(crate) fn estimate(
             break;
         }
     }
-    Ok(Ok(files))
+    Ok(files)
 }
 
 /// Measures the statistics of the layers' values; `None` for a value that is missing or has other
 /// channels.
 fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Option<Statistics>>> {
-    let Inputs {
-        engine,
-        samples,
-        rows,
-    } = inputs;
-    let rows = &rows[..rows.len().min(MAX_SAMPLES)];
-    let mut names: Vec<&str> = layers.iter().map(|layer| layer.value.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut net = Net::new(engine, files, &names, "the model with estimated statistics")?;
-    let first = net.outputs().len() - names.len();
-    let wanted: Vec<usize> = (first..net.outputs().len()).collect();
-    let mut sums: Vec<_> = (layers.iter())
-        .map(|layer| Some(Sums::of(layer.n_channels)))
-        .collect();
+    let rows = &inputs.rows[..inputs.rows.len().min(MAX_SAMPLES)];
+    let names: BTreeSet<&str> = layers.iter().map(|layer| layer.value.as_str()).collect();
+    let names = Vec::from_iter(names);
+    let name = "the model with estimated statistics";
+    let mut net = Net::new(inputs.engine, files, &names, name)?;
+    let n_outputs = net.outputs().len();
+    let wanted: Vec<usize> = (n_outputs - names.len()..n_outputs).collect();
+    let sums = layers.iter().map(|layer| Some(Sums::of(layer.n_channels)));
+    let mut sums: Vec<Option<Sums>> = sums.collect();
     for (i, part) in rows.chunks(AT_ONCE).enumerate() {
         let has_enough = |sums: &Sums| sums.n >= ENOUGH.1;
         if i * AT_ONCE >= ENOUGH.0 && sums.iter().flatten().all(has_enough) {
             break;
         }
-        let tables = net.run(samples, part, &wanted)?;
+        let tables = net.run(inputs.samples, part, &wanted)?;
         for (layer, sums) in layers.iter().zip(&mut sums) {
             let table = names.binary_search(&layer.value.as_str()).ok();
             let table = table.and_then(|at| tables.get(at));
@@ -271,35 +251,30 @@ fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Op
     Ok(statistics.collect())
 }
 
-/// Sums over samples, for each channel.
+/// The sum and the sum of squares over samples, for each channel.
 struct Sums {
     n: usize,
-    sums: Vec<f64>,
-    squares: Vec<f64>,
+    channels: Vec<(f64, f64)>,
 }
 
 impl Sums {
     fn of(n_channels: usize) -> Sums {
-        Sums {
-            n: 0,
-            sums: vec![0.0; n_channels],
-            squares: vec![0.0; n_channels],
-        }
+        let channels = vec![(0.0, 0.0); n_channels];
+        Sums { n: 0, channels }
     }
 
     /// Adds samples whose first axis counts channels. Returns whether it does.
     fn add(&mut self, table: &Table) -> bool {
-        let n_channels = self.sums.len();
+        let n_channels = self.channels.len();
         if n_channels == 0 || table.width == 0 || !table.width.is_multiple_of(n_channels) {
             return false;
         }
         let each = table.width / n_channels;
         for row in table.values.chunks_exact(table.width) {
-            let channels = self.sums.iter_mut().zip(&mut self.squares);
-            for (part, (sum, square)) in row.chunks_exact(each).zip(channels) {
+            for (part, (sum, squares)) in row.chunks_exact(each).zip(&mut self.channels) {
                 for value in part.iter().filter(|value| value.is_finite()) {
                     *sum += f64::from(*value);
-                    *square += f64::from(*value).powi(2);
+                    *squares += f64::from(*value).powi(2);
                 }
             }
         }
@@ -309,10 +284,11 @@ impl Sums {
 
     fn statistics(self) -> Statistics {
         let n = self.n.max(1) as f64;
-        let means: Vec<f64> = self.sums.iter().map(|sum| sum / n).collect();
-        let of = |(square, mean): (&f64, &f64)| (square / n - mean * mean).max(0.0);
-        let variances = self.squares.iter().zip(&means).map(of).collect();
-        Statistics { means, variances }
+        let of = |(sum, squares): (f64, f64)| {
+            let mean = sum / n;
+            (mean, (squares / n - mean * mean).max(0.0))
+        };
+        self.channels.into_iter().map(of).collect()
     }
 }
 
@@ -335,9 +311,7 @@ mod tests {
         };
         let mut sums = Sums::of(2);
         assert!(sums.add(&table));
-        let found = sums.statistics();
-        assert_eq!(found.means, [4.0, 11.0]);
-        assert_eq!(found.variances, [5.0, 3.0]);
+        assert_eq!(sums.statistics(), [(4.0, 5.0), (11.0, 3.0)]);
         assert!(!Sums::of(3).add(&table));
     }
 
@@ -397,13 +371,13 @@ mod tests {
             samples: &samples,
             rows: &Vec::from_iter(0..64),
         };
-        let right = estimate(&files, &of_first, inputs).unwrap().unwrap();
+        let right = estimate(&files, &of_first, inputs).unwrap();
         assert_ne!(right.model, files.model);
         let hidden = hidden_of(&["mean", "mean2", "variance", "variance2"]);
         let zero = crate::assessment::Fill::Zero;
         let filled = crate::attack::filled(&right, &hidden, zero, None, 0);
         assert_ne!(filled.model, right.model);
-        let again = estimate(&filled, &of_first, inputs).unwrap().unwrap();
+        let again = estimate(&filled, &of_first, inputs).unwrap();
         let want = answers(&engine, &right, &samples);
         assert_near(&answers(&engine, &again, &samples), &want);
     }
@@ -450,7 +424,7 @@ mod tests {
             encode(tensor.data_type, &values, 0..values.len(), &mut elements);
             tensor.scatter(&elements, &mut changed);
         }
-        let again = estimate(&changed, &found, inputs).unwrap().unwrap();
+        let again = estimate(&changed, &found, inputs).unwrap();
         let want = answers(&engine, &base, &samples);
         assert_near(&answers(&engine, &again, &samples), &want);
     }
