@@ -85,13 +85,16 @@ fn assess_on(
     for (name, named) in candidates {
         let policy = named.as_ref().map(|named| &named.policy);
         let tiered = policy.filter(|policy| !policy.tiers().is_empty());
-        let copy = tiered
-            .map(|policy| ProtectedCopy::new(subject, policy))
-            .transpose()?;
+        let copy = tiered.map(|policy| ProtectedCopy::new(subject, policy)?.open());
+        let copy = copy.transpose()?;
+        let protected = match policy {
+            Some(_) => copy.as_ref(),
+            None => subject.protected.as_ref(),
+        };
         let mut rows = Vec::new();
         // Each edition is judged against the next higher one, the highest against the original.
         let mut next = bench.original.value;
-        for view in views(subject, &everything.hidden, name, policy, copy.as_ref())? {
+        for view in views(subject, &everything.hidden, name, policy, protected)? {
             let tried = match view.files {
                 None if view.is_everything => of_nothing.clone(),
                 _ => attacker.tries(&view)?,

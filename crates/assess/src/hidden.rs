@@ -1,6 +1,6 @@
 //! Which elements of weight tensors are hidden from an attacker, and where they lie.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -87,13 +87,9 @@ impl Hidden {
         let uniform =
             |wanted: &[Wanted]| Ok::<_, onnxseal_plan::Error>(onnxseal_plan::uniform(wanted));
         let plan = onnxseal_plan::plan(&model, &Policy::preset(Preset::Full), uniform)?;
-        let targets = subject.protected.iter().flat_map(|of| &of.targets);
-        let targets: HashMap<&str, &[Tiered]> = targets
-            .map(|of| (of.path.as_str(), &of.elements[..]))
-            .collect();
+        let elements = |path: &str| subject.protected.as_ref()?.elements.get(path);
         Ok(Hidden::of(&model, &plan, tier, |tensor, _| {
-            let elements = targets.get(tensor.path.as_str());
-            elements.map(|of| of.to_vec()).unwrap_or_default()
+            elements(&tensor.path).cloned().unwrap_or_default()
         }))
     }
 

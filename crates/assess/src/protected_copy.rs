@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, Bytes, Edition, Flush, Identities, InMemory, OpenedModel, OutputOptions, Policy,
-    ProtectOptions, Publication, Recipients, Report, Silent, TierRecipients,
+    Access, Bytes, Edition, Flush, Identities, InMemory, OutputOptions, Policy, ProtectOptions,
+    Publication, Recipients, Report, Silent, TierRecipients,
 };
 use onnxseal_engine::Files;
 use tempfile::TempDir;
 
 use crate::error::Result;
-use crate::subject::{Subject, files_of};
+use crate::subject::{Protected, Subject, files_of, opened};
 
 /// A protected model in a temporary folder, which is removed on drop.
 pub(crate) struct ProtectedCopy {
@@ -27,11 +27,10 @@ impl ProtectedCopy {
         let files = subject.files();
         let mut model = InMemory::new("model.onnx", Bytes::from_owner(files.model.clone()));
         let external = files.external.iter();
-        model.external = external
-            .map(|(path, bytes)| (path.clone(), Bytes::from_owner(bytes.clone())))
-            .collect();
-        let folder =
-            tempfile::tempdir().map_err(onnxseal_core::io("create", &std::env::temp_dir()))?;
+        let external = external.map(|(path, of)| (path.clone(), Bytes::from_owner(of.clone())));
+        model.external = external.collect();
+        let folder = tempfile::tempdir();
+        let folder = folder.map_err(onnxseal_core::io("create", &std::env::temp_dir()))?;
         let path = folder.path().join("protected.onnx");
         let identity = onnxseal_core::generate_identity();
         let mut output = OutputOptions::default();
@@ -50,21 +49,22 @@ impl ProtectedCopy {
         })
     }
 
-    fn open(&self, edition: Edition<'_>) -> Result<OpenedModel> {
-        let access = Access {
-            edition,
-            ..Access::from(&self.identities)
-        };
-        Ok(onnxseal_core::open(&self.path, access, &Silent)?)
-    }
-
-    /// Returns the files as they are stored.
-    pub(crate) fn stored(&self) -> Result<Files> {
-        crate::subject::stored(&self.path.clone().into())
+    /// Opens all its editions.
+    pub(crate) fn open(&self) -> Result<Protected> {
+        let (_, protected) = opened(&self.path.clone().into(), (&self.identities).into())?;
+        Ok(protected)
     }
 
     /// Returns the files of a tier's edition.
     pub(crate) fn files(&self, tier: &str) -> Result<Files> {
-        Ok(files_of(&self.open(Edition::Tier(tier))?))
+        let access = Access {
+            edition: Edition::Tier(tier),
+            ..Access::from(&self.identities)
+        };
+        Ok(files_of(&onnxseal_core::open(
+            &*self.path,
+            access,
+            &Silent,
+        )?))
     }
 }

@@ -1,5 +1,6 @@
 //! The model to assess, in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use onnxseal_core::{Access, Edition, Location, Silent};
@@ -24,22 +25,14 @@ pub struct Subject {
 /// The encrypted parts of a protected model.
 #[derive(Debug)]
 pub(crate) struct Protected {
-    pub(crate) targets: Vec<Targets>,
+    /// By a tensor's protobuf path, ranges `(first, end)` of its encrypted elements in ascending
+    /// order, each with its tier, or 1 without tiers.
+    pub(crate) elements: HashMap<String, Vec<((u64, u64), u8)>>,
     /// The tiers below the highest, the least first, each with its edition's files.
     pub(crate) editions: Vec<(String, Files)>,
     /// The files as they are stored, only for a model with tiers, whose ciphertext may show more
     /// than random bytes.
     pub(crate) stored: Option<Files>,
-}
-
-/// The encrypted elements of a tensor.
-#[derive(Debug)]
-pub(crate) struct Targets {
-    /// Protobuf path.
-    pub(crate) path: String,
-    /// Ranges `(first, end)` of elements in ascending order, each with its tier, or 1 without
-    /// tiers.
-    pub(crate) elements: Vec<((u64, u64), u8)>,
 }
 
 impl Subject {
@@ -94,44 +87,11 @@ impl Subject {
         location: impl Into<Location>,
         access: impl Into<Access<'a>>,
     ) -> Result<Subject> {
-        let (location, access) = (location.into(), access.into());
-        let name = location.to_name().display().to_string();
-        let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
-        if !opened.is_original() {
-            return Err(Error::Usage(format!(
-                "{name} is assessed with the key of its highest tier: leave the tier out"
-            )));
-        }
-        let files = files_of(&opened);
-        let targets = opened.manifest().tensors().iter();
-        let targets = targets.map(|tensor| {
-            let (path, mut elements) = (tensor.at.clone(), Vec::new());
-            tensor.tier_elements(|range, tier| elements.push((range, tier)));
-            Targets { path, elements }
-        });
-        let names = opened.manifest().tier_names();
-        let lower = names.split_last().map_or(&[][..], |(_, lower)| lower);
-        let editions = lower.iter().map(|name| {
-            let access = Access {
-                edition: Edition::Tier(name),
-                ..access
-            };
-            let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
-            Ok((name.clone(), files_of(&opened)))
-        });
-        let stored = match lower {
-            [] => None,
-            _ => Some(stored(&location)?),
-        };
-        let protected = Protected {
-            targets: targets.collect(),
-            editions: editions.collect::<Result<_>>()?,
-            stored,
-        };
-        let subject = Subject::from_files(name, files)?;
+        let location = location.into();
+        let (files, protected) = opened(&location, access.into())?;
         Ok(Subject {
             protected: Some(protected),
-            ..subject
+            ..Subject::from_files(location.to_name().display().to_string(), files)?
         })
     }
 
@@ -146,9 +106,45 @@ impl Subject {
     }
 }
 
+/// Opens a protected model: its files in clear, and its encrypted parts.
+pub(crate) fn opened(location: &Location, access: Access<'_>) -> Result<(Files, Protected)> {
+    let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
+    if !opened.is_original() {
+        return Err(Error::Usage(format!(
+            "{} is assessed with the key of its highest tier: leave the tier out",
+            location.to_name().display()
+        )));
+    }
+    let elements = opened.manifest().tensors().iter().map(|tensor| {
+        let mut elements = Vec::new();
+        tensor.tier_elements(|range, tier| elements.push((range, tier)));
+        (tensor.at.clone(), elements)
+    });
+    let names = opened.manifest().tier_names();
+    let lower = names.split_last().map_or(&[][..], |(_, lower)| lower);
+    let editions = lower.iter().map(|name| {
+        let access = Access {
+            edition: Edition::Tier(name),
+            ..access
+        };
+        let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
+        Ok((name.clone(), files_of(&opened)))
+    });
+    let stored = match lower {
+        [] => None,
+        _ => Some(stored(location)?),
+    };
+    let protected = Protected {
+        elements: elements.collect(),
+        editions: editions.collect::<Result<_>>()?,
+        stored,
+    };
+    Ok((files_of(&opened), protected))
+}
+
 /// Reads the files of a protected model as they are stored, without the tail, as an attacker can
 /// remove the lock.
-pub(crate) fn stored(location: &Location) -> Result<Files> {
+fn stored(location: &Location) -> Result<Files> {
     let files = read(location)?;
     let name = location.to_name().display().to_string();
     let tail = tail::split(&files.model).map_err(broken(&name))?;

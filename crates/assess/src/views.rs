@@ -6,8 +6,7 @@ use onnxseal_plan::{Policy, Preset};
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::options::{NamedPolicy, Options};
-use crate::protected_copy::ProtectedCopy;
-use crate::subject::Subject;
+use crate::subject::{Protected, Subject};
 
 /// What one attacker sees of a candidate.
 pub(crate) struct AttackerView {
@@ -25,36 +24,21 @@ pub(crate) struct AttackerView {
     pub(crate) files: Option<Files>,
 }
 
-/// Makes the views of a candidate, which is the model as already protected, or by `policy`, with
-/// a `copy` if that has tiers. The first view has no key; the others have the key of each tier below
-/// the highest, in descending order.
+/// Makes the views of a candidate, which is the model as already protected, or by `policy`;
+/// `protected` has its editions. The first view has no key; the others have the key of each tier
+/// below the highest, in descending order.
 pub(crate) fn views(
     subject: &Subject,
     everything: &Hidden,
     name: &str,
     policy: Option<&Policy>,
-    copy: Option<&ProtectedCopy>,
+    protected: Option<&Protected>,
 ) -> Result<Vec<AttackerView>> {
-    let hidden_above = |tier| match policy {
-        Some(policy) => Hidden::of_policy_above(subject, policy, tier),
-        None => Hidden::of_protected_above(subject, tier),
-    };
-    let (mut files, mut editions) = (None, Vec::new());
-    if let (Some(policy), Some(copy)) = (policy, copy) {
-        files = Some(copy.stored()?);
-        for tier in policy
-            .tiers()
-            .split_last()
-            .map_or(&[][..], |(_, lower)| lower)
-        {
-            editions.push((tier.name.clone(), copy.files(&tier.name)?));
-        }
-    } else if let (None, Some(protected)) = (policy, &subject.protected) {
-        files.clone_from(&protected.stored);
-        editions.clone_from(&protected.editions);
-    }
     let view = |name: String, tier, number, files| {
-        let hidden: Hidden = hidden_above(number)?;
+        let hidden = match policy {
+            Some(policy) => Hidden::of_policy_above(subject, policy, number)?,
+            None => Hidden::of_protected_above(subject, number)?,
+        };
         Ok::<_, Error>(AttackerView {
             name,
             tier,
@@ -64,10 +48,12 @@ pub(crate) fn views(
             files,
         })
     };
-    let mut views = vec![view(name.to_owned(), None, 0, files)?];
+    let stored = protected.and_then(|of| of.stored.clone());
+    let mut views = vec![view(name.to_owned(), None, 0, stored)?];
+    let editions = protected.map_or(&[][..], |of| &of.editions);
     for (number, (tier, files)) in (1..=u8::MAX).zip(editions).rev() {
         let name = format!("{name}, with the key of tier {tier}");
-        views.push(view(name, Some(tier), number, Some(files))?);
+        views.push(view(name, Some(tier.clone()), number, Some(files.clone()))?);
     }
     Ok(views)
 }
