@@ -9,7 +9,7 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 6160),
+    ("assess", 6141),
     ("batch", 3005),
     ("capi", 2118),
     ("core", 7772),
@@ -25,7 +25,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2573),
     ("store", 5984),
     ("testkit", 1026),
-    ("src", 8043),
+    ("src", 8017),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
