@@ -63,11 +63,7 @@ pub fn run(args: &Assess) -> Result<()> {
         false if is_quiet() => {}
         false => show(&assessment)?,
     }
-    if args.require_holds {
-        require_holds(args, &assessment)
-    } else {
-        Ok(())
-    }
+    require_holds(args, &assessment)
 }
 
 /// Returns the policies that the command line names; with a ranking and no names, all presets with
@@ -117,21 +113,34 @@ pub fn data(args: &DataArgs) -> Result<Option<DataSet>> {
 fn show(assessment: &Assessment) -> Result<()> {
     let summary = Summary::of(assessment);
     let mut out = io::BufWriter::new(io::stdout().lock());
-    for line in &summary.before {
-        writeln!(out, "{}", printable(line))?;
-    }
+    lines(&mut out, &summary.before)?;
+    rows(&mut out, HEAD, summary.rows)?;
     writeln!(out)?;
-    let mut table = Table::new(HEAD);
-    summary.rows.into_iter().for_each(|row| table.row(row));
-    table.print(&mut out, Frame::of_terminal())?;
-    writeln!(out)?;
-    for line in &summary.after {
-        writeln!(out, "{}", printable(line))?;
-    }
+    lines(&mut out, &summary.after)?;
     Ok(out.flush()?)
 }
 
+pub fn lines(out: &mut impl Write, lines: &[String]) -> io::Result<()> {
+    let mut lines = lines.iter();
+    lines.try_for_each(|line| writeln!(out, "{}", printable(line)))
+}
+
+/// Prints a table below an empty line.
+pub fn rows<const N: usize>(
+    out: &mut impl Write,
+    head: [&'static str; N],
+    rows: Vec<[String; N]>,
+) -> io::Result<()> {
+    writeln!(out)?;
+    let mut table = Table::new(head);
+    rows.into_iter().for_each(|row| table.row(row));
+    table.print(out, Frame::of_terminal())
+}
+
 fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
+    if !args.require_holds {
+        return Ok(());
+    }
     let names_none = args.presets.is_empty() && args.policies.is_empty();
     let failures = assessment.failures(names_none);
     let reasons: Vec<String> = failures

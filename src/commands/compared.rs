@@ -3,13 +3,18 @@
 use anyhow::{Context as _, Error, Result};
 use onnxseal_engine::Engine;
 
-/// Runs both models. `not_run` is the context of errors that stop the comparison; one that
-/// `differs` says what the comparison found.
+/// Runs both models. An error that `differs` says what the comparison found; all others stop it, and
+/// `may_skip` says whether --no-check does without it.
 pub fn compared<T, E: std::error::Error + Send + Sync + 'static>(
-    not_run: &'static str,
+    may_skip: bool,
     differs: impl FnOnce(&E) -> bool,
     compare: impl FnOnce() -> std::result::Result<T, E>,
 ) -> Result<T> {
+    let not_run = if may_skip {
+        "the result was not run, so nothing was written: --no-check skips the run"
+    } else {
+        "the result was not run, and nothing was written"
+    };
     // Before the models take memory.
     Engine::load().context(not_run)?;
     compare().map_err(|error| match differs(&error) {

@@ -7,24 +7,18 @@ use onnxseal_assess::report::curve::{CURVE_HEAD, TIER_HEAD, TuningSummary};
 use onnxseal_assess::{Metric, Tuning, tune};
 use onnxseal_core::{Policy, Readers};
 
-use super::assess::{data, subject, until_stopped};
+use super::assess::{data, lines, rows, subject, until_stopped};
 use crate::cli::tiers::{Tiers, Tune};
 use crate::exit::usage;
 use crate::io::{self as files, Written};
 use crate::render;
-use crate::table::{Frame, Table};
-use crate::text::{is_quiet, printable};
+use crate::text::is_quiet;
 
 /// The name of the tier that opens everything.
 const HIGHEST: &str = "full";
 
 pub fn run(args: &Tiers) -> Result<()> {
-    match args {
-        Tiers::Tune(args) => tune_tiers(args),
-    }
-}
-
-fn tune_tiers(args: &Tune) -> Result<()> {
+    let Tiers::Tune(args) = args;
     let output = Written::new(&args.output, "policy", args.force);
     output.check()?;
     let (mut policy, text) = base(args)?;
@@ -61,21 +55,10 @@ fn base(args: &Tune) -> Result<(Policy, String)> {
 fn show(tuned: &Tuning) -> Result<()> {
     let summary = TuningSummary::of(tuned);
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let frame = Frame::of_terminal();
-    for line in &summary.before {
-        writeln!(out, "{}", printable(line))?;
-    }
+    lines(&mut out, &summary.before)?;
+    rows(&mut out, TIER_HEAD, summary.tiers)?;
+    rows(&mut out, CURVE_HEAD, summary.curve)?;
     writeln!(out)?;
-    let mut table = Table::new(TIER_HEAD);
-    summary.tiers.into_iter().for_each(|row| table.row(row));
-    table.print(&mut out, frame)?;
-    writeln!(out)?;
-    let mut table = Table::new(CURVE_HEAD);
-    summary.curve.into_iter().for_each(|row| table.row(row));
-    table.print(&mut out, frame)?;
-    writeln!(out)?;
-    for line in &summary.after {
-        writeln!(out, "{}", printable(line))?;
-    }
+    lines(&mut out, &summary.after)?;
     Ok(out.flush()?)
 }
