@@ -21,55 +21,42 @@ pub struct Bar<'s> {
     bar: ProgressBar,
     begun: Instant,
     shown: OnceLock<()>,
-    place: Place<'s>,
+    /// The bars of the batch that it belongs to.
+    among: Option<&'s Bars<'s>>,
     stop: Option<&'s Stop>,
     #[cfg(feature = "assess")]
     cut_short: OnceLock<String>,
 }
 
-enum Place<'s> {
-    Nowhere,
-    Alone,
-    Among(&'s Bars<'s>),
-}
+const OF_BYTES: &str = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
 
 impl<'s> Bar<'s> {
-    /// Makes a bar with bytes, rate and time left, which stays hidden if the command is quiet.
+    /// Makes a bar with bytes, rate and time left.
     pub fn new() -> Bar<'s> {
-        let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
-        let place = if is_quiet() {
-            Place::Nowhere
-        } else {
-            Place::Alone
-        };
-        Bar::of(template, place)
+        Bar::of(OF_BYTES, None, None)
     }
 
     /// Makes a bar with steps, which ends the work when told to `stop`.
     #[cfg(feature = "assess")]
     pub fn of_steps(stop: &'s Stop) -> Bar<'s> {
-        let bar = Bar::until(stop);
-        set_style(&bar.bar, "{bar:30} {percent} %  {eta} left  {msg}");
-        bar
+        Bar::of("{bar:30} {percent} %  {eta} left  {msg}", None, Some(stop))
     }
 
     /// Makes a bar as [`Bar::new`] does, which ends the work when told to `stop`.
     #[cfg(feature = "assess")]
     pub fn until(stop: &'s Stop) -> Bar<'s> {
-        let mut bar = Bar::new();
-        bar.stop = Some(stop);
-        bar
+        Bar::of(OF_BYTES, None, Some(stop))
     }
 
-    fn of(template: &str, place: Place<'s>) -> Bar<'s> {
+    fn of(template: &str, among: Option<&'s Bars<'s>>, stop: Option<&'s Stop>) -> Bar<'s> {
         let bar = ProgressBar::hidden();
         set_style(&bar, template);
         Bar {
             bar,
             begun: Instant::now(),
             shown: OnceLock::new(),
-            place,
-            stop: None,
+            among,
+            stop,
             #[cfg(feature = "assess")]
             cut_short: OnceLock::new(),
         }
@@ -84,13 +71,12 @@ impl<'s> Bar<'s> {
 
     /// Shows the bar, unless the call has begun just now. Returns whether it was not shown before.
     fn show(&self) -> bool {
-        if self.shown.get().is_some() || self.begun.elapsed() <= BLINK {
+        if is_quiet() || self.shown.get().is_some() || self.begun.elapsed() <= BLINK {
             return false;
         }
-        match self.place {
-            Place::Nowhere => return false,
-            Place::Alone => self.bar.set_draw_target(ProgressDrawTarget::stderr()),
-            Place::Among(bars) => drop(bars.bars.add(self.bar.clone())),
+        match self.among {
+            None => self.bar.set_draw_target(ProgressDrawTarget::stderr()),
+            Some(bars) => drop(bars.bars.add(self.bar.clone())),
         }
         self.shown.set(()).is_ok()
     }
@@ -143,7 +129,7 @@ impl onnxseal_assess::Progress for Bar<'_> {
 
 impl Drop for Bar<'_> {
     fn drop(&mut self) {
-        if let Place::Among(bars) = self.place {
+        if let Some(bars) = self.among {
             bars.overall.inc(self.bar.position());
             bars.bars.remove(&self.bar);
         }
@@ -177,8 +163,7 @@ impl<'s> Bars<'s> {
             MultiProgress::with_draw_target(ProgressDrawTarget::hidden())
         };
         let overall = bars.add(ProgressBar::no_length());
-        let template = "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}";
-        set_style(&overall, template);
+        set_style(&overall, OF_BYTES);
         Bars {
             bars,
             overall,
@@ -206,21 +191,23 @@ impl Watch for Bars<'_> {
     }
 
     fn model<'w>(&'w self, found: &Found, bytes: u64) -> Box<dyn Progress + 'w> {
-        let bar = Bar::of("{bar:30} {bytes}/{total_bytes}  {msg}", Place::Among(self));
+        let bar = Bar::of("{bar:30} {bytes}/{total_bytes}  {msg}", Some(self), None);
         bar.bar.set_length(bytes);
         bar.bar.set_message(one_line(&found.location.to_string()));
         Box::new(bar)
     }
 
     fn finished(&self, found: &Found, report: &ModelReport) {
-        let path = found.location.to_string();
-        let path = one_line(&path);
+        let path = one_line(&found.location.to_string());
         if let Some(failure) = &report.error {
             // If the message does not name its model.
             let message = one_line(&failure.message);
-            let about = if message.contains(&path) { "" } else { &path };
-            let colon = if about.is_empty() { "" } else { ": " };
-            self.line(&format!("failed: {about}{colon}{message}"));
+            let about = if message.contains(&path) {
+                ""
+            } else {
+                &format!("{path}: ")
+            };
+            self.line(&format!("failed: {about}{message}"));
             let hint = match failure.error {
                 BatchError::Core(Error::Store(StoreError::OutputExists { .. })) => Some(
                     "--resume keeps or remakes the outputs of an earlier run; --force replaces any file",
