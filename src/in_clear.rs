@@ -23,7 +23,7 @@ pub fn clear(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<
     };
     let mut table = Table::new(["left in clear", "tensors", "bytes", "why"]);
     let rows = Largest::of(&reasons, |(_, rows)| total(rows), frame);
-    for (reason, rows) in rows.shown() {
+    for (reason, rows) in &rows.shown {
         // The first of the largest.
         let largest = rows.iter().rev().max_by_key(|row| row.bytes);
         let mut names = name(largest.map_or("", |row| &row.name));

@@ -175,7 +175,7 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
 fn types(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> {
     let mut table = Table::new(["op_type", "operators", "weights", "encrypted", "share"]);
     let rows = Largest::of(&report.types, |row| row.volume.bytes, frame);
-    for row in rows.shown() {
+    for row in &rows.shown {
         let [bytes, encrypted, share] = volume(row.volume);
         table.row([
             op_type(&row.op_type),
@@ -234,7 +234,7 @@ fn operators(
     });
     let rows: Vec<_> = rows.collect();
     let rows = Largest::of(&rows, |(_, tensor)| tensor.volume.bytes, frame);
-    for (operator, tensor) in rows.shown() {
+    for (operator, tensor) in &rows.shown {
         let [bytes, encrypted, share] = volume(tensor.volume);
         table.row([
             op_type(&operator.op_type),
@@ -266,21 +266,16 @@ fn tiers(out: &mut impl Write, report: &Report, frame: Frame) -> io::Result<()> 
         return Ok(());
     }
     writeln!(out)?;
-    let knows_recipients = !report.recipients.is_empty();
     let mut table = Table::new(["tier", "opens", "own bytes", "recipients"]);
     for row in &report.tiers {
         table.row([
             row.name.clone(),
             percent(row.share),
             text::bytes(row.bytes),
-            if knows_recipients {
-                row.recipients.to_string()
-            } else {
-                String::new()
-            },
+            row.recipients.to_string(),
         ]);
     }
-    if !knows_recipients {
+    if report.recipients.is_empty() {
         table.head[3] = HIDDEN;
     }
     table.print(out, frame)?;

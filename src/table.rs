@@ -45,7 +45,7 @@ impl Frame {
 
 /// The largest of many rows, in their original order, and a summary of the others.
 pub struct Largest<'r, R> {
-    shown: Vec<&'r R>,
+    pub shown: Vec<&'r R>,
     n_others: usize,
     other_bytes: u64,
 }
@@ -53,13 +53,9 @@ pub struct Largest<'r, R> {
 impl<'r, R> Largest<'r, R> {
     pub fn of(rows: &'r [R], bytes: impl Fn(&R) -> u64, frame: Frame) -> Largest<'r, R> {
         let mut indices: Vec<usize> = (0..rows.len()).collect();
-        let n_shown = if frame.all {
-            rows.len()
-        } else {
-            SHOWN_ROWS.min(rows.len())
-        };
+        let most = if frame.all { usize::MAX } else { SHOWN_ROWS };
         indices.sort_by_key(|&index| std::cmp::Reverse(bytes(&rows[index])));
-        let others = indices.split_off(n_shown);
+        let others = indices.split_off(most.min(rows.len()));
         indices.sort_unstable();
         Largest {
             shown: indices.into_iter().map(|index| &rows[index]).collect(),
@@ -68,10 +64,6 @@ impl<'r, R> Largest<'r, R> {
                 sum.saturating_add(bytes(&rows[index]))
             }),
         }
-    }
-
-    pub fn shown(&self) -> impl Iterator<Item = &'r R> {
-        self.shown.iter().copied()
     }
 
     pub fn print_rest(&self, out: &mut impl Write) -> io::Result<()> {
@@ -276,7 +268,7 @@ mod tests {
                 all: false,
             },
         );
-        assert!(some.shown().copied().eq(60..100));
+        assert!(some.shown.iter().map(|row| **row).eq(60..100));
         assert_eq!((some.n_others, some.other_bytes), (60, 59 * 60 / 2));
         let all = Largest::of(
             &rows,
@@ -286,6 +278,6 @@ mod tests {
                 all: true,
             },
         );
-        assert!(all.shown().copied().eq(0..100) && all.n_others == 0);
+        assert!(all.shown.iter().map(|row| **row).eq(0..100) && all.n_others == 0);
     }
 }

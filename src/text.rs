@@ -78,16 +78,7 @@ pub fn except(entries: &[String]) -> String {
 /// Removes secrets from `text`, and escapes characters that move the cursor, reorder text or are
 /// invisible. Line breaks stay.
 pub fn printable(text: &str) -> String {
-    let text = redact(text);
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' => shown.push(c),
-            _ if is_deceptive(c) => shown.extend(c.escape_unicode()),
-            _ => shown.push(c),
-        }
-    }
-    shown
+    escaped(&redact(text), |c| c.escape_unicode().to_string())
 }
 
 /// Makes text printable as [`printable`] does, on one line.
@@ -97,16 +88,20 @@ pub fn one_line(text: &str) -> String {
 
 /// Escapes such characters in JSON strings, which keep their meaning.
 pub fn json_text(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\n' => text.push(c),
-            // All of them are below U+10000, and occur only inside strings.
-            _ if is_deceptive(c) => text.push_str(&format!("\\u{:04x}", u32::from(c))),
-            _ => text.push(c),
+    // All of them are below U+10000, and occur only inside strings.
+    escaped(json, |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) && c != '\n' {
+            shown.push_str(&escape(c));
+        } else {
+            shown.push(c);
         }
     }
-    text
+    shown
 }
 
 #[cfg(test)]
