@@ -40,7 +40,6 @@ pub struct Discovery {
     pub unfinished: Vec<PathBuf>,
 }
 
-/// A path that a search could not read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Unreadable {
@@ -114,7 +113,6 @@ pub fn discover(
     Ok(found)
 }
 
-/// The longest list, in bytes.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// Reads a list, which may come through a pipe.
@@ -177,7 +175,6 @@ impl Search {
         }
     }
 
-    /// Searches `folder` and everything below it.
     fn folder(&mut self, folder: &Path, bases: [&Path; 2]) {
         let mut entries = Walk::new(folder, usize::MAX);
         while let Some(entry) = entries.next() {
@@ -223,7 +220,6 @@ impl Search {
         }
     }
 
-    /// Notes a path that could not be read.
     fn fault(&mut self, path: &Path, error: Error, bases: [&Path; 2]) {
         let found = found(path, bases);
         self.found.unreadable.push(Unreadable { found, error });

@@ -103,7 +103,6 @@ pub(crate) fn check_files(
     Ok(())
 }
 
-/// Returns the input files of a model.
 fn files_read<'a>(found: &'a Found, survey: &'a Survey) -> impl Iterator<Item = Location> + 'a {
     let external = survey.read.iter().map(|file| found.location.beside(file));
     std::iter::once(found.location.clone()).chain(external)

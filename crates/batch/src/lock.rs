@@ -31,16 +31,19 @@ const MAX_HOLDER_BYTES: u64 = 200;
 /// The lock on our part of the output folder, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    /// `None` if the file system lacks locks.
-    file: Option<File>,
+    file: File,
     path: PathBuf,
     /// Dropped last, which removes folders made for the lock if they are empty.
     _made: MadeFolders,
 }
 
 impl Hold {
-    /// Locks our part of the output folder `out`.
-    pub(crate) fn take(out: &Path, shard: Option<Shard>, watch: &dyn Watch) -> Result<Hold> {
+    /// Locks our part of the output folder `out`. Returns `None` where the file system has no locks.
+    pub(crate) fn take(
+        out: &Path,
+        shard: Option<Shard>,
+        watch: &dyn Watch,
+    ) -> Result<Option<Hold>> {
         let shard = shard.unwrap_or(Shard::ALL);
         let path = out.join(RECORDS).join(name(shard));
         let mut by = None;
@@ -57,13 +60,13 @@ impl Hold {
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => {
                     let hold = Hold {
-                        file: Some(file),
+                        file,
                         path: path.clone(),
                         _made: made,
                     };
                     hold.say_who();
                     match others(out, shard)? {
-                        None => return Ok(hold),
+                        None => return Ok(Some(hold)),
                         holder => by = holder,
                     }
                 }
@@ -76,11 +79,7 @@ impl Hold {
                         out.display()
                     ));
                     let _ = fs::remove_file(&path);
-                    return Ok(Hold {
-                        file: None,
-                        path,
-                        _made: made,
-                    });
+                    return Ok(None);
                 }
             }
         }
@@ -98,18 +97,15 @@ impl Hold {
             "" => format!("process {process}"),
             host => format!("process {process} on {host}"),
         };
-        if let Some(mut file) = self.file.as_ref() {
-            let _ = (file.set_len(0)).and_then(|()| file.write_all(text.as_bytes()));
-        }
+        let mut file = &self.file;
+        let _ = (file.set_len(0)).and_then(|()| file.write_all(text.as_bytes()));
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // Remove it while we hold the lock, so that nobody else can have taken it.
-        if let Some(file) = &self.file
-            && is_at(file, &self.path)
-        {
+        if is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
             // Removes the folder if it is empty.
             let _ = self.path.parent().map(fs::remove_dir);
@@ -183,7 +179,6 @@ fn others(out: &Path, ours: Shard) -> Result<Option<String>> {
 
 const UNKNOWN: &str = "it does not say which";
 
-/// Reads the holder's name in the lock `file`.
 fn holder(mut file: &File) -> String {
     let mut text = Vec::new();
     let read = file
@@ -204,7 +199,7 @@ mod tests {
 
     use super::*;
 
-    fn take(out: &Path, part: Option<&str>) -> Result<Hold> {
+    fn take(out: &Path, part: Option<&str>) -> Result<Option<Hold>> {
         Hold::take(out, part.map(|part| part.parse().unwrap()), &Silent)
     }
 

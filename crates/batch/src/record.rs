@@ -28,7 +28,6 @@ pub(crate) struct Record {
     record: u32,
     /// The path of the model file below the output folder, for people.
     model: String,
-    /// Digest of the request.
     pub(crate) request: String,
     #[serde(flatten)]
     pub(crate) files: FileStates,
@@ -38,7 +37,6 @@ pub(crate) struct Record {
     /// Outputs of other runs that existed when this was written, or may appear: they identify files
     /// that this run did not write.
     pub(crate) replaced: Vec<FileState>,
-    /// The run that wrote the record.
     pub(crate) run: Run,
 }
 
@@ -47,11 +45,9 @@ pub(crate) struct Asked<'a> {
     pub(crate) operation: &'a Operation<'a>,
     /// Its external files, as far as known.
     pub(crate) external: &'a [String],
-    /// The digest of the request.
     pub(crate) request: &'a str,
     /// Whether only digests prove that a file is unchanged.
     pub(crate) checksum: bool,
-    /// This run.
     pub(crate) run: &'a Run,
     pub(crate) progress: &'a dyn Progress,
 }

@@ -11,7 +11,6 @@ use onnxseal_store::Flush;
 use crate::error::Error;
 use crate::shard::Shard;
 
-/// The operation on each model.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Operation<'a> {
@@ -67,7 +66,6 @@ pub(crate) fn no_output_folder() -> Error {
     Error::Usage("no output folder was given".into())
 }
 
-/// How to run a batch.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {

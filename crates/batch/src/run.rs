@@ -58,7 +58,7 @@ pub fn run(
         layout::check_report(&models, options.out.as_ref(), report)?;
     }
     let held = match &options.out {
-        Some(Location::File(out)) => Some(Hold::take(out, options.shard, watch)?),
+        Some(Location::File(out)) => Hold::take(out, options.shard, watch)?,
         _ => None,
     };
     let bytes = models.iter().map(|(_, survey)| survey.bytes);
@@ -261,7 +261,6 @@ fn usual_jobs(is_remote: bool) -> usize {
     }
 }
 
-/// Surveys all models, many at once.
 fn survey(
     models: Vec<Found>,
     operation: &Operation<'_>,

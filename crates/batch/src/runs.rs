@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use crate::RECORDS;
 use crate::error::Result;
 
-/// A run, as named in records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// 32 hexadecimal digits.
@@ -25,7 +24,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Makes the name of this run.
     pub(crate) fn new() -> Run {
         // Linux, proc_sys_kernel(5): new after each boot, and common to all containers.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");

@@ -48,12 +48,10 @@ impl Schedule {
         }
     }
 
-    /// Returns how many models run at once, at most.
     pub(crate) fn jobs(&self) -> usize {
         self.jobs
     }
 
-    /// Returns the next step of an idle job.
     pub(crate) fn next(&mut self) -> Next {
         if self.waiting.is_empty() {
             return Next::Done;
@@ -86,7 +84,6 @@ impl Schedule {
         self.used -= need;
     }
 
-    /// Stops beginning models.
     pub(crate) fn stop(&mut self) {
         self.waiting.clear();
     }

@@ -14,7 +14,6 @@ pub(crate) const THREAD_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES + (512 << 10);
 /// Further memory of a thread that waits for a request: the store's answer so far.
 pub(crate) const REQUEST_BYTES: u64 = 2 * DEFAULT_CHUNK_BYTES;
 
-/// Memory for any model.
 const MODEL_BYTES: u64 = 64 << 10;
 
 /// Memory for a byte of a protected model's tail, parsed and, by some operations, written again.
@@ -23,14 +22,12 @@ const FOR_TAIL: u64 = 12;
 /// Memory to survey an object of unknown length: enough for one with 2 MiB of structure.
 const FOR_OBJECT: u64 = 16 << 20;
 
-/// The knowledge about a model before its turn.
 #[derive(Debug)]
 pub(crate) struct Survey {
     /// The external files that it will write, relative to the output's folder.
     pub(crate) external: Vec<String>,
     /// Its external files, relative to its folder.
     pub(crate) read: Vec<String>,
-    /// Length of all its files.
     pub(crate) bytes: u64,
     /// Memory that it will need, without the buffers of [`THREAD_BYTES`].
     pub(crate) need: u64,

@@ -92,7 +92,6 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Removes the output for a file.
     pub(crate) fn remove(&self, path: &str) -> Result<()> {
         match (self.out, self.location(path)) {
             (Location::File(out), Location::File(name)) => {

@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 pub(crate) struct Glob {
     /// The part before the first name with a special character.
     pub(crate) folder: PathBuf,
-    /// The rest.
     rest: GlobMatcher,
     /// How many names deep a match can lie below `folder`.
     pub(crate) depth: usize,

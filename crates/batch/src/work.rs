@@ -73,7 +73,6 @@ impl Batch<'_> {
         report
     }
 
-    /// Returns the states of files for the report.
     fn told(&self, mut files: Vec<FileState>) -> Vec<FileState> {
         for file in &mut files {
             file.stamp = None;
@@ -122,7 +121,6 @@ impl Batch<'_> {
     }
 }
 
-/// One model, and the knowledge about it.
 struct ModelRun<'a> {
     batch: &'a Batch<'a>,
     found: &'a Found,
@@ -136,9 +134,7 @@ struct ModelRun<'a> {
 struct Known {
     weights: Option<Volume>,
     files: FileStates,
-    /// The earlier record.
     noted: Noted,
-    /// The outputs of earlier runs.
     old: Vec<FileState>,
     creation: OutputOptions,
     /// Whether to remove the old outputs before the new ones get their names.
