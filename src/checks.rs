@@ -34,7 +34,6 @@ pub enum Outcome {
     Failed(Error),
 }
 
-/// A way to fail.
 pub struct Rule {
     pub kind: ErrorKind,
     /// Its name in JSON.
@@ -259,7 +258,6 @@ pub fn json(checks: &[Check]) -> Value {
     })
 }
 
-/// Prints the last line for people.
 pub fn summary(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
     let summary = Summary::of(checks);
     let models = count(summary.models as u64, "model");

@@ -14,7 +14,6 @@ use crate::{keys, named};
 /// An output of a command, other than a model or a key.
 #[derive(Debug)]
 pub struct Written<'a> {
-    /// The path to write.
     pub path: &'a Path,
     /// The kind of file in messages, such as `report`.
     pub what: &'static str,
@@ -26,7 +25,6 @@ pub struct Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    /// Describes a file that only `force` replaces.
     #[cfg(feature = "assess")]
     pub fn new(path: &'a Path, what: &'static str, force: bool) -> Written<'a> {
         Written {
@@ -39,12 +37,7 @@ impl<'a> Written<'a> {
 
     /// Fails if the file may not be written. Returns whether it replaces one.
     pub fn check(&self) -> Result<bool> {
-        let Written {
-            path,
-            what,
-            force,
-            is_earlier: _,
-        } = self;
+        let path = self.path;
         named::check(path)?;
         if There::at(path).map_err(Error::Store)? != There::File {
             return Ok(false);
@@ -53,11 +46,11 @@ impl<'a> Written<'a> {
         let mut start = Vec::new();
         let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
         let is_earlier = |is_earlier: &fn(&[u8]) -> bool| start.is_empty() || is_earlier(&start);
-        if *force || (read.is_ok() && self.is_earlier.as_ref().is_some_and(is_earlier)) {
+        if self.force || (read.is_ok() && self.is_earlier.as_ref().is_some_and(is_earlier)) {
             return Ok(true);
         }
         let but = match self.is_earlier {
-            Some(_) => format!(", and is not an earlier {what}"),
+            Some(_) => format!(", and is not an earlier {}", self.what),
             None => String::new(),
         };
         Err(usage(format!(

@@ -77,7 +77,6 @@ pub struct PassphraseArgs {
     pub passphrase_file: Option<PathBuf>,
 }
 
-/// The passphrase of new recipients.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct NewPassphraseArgs {
@@ -91,7 +90,6 @@ pub struct NewPassphraseArgs {
     pub new_passphrase_file: Option<PathBuf>,
 }
 
-/// Arguments for a passphrase.
 pub trait PassphraseSource {
     const OPTION: &'static str;
 
@@ -261,10 +259,9 @@ impl IdentityArgs {
     /// Reads the identities, or the one that the environment names, and fails if there are none.
     pub fn require(&self) -> Result<Identities> {
         self.read()?.ok_or_else(|| {
-            let message = format!(
+            usage(format!(
                 "no identity: name a file with --identity or in {IDENTITY_VARIABLE}, or a program with --identity-command, or give a passphrase with --passphrase"
-            );
-            usage(message)
+            ))
         })
     }
 

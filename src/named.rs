@@ -17,7 +17,6 @@ static NAMED: OnceLock<Named> = OnceLock::new();
 struct Named {
     reads: NamedInputs,
     outputs: Vec<Location>,
-    /// Whether the result is printed, as JSON.
     prints: bool,
 }
 

@@ -32,12 +32,11 @@ const FLAGS: MountFlags = MountFlags::NOSUID
     .union(MountFlags::NODEV)
     .union(MountFlags::NOEXEC);
 
-/// A mount namespace of this process.
 #[derive(Debug)]
 pub struct Namespace {
     /// Whether it belongs to a user namespace, in which the process has rights that it did not
     /// have.
-    of_user: bool,
+    pub of_user: bool,
 }
 
 impl Namespace {
@@ -48,11 +47,10 @@ impl Namespace {
     /// Usage where the system does not allow it.
     pub fn enter() -> Result<Namespace> {
         Namespace::unshared().map_err(|error| {
-            let text = format!(
+            usage(format!(
                 "the system allows no private mounts ({error}): run as root (in a container with \
                  CAP_SYS_ADMIN), allow user namespaces, or name a folder in memory with --into"
-            );
-            usage(text)
+            ))
         })
     }
 
@@ -75,11 +73,6 @@ impl Namespace {
         Ok(Namespace { of_user })
     }
 
-    /// Whether the process may go on as another user in it.
-    pub fn has_users(&self) -> bool {
-        !self.of_user
-    }
-
     /// Mounts memory that is never swapped out, of at most `size` bytes. Until [`Memory::detach`]
     /// it covers a folder that none of `needed` lies in.
     pub fn memory<'a>(
@@ -96,7 +89,7 @@ impl Namespace {
             mounted = mount_memory("ramfs", &at, "mode=0700");
         }
         mounted.map_err(|error| {
-            let text = match size {
+            usage(match size {
                 Some(_) => format!(
                     "cannot mount memory that is limited and never swapped out ({error}), which \
                      needs Linux 6.4 and root: without --size there is no limit"
@@ -104,8 +97,7 @@ impl Namespace {
                 None => format!(
                     "cannot mount memory ({error}): run as root, or name a folder in memory with --into"
                 ),
-            };
-            usage(text)
+            })
         })?;
         Ok(Memory { at })
     }
@@ -164,8 +156,7 @@ fn spare_folder<'a>(needed: impl Iterator<Item = &'a PathBuf>) -> Result<PathBuf
         |folder: &&PathBuf| fs::read_dir(folder).is_ok_and(|mut all| all.next().is_none());
     let found = spare.iter().find(is_empty).or(spare.first());
     found.cloned().ok_or_else(|| {
-        let text = "there is no folder to mount memory over for a moment: make an empty /mnt";
-        usage(text)
+        usage("there is no folder to mount memory over for a moment: make an empty /mnt")
     })
 }
 

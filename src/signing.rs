@@ -26,7 +26,6 @@ pub struct OpeningArgs {
     pub signer: Option<String>,
 }
 
-/// The accepted edition of a model with tiers.
 #[derive(Debug, Args)]
 pub struct TierArgs {
     /// Accept this tier of a model that has tiers, or `any` for the highest that the identities
@@ -35,7 +34,6 @@ pub struct TierArgs {
     pub tier: Option<String>,
 }
 
-/// The claims that a model must make.
 #[derive(Debug, Args)]
 pub struct ClaimArgs {
     /// Fail (6) if a model does not make this claim: KEY=VALUE, KEY with any value, or `not-after` or
@@ -45,7 +43,6 @@ pub struct ClaimArgs {
     pub require_claims: Vec<String>,
 }
 
-/// The identities and signers, read from files.
 pub struct Opening {
     identities: Identities,
     signed_by: Option<SignedBy>,
@@ -72,7 +69,6 @@ impl OpeningArgs {
 }
 
 impl ClaimArgs {
-    /// Reads the required claims, if the command requires any.
     pub fn read(&self) -> Result<Option<Requirements>> {
         let all = (!self.require_claims.is_empty()).then_some(&self.require_claims);
         Ok(all.map(|all| Requirements::parse(all)).transpose()?)
@@ -105,7 +101,6 @@ impl Opening {
         }
     }
 
-    /// Returns the access to the edition that `tier` names.
     pub fn access_to<'a>(&'a self, tier: &'a TierArgs) -> Access<'a> {
         Access {
             edition: tier.edition(),

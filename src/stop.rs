@@ -20,7 +20,6 @@ pub fn heed_children() {
     }
 }
 
-/// The signals that the handlers of this process have received.
 #[cfg(unix)]
 struct Heard {
     /// Whether the next signal ends the process.

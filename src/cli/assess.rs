@@ -14,14 +14,10 @@ use crate::signing::OpeningArgs;
 /// Attack a model, to see what an attacker gets from its protected form
 ///
 /// The attacker has the protected model, knows every encrypted position, and has some samples. The
-/// command fills the encrypted weights, also from the public model that yours was fine-tuned from
-/// (--base), estimates statistics again, and trains linear probes, but not the weights themselves.
-/// It compares each attack with its floor, which is what the attacker gets without any weight of the
-/// model. A candidate *leaks* if an attack comes more than 5 points above its floor, and *holds* if
-/// none does. The command *cannot tell* if the original is less than 10 points above a floor, if the
-/// samples are too few or do not fit, or if weights are in clear and neither --base nor
-/// --no-public-base was given. It needs ONNX Runtime's library. docs/ASSESS.md says how to read the
-/// result.
+/// command compares each attack with its floor, which is what the attacker gets without any weight
+/// of the model. A candidate *leaks* if an attack comes more than 5 points above its floor, and
+/// *holds* if none does. docs/ASSESS.md says when the command *cannot tell*, and what the attacks
+/// are. It needs ONNX Runtime's library.
 ///
 /// Without --preset and --policy, the command compares all presets of an unprotected model, and
 /// assesses the present protection of a protected one.
@@ -123,7 +119,6 @@ pub struct Rank {
     pub force: bool,
 }
 
-/// The method of scoring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RankMethod {
     /// The squares of the weights, times the squares of their inputs, from one run over the data
@@ -132,7 +127,6 @@ pub enum RankMethod {
     Probabilistic,
 }
 
-/// How answers are measured.
 #[derive(Debug, Args)]
 pub struct MetricArgs {
     /// Measure by this program instead: it gets the path of an .npz file with `outputs`,
@@ -143,7 +137,6 @@ pub struct MetricArgs {
 }
 
 impl MetricArgs {
-    /// Returns the program that measures, if the command line names one.
     pub fn read(&self) -> anyhow::Result<Option<CommandMetric>> {
         let Some(command) = &self.metric_command else {
             return Ok(None);
@@ -156,7 +149,6 @@ impl MetricArgs {
     }
 }
 
-/// The samples for a model.
 #[derive(Debug, Args)]
 pub struct DataArgs {
     /// Samples: .npz, .npy, .csv, IDX (gzipped or not), CIFAR's .bin, or a folder with a folder of
@@ -220,7 +212,6 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// Returns the options of an assessment that the data decide.
     pub fn of_assessment(&self) -> Options<'_> {
         let mut options = Options::default();
         options.seed = self.seed;
@@ -230,7 +221,6 @@ impl DataArgs {
         options
     }
 
-    /// Returns the options as the library takes them.
     pub fn options(&self) -> DataOptions {
         let mut options = DataOptions::default();
         options.layout = self.layout.map(|axes| match axes {

@@ -82,7 +82,6 @@ pub struct Verify {
     pub course: Course,
 }
 
-/// Where outputs go, and how they come to be.
 #[derive(Debug, Args)]
 pub struct Outputs {
     /// Folder or URL for the outputs, which keep their paths below their source; models already in
@@ -104,7 +103,6 @@ pub struct Outputs {
     pub sync: SyncOptions,
 }
 
-/// Which models, and how the batch runs.
 #[derive(Debug, Args)]
 pub struct Course {
     #[command(flatten)]

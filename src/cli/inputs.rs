@@ -73,7 +73,6 @@ pub struct Rekey {
     pub output: RewriteArgs,
 }
 
-/// The arguments that `rewrite` and `rekey` share.
 #[derive(Debug, Args)]
 pub struct RewriteArgs {
     /// File to write; external data goes beside it
@@ -244,7 +243,6 @@ pub struct Keygen {
 }
 
 impl Keygen {
-    /// Returns the specification of the key.
     pub fn spec(&self) -> Spec {
         let normalisation = (!self.std.is_empty()).then(|| Normalisation {
             mean: self.mean.clone(),

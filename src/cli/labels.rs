@@ -45,7 +45,6 @@ pub struct Setup {
     pub recipients: RecipientArgs,
 }
 
-/// The authority's file.
 #[derive(Debug, Args)]
 pub struct AuthorityArgs {
     /// Label authority, which `onnxseal labels setup` made

@@ -15,7 +15,6 @@ use crate::io;
 use crate::keys::{NewRecipientArgs, RecipientArgs};
 use crate::signing::{ClaimArgs, OpeningArgs, TierArgs, signing_key};
 
-/// Which models.
 #[derive(Debug, Args)]
 pub struct Sources {
     /// Models, folders to search for models by content, and globs. External data comes with its
@@ -29,7 +28,6 @@ pub struct Sources {
     pub lists: Vec<PathBuf>,
 }
 
-/// How models are protected.
 #[derive(Debug, Args)]
 pub struct Protecting {
     /// Rewrite what cannot be encrypted where it lies: elements coded as varints move to raw_data,
@@ -53,7 +51,6 @@ pub struct Protecting {
     pub policy: Policy,
 }
 
-/// How protected models are encrypted again.
 #[derive(Debug, Args)]
 pub struct Rotating {
     #[command(flatten)]
@@ -126,7 +123,6 @@ impl Rotating {
 }
 
 impl Verifying {
-    /// Reads what is demanded of one model, or of `many`.
     pub fn read(&self, many: bool) -> Result<Demands<'_>> {
         let policy = self.policy.read(many)?.policy()?;
         let identities = self.opening.identities.read()?;
@@ -141,7 +137,6 @@ impl Verifying {
 }
 
 impl Demands<'_> {
-    /// Returns the checks as the library takes them.
     pub fn checks(&self) -> Checks<'_> {
         Checks {
             identities: self.identities.as_ref(),

@@ -48,7 +48,6 @@ pub struct PolicyArgs {
     pub allow_unmatched: bool,
 }
 
-/// Which weights to encrypt, and how much of each.
 #[derive(Debug, Args)]
 pub struct Policy {
     #[command(flatten)]
@@ -83,7 +82,6 @@ impl PolicyArgs {
 }
 
 impl Policy {
-    /// Returns what the command line says of a policy, as [`PolicyArgs::read`] does.
     pub fn read(&self, many: bool) -> Result<PolicyChoice> {
         Ok(PolicyChoice {
             coefficients: self.coefficients.clone(),
@@ -91,7 +89,6 @@ impl Policy {
         })
     }
 
-    /// Returns the policy that the command line asks for, or the default.
     pub fn or_full(&self, many: bool) -> Result<onnxseal_core::Policy> {
         let mut policy = self.read(many)?.or_full()?;
         if self.runnable {

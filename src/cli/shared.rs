@@ -21,7 +21,6 @@ impl<T> Deref for Out<T> {
     }
 }
 
-/// A folder for outputs.
 #[derive(Clone, Debug)]
 pub struct OutFolder<T>(pub T);
 
@@ -35,12 +34,10 @@ pub(super) fn out_model() -> impl TypedValueParser<Value = Out<Location>> {
     LocationParser(|text| Location::parse_folder(named(text))).map(Out)
 }
 
-/// Reads the path of a folder for outputs.
 pub(super) fn out_folder() -> impl TypedValueParser<Value = OutFolder<PathBuf>> {
     LocationParser(|text| file(folder_out(text)?)).map(|folder| OutFolder(folder.to_name()))
 }
 
-/// Reads the path or the URL of a folder for outputs.
 pub(super) fn out_models() -> impl TypedValueParser<Value = OutFolder<Location>> {
     LocationParser(folder_out).map(OutFolder)
 }
@@ -77,7 +74,6 @@ fn named(text: OsString) -> OsString {
     }
 }
 
-/// How outputs are written.
 #[derive(Debug, Args)]
 pub struct OutputOptions {
     /// Replace outputs that exist
@@ -88,7 +84,6 @@ pub struct OutputOptions {
     pub sync: SyncOptions,
 }
 
-/// Whether to wait for the disk.
 #[derive(Debug, Args)]
 pub struct SyncOptions {
     /// Wait until the output is on the disk. By default, only a write that replaces a file or
@@ -103,7 +98,6 @@ pub struct SyncOptions {
 }
 
 impl SyncOptions {
-    /// Returns when to sync outputs, as the library takes it.
     pub fn flush(&self) -> Flush {
         match (self.sync, self.no_sync) {
             (true, _) => Flush::ToDisk,
@@ -114,7 +108,6 @@ impl SyncOptions {
 }
 
 impl OutputOptions {
-    /// Returns the options as the library takes them.
     pub fn core(&self) -> onnxseal_core::OutputOptions {
         let mut options = onnxseal_core::OutputOptions::default();
         options.replace = self.force;
@@ -123,7 +116,6 @@ impl OutputOptions {
     }
 }
 
-/// How to show a report.
 #[derive(Debug, Args)]
 pub struct View {
     /// Print the report as JSON
@@ -145,12 +137,10 @@ pub struct View {
     pub positions: bool,
 }
 
-/// Reads a path, or the URL of a file or an object.
 pub(super) fn location() -> impl TypedValueParser<Value = Location> {
     LocationParser(Location::parse)
 }
 
-/// Reads a path, or the URL of a file, an object or a folder of them.
 pub(super) fn folder() -> impl TypedValueParser<Value = Location> {
     LocationParser(Location::parse_folder)
 }
@@ -176,7 +166,6 @@ impl TypedValueParser for LocationParser {
     }
 }
 
-/// Reads `KEY=VALUE`.
 pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),

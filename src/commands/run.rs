@@ -65,7 +65,7 @@ impl Job<'_> {
     fn in_namespace(&self) -> Result<()> {
         // While this process has one thread.
         let namespace = Namespace::enter()?;
-        if self.user.is_some() && !namespace.has_users() {
+        if self.user.is_some() && namespace.of_user {
             return Err(usage(
                 "--user needs the right to mount (CAP_SYS_ADMIN): a user namespace has one user",
             ));
