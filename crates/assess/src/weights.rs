@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use half::{bf16, f16};
+use onnxseal_onnx::element_bits;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 
 /// The kind of numbers of an element type.
@@ -17,112 +18,86 @@ pub enum Numbers {
 /// Returns the kind of numbers of a type's elements, or `None` for a type that this crate does not
 /// read as numbers.
 pub fn numbers(data_type: DataType) -> Option<Numbers> {
-    use DataType as D;
-    Some(match data_type {
-        D::Float | D::Float16 | D::Bfloat16 | D::Double => Numbers::Float,
-        D::Int4 => Numbers::Whole(-8.0, 7.0),
-        D::Uint4 => Numbers::Whole(0.0, 15.0),
-        D::Int8 => Numbers::Whole(-128.0, 127.0),
-        D::Uint8 => Numbers::Whole(0.0, 255.0),
-        D::Int16 => Numbers::Whole(-32768.0, 32767.0),
-        D::Uint16 => Numbers::Whole(0.0, 65535.0),
-        D::Int32 => Numbers::Whole(i32::MIN as f32, i32::MAX as f32),
-        D::Int64 => Numbers::Whole(i64::MIN as f32, i64::MAX as f32),
-        D::Uint32 => Numbers::Whole(0.0, u32::MAX as f32),
-        D::Uint64 => Numbers::Whole(0.0, u64::MAX as f32),
-        D::Bool => Numbers::Whole(0.0, 1.0),
-        _ => return None,
-    })
+    use DataType::{Bfloat16, Double, Float, Float16};
+    match data_type {
+        Float | Float16 | Bfloat16 | Double => Some(Numbers::Float),
+        _ => whole(data_type).map(|(low, high)| Numbers::Whole(low as f32, high as f32)),
+    }
+}
+
+/// Returns the least and the largest number of a type of whole numbers.
+fn whole(data_type: DataType) -> Option<(i128, i128)> {
+    use DataType::{Bool, Int4, Int8, Int16, Int32, Int64, Uint4, Uint8, Uint16, Uint32, Uint64};
+    let bits = element_bits(data_type)?;
+    match data_type {
+        Bool => Some((0, 1)),
+        Int4 | Int8 | Int16 | Int32 | Int64 => Some((-1 << (bits - 1), (1 << (bits - 1)) - 1)),
+        Uint4 | Uint8 | Uint16 | Uint32 | Uint64 => Some((0, (1 << bits) - 1)),
+        _ => None,
+    }
 }
 
 /// Decodes the numbers of a tensor. `bytes` has its elements contiguous and little-endian; elements
 /// of 4 bits are two to a byte, the first in the low bits. Returns `None` for a type that this
 /// crate does not read as numbers.
 pub fn decode(data_type: DataType, bytes: &[u8], n_elements: usize) -> Option<Vec<f32>> {
-    use DataType as D;
-    macro_rules! of {
-        ($n:literal, $read:expr) => {
-            bytes
-                .chunks_exact($n)
-                .take(n_elements)
-                .map(|b| $read(b.try_into().unwrap_or([0; $n])))
-                .collect()
-        };
-    }
-    Some(match data_type {
-        D::Float => of!(4, f32::from_le_bytes),
-        D::Double => of!(8, |b| f64::from_le_bytes(b) as f32),
-        D::Float16 => of!(2, |b| f16::from_le_bytes(b).to_f32()),
-        D::Bfloat16 => of!(2, |b| bf16::from_le_bytes(b).to_f32()),
-        D::Int8 => of!(1, |b| f32::from(i8::from_le_bytes(b))),
-        D::Uint8 | D::Bool => of!(1, |b: [u8; 1]| f32::from(b[0])),
-        D::Int16 => of!(2, |b| f32::from(i16::from_le_bytes(b))),
-        D::Uint16 => of!(2, |b| f32::from(u16::from_le_bytes(b))),
-        D::Int32 => of!(4, |b| i32::from_le_bytes(b) as f32),
-        D::Int64 => of!(8, |b| i64::from_le_bytes(b) as f32),
-        D::Uint32 => of!(4, |b| u32::from_le_bytes(b) as f32),
-        D::Uint64 => of!(8, |b| u64::from_le_bytes(b) as f32),
-        D::Uint4 => nibbles(bytes, n_elements, f32::from),
-        D::Int4 => nibbles(bytes, n_elements, |nibble| {
-            f32::from((nibble << 4) as i8 >> 4)
-        }),
-        _ => return None,
-    })
-}
-
-fn nibbles(bytes: &[u8], n_elements: usize, read: impl Fn(u8) -> f32) -> Vec<f32> {
-    let both = bytes.iter().flat_map(|byte| [byte & 0xF, byte >> 4]);
-    both.take(n_elements).map(read).collect()
+    numbers(data_type)?;
+    let bits = element_bits(data_type)?;
+    let is_signed = whole(data_type).is_some_and(|(low, _)| low < 0);
+    let number = |raw: u64| match data_type {
+        DataType::Float => f32::from_bits(raw as u32),
+        DataType::Double => f64::from_bits(raw) as f32,
+        DataType::Float16 => f16::from_bits(raw as u16).to_f32(),
+        DataType::Bfloat16 => bf16::from_bits(raw as u16).to_f32(),
+        _ if is_signed => (((raw << (64 - bits)) as i64) >> (64 - bits)) as f32,
+        _ => raw as f32,
+    };
+    let raw = |i| {
+        let (range, shift) = place(i, bits);
+        let raw = padded(bytes.get(range)?);
+        Some(raw >> shift & u64::MAX >> (64 - bits))
+    };
+    Some((0..n_elements).map_while(raw).map(number).collect())
 }
 
 /// Writes the numbers of the elements in `range` to their places in `bytes`, rounded to the type's
-/// nearest.
-///
-/// Bytes outside the range stay. Elements of a type without numbers become bytes of 0.
+/// nearest. Bytes outside the range stay.
 pub fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &mut [u8]) {
-    use DataType as D;
-    let range = range.start.min(values.len())..range.end.min(values.len());
-    let first = range.start;
-    let values = values.get(range).unwrap_or_default();
-    macro_rules! to {
-        ($n:literal, $write:expr) => {
-            for (value, place) in values.iter().zip(bytes.chunks_exact_mut($n).skip(first)) {
-                place.copy_from_slice(&$write(*value));
-            }
+    let (low, high) = whole(data_type).unwrap_or_default();
+    let raw = |value: f32| match data_type {
+        DataType::Float => value.to_bits().into(),
+        DataType::Double => f64::from(value).to_bits(),
+        DataType::Float16 => f16::from_f32(value).to_bits().into(),
+        DataType::Bfloat16 => bf16::from_f32(value).to_bits().into(),
+        // NaN becomes 0.
+        _ => (value.round() as i128).clamp(low, high) as u64,
+    };
+    let (Some(bits), Some(_)) = (element_bits(data_type), numbers(data_type)) else {
+        return;
+    };
+    let mask = u64::MAX >> (64 - bits);
+    for (i, value) in values.iter().enumerate().take(range.end).skip(range.start) {
+        let (range, shift) = place(i, bits);
+        let Some(bytes) = bytes.get_mut(range) else {
+            return;
         };
+        let others = padded(bytes) & !(mask << shift);
+        let all = others | (raw(*value) & mask) << shift;
+        bytes.copy_from_slice(&all.to_le_bytes()[..bytes.len()]);
     }
-    // `as` saturates, and turns NaN into 0.
-    match data_type {
-        D::Float => to!(4, f32::to_le_bytes),
-        D::Double => to!(8, |v| f64::to_le_bytes(f64::from(v))),
-        D::Float16 => to!(2, |v| f16::to_le_bytes(f16::from_f32(v))),
-        D::Bfloat16 => to!(2, |v| bf16::to_le_bytes(bf16::from_f32(v))),
-        D::Int8 => to!(1, |v: f32| i8::to_le_bytes(v.round() as i8)),
-        D::Uint8 => to!(1, |v: f32| [v.round() as u8]),
-        D::Bool => to!(1, |v: f32| [u8::from(v >= 0.5)]),
-        D::Int16 => to!(2, |v: f32| i16::to_le_bytes(v.round() as i16)),
-        D::Uint16 => to!(2, |v: f32| u16::to_le_bytes(v.round() as u16)),
-        D::Int32 => to!(4, |v: f32| i32::to_le_bytes(v.round() as i32)),
-        D::Int64 => to!(8, |v: f32| i64::to_le_bytes(v.round() as i64)),
-        D::Uint32 => to!(4, |v: f32| u32::to_le_bytes(v.round() as u32)),
-        D::Uint64 => to!(8, |v: f32| u64::to_le_bytes(v.round() as u64)),
-        D::Int4 | D::Uint4 => {
-            for (i, value) in values.iter().enumerate() {
-                let nibble = match data_type {
-                    D::Int4 => value.round().clamp(-8.0, 7.0) as i8 as u8 & 0xF,
-                    _ => value.round().clamp(0.0, 15.0) as u8,
-                };
-                let at = first + i;
-                if let Some(byte) = bytes.get_mut(at / 2) {
-                    *byte = match at % 2 {
-                        0 => *byte & 0xF0 | nibble,
-                        _ => *byte & 0x0F | nibble << 4,
-                    };
-                }
-            }
-        }
-        _ => {}
-    }
+}
+
+/// Returns the bytes that contain an element of `bits` bits, and the number of bits before it in
+/// these.
+fn place(i: usize, bits: u32) -> (Range<usize>, usize) {
+    (byte_range(&(i..i + 1), bits), i * bits as usize % 8)
+}
+
+/// Reads up to 8 little-endian bytes.
+fn padded(bytes: &[u8]) -> u64 {
+    let mut padded = [0; 8];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(padded)
 }
 
 /// Returns the bytes that contain the elements in `range`, of `bits` bits each.
