@@ -34,7 +34,7 @@ pub(crate) struct Basis {
     x: DMatrix<f64>,
     /// `x` along its principal directions, `[samples, directions]`: `z'z` is diagonal.
     z: DMatrix<f64>,
-    /// The diagonal of `z'z`.
+    /// The diagonal of `z'z`, the largest first.
     squares: DVector<f64>,
     /// Eigenvectors of `x'x`, or of `xx'` where features outnumber samples.
     vectors: DMatrix<f64>,
@@ -101,7 +101,10 @@ impl Basis {
             &x * x.transpose()
         };
         let eigen = SymmetricEigen::new(gram);
-        let (vectors, squares) = (eigen.eigenvectors, eigen.eigenvalues.map(|s| s.max(0.0)));
+        let mut order: Vec<usize> = (0..n.min(d)).collect();
+        order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
+        let vectors = eigen.eigenvectors.select_columns(&order);
+        let squares = eigen.eigenvalues.select_rows(&order).map(|s| s.max(0.0));
         let z = if is_primal {
             &x * &vectors
         } else {
@@ -203,15 +206,12 @@ impl Basis {
     /// Fits multinomial logistic regression to classes below `n_classes`, along the principal
     /// directions in which the features vary most.
     pub(crate) fn logistic(&self, classes: &[usize], n_classes: usize) -> Fitted {
-        let n = classes.len().min(self.z.nrows());
-        let mut order: Vec<usize> = (0..self.squares.len()).collect();
-        order.sort_by(|a, b| self.squares[*b].total_cmp(&self.squares[*a]));
-        order.truncate(MAX_DIRECTIONS);
-        let squares = self.squares.select_rows(&order).push(n as f64);
-        let directions = order.len();
+        let (n, directions) = (self.z.nrows(), self.squares.len().min(MAX_DIRECTIONS));
+        let squares = self.squares.rows(0, directions).push(n as f64);
+        let z = self.z.columns(0, directions);
         let task = Task {
-            z: self.z.select_columns(&order).insert_column(directions, 1.0),
-            y: of_classes(&classes[..n], n_classes),
+            z: z.insert_column(directions, 1.0),
+            y: of_classes(classes, n_classes),
         };
         let n_folds = N_FOLDS.min(n);
         let folds: Vec<(Task, Task)> = (0..n_folds).map(|fold| task.split(fold, n_folds)).collect();
@@ -235,12 +235,11 @@ impl Basis {
         for larger in LOGISTIC_LAMBDAS.into_iter().filter(|of| *of >= lambda) {
             task.fit(larger, &squares, &mut weights);
         }
-        let mut all = DMatrix::zeros(self.squares.len(), n_classes);
-        for (row, at) in weights.row_iter().zip(order) {
-            all.set_row(at, &row);
-        }
+        let constant = weights.row(directions).transpose();
+        let all = weights.remove_row(directions);
+        let all = all.resize_vertically(self.squares.len(), 0.0);
         Fitted {
-            linear: self.linear(all, weights.row(directions).transpose()),
+            linear: self.linear(all, constant),
             n_right,
             #[cfg(test)]
             lambda,
