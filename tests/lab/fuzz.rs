@@ -15,7 +15,9 @@ use onnxseal_core::{
     signed_message, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
-use onnxseal_inputs::rewrite::{Files, Rewritten, inspect as inspect_inputs, patch, rekey, rewrite};
+use onnxseal_inputs::rewrite::{
+    Files, Rewritten, inspect as inspect_inputs, patch, rekey, rewrite,
+};
 use onnxseal_inputs::{InputKey, Scale, Transform, ValueType};
 use onnxseal_labels::head::{Head, check_rows};
 use onnxseal_labels::{Authority, Decoder, Table, UserKey, classes, protect as encrypt_labels};

@@ -13,7 +13,6 @@ use crate::bench::Bench;
 use crate::error::Result;
 use crate::everything::Everything;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
-use crate::protected_copy::ProtectedCopy;
 use crate::subject::Subject;
 use crate::verdicts::Threshold;
 use crate::views::{AttackerView, candidates, views};
@@ -84,17 +83,10 @@ fn assess_on(
     let mut assessed = Vec::new();
     for (name, named) in candidates {
         let policy = named.as_ref().map(|named| &named.policy);
-        let tiered = policy.filter(|policy| !policy.tiers().is_empty());
-        let copy = tiered.map(|policy| ProtectedCopy::new(subject, policy)?.open());
-        let copy = copy.transpose()?;
-        let protected = match policy {
-            Some(_) => copy.as_ref(),
-            None => subject.protected.as_ref(),
-        };
         let mut rows = Vec::new();
         // Each edition is judged against the next higher one, the highest against the original.
         let mut next = bench.original.value;
-        for view in views(subject, &everything.hidden, name, policy, protected)? {
+        for view in views(subject, &everything.hidden, name, policy)? {
             let tried = match view.files {
                 None if view.is_everything => of_nothing.clone(),
                 _ => attacker.tries(&view)?,

@@ -60,27 +60,22 @@ pub struct HiddenTensor {
 }
 
 impl Hidden {
-    /// Finds the elements of a model that `policy` encrypts.
+    /// Finds the elements of a model that `policy` encrypts, for whatever tier.
     pub fn of_policy(subject: &Subject, policy: &Policy) -> Result<Hidden> {
-        Hidden::of_policy_above(subject, policy, 0)
-    }
-
-    /// Finds the elements that `policy` encrypts for tiers above `tier`, which the key of that tier
-    /// does not open. Tier 0 stands for no key.
-    pub fn of_policy_above(subject: &Subject, policy: &Policy, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         let score = |wanted: &[Wanted]| {
             let energies = |wanted| energies(subject.files(), &model, wanted);
             Ok::<_, onnxseal_plan::Error>(wanted.iter().map(energies).collect())
         };
         let plan = onnxseal_plan::plan(&model, policy, score)?;
-        Ok(Hidden::of(&model, &plan, tier, |_, tensor| {
+        Ok(Hidden::of(&model, &plan, 0, |_, tensor| {
             tensor.tier_elements()
         }))
     }
 
-    /// Finds the elements of a protected model that are encrypted for tiers above `tier`; none in a
-    /// model that is not protected.
+    /// Finds the elements of a protected model that are encrypted for tiers above `tier`, which the
+    /// key of that tier does not open; tier 0 stands for no key. Finds none in a model that is not
+    /// protected.
     pub fn of_protected_above(subject: &Subject, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         // This plan supplies the operators, and the weights in clear.

@@ -10,7 +10,7 @@ use onnxseal_engine::Files;
 use tempfile::TempDir;
 
 use crate::error::Result;
-use crate::subject::{Protected, Subject, files_of, opened};
+use crate::subject::{Subject, files_of};
 
 /// A protected model in a temporary folder, which is removed on drop.
 pub(crate) struct ProtectedCopy {
@@ -49,10 +49,9 @@ impl ProtectedCopy {
         })
     }
 
-    /// Opens all its editions.
-    pub(crate) fn open(&self) -> Result<Protected> {
-        let (_, protected) = opened(&self.path.clone().into(), (&self.identities).into())?;
-        Ok(protected)
+    /// Returns what attackers of the copy see.
+    pub(crate) fn subject(&self) -> Result<Subject> {
+        Subject::protected(self.path.clone(), &self.identities)
     }
 
     /// Returns the files of a tier's edition.

@@ -107,7 +107,7 @@ impl Subject {
 }
 
 /// Opens a protected model: its files in clear, and its encrypted parts.
-pub(crate) fn opened(location: &Location, access: Access<'_>) -> Result<(Files, Protected)> {
+fn opened(location: &Location, access: Access<'_>) -> Result<(Files, Protected)> {
     let opened = onnxseal_core::open(location.clone(), access, &Silent)?;
     if !opened.is_original() {
         return Err(Error::Usage(format!(

@@ -1,12 +1,15 @@
 //! The targets of attacks: candidates, and what an attacker sees of each.
 
+use std::iter;
+
 use onnxseal_engine::Files;
 use onnxseal_plan::{Policy, Preset};
 
 use crate::error::{Error, Result};
 use crate::hidden::Hidden;
 use crate::options::{NamedPolicy, Options};
-use crate::subject::{Protected, Subject};
+use crate::protected_copy::ProtectedCopy;
+use crate::subject::Subject;
 
 /// What one attacker sees of a candidate.
 pub(crate) struct AttackerView {
@@ -24,38 +27,46 @@ pub(crate) struct AttackerView {
     pub(crate) files: Option<Files>,
 }
 
-/// Makes the views of a candidate, which is the model as already protected, or by `policy`;
-/// `protected` has its editions. The first view has no key; the others have the key of each tier
-/// below the highest, in descending order.
+/// Makes the views of a candidate, which is the model as already protected, or by `policy`. The first
+/// view has no key; the others have the key of each tier below the highest, in descending order.
 pub(crate) fn views(
     subject: &Subject,
     everything: &Hidden,
     name: &str,
     policy: Option<&Policy>,
-    protected: Option<&Protected>,
 ) -> Result<Vec<AttackerView>> {
-    let view = |name: String, tier, number, files| {
-        let hidden = match policy {
-            Some(policy) => Hidden::of_policy_above(subject, policy, number)?,
-            None => Hidden::of_protected_above(subject, number)?,
-        };
-        Ok::<_, Error>(AttackerView {
-            name,
-            tier,
+    let tiered;
+    let protected = match policy {
+        None => Some(subject),
+        Some(policy) if policy.tiers().is_empty() => None,
+        Some(policy) => {
+            tiered = ProtectedCopy::new(subject, policy)?.subject()?;
+            Some(&tiered)
+        }
+    };
+    let seen = protected.and_then(|protected| protected.protected.as_ref());
+    let lower = seen.map_or(&[][..], |seen| &seen.editions).iter();
+    let lower = (1..=u8::MAX).zip(lower).rev();
+    let lower = lower.map(|(number, (tier, files))| (number, Some(tier), Some(files.clone())));
+    let without_key = (0, None, seen.and_then(|seen| seen.stored.clone()));
+    let view = |(number, tier, files): (u8, Option<&String>, Option<Files>)| {
+        let hidden = match (protected, policy) {
+            (None, Some(policy)) => Hidden::of_policy(subject, policy),
+            _ => Hidden::of_protected_above(protected.unwrap_or(subject), number),
+        }?;
+        Ok(AttackerView {
+            name: match tier {
+                Some(tier) => format!("{name}, with the key of tier {tier}"),
+                None => name.to_owned(),
+            },
+            tier: tier.cloned(),
             clear: subject.files().clone(),
             is_everything: hidden.covers(everything),
             hidden,
             files,
         })
     };
-    let stored = protected.and_then(|of| of.stored.clone());
-    let mut views = vec![view(name.to_owned(), None, 0, stored)?];
-    let editions = protected.map_or(&[][..], |of| &of.editions);
-    for (number, (tier, files)) in (1..=u8::MAX).zip(editions).rev() {
-        let name = format!("{name}, with the key of tier {tier}");
-        views.push(view(name, Some(tier.clone()), number, Some(files.clone()))?);
-    }
-    Ok(views)
+    iter::once(without_key).chain(lower).map(view).collect()
 }
 
 /// Returns the candidates with their names; without a policy, the model's present protection.

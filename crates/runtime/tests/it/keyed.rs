@@ -49,7 +49,11 @@ fn rewrite(lab: &Lab, path: &Path, key: &InputKey) -> PathBuf {
     let files = Files::open(&path.into()).unwrap();
     let rewritten = (files.with(|source| inputs::rewrite(source, key, None))).unwrap();
     let keyed = lab.path(&format!("keyed_{}", path.file_name().unwrap().display()));
-    let written = files.write(&rewritten.edits, &keyed.as_path().into(), Default::default());
+    let written = files.write(
+        &rewritten.edits,
+        &keyed.as_path().into(),
+        Default::default(),
+    );
     written.unwrap();
     keyed
 }
