@@ -66,8 +66,7 @@ fn activation(subject: &Subject, data: &DataSet) {
         &Options::default(),
         &Silent,
     );
-    let mut policy = Policy::preset(Preset::Balanced);
-    policy.set_budget(0.05).unwrap();
+    let mut policy = Policy::parse("preset = \"balanced\"\nbudget = 0.05").unwrap();
     policy.set_ranking(ranking.unwrap());
     let mut options = options(&[]);
     options.candidates.push(NamedPolicy {

@@ -58,8 +58,8 @@ fn largest_share(model: &Model<'_>, policy: &Policy) -> f64 {
     let of_types = types
         .into_iter()
         .map(|(domain, op_type)| policy.coefficient(domain, op_type));
-    let of_names = policy.overrides().iter().map(|named| named.coefficient());
-    let shares = of_types.chain(of_names).chain(policy.budget());
+    let of_names = policy.overrides.iter().map(|named| named.coefficient);
+    let shares = of_types.chain(of_names).chain(policy.budget);
     shares.filter(|&share| share < 1.0).fold(0.0, f64::max)
 }
 
@@ -74,10 +74,8 @@ mod tests {
     use crate::error::Error;
     use crate::plan::{Plan, TensorPlan};
     use crate::planner::plan;
-    use crate::policy::{Override, Preset, Target};
-    use crate::position::Strategy;
+    use crate::policy::Preset;
     use crate::scores::{Scores, Wanted};
-    use crate::tiers::Tier;
 
     /// Odd sizes, a tensor of less than a unit, a recurrent layer, and a tensor that is not a
     /// weight.
@@ -113,31 +111,22 @@ mod tests {
         let model = locate(&bytes, &Limits::default()).unwrap();
         let mut policies: Vec<Policy> = Preset::ALL.into_iter().map(Policy::preset).collect();
         for coefficient in [0.0, 0.01, 0.3, 0.5, 0.7, 0.99] {
-            let mut policy = Policy::default();
-            policy.set_default(coefficient).unwrap();
-            policy.set_unit_bytes(64).unwrap();
-            policies.push(policy);
-            let mut policy = Policy::default();
-            policy.set_default(coefficient).unwrap();
-            policy.set_strategy(Strategy::Spread);
-            policies.push(policy);
-            let mut policy = Policy::default();
-            policy.set_budget(coefficient).unwrap();
-            let named = Override::new(Target::Initializer, "w1", 0.5).unwrap();
-            policies.push(policy.clone());
-            policy.add_override(named);
-            policies.push(policy);
+            let default = format!("[default]\ncoefficient = {coefficient:?}\n");
+            let budget = format!("budget = {coefficient:?}\n");
+            let named = "[[override]]\ninitializer = \"w1\"\ncoefficient = 0.5\n";
+            for text in [
+                format!("unit = 64\n{default}"),
+                format!("strategy = \"spread\"\n{default}"),
+                budget.clone() + named,
+                budget,
+            ] {
+                policies.push(Policy::parse(&text).unwrap());
+            }
         }
-        for preset in [Preset::Strong, Preset::Full] {
-            let mut policy = Policy::preset(preset);
-            let tier = |name: &str, share| Tier {
-                name: name.to_owned(),
-                share,
-            };
-            policy
-                .set_tiers(vec![tier("a", 0.5), tier("b", 1.0)])
-                .unwrap();
-            policies.push(policy);
+        for preset in ["strong", "full"] {
+            let tiers = "[[tier]]\nname = \"a\"\nshare = 0.5\n[[tier]]\nname = \"b\"\n";
+            let text = format!("preset = \"{preset}\"\n{tiers}");
+            policies.push(Policy::parse(&text).unwrap());
         }
         let mut tightest = u64::MAX;
         for policy in policies {

@@ -1,8 +1,6 @@
 //! Finds which tensors are weights, and why the others are not, for any policy.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
+use std::collections::{BTreeSet, HashSet};
 
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{LongSetting, Model, NodeId, Payload, Tensor, TensorRole, Unpatchable};
@@ -36,64 +34,56 @@ impl Classified<'_> {
 /// One use of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumer<'a> {
-    /// The node.
     pub node: NodeId,
-    /// The node's input or attribute.
     pub slot: Slot<'a>,
     /// Whether the node uses the tensor as weights.
     pub as_weight: bool,
 }
 
-/// Why a tensor stays in clear.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a tensor stays in clear, in words for [`Display`](std::fmt::Display).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It has no elements.
+    #[error("it has no elements")]
     Empty,
-    /// No node reads it.
+    #[error("no operator reads it")]
     Unconsumed,
-    /// It holds the indices of a sparse tensor, which ONNX's checker reads.
+    /// ONNX's checker reads them.
+    #[error("it holds positions, not values, of a sparse tensor")]
     SparseIndices,
-    /// Shapes are computed from it, and nothing else.
+    /// And nothing else.
+    #[error("the graph's shapes are computed from it")]
     Shape,
-    /// It holds text.
+    #[error("it holds text")]
     Strings,
-    /// It has a single element, and no operator reads it as a weight.
+    /// And no operator reads it as a weight.
+    #[error("it has one element")]
     OneElement,
     /// It is a weight whose elements cannot be replaced without moving other bytes.
+    #[error("{}", unpatchable(*.0))]
     Unpatchable(Unpatchable),
-    /// Only operators without a rule read it.
-    UnknownOperator {
-        /// Their qualified types, each once.
-        op_types: Vec<String>,
-    },
-    /// It has enough floats to be learnt, but only operators that usually take no weights read it.
-    NoWeights {
-        /// Their qualified types, each once.
-        op_types: Vec<String>,
-    },
+    /// Only operators without a rule, each type once, read it.
+    #[error("no rule says what {} does with it", op_types.join(", "))]
+    UnknownOperator { op_types: Vec<String> },
+    /// It has enough floats to be learnt, but only operators that usually take no weights, each
+    /// type once, read it.
+    #[error("weights are unusual in {}", op_types.join(", "))]
+    NoWeights { op_types: Vec<String> },
     /// By the operator method, elements of this type are no weights.
-    ElementType {
-        /// The type.
-        data_type: DataType,
-    },
-    /// Its operators read it in inputs or attributes that take no weights.
-    NotAWeight {
-        /// Qualified type of the first operator that reads it.
-        op_type: String,
-        /// The operator's input or attribute.
-        slot: String,
-    },
-    /// It has too few elements for a learnt constant of an arithmetic operator.
-    TooSmall {
-        /// Qualified type of the first operator that reads it.
-        op_type: String,
-    },
-    /// The way to its operators exceeds the limits of the search.
+    #[error("only `full` takes elements of type {} for weights", .0.as_str_name())]
+    ElementType(DataType),
+    /// The first operator that reads it takes no weights in this input or attribute.
+    #[error("{slot} of {op_type} is not a weight")]
+    NotAWeight { op_type: String, slot: String },
+    /// Too few for a constant of the first operator that reads it.
+    #[error("{op_type} reads fewer than {MIN_ARITHMETIC_ELEMENTS} elements, too few to be learnt")]
+    TooSmall { op_type: String },
+    #[error("its operators cannot be traced within the limits of the search")]
     NotFollowed,
-    /// The policy leaves it in clear with a coefficient of 0.
+    #[error("the policy gives it coefficient 0")]
     ZeroCoefficient,
     /// The plan selected no part of it.
+    #[error("it was not selected")]
     NoVolume,
 }
 
@@ -105,45 +95,36 @@ pub enum Reason {
 /// 256 times `2^20 + 4 * (values + nodes)` bytes, not counting names of less than 256 bytes.
 /// Tensors beyond these limits are [`Reason::NotFollowed`].
 pub fn classify<'a>(model: &Model<'a>) -> Vec<Classified<'a>> {
-    classify_in(model, &Dataflow::new(model))
-}
-
-/// Classifies tensors as [`classify`] does, with the model's nodes already connected.
-pub(crate) fn classify_in<'a>(model: &Model<'a>, flow: &Dataflow<'_, 'a>) -> Vec<Classified<'a>> {
+    let flow = &Dataflow::new(model);
     let mut follower = Follower::new(flow);
-    let shapes = flow.shape_tensors();
-    let classified = model
-        .tensors_with_ids()
-        .zip(shapes)
-        .map(|((id, tensor), is_shape)| {
-            let reached = follower.follow(id);
-            let consumers: Vec<_> = (reached.consumers.iter())
-                .map(|&(node, slot)| {
-                    let as_weight = fit(flow, node, slot, tensor) == Fit::Weight;
-                    Consumer {
-                        node,
-                        slot,
-                        as_weight,
-                    }
-                })
-                .collect();
-            let is_shape = is_shape && tensor.n_elements <= MAX_SHAPE_ELEMENTS
-                || is_shape_attribute(model, tensor);
-            let reason = match kept(tensor, is_shape) {
-                Some(kept) => Some(kept),
-                None => reason(model, flow, tensor, &consumers, reached.complete),
-            };
-            Classified {
-                consumers,
-                reason,
-                bytes: payload_bytes(tensor),
-            }
+    let tensors = model.tensors_with_ids().zip(flow.shape_tensors());
+    let classified = tensors.map(|((id, tensor), is_shape)| {
+        let reached = follower.follow(id);
+        let consumers = reached.consumers.iter();
+        let fits = consumers.map(|&(node, slot)| (node, slot, fit(flow, node, slot, tensor)));
+        let fits: Vec<(NodeId, Slot<'a>, Fit)> = fits.collect();
+        let is_shape = is_shape && tensor.n_elements <= MAX_SHAPE_ELEMENTS
+            || is_shape_attribute(model, tensor);
+        let reason = match kept(tensor, is_shape) {
+            Some(kept) => Some(kept),
+            None => reason(model, tensor, &fits, reached.complete),
+        };
+        let consumers = fits.into_iter().map(|(node, slot, fit)| Consumer {
+            node,
+            slot,
+            as_weight: fit == Fit::Weight,
         });
+        Classified {
+            consumers: consumers.collect(),
+            reason,
+            bytes: payload_bytes(tensor),
+        }
+    });
     classified.collect()
 }
 
 /// Returns the length of a tensor's elements in bytes, saturating.
-pub(crate) fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
+fn payload_bytes(tensor: &Tensor<'_>) -> u64 {
     let of = |bits: u32| {
         let bits = u128::from(tensor.n_elements) * u128::from(bits);
         u64::try_from(bits.div_ceil(8)).unwrap_or(u64::MAX)
@@ -230,21 +211,11 @@ fn fit_rule(rule: &Rule, slot: Slot<'_>, tensor: &Tensor<'_>) -> Fit {
     if rule.role == Role::NoWeights && rules::may_be_learnt(tensor) {
         return Fit::NoWeights;
     }
-    let is_slot = match (rule, slot) {
-        (
-            Rule {
-                role: Role::Inputs(_, slots),
-                ..
-            },
-            Slot::Input(slot),
-        ) => slots.contain(slot) || (slot == DATA_SLOT && plain && large),
-        (
-            Rule {
-                role: Role::Attributes(names),
-                ..
-            },
-            Slot::Attribute(name),
-        ) => names.contains(&name),
+    let is_slot = match (rule.role, slot) {
+        (Role::Inputs(_, slots), Slot::Input(slot)) => {
+            slots.contain(slot) || (slot == DATA_SLOT && plain && large)
+        }
+        (Role::Attributes(names), Slot::Attribute(name)) => names.contains(&name),
         _ => false,
     };
     if !is_slot || !rules::learnable(tensor.data_type) {
@@ -283,61 +254,46 @@ fn kept(tensor: &Tensor<'_>, is_shape: bool) -> Option<Reason> {
 
 fn reason(
     model: &Model<'_>,
-    flow: &Dataflow<'_, '_>,
     tensor: &Tensor<'_>,
-    consumers: &[Consumer<'_>],
+    fits: &[(NodeId, Slot<'_>, Fit)],
     complete: bool,
 ) -> Option<Reason> {
-    if consumers.iter().any(|consumer| consumer.as_weight) {
+    let fitting = |wanted| {
+        let fitting = fits.iter().filter(move |(.., fit)| *fit == wanted);
+        fitting.map(|(node, ..)| op_type(model, *node))
+    };
+    let each_once = |wanted| {
+        let op_types: BTreeSet<String> = fitting(wanted).collect();
+        let op_types: Vec<String> = op_types.into_iter().collect();
+        Some(op_types).filter(|op_types| !op_types.is_empty())
+    };
+    if fits.iter().any(|(.., fit)| *fit == Fit::Weight) {
         return match tensor.payload {
             Payload::Unpatchable(why) => Some(Reason::Unpatchable(why)),
             _ => None,
         };
     }
-    if tensor.n_elements == 1 {
-        return Some(Reason::OneElement);
-    }
-    if complete && consumers.is_empty() {
-        return Some(Reason::Unconsumed);
-    }
-    if !rules::learnable(tensor.data_type) {
-        let data_type = tensor.data_type;
-        return Some(Reason::ElementType { data_type });
-    }
-    let Some(first) = consumers.first().filter(|_| complete) else {
-        return Some(Reason::NotFollowed);
-    };
-    let fits = |wanted| {
-        let fitting = consumers
-            .iter()
-            .filter(move |c| fit(flow, c.node, c.slot, tensor) == wanted);
-        fitting.map(|consumer| op_type(model, consumer.node))
-    };
-    let each_once = |mut op_types: Vec<String>| {
-        op_types.sort_unstable();
-        op_types.dedup();
-        op_types
-    };
-    let unknown: Vec<_> = fits(Fit::Unknown).collect();
-    if !unknown.is_empty() {
-        let op_types = each_once(unknown);
-        return Some(Reason::UnknownOperator { op_types });
-    }
-    if let Some(op_type) = fits(Fit::TooSmall).next() {
-        return Some(Reason::TooSmall { op_type });
-    }
-    let without: Vec<_> = fits(Fit::NoWeights).collect();
-    if !without.is_empty() {
-        let op_types = each_once(without);
-        return Some(Reason::NoWeights { op_types });
-    }
-    let slot = match first.slot {
-        Slot::Input(slot) => format!("input {slot}"),
-        Slot::Attribute(name) => format!("attribute {name:?}"),
-    };
-    Some(Reason::NotAWeight {
-        op_type: op_type(model, first.node),
-        slot,
+    Some(match fits.first().filter(|_| complete) {
+        _ if tensor.n_elements == 1 => Reason::OneElement,
+        None if complete => Reason::Unconsumed,
+        _ if !rules::learnable(tensor.data_type) => Reason::ElementType(tensor.data_type),
+        None => Reason::NotFollowed,
+        Some((first, slot, _)) => {
+            if let Some(op_types) = each_once(Fit::Unknown) {
+                Reason::UnknownOperator { op_types }
+            } else if let Some(op_type) = fitting(Fit::TooSmall).next() {
+                Reason::TooSmall { op_type }
+            } else if let Some(op_types) = each_once(Fit::NoWeights) {
+                Reason::NoWeights { op_types }
+            } else {
+                let op_type = op_type(model, *first);
+                let slot = match slot {
+                    Slot::Input(slot) => format!("input {slot}"),
+                    Slot::Attribute(name) => format!("attribute {name:?}"),
+                };
+                Reason::NotAWeight { op_type, slot }
+            }
+        }
     })
 }
 
@@ -346,46 +302,6 @@ fn op_type(model: &Model<'_>, node: NodeId) -> String {
     let node = model.nodes.get(node.index());
     node.map(|node| rules::qualified(node.domain, node.op_type).into_owned())
         .unwrap_or_default()
-}
-
-impl Reason {
-    /// Returns the text of [`Display`](fmt::Display), without a copy if it is constant.
-    pub fn text(&self) -> Cow<'static, str> {
-        match self {
-            Reason::Empty => "it has no elements".into(),
-            Reason::Unconsumed => "no operator reads it".into(),
-            Reason::SparseIndices => "it holds positions, not values, of a sparse tensor".into(),
-            Reason::Unpatchable(why) => unpatchable(*why).into(),
-            Reason::Shape => "the graph's shapes are computed from it".into(),
-            Reason::Strings => "it holds text".into(),
-            Reason::OneElement => "it has one element".into(),
-            Reason::NotFollowed => "its operators cannot be traced within the limits of the search".into(),
-            Reason::ZeroCoefficient => "the policy gives it coefficient 0".into(),
-            Reason::NoVolume => "it was not selected".into(),
-            Reason::UnknownOperator { op_types } => {
-                format!("no rule says what {} does with it", op_types.join(", ")).into()
-            }
-            Reason::NoWeights { op_types } => {
-                format!("weights are unusual in {}", op_types.join(", ")).into()
-            }
-            Reason::ElementType { data_type } => {
-                format!("only `full` takes elements of type {} for weights", data_type.as_str_name()).into()
-            }
-            Reason::NotAWeight { op_type, slot } => {
-                format!("{slot} of {op_type} is not a weight").into()
-            }
-            Reason::TooSmall { op_type } => format!(
-                "{op_type} reads fewer than {MIN_ARITHMETIC_ELEMENTS} elements, too few to be learnt"
-            )
-            .into(),
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
-    }
 }
 
 fn unpatchable(why: Unpatchable) -> &'static str {

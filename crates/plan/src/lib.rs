@@ -25,6 +25,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 mod bound;
 mod choose;
@@ -55,12 +56,11 @@ pub use error::Error;
 pub use op_types::OfOpTypes;
 pub use plan::{Clear, Gap, OperatorPlan, Plan, Pool, TensorPlan};
 pub use planner::plan;
-pub use policy::{Demand, Override, Policy, Preset, Require, Target};
+pub use policy::{Demand, Policy, Preset, Require};
 pub use position::{Run, Strategy};
 pub use ranking::{MAX_RANKING_BYTES, Ranking};
 pub use roles::{Role, role};
 pub use scores::{Scores, Wanted, energy, normalise, uniform};
-pub use subsequence::unit_bytes;
+pub use subsequence::{check_unit_bytes, unit_bytes};
 pub use tiers::{Mode, Tier, TierRun};
-pub use unmatched::{Entry, unmatched};
-pub use violations::Violation;
+pub use unmatched::unmatched;

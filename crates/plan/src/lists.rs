@@ -32,18 +32,6 @@ impl<T: Copy> Lists<T> {
         Lists { starts, items }
     }
 
-    /// Makes a list for each key, counted from 0.
-    pub fn of_each(lists: impl Iterator<Item = impl Iterator<Item = T>>) -> Lists<T> {
-        let mut starts = Vec::with_capacity(lists.size_hint().0 + 1);
-        let mut items = Vec::with_capacity(lists.size_hint().0);
-        starts.push(0);
-        for list in lists {
-            items.extend(list);
-            starts.push(items.len() as u32);
-        }
-        Lists { starts, items }
-    }
-
     /// Returns the number of items in all lists.
     pub fn len(&self) -> usize {
         self.items.len()
@@ -75,7 +63,5 @@ mod tests {
         assert_eq!(lists.of(4), []);
         assert_eq!(lists.of(u32::MAX), []);
         assert!(Lists::<u8>::new(0, &[]).of(0).is_empty());
-        let lists = Lists::of_each(["ab", "", "c"].into_iter().map(str::chars));
-        assert_eq!([0, 1, 2, 3].map(|key| lists.of(key).len()), [2, 0, 1, 0]);
     }
 }

@@ -4,7 +4,7 @@ use onnxseal_onnx::model::{Model, NodeId, Payload};
 
 use crate::classify::{Classified, Reason};
 use crate::plan::OperatorPlan;
-use crate::policy::{Policy, Target};
+use crate::policy::Policy;
 
 /// Finds owners of tensors.
 pub(crate) struct Owners<'p, 'a> {
@@ -78,15 +78,13 @@ impl<'p, 'a> Owners<'p, 'a> {
 
     fn operator(&self, id: NodeId) -> OperatorPlan {
         let node = &self.model.nodes[id.index()];
-        let named = self.policy.overridden(Target::Node, node.name);
-        let of_type = self.policy.coefficient(node.domain, node.op_type);
-        let whole = named.is_none()
-            && self.is_small
-            && of_type < 1.0
-            && self.policy.is_presets(node.domain, node.op_type);
+        let named = self.policy.of_node(node.name);
+        let own = named.or_else(|| self.policy.own_coefficient(node.domain, node.op_type));
+        let share = own.unwrap_or_else(|| self.policy.coefficient(node.domain, node.op_type));
+        let whole = self.is_small && own.is_none() && share < 1.0;
         OperatorPlan {
             node: Some(id),
-            coefficient: if whole { 1.0 } else { named.unwrap_or(of_type) },
+            coefficient: if whole { 1.0 } else { share },
             whole,
             overridden: named.is_some(),
         }

@@ -24,18 +24,15 @@ pub struct Plan {
     pub gaps: Vec<Gap>,
     /// Bytes of the model, without gaps, that a share is a share of.
     pub(crate) total_bytes: u64,
-    /// The consumers of each tensor of the model.
     pub(crate) consumers: Lists<NodeId>,
 }
 
 /// Bytes of an external data file in which no tensor lies, and which are not all zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// The file.
     pub file: FileId,
     /// The file's location in the original, which may have another name for it.
     pub location: String,
-    /// The range in the file.
     pub span: Span,
 }
 
@@ -64,19 +61,15 @@ pub struct OperatorPlan {
 /// One weight tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorPlan {
-    /// The tensor.
     pub tensor: TensorId,
     /// The operator that owns it, as an index into [`Plan::operators`].
     pub operator: usize,
-    /// Length of its elements in bytes.
     pub bytes: u64,
     /// Elements in a subsequence; the last may be shorter.
     pub unit_elements: u64,
-    /// Number of subsequences.
     pub n: u64,
     /// The encrypted subsequences; empty if the volume is 0.
     pub targets: Vec<Run>,
-    /// Bytes in the targets.
     pub encrypted_bytes: u64,
     /// The tiers of the targets, in their order; empty in a plan without tiers.
     pub tiers: Vec<TierRun>,
@@ -90,11 +83,8 @@ pub struct TensorPlan {
 /// A tensor that stays completely in clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clear {
-    /// The tensor.
     pub tensor: TensorId,
-    /// Length of its elements in bytes.
     pub bytes: u64,
-    /// Why.
     pub reason: Reason,
 }
 

@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use onnxseal_onnx::model::{Model, TensorId};
+use onnxseal_onnx::model::{Model, NodeId, TensorId};
 
 use crate::choose::{Candidate, Offer, take_best};
-use crate::classify::{Classified, MAX_BYTES, Reason, classify_in, total_bytes};
-use crate::dataflow::Dataflow;
+use crate::classify::{Classified, MAX_BYTES, Reason, classify, total_bytes};
 use crate::error::Error;
 use crate::lists::Lists;
 use crate::owners::Owners;
 use crate::plan::{Clear, OperatorPlan, Plan, Pool, TensorPlan};
-use crate::policy::{Policy, Target};
+use crate::policy::Policy;
 use crate::position::{Run, Strategy, indices, spread};
 use crate::scores::{Scores, Wanted};
 use crate::subsequence::{Cut, unit_bytes};
@@ -31,9 +30,9 @@ pub fn plan<E: From<Error>>(
         // Check the ranking even if its scores turn out not to be needed.
         ranking.check(model)?;
     }
-    let classified = classify_in(model, &Dataflow::new(model));
+    let classified = classify(model);
     if total_bytes(model, &classified) > MAX_BYTES {
-        return Err(Error::TooLarge { limit: MAX_BYTES }.into());
+        return Err(Error::TooLarge.into());
     }
     let mut planner = Planner::new(model, policy, &classified);
     planner.choose(score)?;
@@ -80,7 +79,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         let mut owned: Vec<(OperatorPlan, TensorId, u32, Option<f64>)> = Vec::new();
         let mut clear = Vec::new();
         for ((tensor, located), known) in model.tensors_with_ids().zip(classified) {
-            let named = policy.overridden(Target::Initializer, located.name);
+            let named = policy.of_tensor(located.name);
             match owners.of(known, &located.payload, named) {
                 Ok((owner, bits)) => owned.push((owner, tensor, bits, named)),
                 Err(reason) => clear.push(Clear {
@@ -203,7 +202,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             let taken = take_best(&offers, pool.budget_bytes);
             for (&member, targets) in pool.tensors.iter().zip(taken) {
                 let plan = &mut self.drafts[member].plan;
-                plan.targets = match self.policy.strategy() {
+                plan.targets = match self.policy.strategy {
                     Strategy::Energy => targets,
                     Strategy::Spread => spread(plan.n, targets.iter().map(|run| run.take).sum()),
                 };
@@ -224,16 +223,16 @@ impl<'p, 'a> Planner<'p, 'a> {
                 node, overridden, ..
             } = self.operators[operator];
             let is_certain =
-                coefficient == 0.0 || coefficient == 1.0 && self.policy.budget().is_none();
+                coefficient == 0.0 || coefficient == 1.0 && self.policy.budget.is_none();
             let node = node.map(|node| &self.model.nodes[node.index()]);
-            let sharing = match (self.policy.strategy(), node) {
+            let sharing = match (self.policy.strategy, node) {
                 _ if draft.named.is_some() || is_certain => Sharing::Draft(index),
                 _ if overridden => Sharing::Operator(operator),
                 (Strategy::Spread, Some(node)) => Sharing::Type(node.domain, node.op_type),
                 _ => Sharing::Everything,
             };
             let share = match sharing {
-                Sharing::Everything => self.policy.budget().unwrap_or(coefficient),
+                Sharing::Everything => self.policy.budget.unwrap_or(coefficient),
                 _ => coefficient,
             };
             let number = *numbers.entry(sharing).or_insert(pools.len());
@@ -265,7 +264,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         chosen: &[usize],
         score: impl FnOnce(&[Wanted]) -> Result<Scores, E>,
     ) -> Result<Scores, E> {
-        if self.policy.strategy() == Strategy::Spread {
+        if self.policy.strategy == Strategy::Spread {
             return Ok(self.evenly(chosen));
         }
         let wanted = chosen.iter().map(|&member| {
@@ -279,7 +278,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         let wanted: Vec<Wanted> = wanted.collect();
         let scores = match self.policy.ranking() {
             _ if wanted.is_empty() => Scores::new(),
-            Some(ranking) => ranking.of_wanted(self.model, &wanted)?,
+            Some(ranking) => ranking.scores(self.model, &wanted)?,
             None => score(&wanted)?,
         };
         let fits = wanted.iter().map(|tensor| tensor.n as usize);
@@ -375,13 +374,16 @@ impl<'p, 'a> Planner<'p, 'a> {
         tensors.sort_by_key(|plan| plan.tensor);
         clear.sort_by_key(|clear| clear.tensor);
         // Without weights, positions of `spread` are known too.
-        pools.retain(|_| policy.strategy() == Strategy::Energy);
+        pools.retain(|_| policy.strategy == Strategy::Energy);
         for pool in &mut pools {
             for index in &mut pool.tensors {
                 *index = tensors.partition_point(|plan| plan.tensor < members[*index]);
             }
             pool.tensors.sort_unstable();
         }
+        let readers = (0..).zip(classified);
+        let readers = readers.flat_map(|(id, known)| known.nodes().map(move |node| (id, node)));
+        let readers: Vec<(u32, NodeId)> = readers.collect();
         Plan {
             pools,
             operators,
@@ -389,7 +391,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             clear,
             total_bytes: total_bytes(model, classified),
             gaps: Vec::new(),
-            consumers: Lists::of_each(classified.iter().map(Classified::nodes)),
+            consumers: Lists::new(classified.len(), &readers),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Rankings: files with the measured scores of a model's weights.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use onnxseal_onnx::excerpt;
 use onnxseal_onnx::model::Model;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
@@ -23,25 +25,22 @@ pub const MAX_RANKING_BYTES: usize = 1 << 30;
 ///
 /// The file is JSON, see `docs/JSON.md`. It names the model by a digest of its tensors' places,
 /// types and shapes, so the ranking fits every model of the same architecture and export.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ranking {
-    method: String,
-    unit_bytes: u64,
-    shapes: String,
-    tensors: HashMap<String, Vec<f32>>,
-    is_partial: bool,
-}
-
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub struct Ranking {
     version: u32,
     method: String,
-    unit: u64,
+    #[serde(rename = "unit")]
+    unit_bytes: u64,
     shapes: String,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    partial: bool,
-    tensors: Vec<TensorScores>,
+    #[serde(
+        rename = "partial",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    is_partial: bool,
+    #[serde(deserialize_with = "read_scores", serialize_with = "write_scores")]
+    tensors: BTreeMap<String, Vec<f32>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -56,23 +55,24 @@ impl Ranking {
     /// Makes an empty ranking of `model`, in subsequences of `unit_bytes`, by `method`.
     pub fn new(model: &Model<'_>, method: &str, unit_bytes: u64) -> Result<Ranking, Error> {
         let ranking = Ranking {
+            version: VERSION,
             method: method.to_owned(),
             unit_bytes,
             shapes: shapes(model),
-            tensors: HashMap::new(),
             is_partial: false,
+            tensors: BTreeMap::new(),
         };
         ranking.check_unit()
     }
 
+    /// Large models have units beyond what a policy may ask for.
     fn check_unit(self) -> Result<Ranking, Error> {
-        if self.unit_bytes >= *UNIT_BYTES.start() && self.unit_bytes.is_power_of_two() {
-            Ok(self)
-        } else {
-            Err(Error::Unit {
-                bytes: self.unit_bytes,
-            })
+        let unit = self.unit_bytes;
+        if unit >= *UNIT_BYTES.start() && unit.is_power_of_two() {
+            return Ok(self);
         }
+        let what = format!("unit {unit}: expected a power of two from 64 on");
+        Err(Error::Ranking(what))
     }
 
     /// Sets the scores of the tensor at a protobuf path, one of 0 or more for each subsequence.
@@ -88,69 +88,24 @@ impl Ranking {
 
     /// Reads a ranking file.
     pub fn parse(json: &[u8]) -> Result<Ranking, Error> {
-        let wrong = |message: String| Error::Ranking { message };
         if json.len() > MAX_RANKING_BYTES {
-            return Err(wrong(format!("it has more than {MAX_RANKING_BYTES} bytes")));
+            let what = format!("it has more than {MAX_RANKING_BYTES} bytes");
+            return Err(Error::Ranking(what));
         }
-        let file: File = serde_json::from_slice(json).map_err(|error| wrong(error.to_string()))?;
-        if file.version != VERSION {
-            return Err(wrong(format!(
-                "version {} (this program reads {VERSION})",
-                file.version
-            )));
+        let ranking: Ranking =
+            serde_json::from_slice(json).map_err(|error| Error::Ranking(error.to_string()))?;
+        match ranking.version {
+            VERSION => ranking.check_unit(),
+            other => Err(Error::Ranking(format!(
+                "version {other} (this program reads {VERSION})"
+            ))),
         }
-        let mut tensors = HashMap::with_capacity(file.tensors.len());
-        for TensorScores { at, scores } in file.tensors {
-            let bytes = STANDARD.decode(scores).unwrap_or_default();
-            let (scores, rest) = bytes.as_chunks();
-            let scores: Vec<f32> = scores.iter().copied().map(f32::from_le_bytes).collect();
-            let is_sound = rest.is_empty() && !scores.is_empty();
-            if !is_sound
-                || scores
-                    .iter()
-                    .any(|score| !score.is_finite() || *score < 0.0)
-            {
-                let at = onnxseal_onnx::excerpt(&at);
-                return Err(wrong(format!(
-                    "the scores of {at:?} are not numbers of at least 0"
-                )));
-            }
-            tensors.insert(at, scores);
-        }
-        let ranking = Ranking {
-            method: file.method,
-            unit_bytes: file.unit,
-            shapes: file.shapes,
-            tensors,
-            is_partial: file.partial,
-        };
-        ranking.check_unit()
     }
 
     /// Encodes the ranking file.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut tensors: Vec<(&String, &Vec<f32>)> = self.tensors.iter().collect();
-        tensors.sort_by_key(|(at, _)| *at);
-        let tensors = tensors.into_iter().map(|(at, scores)| {
-            let bytes: Vec<u8> = scores
-                .iter()
-                .flat_map(|score| score.to_le_bytes())
-                .collect();
-            TensorScores {
-                at: at.clone(),
-                scores: STANDARD.encode(bytes),
-            }
-        });
-        let file = File {
-            version: VERSION,
-            method: self.method.clone(),
-            unit: self.unit_bytes,
-            shapes: self.shapes.clone(),
-            partial: self.is_partial,
-            tensors: tensors.collect(),
-        };
         // Strings and numbers always encode.
-        serde_json::to_vec(&file).unwrap_or_default()
+        serde_json::to_vec(self).unwrap_or_default()
     }
 
     /// Bytes of a subsequence.
@@ -183,18 +138,12 @@ impl Ranking {
         }
     }
 
-    /// Returns the scores of the tensors `wanted` of `model`. A tensor without scores comes last.
-    pub fn scores(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
-        self.check(model)?;
-        self.of_wanted(model, wanted)
-    }
-
-    /// Returns the scores as [`Ranking::scores`] does, for a model that passed [`Ranking::check`].
-    pub(crate) fn of_wanted(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
+    /// Returns the scores of the tensors `wanted` of `model`, which was [checked](Ranking::check). A
+    /// tensor without scores comes last.
+    pub(crate) fn scores(&self, model: &Model<'_>, wanted: &[Wanted]) -> Result<Scores, Error> {
         let scores = wanted.iter().map(|wanted| {
             let tensor = model.tensors.get(wanted.tensor.index());
-            let scores = tensor.and_then(|tensor| self.tensors.get(&tensor.path));
-            match scores {
+            match tensor.and_then(|tensor| self.tensor(&tensor.path)) {
                 None => Ok(vec![0.0; wanted.n as usize]),
                 Some(scores) if scores.len() as u64 == wanted.n => {
                     Ok(scores.iter().copied().map(f64::from).collect())
@@ -204,6 +153,39 @@ impl Ranking {
         });
         scores.collect()
     }
+}
+
+fn read_scores<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Vec<f32>>, D::Error> {
+    let tensors = Vec::<TensorScores>::deserialize(deserializer)?.into_iter();
+    let read = tensors.map(|TensorScores { at, scores }| {
+        let bytes = STANDARD.decode(scores).unwrap_or_default();
+        let (scores, rest) = bytes.as_chunks();
+        let scores: Vec<f32> = scores.iter().copied().map(f32::from_le_bytes).collect();
+        let is_score = |score: &f32| score.is_finite() && *score >= 0.0;
+        if rest.is_empty() && !scores.is_empty() && scores.iter().all(is_score) {
+            return Ok((at, scores));
+        }
+        let at = excerpt(&at);
+        Err(D::Error::custom(format!(
+            "the scores of {at:?} are not numbers of at least 0"
+        )))
+    });
+    read.collect()
+}
+
+fn write_scores<S: Serializer>(
+    tensors: &BTreeMap<String, Vec<f32>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tensors.iter().map(|(at, scores)| {
+        let bytes = scores.iter().flat_map(|score| score.to_le_bytes());
+        TensorScores {
+            at: at.clone(),
+            scores: STANDARD.encode(bytes.collect::<Vec<u8>>()),
+        }
+    }))
 }
 
 /// Returns the SHA-256 of the places, types and shapes of all tensors, in hexadecimal digits.
@@ -253,8 +235,7 @@ mod tests {
         assert_eq!(read, ranking);
         let mut policy = Policy::parse("[op.Conv]\ncoefficient = 0.25").unwrap();
         policy.set_ranking(read.clone());
-        let score = |wanted: &[Wanted]| read.scores(&located, wanted);
-        let plan = plan(&located, &policy, score).unwrap();
+        let plan = plan(&located, &policy, |_| Err(Error::Scores)).unwrap();
         let [run] = plan.tensors[0].targets[..] else {
             panic!("{plan:?}")
         };
@@ -269,8 +250,6 @@ mod tests {
         assert_eq!(empty.scores(&located, &[wanted]).unwrap(), [[0.0; 128]]);
         let other = model(255);
         let other = locate(&other, &Limits::default()).unwrap();
-        let refused = ranking.scores(&other, &[wanted]);
-        assert!(matches!(refused, Err(Error::RankingOfAnother)));
         // Even if everything is taken, so that no scores are needed.
         let mut full = Policy::preset(Preset::Full);
         full.set_ranking(ranking);

@@ -1,5 +1,6 @@
 //! Cuts weight tensors into subsequences with equal numbers of elements.
 
+use crate::error::Error;
 use crate::position::Run;
 
 /// Bytes of a subsequence that is chosen by score, unless the policy says otherwise.
@@ -11,6 +12,15 @@ pub(crate) const RECURRENT_UNIT_BYTES: u64 = 1024;
 
 /// The bytes that a subsequence chosen by score may have.
 pub(crate) const UNIT_BYTES: std::ops::RangeInclusive<u64> = 64..=1024;
+
+/// Fails unless `bytes` is a power of two from 64 to 1024.
+pub fn check_unit_bytes(bytes: u64) -> Result<(), Error> {
+    if UNIT_BYTES.contains(&bytes) && bytes.is_power_of_two() {
+        return Ok(());
+    }
+    let what = format!("unit {bytes}: expected 64, 128, 256, 512 or 1024 bytes");
+    Err(Error::Policy(what))
+}
 
 /// The cut of one tensor: subsequence `s` holds the elements `[s * unit, (s + 1) * unit)`; the last
 /// one may be shorter.

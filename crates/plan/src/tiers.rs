@@ -4,7 +4,8 @@
 use onnxseal_onnx::element_bits;
 use onnxseal_onnx::model::{Model, Tensor};
 use onnxseal_onnx::proto::tensor_proto::DataType;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::choose::{Candidate, best};
 use crate::classify::Classified;
@@ -55,48 +56,49 @@ pub enum Mode {
 pub struct TierRun {
     /// The tier that opens them, counted from 1.
     pub tier: u8,
-    /// The number of subsequences, at least 1.
     pub take: u64,
 }
 
+/// Reads the tiers of a policy.
+pub(crate) fn read<'de, D: Deserializer<'de>>(tiers: D) -> Result<Vec<Tier>, D::Error> {
+    check(Vec::deserialize(tiers)?).map_err(D::Error::custom)
+}
+
 /// Checks the tiers of a policy.
-pub(crate) fn check(tiers: &[Tier]) -> Result<(), Error> {
-    let wrong = |message: String| Err(Error::Tiers { message });
-    if !(2..=MAX_TIERS).contains(&tiers.len()) {
+pub(crate) fn check(tiers: Vec<Tier>) -> Result<Vec<Tier>, Error> {
+    let wrong = |what: String| Err(Error::Policy(what));
+    let n = tiers.len();
+    if !(2..=MAX_TIERS).contains(&n) {
         return wrong(format!(
-            "{} tiers: expected 2 to {MAX_TIERS}, the least first",
-            tiers.len()
+            "{n} tiers: expected 2 to {MAX_TIERS}, the least first"
         ));
     }
-    for (i, tier) in tiers.iter().enumerate() {
-        if !is_tier_name(&tier.name) {
+    let mut below = 0.0;
+    for (i, Tier { name, share }) in tiers.iter().enumerate() {
+        if !is_tier_name(name) {
             return wrong(format!(
-                "tier name {:?}: expected 1 to {MAX_NAME_CHARS} of a-z, 0-9, '.', '_' and '-', not {ANY_TIER:?}",
-                tier.name
+                "tier name {name:?}: expected 1 to {MAX_NAME_CHARS} of a-z, 0-9, '.', '_' and '-', not {ANY_TIER:?}"
             ));
         }
-        if tiers[..i].iter().any(|other| other.name == tier.name) {
-            return wrong(format!("two tiers are called {:?}", tier.name));
+        if tiers[..i].iter().any(|other| other.name == *name) {
+            return wrong(format!("two tiers are called {name:?}"));
         }
-    }
-    let is_last = |i: usize| i + 1 == tiers.len();
-    let mut below = 0.0;
-    for (i, tier) in tiers.iter().enumerate() {
-        let Tier { name, share } = tier;
-        if is_last(i) && *share != 1.0 {
+        let is_last = i + 1 == n;
+        if is_last && *share != 1.0 {
             return wrong(format!(
                 "tier {name:?} is the last and opens everything: leave its share out"
             ));
         }
-        let fits = is_last(i) || *share > below && *share < 1.0;
-        if !fits {
+        // NaN is neither.
+        let fits = *share > below && *share < 1.0;
+        if !is_last && !fits {
             return wrong(format!(
                 "tier {name:?} has share {share}: expected more than {below} and less than 1"
             ));
         }
         below = *share;
     }
-    Ok(())
+    Ok(tiers)
 }
 
 /// Returns whether a tier may have this name.
@@ -267,7 +269,7 @@ mod tests {
 
     #[test]
     fn tiers_that_make_no_sense_are_refused() {
-        check(&tiers(&[0.5, 1.0])).unwrap();
+        check(tiers(&[0.5, 1.0])).unwrap();
         for shares in [
             &[1.0][..],
             &[0.5, 0.5, 1.0],
@@ -277,7 +279,7 @@ mod tests {
             &[0.5, 1.0, 1.0],
             &[f64::NAN, 1.0],
         ] {
-            assert!(check(&tiers(shares)).is_err(), "{shares:?}");
+            assert!(check(tiers(shares)).is_err(), "{shares:?}");
         }
         for name in ["", "any", "Trial", "a b", "ä", &"x".repeat(65)] {
             assert!(!is_tier_name(name), "{name:?}");
@@ -287,6 +289,6 @@ mod tests {
         }
         let mut twice = tiers(&[0.5, 1.0]);
         twice[1].name = "t0".into();
-        assert!(check(&twice).is_err());
+        assert!(check(twice).is_err());
     }
 }

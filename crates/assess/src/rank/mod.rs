@@ -61,8 +61,7 @@ pub fn rank(
     options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Ranking> {
-    // A policy checks the range of `unit_bytes`.
-    Policy::default().set_unit_bytes(unit_bytes)?;
+    onnxseal_plan::check_unit_bytes(unit_bytes)?;
     let hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
     let unit_bytes = onnxseal_plan::unit_bytes(unit_bytes, hidden.weight_bytes);
     let scores = match method {

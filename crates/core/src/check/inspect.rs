@@ -118,7 +118,7 @@ pub(crate) fn examine(
             None => {
                 // A weight that could have been encrypted has no reason in the classification.
                 let reason = match &classified.reason {
-                    Some(reason) => reason.text(),
+                    Some(reason) => reason.to_string().into(),
                     None => "it was not selected".into(),
                 };
                 if classified.reason.is_none()

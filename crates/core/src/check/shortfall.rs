@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use onnxseal_onnx::{Model, excerpt, model};
-use onnxseal_plan::{self as plan, Gap, Policy, Scores, TensorPlan, Violation, Wanted};
+use onnxseal_plan::{self as plan, Gap, Policy, Scores, TensorPlan, Wanted};
 
 use crate::check::report::list;
 use crate::error::{Error, Result};
@@ -68,11 +68,10 @@ pub(crate) fn shortfalls(
         }
     }
     found.extend(lock(manifest, policy));
-    let mut violations = plan.violations(model, policy);
     // The model may encrypt what this policy would leave.
-    if entries.values().any(|entry| entry.encrypted_bytes() > 0) {
-        violations.retain(|violation| *violation != Violation::Nothing);
-    }
+    let mut entries = entries.values();
+    let encrypts = plan.encrypted_bytes() > 0 || entries.any(|entry| entry.encrypted_bytes() > 0);
+    let violations = plan.violations(model, policy, encrypts);
     Ok([list(&violations), list(&found)].concat())
 }
 

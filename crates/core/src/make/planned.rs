@@ -49,7 +49,8 @@ impl Planned {
     ) -> Result<Planned> {
         let mut builder =
             Builder::new(path, files.to_vec(), &model, plan.total_bytes(), &plan.gaps);
-        builder.report.violations = list(&plan.violations(&model, policy));
+        builder.report.violations =
+            list(&plan.violations(&model, policy, plan.encrypted_bytes() > 0));
         builder.report.clear.reserve_exact(plan.clear.len());
         let mut planned = Planned {
             builder,
@@ -63,7 +64,12 @@ impl Planned {
             let tensor = located.get(clear.tensor.index()).ok_or(LOST)?;
             let consumers = plan.consumers(clear.tensor).iter();
             let consumers = consumers.map(|&node| operators.of(node)).collect();
-            let row = ClearRow::new(tensor, clear.bytes, clear.reason.text(), consumers);
+            let row = ClearRow::new(
+                tensor,
+                clear.bytes,
+                clear.reason.to_string().into(),
+                consumers,
+            );
             planned.builder.report.clear.push(row);
         }
         let tensors = std::mem::take(&mut plan.tensors);

@@ -1,52 +1,50 @@
 //! Policies: coefficients by operator type, exceptions by name, demands.
 
-mod overrides;
 mod preset;
-mod text;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use globset::GlobMatcher;
-pub use overrides::{Override, Target};
-use overrides::{glob, share};
 pub use preset::Preset;
 use serde::Deserialize;
+use toml::de::DeTable;
+use values::{ModeKey, OfType, read_budget, read_share, read_unit, share};
+pub(crate) use values::{OpType, Override, Pattern};
 
 use crate::error::Error;
 use crate::position::Strategy;
 use crate::ranking::Ranking;
 use crate::rules::{self, Class, Rule};
-use crate::similar::similar;
-use crate::subsequence::{DEFAULT_UNIT_BYTES, RECURRENT_UNIT_BYTES, UNIT_BYTES};
+use crate::subsequence::{DEFAULT_UNIT_BYTES, RECURRENT_UNIT_BYTES};
 use crate::tiers::{self, Mode, Tier};
 
-/// Says how much of each operator's weights to encrypt, and which part.
-#[derive(Clone, Debug)]
+/// Says how much of each operator's weights to encrypt, and which part: `docs/POLICY.md` describes
+/// its fields.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Policy {
     preset: Preset,
-    /// Replaces the preset's coefficients, if set.
-    default: Option<f64>,
-    /// By operator type.
-    coefficients: BTreeMap<(&'static str, &'static str), f64>,
-    overrides: Vec<Override>,
-    strategy: Strategy,
-    /// Bytes of a subsequence that is chosen by score.
+    pub(crate) strategy: Strategy,
+    #[serde(rename = "unit", deserialize_with = "read_unit")]
     unit_bytes: Option<u64>,
-    /// Share of all bytes, instead of the sum of the types' budgets.
-    budget: Option<f64>,
-    /// Scores to use instead of energies.
-    ranking: Option<Arc<Ranking>>,
-    /// The least first; empty for a model of one edition.
-    tiers: Vec<Tier>,
-    default_mode: Mode,
-    /// By operator type.
-    modes: BTreeMap<(&'static str, &'static str), Mode>,
+    #[serde(deserialize_with = "read_budget")]
+    pub(crate) budget: Option<f64>,
     /// Whether runtimes refuse the model without the key; `None` if the policy does not say.
     lock: Option<bool>,
-    /// Names of what may stay in clear though the policy asks for it.
-    allow_clear: Vec<GlobMatcher>,
+    pub(crate) allow_clear: Vec<Pattern>,
+    default: Option<OfType>,
+    #[serde(rename = "op")]
+    pub(crate) coefficients: BTreeMap<OpType, OfType>,
+    #[serde(rename = "override")]
+    pub(crate) overrides: Vec<Override>,
+    #[serde(rename = "tier", deserialize_with = "tiers::read")]
+    tiers: Vec<Tier>,
+    #[serde(rename = "mode")]
+    modes: BTreeMap<ModeKey, Mode>,
     require: Require,
+    #[serde(skip)]
+    ranking: Option<Arc<Ranking>>,
 }
 
 /// What to do about weights that cannot be encrypted.
@@ -69,7 +67,7 @@ pub struct Require {
     /// For text and long lists of numbers in attributes of nodes, and for tensors of strings.
     pub settings: Demand,
     /// The least share of the bytes of all tensors to encrypt, 0 to 1.
-    #[serde(deserialize_with = "overrides::read_share")]
+    #[serde(deserialize_with = "read_share")]
     pub min_share: f64,
     /// For entries of the policy (operator types and overrides) that match nothing in the model. An
     /// error by default, because such entries are usually mistakes.
@@ -92,26 +90,45 @@ impl Policy {
     pub fn preset(preset: Preset) -> Policy {
         Policy {
             preset,
-            default: None,
-            coefficients: BTreeMap::new(),
-            overrides: Vec::new(),
-            strategy: Strategy::default(),
-            unit_bytes: None,
-            budget: None,
-            ranking: None,
-            tiers: Vec::new(),
-            default_mode: Mode::default(),
-            modes: BTreeMap::new(),
-            lock: None,
-            allow_clear: Vec::new(),
-            require: Require::default(),
+            ..Policy::default()
         }
+    }
+
+    /// Reads a policy from TOML, as `docs/POLICY.md` describes it.
+    pub fn parse(toml: &str) -> Result<Policy, Error> {
+        let invalid = |what: String| Error::Policy(format!("invalid policy: {what}"));
+        let policy: Policy = toml::from_str(toml)
+            .map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        let at = |key: &str, index: usize, what: &str| {
+            let (line, column) = place(toml, key, index).unwrap_or((1, 1));
+            Err(invalid(format!("{what} at line {line}, column {column}")))
+        };
+        if policy.budget.is_some() && policy.strategy != Strategy::Energy {
+            let what = "only strategy \"energy\" has a budget over all types";
+            return at("budget", 0, what);
+        }
+        let names_one = |of: &Override| of.node.is_some() != of.initializer.is_some();
+        if let Some(index) = policy.overrides.iter().position(|of| !names_one(of)) {
+            let what = "an override names either a node or an initializer";
+            return at("override", index, what);
+        }
+        if !policy.tiers.is_empty() && policy.strategy != Strategy::Energy {
+            return at("tier", 0, TIERS_NEED_ENERGY);
+        }
+        if policy.tiers.is_empty() && !policy.modes.is_empty() {
+            let what = "a mode is for models with tiers, and the policy has none";
+            return at("mode", 0, what);
+        }
+        Ok(policy)
     }
 
     /// Sets the coefficient of an operator type, such as `Conv` or `com.microsoft.QAttention`.
     pub fn set_coefficient(&mut self, op_type: &str, coefficient: f64) -> Result<(), Error> {
-        let of = operator_type(op_type)?;
-        self.coefficients.insert(of, share(coefficient)?);
+        let of_type = OfType {
+            coefficient: share(coefficient)?,
+        };
+        let op_type = OpType::find(op_type)?;
+        self.coefficients.insert(op_type, of_type);
         Ok(())
     }
 
@@ -120,55 +137,9 @@ impl Policy {
     /// everything.
     pub fn set_tiers(&mut self, tiers: Vec<Tier>) -> Result<(), Error> {
         if self.strategy != Strategy::Energy {
-            let message = "tiers need strategy \"energy\"".to_owned();
-            return Err(Error::Tiers { message });
+            return Err(Error::Policy(TIERS_NEED_ENERGY.to_owned()));
         }
-        tiers::check(&tiers)?;
-        self.tiers = tiers;
-        Ok(())
-    }
-
-    /// Sets how weights of an operator type are encrypted for tiers above the first. `None` sets it
-    /// for every type without a mode of its own.
-    pub fn set_mode(&mut self, op_type: Option<&str>, mode: Mode) -> Result<(), Error> {
-        match op_type {
-            None => self.default_mode = mode,
-            Some(op_type) => {
-                self.modes.insert(operator_type(op_type)?, mode);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets the coefficient of every operator type without one of its own, instead of the preset's.
-    pub fn set_default(&mut self, coefficient: f64) -> Result<(), Error> {
-        self.default = Some(share(coefficient)?);
-        Ok(())
-    }
-
-    /// Adds an exception; if several match, the last one wins.
-    pub fn add_override(&mut self, exception: Override) {
-        self.overrides.push(exception);
-    }
-
-    /// Sets the strategy, which decides which subsequences are encrypted.
-    pub fn set_strategy(&mut self, strategy: Strategy) {
-        self.strategy = strategy;
-    }
-
-    /// Sets the bytes of a subsequence that is chosen by score: a power of two from 64 to 1024.
-    pub fn set_unit_bytes(&mut self, unit_bytes: u64) -> Result<(), Error> {
-        if !UNIT_BYTES.contains(&unit_bytes) || !unit_bytes.is_power_of_two() {
-            return Err(Error::Unit { bytes: unit_bytes });
-        }
-        self.unit_bytes = Some(unit_bytes);
-        Ok(())
-    }
-
-    /// Sets the share of all weights' bytes to encrypt, 0 to 1, chosen by score over all types;
-    /// coefficients become factors of the scores.
-    pub fn set_budget(&mut self, budget: f64) -> Result<(), Error> {
-        self.budget = Some(share(budget)?);
+        self.tiers = tiers::check(tiers)?;
         Ok(())
     }
 
@@ -184,30 +155,19 @@ impl Policy {
         self.lock = Some(lock);
     }
 
-    /// Sets the requirements for a plan.
-    pub fn set_require(&mut self, require: Require) -> Result<(), Error> {
-        share(require.min_share)?;
-        self.require = require;
-        Ok(())
-    }
-
     /// Accepts that what `pattern` names stays in clear if it cannot be encrypted where it lies:
     /// a tensor by its name or protobuf path, an attribute by its name or path, another part of the
     /// model by its path, an external data file by its location.
     pub fn allow_clear(&mut self, pattern: &str) -> Result<(), Error> {
-        self.allow_clear.push(glob(pattern)?);
+        self.allow_clear
+            .push(Pattern::try_from(pattern.to_owned())?);
         Ok(())
     }
 
     /// Returns whether the policy accepts that something with one of these names stays in clear.
     pub(crate) fn allows_clear(&self, names: &[&str]) -> bool {
         let mut patterns = self.allow_clear.iter();
-        patterns.any(|pattern| names.iter().any(|name| pattern.is_match(name)))
-    }
-
-    /// Returns the patterns of [`Policy::allow_clear`].
-    pub(crate) fn allowed_clear(&self) -> &[GlobMatcher] {
-        &self.allow_clear
+        patterns.any(|pattern| names.iter().any(|name| pattern.matches(name)))
     }
 
     /// Returns whether everything is encrypted that the graph's shapes do not need: the preset
@@ -219,8 +179,10 @@ impl Policy {
     /// Returns whether the policy asks for any weight.
     pub(crate) fn asks_for_any(&self) -> bool {
         let named = self.overrides.iter().map(|named| named.coefficient);
-        let mut shares = (self.coefficients.values().copied()).chain(named);
-        self.default != Some(0.0) && self.budget != Some(0.0) || shares.any(|share| share > 0.0)
+        let of_types = self.coefficients.values().map(|of| of.coefficient);
+        let is_none =
+            self.budget == Some(0.0) || self.default.is_some_and(|of| of.coefficient == 0.0);
+        !is_none || of_types.chain(named).any(|share| share > 0.0)
     }
 
     /// Lets entries of the policy match nothing, for example in a policy for models of many kinds.
@@ -230,30 +192,19 @@ impl Policy {
 
     /// Returns the coefficient of an operator type; `domain` is empty for `ai.onnx`.
     pub fn coefficient(&self, domain: &str, op_type: &str) -> f64 {
+        let class = || rules::find(domain, op_type).and_then(Rule::class);
+        self.own_coefficient(domain, op_type)
+            .unwrap_or_else(|| self.preset.coefficient(class()))
+    }
+
+    /// Returns the policy's own coefficient of an operator type; `None` if it is the preset's, which
+    /// may be raised to 1 for single operators.
+    pub(crate) fn own_coefficient(&self, domain: &str, op_type: &str) -> Option<f64> {
         let rule = rules::find(domain, op_type);
-        self.named(rule)
-            .unwrap_or_else(|| self.preset.coefficient(rule.and_then(Rule::class)))
-    }
-
-    /// Returns whether the coefficient of an operator type is the preset's, which may be raised to
-    /// 1 for single operators.
-    pub(crate) fn is_presets(&self, domain: &str, op_type: &str) -> bool {
-        self.named(rules::find(domain, op_type)).is_none()
-    }
-
-    fn named(&self, rule: Option<&Rule>) -> Option<f64> {
-        let of_type = rule.and_then(|rule| self.coefficients.get(&(rule.domain, rule.op_type)));
-        of_type.copied().or(self.default)
-    }
-
-    /// Returns whether coefficients set the shares and scores choose the parts.
-    fn chooses_shares(&self) -> bool {
-        self.budget.is_none() && self.strategy == Strategy::Energy
-    }
-
-    /// Returns the strategy, which decides which subsequences are encrypted.
-    pub fn strategy(&self) -> Strategy {
-        self.strategy
+        let of_type =
+            rule.and_then(|rule| self.coefficients.get(&OpType(rule.domain, rule.op_type)));
+        let of_type = of_type.or(self.default.as_ref());
+        of_type.map(|of_type| of_type.coefficient)
     }
 
     /// Returns the bytes of a subsequence that is chosen by score, for an operator type; models of
@@ -289,19 +240,16 @@ impl Policy {
     /// their element type allows.
     pub fn mode(&self, domain: &str, op_type: &str) -> Mode {
         let rule = rules::find(domain, op_type);
-        let of_type = rule.and_then(|rule| self.modes.get(&(rule.domain, rule.op_type)));
-        of_type.copied().unwrap_or(self.default_mode)
-    }
-
-    /// Returns the share of all weights' bytes to encrypt, if the policy sets one.
-    pub fn budget(&self) -> Option<f64> {
-        self.budget
+        let of_type = rule.map(|rule| ModeKey(Some(OpType(rule.domain, rule.op_type))));
+        let of_type = of_type.and_then(|key| self.modes.get(&key));
+        let of_type = of_type.or_else(|| self.modes.get(&ModeKey(None)));
+        of_type.copied().unwrap_or_default()
     }
 
     /// Returns the largest model, in bytes of weights, that is encrypted whole as far as the
     /// preset's coefficients apply. Returns 0 with a budget, and if nothing is chosen by score.
     pub(crate) fn small_model_bytes(&self) -> u64 {
-        if self.chooses_shares() {
+        if self.budget.is_none() && self.strategy == Strategy::Energy {
             self.preset.small_model_bytes()
         } else {
             0
@@ -321,38 +269,37 @@ impl Policy {
         self.require
     }
 
-    /// Returns the operator types with a coefficient of their own, as domain and type.
-    pub(crate) fn operator_types(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        self.coefficients.keys().copied()
+    /// Returns the coefficient that an exception gives to the node `name`; the last one wins.
+    pub(crate) fn of_node(&self, name: &str) -> Option<f64> {
+        self.overridden(|of| of.node.as_ref(), name)
     }
 
-    pub(crate) fn overrides(&self) -> &[Override] {
-        &self.overrides
+    /// Returns the coefficient that an exception gives to the tensor `name`.
+    pub(crate) fn of_tensor(&self, name: &str) -> Option<f64> {
+        self.overridden(|of| of.initializer.as_ref(), name)
     }
 
-    /// Returns the coefficient that an exception gives to the node or tensor `name`.
-    pub(crate) fn overridden(&self, target: Target, name: &str) -> Option<f64> {
+    fn overridden(
+        &self,
+        pattern: impl Fn(&Override) -> Option<&Pattern>,
+        name: &str,
+    ) -> Option<f64> {
         let mut last_first = self.overrides.iter().rev();
-        last_first
-            .find(|exception| exception.target == target && exception.matches(name))
-            .map(|exception| exception.coefficient)
+        let found = last_first.find(|of| pattern(of).is_some_and(|pattern| pattern.matches(name)));
+        found.map(|of| of.coefficient)
     }
 }
 
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy::preset(Preset::default())
-    }
-}
+const TIERS_NEED_ENERGY: &str = "tiers need strategy \"energy\"";
 
-/// Returns the domain and type of an operator with weights.
-fn operator_type(op_type: &str) -> Result<(&'static str, &'static str), Error> {
-    let rule = rules::find_qualified(op_type).filter(|rule| rule.class().is_some());
-    let rule = rule.ok_or_else(|| Error::OperatorType {
-        op_type: op_type.to_owned(),
-        similar: similar(op_type, rules::with_weights().map(rules::Rule::name)),
-    })?;
-    Ok((rule.domain, rule.op_type))
+/// Returns line and column of the value of `key`, or of a part of it.
+fn place(toml: &str, key: &str, index: usize) -> Option<(usize, usize)> {
+    let table = DeTable::parse(toml).ok()?;
+    let value = table.get_ref().get(key)?;
+    let part = value.get_ref().get(index).unwrap_or(value);
+    let before = toml.get(..part.span().start)?;
+    let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
+    Some((before.matches('\n').count() + 1, column))
 }
 
 #[cfg(test)]
@@ -368,8 +315,11 @@ mod tests {
         assert_eq!(policy.coefficient("", "LSTM"), 0.38);
         assert_eq!(policy.coefficient("", "LayerNormalization"), 1.0);
         assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.155);
-        policy.set_default(0.4).unwrap();
         policy.set_coefficient("ai.onnx.MatMul", 0.7).unwrap();
+        assert_eq!(policy.coefficient("", "MatMul"), 0.7);
+        let text =
+            "preset = \"balanced\"\n[default]\ncoefficient = 0.4\n[op.MatMul]\ncoefficient = 0.7";
+        let policy = Policy::parse(text).unwrap();
         assert_eq!(policy.coefficient("", "Conv"), 0.4);
         assert_eq!(policy.coefficient("", "MatMul"), 0.7);
         assert_eq!(policy.coefficient("my.domain", "Mystery"), 0.4);
@@ -377,38 +327,119 @@ mod tests {
 
     #[test]
     fn the_last_matching_override_holds() {
-        let mut policy = Policy::default();
-        policy.add_override(Override::new(Target::Node, "/encoder/*", 0.5).unwrap());
-        policy.add_override(Override::new(Target::Node, "*/head[01]/*", 0.0).unwrap());
-        policy.add_override(Override::new(Target::Initializer, "{a,b}.weight", 1.0).unwrap());
-        let node = |name| policy.overridden(Target::Node, name);
-        assert_eq!(node("/encoder/layer0/MatMul"), Some(0.5));
-        assert_eq!(node("/encoder/head1/MatMul"), Some(0.0));
-        assert_eq!(node("/decoder/MatMul"), None);
-        assert_eq!(
-            policy.overridden(Target::Initializer, "b.weight"),
-            Some(1.0)
-        );
-        assert_eq!(policy.overridden(Target::Node, "b.weight"), None);
+        let text = "[[override]]\nnode = \"/encoder/*\"\ncoefficient = 0.5\n\
+                    [[override]]\nnode = \"*/head[01]/*\"\ncoefficient = 0.0\n\
+                    [[override]]\ninitializer = \"{a,b}.weight\"\ncoefficient = 1.0\n";
+        let policy = Policy::parse(text).unwrap();
+        assert_eq!(policy.of_node("/encoder/layer0/MatMul"), Some(0.5));
+        assert_eq!(policy.of_node("/encoder/head1/MatMul"), Some(0.0));
+        assert_eq!(policy.of_node("/decoder/MatMul"), None);
+        assert_eq!(policy.of_tensor("b.weight"), Some(1.0));
+        assert_eq!(policy.of_node("b.weight"), None);
     }
 
     #[test]
     fn what_is_no_share_or_no_operator_is_refused() {
         let mut policy = Policy::default();
         for value in [-0.1, 1.01, f64::NAN, f64::INFINITY] {
-            let refused = policy.set_coefficient("Conv", value);
-            assert!(matches!(refused, Err(Error::Coefficient { .. })), "{value}");
+            let refused = policy.set_coefficient("Conv", value).unwrap_err();
+            let told = format!("coefficient {value} is not from 0 to 1");
+            assert_eq!(refused.to_string(), told);
         }
         for op_type in ["Cnov", "Relu", "Reshape", "com.microsoft.Conv"] {
-            let refused = policy.set_coefficient(op_type, 0.5);
-            assert!(
-                matches!(refused, Err(Error::OperatorType { .. })),
-                "{op_type}"
-            );
+            let refused = policy.set_coefficient(op_type, 0.5).unwrap_err();
+            let told = "no operator type with weights is called";
+            assert!(refused.to_string().contains(told), "{op_type}");
         }
-        assert!(matches!(
-            Override::new(Target::Node, "a[", 0.5),
-            Err(Error::Pattern { .. })
-        ));
+        assert!(policy.allow_clear("a[").is_err());
+    }
+
+    #[test]
+    fn a_whole_policy_is_read() {
+        let policy = Policy::parse(
+            r#"
+            preset = "strong"
+            strategy = "spread"
+            [default]
+            coefficient = 0.2
+            [op.Conv]
+            coefficient = 1
+            [op."com.microsoft.MatMulNBits"]
+            coefficient = 0.3
+            [[override]]
+            node = "/head/*"
+            coefficient = 1.0
+            [[override]]
+            initializer = "*.bias"
+            coefficient = 0.0
+            [require]
+            settings = "error"
+            min_share = 0.1
+            "#,
+        )
+        .unwrap();
+        assert_eq!(policy.coefficient("", "Conv"), 1.0);
+        assert_eq!(policy.coefficient("com.microsoft", "MatMulNBits"), 0.3);
+        assert_eq!(policy.coefficient("", "MatMul"), 0.2);
+        assert_eq!(policy.strategy, Strategy::Spread);
+        assert_eq!(policy.of_node("/head/fc"), Some(1.0));
+        assert_eq!(policy.of_tensor("fc.bias"), Some(0.0));
+        let require = policy.require();
+        assert_eq!(
+            (require.settings, require.unknown_op),
+            (Demand::Error, Demand::Report)
+        );
+        assert_eq!(require.min_share, 0.1);
+    }
+
+    #[test]
+    fn an_empty_policy_is_full() {
+        let policy = Policy::parse("").unwrap();
+        assert_eq!(policy.coefficient("", "Conv"), 1.0);
+        assert_eq!(policy.strategy, Strategy::Energy);
+    }
+
+    #[test]
+    fn a_lock_is_demanded_refused_or_not_spoken_of() {
+        let lock = |toml| Policy::parse(toml).unwrap().lock();
+        assert_eq!(lock(""), None);
+        assert_eq!(lock("lock = true"), Some(true));
+        assert_eq!(lock("lock = false"), Some(false));
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        #[rustfmt::skip]
+        let cases = [
+            ("preset = \"medium\"", "line 1", "expected one of `light`, `balanced`, `strong`, `full`"),
+            ("[op.Conv]\ncoefficient = 1.5", "line 2, column 15", "1.5 is not from 0 to 1"),
+            ("[op.Conv]\ncoefficient = nan", "line 2", "NaN is not from 0 to 1"),
+            ("[op.Conv]\ncoefficient = -1", "line 2", "-1 is not from 0 to 1"),
+            ("[op.Conv]\n", "line 1", "missing field `coefficient`"),
+            ("\n  [op.Cnov]\n  coefficient = 0.5", "line 2, column 7", "\"Cnov\" (did you mean \"Conv\"?)"),
+            ("[op.Relu]\ncoefficient = 0.5", "line 1", "\"Relu\""),
+            ("[default]\ncoefficent = 0.5", "line 2", "unknown field `coefficent`"),
+            ("stratgy = \"spread\"", "line 1", "unknown field `stratgy`"),
+            ("strategy = \"head\"", "line 1", "unknown variant `head`"),
+            ("strategy = \"spread\"\nunit = 65", "line 2, column 8", "expected 64, 128"),
+            ("budget = 0.1\nstrategy = \"spread\"", "line 1, column 10", "only strategy \"energy\""),
+            ("[[override]]\ncoefficient = 0.5", "line 1", "either a node or an initializer"),
+            ("[[override]]\nnode = \"a\"\ninitializer = \"b\"\ncoefficient = 1", "line 1", "either"),
+            ("[[override]]\nnode = \"a[\"\ncoefficient = 1", "line 2", "unclosed character class"),
+            ("[require]\nsettings = \"ignore\"", "line 2", "unknown variant `ignore`"),
+            ("[require]\nunpatchable = \"error\"", "line 2", "unknown field `unpatchable`"),
+            ("allow_clear = [\"a[\"]", "line 1", "unclosed character class"),
+            ("[require]\nmin_share = 2.0", "line 2", "2 is not from 0 to 1"),
+            ("lock = \"no\"", "line 1, column 8", "expected a boolean"),
+            ("[[override]]\nnode = \"a\"\ncoefficient = 1\n[[override]]\ncoefficient = 1", "line 4, column 1", "either"),
+            ("preset = ", "line 1", ""),
+        ];
+        for (toml, place, what) in cases {
+            let Err(Error::Policy(message)) = Policy::parse(toml) else {
+                panic!("{toml:?} was read");
+            };
+            assert!(message.contains(place), "{toml:?}: {message}");
+            assert!(message.contains(what), "{toml:?}: {message}");
+        }
     }
 }

@@ -88,8 +88,10 @@ impl FromStr for Preset {
 
     fn from_str(name: &str) -> Result<Preset, Error> {
         let named = Preset::ALL.into_iter().find(|preset| preset.name() == name);
-        named.ok_or_else(|| Error::Preset {
-            name: name.to_owned(),
+        named.ok_or_else(|| {
+            Error::Policy(format!(
+                "unknown preset {name:?}: expected light, balanced, strong or full"
+            ))
         })
     }
 }

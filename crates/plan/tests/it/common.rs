@@ -89,8 +89,8 @@ pub fn clear(bytes: &[u8], policy: &Policy) -> Vec<(String, Reason)> {
 /// What a plan does not meet, in words.
 pub fn violations(bytes: &[u8], policy: &Policy) -> Vec<String> {
     let model = located(bytes);
-    let violations = plan(&model, policy).violations(&model, policy);
-    violations.iter().map(ToString::to_string).collect()
+    let plan = plan(&model, policy);
+    plan.violations(&model, policy, plan.encrypted_bytes() > 0)
 }
 
 /// Checks what holds for every plan.

@@ -2,7 +2,7 @@
 
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{AttributeProto, GraphProto, NodeProto, TrainingInfoProto};
-use onnxseal_plan::{Override, Policy, Preset, Target};
+use onnxseal_plan::{Policy, Preset};
 use onnxseal_testkit::build::{
     GraphBuilder, floats_attribute, function, in_domain, int64s, node, node_with, raw_tensor,
     strings_attribute, tensor_attribute, weights,
@@ -31,17 +31,13 @@ fn floats_of_operators_without_weights_are_findings() {
         .node(node("Min", &["b", "short", "added"], &["c"]))
         .node(node("Add", &["c", "added"], &["d"]))
         .encode();
-    let of = |preset: &str| {
-        policy(&format!(
-            "preset = \"{preset}\"\n[require]\nunknown_op = \"error\""
-        ))
-    };
-    let full = of("full");
+    let strict = "[require]\nunknown_op = \"error\"\n";
+    let full = policy(strict);
     assert_eq!(violations(&bytes, &full), [""; 0]);
     assert_eq!(common::plan(&located(&bytes), &full).share(), 1.0);
-    let strong = of("strong");
+    let strong = format!("preset = \"strong\"\n{strict}");
     assert_eq!(
-        violations(&bytes, &strong),
+        violations(&bytes, &policy(&strong)),
         [
             "\"bound\" (graph.initializer[0]) may be a weight: \
              weights are unusual in Max, Where",
@@ -54,10 +50,12 @@ fn floats_of_operators_without_weights_are_findings() {
         (0.0, &["nothing is encrypted"][..], 64),
         (1.0, &[], 64 + 60 + 64 + 64),
     ] {
-        let mut policy = strong.clone();
-        policy.add_override(Override::new(Target::Initializer, "*", coefficient).unwrap());
-        assert_eq!(violations(&bytes, &policy), told);
-        policy.add_override(Override::new(Target::Initializer, "added", 1.0).unwrap());
+        let named = |name: &str, coefficient: f64| {
+            format!("[[override]]\ninitializer = \"{name}\"\ncoefficient = {coefficient:?}\n")
+        };
+        let all = strong.clone() + &named("*", coefficient);
+        assert_eq!(violations(&bytes, &policy(&all)), told);
+        let policy = policy(&(all + &named("added", 1.0)));
         let plan = common::plan(&located(&bytes), &policy);
         assert_eq!(plan.encrypted_bytes(), encrypted);
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use onnxseal_plan::{Override, Plan, Policy, Preset, Reason, Run, Target};
+use onnxseal_plan::{Plan, Policy, Preset, Reason, Run};
 use onnxseal_testkit::build::{
     GraphBuilder, floats_attribute, in_domain, node, node_with, weights,
 };
@@ -181,17 +181,16 @@ fn weights_of_unknown_operators_are_chosen_by_name() {
         .encode();
     let model = located(&bytes);
     let named = |preset, pattern| {
-        let mut policy = Policy::preset(preset);
-        policy.add_override(Override::new(Target::Initializer, pattern, 0.5).unwrap());
-        common::plan(&model, &policy)
+        let named = format!("[[override]]\ninitializer = \"{pattern}\"\ncoefficient = 0.5\n");
+        common::plan(&model, &policy(&format!("preset = \"{preset}\"\n{named}")))
     };
-    let plan = named(Preset::Strong, "*.weight");
+    let plan = named("strong", "*.weight");
     assert_eq!((plan.operators.len(), plan.encrypted_bytes()), (1, 8192));
     // `full` takes the other one too.
-    let full = named(Preset::Full, "*.weight");
+    let full = named("full", "*.weight");
     assert_eq!(full.encrypted_bytes(), 8192 + 16384);
     // A pattern that matches everything still takes no shape for a weight.
-    for preset in [Preset::Strong, Preset::Full] {
+    for preset in ["strong", "full"] {
         assert_eq!(named(preset, "*").encrypted_bytes(), 16384);
     }
 }
