@@ -9,17 +9,17 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 6115),
+    ("assess", 6111),
     ("batch", 2974),
     ("capi", 2118),
-    ("core", 7772),
+    ("core", 7777),
     ("crypto", 4725),
     ("data", 1898),
     ("engine", 1231),
     ("inputs", 5623),
     ("labels", 4524),
     ("onnx", 4398),
-    ("plan", 4820),
+    ("plan", 4316),
     ("python", 3111),
     ("rewrite", 1023),
     ("runtime", 2573),

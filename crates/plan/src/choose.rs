@@ -11,33 +11,32 @@ const BUCKET_BITS: u32 = 1 + 11 + 4;
 
 /// A tensor offered for choice, subsequence by subsequence.
 pub(crate) struct Offer {
-    pub cut: Cut,
     /// The worth of each subsequence per byte, 0 or more.
     worths: Vec<f64>,
+    unit_bytes: u64,
+    last_bytes: u64,
 }
 
 impl Offer {
     /// Offers a tensor with the `scores` of its subsequences, each multiplied by `coefficient`.
-    pub fn new(cut: Cut, mut scores: Vec<f64>, coefficient: f64) -> Offer {
-        let offer = |score: f64, bytes: u64| per_byte(coefficient * score, bytes);
-        let last = scores.pop();
-        let bytes = cut.unit_bytes();
-        for score in &mut scores {
-            *score = offer(*score, bytes);
+    pub fn new(cut: Cut, scores: Vec<f64>, coefficient: f64) -> Offer {
+        let mut offer = Offer {
+            worths: scores,
+            unit_bytes: cut.unit_bytes(),
+            last_bytes: cut.bytes(cut.n - 1, 1),
+        };
+        for index in 0..offer.worths.len() {
+            offer.worths[index] = per_byte(coefficient * offer.worths[index], offer.bytes(index));
         }
-        if let Some(score) = last {
-            scores.push(offer(score, cut.bytes(scores.len() as u64, 1)));
-        }
-        let worths = scores;
-        Offer { cut, worths }
+        offer
     }
 
     /// Returns the length in bytes of subsequence `index`.
     fn bytes(&self, index: usize) -> u64 {
         if index + 1 < self.worths.len() {
-            self.cut.unit_bytes()
+            self.unit_bytes
         } else {
-            self.cut.bytes(index as u64, 1)
+            self.last_bytes
         }
     }
 }
@@ -246,11 +245,9 @@ mod tests {
                 let offers = offers(&[&a, &b]);
                 let mut sorted: Vec<(f64, usize, u64, u64)> = Vec::new();
                 for (tensor, offer) in offers.iter().enumerate() {
-                    sorted.extend(
-                        offer.worths.iter().zip(0..).map(|(&worth, index)| {
-                            (worth, tensor, index, offer.cut.bytes(index, 1))
-                        }),
-                    );
+                    sorted.extend(offer.worths.iter().zip(0..).map(|(&worth, index)| {
+                        (worth, tensor, index, offer.bytes(index as usize))
+                    }));
                 }
                 let total: u64 = sorted.iter().map(|&(_, _, _, bytes)| bytes).sum();
                 assert_eq!(total, 2 * (10 * n - 6));

@@ -11,7 +11,6 @@ pub type Scores = Vec<Vec<f64>>;
 /// A tensor of which a part is chosen by score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The tensor.
     pub tensor: TensorId,
     /// Elements in a subsequence; the last may be shorter.
     pub unit_elements: u64,
@@ -38,36 +37,34 @@ pub fn uniform(wanted: &[Wanted]) -> Scores {
 pub fn energy(bytes: &[u8], data_type: DataType, unit_elements: u64) -> Vec<f64> {
     let bits = u64::from(element_bits(data_type).unwrap_or(8));
     let unit_bytes = (unit_elements * bits).div_ceil(8).max(1) as usize;
-    let units = bytes.chunks(unit_bytes);
     match data_type {
-        DataType::Float => units
-            .map(|u| sum(u, f32::from_le_bytes, square32))
-            .collect(),
-        DataType::Double => units
-            .map(|u| sum(u, f64::from_le_bytes, |x| x * x))
-            .collect(),
-        DataType::Bfloat16 => units
-            .map(|u| sum(u, u16::from_le_bytes, bfloat16))
-            .collect(),
-        DataType::Float16 => units.map(|u| sum(u, u16::from_le_bytes, float16)).collect(),
-        DataType::Int16 => units
-            .map(|u| sum(u, i16::from_le_bytes, |x| square(x.into())))
-            .collect(),
-        DataType::Int32 => units
-            .map(|u| sum(u, i32::from_le_bytes, |x| square(x.into())))
-            .collect(),
+        DataType::Float => sums(bytes, unit_bytes, f32::from_le_bytes, square32),
+        DataType::Double => sums(bytes, unit_bytes, f64::from_le_bytes, square),
+        DataType::Bfloat16 => sums(bytes, unit_bytes, u16::from_le_bytes, bfloat16),
+        DataType::Float16 => sums(bytes, unit_bytes, u16::from_le_bytes, float16),
+        DataType::Int16 => sums(bytes, unit_bytes, i16::from_le_bytes, |x| square(x.into())),
+        DataType::Int32 => sums(bytes, unit_bytes, i32::from_le_bytes, |x| square(x.into())),
         DataType::Uint16 => {
             let of = |x: u16| square(f64::from(x) - 32768.0);
-            units.map(|u| sum(u, u16::from_le_bytes, of)).collect()
+            sums(bytes, unit_bytes, u16::from_le_bytes, of)
         }
         narrow => {
             let squares: [f64; 256] = std::array::from_fn(|byte| of_byte(byte as u8, narrow));
-            let of = |[byte]: [u8; 1]| byte;
-            units
-                .map(|u| sum(u, of, |byte| squares[usize::from(byte)]))
-                .collect()
+            let of = |byte| squares[usize::from(byte)];
+            sums(bytes, unit_bytes, |[byte]: [u8; 1]| byte, of)
         }
     }
+}
+
+/// Adds the squares of the elements of each `unit_bytes`.
+fn sums<T, const N: usize>(
+    bytes: &[u8],
+    unit_bytes: usize,
+    read: impl Fn([u8; N]) -> T,
+    square: impl Fn(T) -> f64,
+) -> Vec<f64> {
+    let units = bytes.chunks(unit_bytes);
+    units.map(|unit| sum(unit, &read, &square)).collect()
 }
 
 /// Divides energies by the tensor's total, which becomes 1, so that tensors compare.
