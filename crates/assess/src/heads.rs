@@ -24,20 +24,16 @@ const MAX_DIRECTIONS: usize = 256;
 /// The number of folds: each is predicted from the others.
 const N_FOLDS: usize = 5;
 
-/// Standardised features of labelled samples and their principal directions, shared by all heads on
+/// The principal directions of the standardised features of labelled samples, shared by all heads on
 /// them.
 pub(crate) struct Basis {
     mean: DVector<f64>,
-    /// 1 / deviation; 0 for features that do not vary.
-    scale: DVector<f64>,
-    /// `[samples, features]`, standardised.
-    x: DMatrix<f64>,
-    /// `x` along its principal directions, `[samples, directions]`: `z'z` is diagonal.
+    /// `[features, directions]`, which map features without their mean.
+    directions: DMatrix<f64>,
+    /// The samples along the directions, `[samples, directions]`: `z'z` is diagonal.
     z: DMatrix<f64>,
     /// The diagonal of `z'z`, the largest first.
     squares: DVector<f64>,
-    /// Eigenvectors of `x'x`, or of `xx'` where features outnumber samples.
-    vectors: DMatrix<f64>,
 }
 
 /// A linear map of features, with a constant.
@@ -105,41 +101,32 @@ impl Basis {
         order.sort_by(|a, b| eigen.eigenvalues[*b].total_cmp(&eigen.eigenvalues[*a]));
         let vectors = eigen.eigenvectors.select_columns(&order);
         let squares = eigen.eigenvalues.select_rows(&order).map(|s| s.max(0.0));
-        let z = if is_primal {
-            &x * &vectors
+        let directions = if is_primal {
+            vectors
         } else {
-            by_rows(vectors.transpose(), &squares.map(f64::sqrt)).transpose()
+            // A direction is `x'v / sqrt(square)`; directions of length 0 are dropped.
+            let mut directions = x.tr_mul(&vectors);
+            let least = 1e-12 * squares.max();
+            for (mut column, square) in directions.column_iter_mut().zip(&squares) {
+                column *= if *square > least {
+                    square.sqrt().recip()
+                } else {
+                    0.0
+                };
+            }
+            directions
         };
         Ok(Basis {
+            z: x * &directions,
+            directions: by_rows(directions, &scale.into()),
             mean: mean.into(),
-            scale: scale.into(),
-            x,
-            z,
             squares,
-            vectors,
         })
     }
 
     /// Makes the map with these `weights` along principal directions.
     fn linear(&self, weights: DMatrix<f64>, constant: DVector<f64>) -> Linear {
-        let is_primal = self.vectors.nrows() == self.x.ncols();
-        let weights = if is_primal {
-            &self.vectors * weights
-        } else {
-            // A direction is `x'v / sqrt(square)`; directions of length 0 are dropped.
-            let least = 1e-12 * self.squares.max();
-            let inverse = |square: f64| {
-                if square > least {
-                    square.sqrt().recip()
-                } else {
-                    0.0
-                }
-            };
-            let weights = by_rows(weights, &self.squares.map(inverse));
-            self.x.tr_mul(&(&self.vectors * weights))
-        };
-        // As a map of the features as they are.
-        let weights = by_rows(weights, &self.scale);
+        let weights = self.directions.columns(0, weights.nrows()) * weights;
         Linear {
             constant: constant - weights.tr_mul(&self.mean),
             weights,
@@ -236,10 +223,8 @@ impl Basis {
             task.fit(larger, &squares, &mut weights);
         }
         let constant = weights.row(directions).transpose();
-        let all = weights.remove_row(directions);
-        let all = all.resize_vertically(self.squares.len(), 0.0);
         Fitted {
-            linear: self.linear(all, constant),
+            linear: self.linear(weights.remove_row(directions), constant),
             n_right,
             #[cfg(test)]
             lambda,
@@ -400,9 +385,13 @@ mod tests {
             let ridge = basis.ridge(&targets);
             let all: Vec<usize> = (0..n).collect();
             let want = closed_form(&standardised(&features, &targets), ridge.lambda, &all);
-            let want = by_rows(want, &basis.scale);
-            let off = (&ridge.linear.weights - &want).norm();
-            assert!(off < 1e-6 * want.norm(), "{n} {d}");
+            let (x, _) = standardised(&features, &targets);
+            let want = x * want;
+            for (i, sample) in features.iter().enumerate() {
+                let want = want.row(i) + targets.row_mean();
+                let off = (ridge.linear.predict(sample).transpose() - &want).norm();
+                assert!(off < 1e-6 * want.norm(), "{n} {d}");
+            }
         }
     }
 
@@ -452,7 +441,7 @@ mod tests {
                 lambda,
             } = basis.logistic(&classes, k);
             let task = Task {
-                z: basis.x.clone().insert_column(d, 1.0),
+                z: standardised(&features, &targets).0.insert_column(d, 1.0),
                 y: of_classes(&classes, k),
             };
             let mut slow = DMatrix::zeros(d + 1, k);
