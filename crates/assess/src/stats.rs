@@ -1,5 +1,7 @@
 //! Intervals, and the split of samples between attacker and evaluation.
 
+use std::collections::BTreeSet;
+
 use onnxseal_data::random::{rng, shuffled};
 
 use crate::assessment::Interval;
@@ -52,12 +54,10 @@ pub(crate) struct Split {
 /// Gives the attacker as many of `n` samples as the largest of `sizes` needs; at least half stay
 /// for evaluation.
 pub(crate) fn split(n: usize, sizes: &[usize], seed: u64) -> Split {
-    let mut sizes: Vec<usize> = sizes.to_vec();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let (sizes, dropped): (Vec<usize>, Vec<usize>) =
+    let sizes: BTreeSet<usize> = sizes.iter().copied().collect();
+    let (mut sizes, dropped): (Vec<usize>, Vec<usize>) =
         sizes.into_iter().partition(|size| *size <= n / 2);
-    let sizes: Vec<usize> = sizes.into_iter().filter(|size| *size > 1).collect();
+    sizes.retain(|size| *size > 1);
     // If all sizes are too large, the attacker still gets data without labels, to estimate
     // statistics.
     let n_attacker = sizes.last().copied().unwrap_or(n / 2);

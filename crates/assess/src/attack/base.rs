@@ -31,7 +31,7 @@ impl Base {
     /// as one.
     pub(crate) fn of(of: &Hidden, base: &Subject) -> Result<Base> {
         let Everything { files, hidden, .. } = Everything::of(base, false)?;
-        let mut left: Vec<Option<HiddenTensor>> = hidden.tensors.into_iter().map(Some).collect();
+        let mut left = hidden.tensors;
         let is_float = |tensor: &HiddenTensor| numbers(tensor.data_type) == Some(Numbers::Float);
         let is_like = |a: &HiddenTensor, b: &HiddenTensor| {
             a.dims == b.dims && (a.data_type == b.data_type || (is_float(a) && is_float(b)))
@@ -50,16 +50,14 @@ impl Base {
                 if matched.contains_key(&tensor.path) {
                     continue;
                 }
-                let found = left.iter_mut().find(|b| b.as_ref().is_some_and(suits));
-                if let Some(found) = found.and_then(Option::take) {
-                    matched.insert(tensor.path.clone(), found);
+                if let Some(at) = left.iter().position(suits) {
+                    matched.insert(tensor.path.clone(), left.remove(at));
                 }
             }
         }
         let has_match = |tensor: &&HiddenTensor| matched.contains_key(&tensor.path);
-        let has_match = of.tensors.iter().filter(has_match);
-        let of_base: u64 = has_match.map(HiddenTensor::bytes).sum();
-        if of_base * 2 < of.encrypted_bytes() {
+        let n_bytes = of.tensors.iter().filter(has_match).map(HiddenTensor::bytes);
+        if n_bytes.sum::<u64>() * 2 < of.encrypted_bytes() {
             return Err(Error::Usage(format!(
                 "{} is not a public base of this model: it has {} of {} weight tensors, with less than half of the bytes",
                 base.name,

@@ -50,17 +50,13 @@ pub(crate) const HEADS: [Head; 2] = [Head::Ridge, Head::Logistic];
 /// tell classes apart.
 pub(crate) fn features_of(model: &Model<'_>, output: &str) -> Vec<String> {
     let in_main = |graph| graph == model.main();
-    let mut wanted: HashSet<&str> = HashSet::from([output]);
     let is_constant = |tensor: &&Tensor<'_>| {
-        let place = &tensor.place;
-        in_main(tensor.graph)
-            && matches!(
-                place,
-                TensorRole::Initializer | TensorRole::Attribute { .. }
-            )
+        use TensorRole::{Attribute, Initializer};
+        in_main(tensor.graph) && matches!(tensor.place, Initializer | Attribute { .. })
     };
     let constants = model.tensors.iter().filter(is_constant);
     let constants: HashSet<&str> = constants.map(|tensor| tensor.name).collect();
+    let mut wanted: HashSet<&str> = HashSet::from([output]);
     let mut found: Vec<&str> = Vec::new();
     for node in model.nodes.iter().rev().filter(|node| in_main(node.graph)) {
         let mut outputs = node.outputs.iter();
