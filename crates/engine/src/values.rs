@@ -56,6 +56,19 @@ pub struct Samples {
     pub values: Values,
 }
 
+impl Samples {
+    /// Returns the first `n` samples as one table.
+    pub fn table(&self, n: usize) -> Table {
+        let width = self.dims.iter().product();
+        let values = (0..n * width).map(|i| self.values.at(i) as f32);
+        Table {
+            dims: self.dims.clone(),
+            width,
+            values: values.collect(),
+        }
+    }
+}
+
 /// How many samples one run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use onnxseal_engine::{Engine, Net, Samples, Table};
+use onnxseal_engine::{Engine, Error as RunError, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::Node;
 use onnxseal_plan::Role;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::Progress;
-use crate::rank::scores::{Scores, energy, scores, shares, values};
+use crate::rank::{Scores, per_unit};
 use crate::subject::Subject;
-use crate::weights::{Numbers, numbers};
+use crate::weights::{Numbers, decode, numbers};
 
 /// The most samples to use.
 const MAX_SAMPLES: usize = 256;
@@ -94,13 +94,37 @@ pub(super) fn rank(
 ) -> Result<Scores> {
     let model = subject.located()?;
     let powers = powers(engine, subject, &model, hidden, samples, progress)?;
-    Ok(scores(hidden, unit_bytes, |tensor| {
-        let values = values(subject, tensor)?;
+    let scored = hidden.tensors.iter().filter_map(|tensor| {
+        let bytes = tensor.gather(subject.files());
+        let values = decode(tensor.data_type, &bytes, tensor.n_elements)?;
         let is_float = numbers(tensor.data_type) == Some(Numbers::Float);
         let node = node_of(&model, tensor).filter(|_| is_float);
         let weighted = node.and_then(|node| weighted(node, tensor, &values, &powers));
-        Some(weighted.unwrap_or_else(|| energy(tensor, &values)))
-    }))
+        let elements = weighted.unwrap_or_else(|| energy(tensor, &values));
+        let units = elements.chunks(per_unit(tensor.element_bits, unit_bytes));
+        let units = units.map(|unit| unit.iter().filter(|of| of.is_finite()).sum());
+        Some((tensor.path.clone(), units.collect()))
+    });
+    Ok(scored.collect())
+}
+
+/// Computes the energy of each element, as a share of the tensor's. Whole numbers count from the
+/// middle of their range.
+fn energy(tensor: &HiddenTensor, values: &[f32]) -> Vec<f64> {
+    let center = match numbers(tensor.data_type) {
+        Some(Numbers::Whole(low, high)) if low >= 0.0 => f64::from((high + 1.0) / 2.0),
+        _ => 0.0,
+    };
+    let distances = values.iter().map(|value| f64::from(*value) - center);
+    shares(distances.map(|distance| distance * distance).collect())
+}
+
+/// Divides each value by the sum of those that are finite.
+fn shares(mut values: Vec<f64>) -> Vec<f64> {
+    let finite = values.iter().filter(|value| value.is_finite());
+    let sum = finite.sum::<f64>().max(1e-300);
+    values.iter_mut().for_each(|value| *value /= sum);
+    values
 }
 
 /// Returns the node that owns a tensor, if it is in the main graph.
@@ -139,35 +163,24 @@ fn powers(
     let mut n_done = 0;
     for part in rows.chunks(BATCH) {
         progress.step("values of operators");
-        let tables = if progress.is_cancelled() {
-            Err(Error::Cancelled)
-        } else {
-            net.run(samples, part, &wanted).map_err(Error::from)
+        let ran = match progress.is_cancelled() {
+            true => Err(RunError::Cancelled),
+            false => net.run(samples, part, &wanted),
         };
-        let tables = match tables {
-            // With fewer samples the means are rougher, for all tensors alike.
-            Err(Error::Cancelled) if n_done > 0 => {
-                progress.cut_short(n_done, rows.len(), "samples");
-                break;
-            }
-            tables => tables?,
-        };
-        for (index, table) in wanted.iter().zip(&tables) {
+        // With fewer samples the means are rougher, for all tensors alike.
+        if n_done > 0 && matches!(ran, Err(RunError::Cancelled)) {
+            progress.cut_short(n_done, rows.len(), "samples");
+            break;
+        }
+        for (index, table) in wanted.iter().zip(&ran?) {
             let name = net.outputs()[*index].name.clone();
             powers.entry(name).or_default().add(table);
         }
         n_done += part.len();
     }
-    let looked_at = samples.iter().filter(|input| names.contains(&&*input.name));
-    for input in looked_at {
-        let width: usize = input.dims.iter().product();
-        let values = (0..n_done * width).map(|i| input.values.at(i) as f32);
-        let table = Table {
-            dims: input.dims.clone(),
-            width,
-            values: values.collect(),
-        };
-        powers.entry(input.name.clone()).or_default().add(&table);
+    for input in samples.iter().filter(|of| names.contains(&&*of.name)) {
+        let power = powers.entry(input.name.clone()).or_default();
+        power.add(&input.table(n_done));
     }
     Ok(powers)
 }

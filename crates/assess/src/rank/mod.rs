@@ -1,12 +1,7 @@
 //! Scores weights by how much a model would miss them.
-//!
-//! A score is a part's worth per byte, so scores of all tensors compare with each other.
 
 mod activation;
 mod probabilistic;
-mod scores;
-
-use std::collections::BTreeMap;
 
 use onnxseal_data::DataSet;
 use onnxseal_engine::{Engine, Net};
@@ -20,7 +15,6 @@ use crate::subject::Subject;
 
 /// The method of scoring.
 #[derive(Clone, Copy)]
-#[non_exhaustive]
 pub enum Method {
     /// `w^2 E[x^2] / E[y^2]`, where x is the weight's factor and y its operator's output, from one
     /// run that outputs both.
@@ -29,19 +23,17 @@ pub enum Method {
     Probabilistic {
         /// The share of bytes that a mask takes.
         share: f64,
-        /// The number of masks.
         n_masks: usize,
     },
 }
 
-impl Method {
-    /// Returns the method's name in a ranking.
-    pub fn name(self) -> &'static str {
-        match self {
-            Method::Activation => "activation",
-            Method::Probabilistic { .. } => "probabilistic",
-        }
-    }
+/// By a tensor's protobuf path, the scores of the units of its elements, in order.
+type Scores = Vec<(String, Vec<f64>)>;
+
+/// Returns the number of elements in a unit.
+fn per_unit(element_bits: u32, unit_bytes: u64) -> usize {
+    let n = unit_bytes * 8 / u64::from(element_bits.max(1));
+    usize::try_from(n).unwrap_or(1).max(1)
 }
 
 /// Ranks the weights of `subject` in units of `unit_bytes` bytes; models of more than 1 GiB get
@@ -64,30 +56,29 @@ pub fn rank(
     onnxseal_plan::check_unit_bytes(unit_bytes)?;
     let hidden = Hidden::of_policy(subject, &Policy::preset(Preset::Full))?;
     let unit_bytes = onnxseal_plan::unit_bytes(unit_bytes, hidden.weight_bytes);
-    let scores = match method {
+    let (name, scores) = match method {
         Method::Activation => {
             let engine = Engine::load()?;
-            engine.unless(&|| progress.is_cancelled(), || {
+            let scores = engine.unless(&|| progress.is_cancelled(), || {
                 let net = Net::new(&engine, subject.files(), &[], "the original")?;
                 let samples = samples(&net, data, options)?;
                 drop(net);
                 activation::rank(&engine, subject, &hidden, unit_bytes, &samples, progress)
-            })?
+            });
+            ("activation", scores?)
         }
         Method::Probabilistic { share, n_masks } => {
             let masks = (share, n_masks);
-            probabilistic::rank(subject, &hidden, unit_bytes, masks, data, options, progress)?
+            let scores =
+                probabilistic::rank(subject, &hidden, unit_bytes, masks, data, options, progress);
+            ("probabilistic", scores?)
         }
     };
-    let mut ranking = Ranking::new(&subject.located()?, method.name(), unit_bytes)?;
-    let bytes_of = hidden.tensors.iter().map(|t| (t.path.as_str(), t.bytes()));
-    let bytes_of: BTreeMap<&str, u64> = bytes_of.collect();
-    for (path, scores) in scores {
-        let bytes = bytes_of.get(path.as_str()).copied().unwrap_or_default();
-        let left = |i: u64| bytes.saturating_sub(i * unit_bytes).min(unit_bytes) as f64;
-        // A ranking has scores of whole units: a plan divides them by bytes.
-        let of_unit = |(i, score): (u64, f64)| (score * left(i)).clamp(0.0, f32::MAX.into()) as f32;
-        ranking.insert(path, (0..).zip(scores).map(of_unit).collect());
+    let mut ranking = Ranking::new(&subject.located()?, name, unit_bytes)?;
+    for (path, units) in scores {
+        // A plan divides the score of a unit by its bytes.
+        let score = |unit: f64| unit.clamp(0.0, f32::MAX.into()) as f32;
+        ranking.insert(path, units.into_iter().map(score).collect());
     }
     if progress.is_cancelled() {
         ranking.set_partial();

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::heads::Basis;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
-use crate::rank::scores::{Scores, per_unit};
+use crate::rank::{Scores, per_unit};
 use crate::subject::Subject;
 
 /// The approximate number of groups.
@@ -90,17 +90,18 @@ impl Masking<'_> {
     fn rank(&self, share: f64, n_masks: usize) -> Result<Scores> {
         // The judge's answers may come from other optimizations than the masks run with: compute
         // them again.
-        let original = self
-            .bench
-            .must_run(self.bench.subject.files(), false, "the original")?;
-        let original = &original.answers;
+        let files = self.bench.subject.files();
+        let original = &self.bench.must_run(files, false, "the original")?.answers;
         let groups = self.groups();
-        let (of_groups, mut n_done) =
-            self.worth(&groups, share, n_masks / 2, original, "groups")?;
+        let of_groups = self.worth(&groups, share, n_masks / 2, original, "groups");
+        let (of_groups, mut n_done) = of_groups?;
         let nothing = |tensor| vec![0.0; self.n_units(tensor)];
         let mut units: Vec<Vec<f64>> = self.hidden.tensors.iter().map(nothing).collect();
         for (group, worth) in groups.iter().zip(&of_groups) {
-            units[group.tensor][group.units()].fill(worth / group.bytes);
+            for unit in group.units() {
+                let bytes = self.part(group.tensor, unit, 1).bytes;
+                units[group.tensor][unit] = worth / group.bytes * bytes;
+            }
         }
         // The groups that add most for their bytes, up to the limit of units.
         let mut order: Vec<usize> = (0..groups.len()).collect();
@@ -124,7 +125,7 @@ impl Masking<'_> {
             n_done += n_of_units;
             // Units of the best groups rank above all others: their worth adds to their group's.
             for (unit, worth) in best.iter().zip(of_units) {
-                units[unit.tensor][unit.first] += worth / unit.bytes;
+                units[unit.tensor][unit.first] += worth;
             }
         }
         if self.progress.is_cancelled() {
@@ -196,8 +197,7 @@ impl Masking<'_> {
             }
             let (files, seed) = (self.bench.subject.files(), self.bench.options.seed);
             let changed = filled(files, &masked, Fill::Zero, None, seed);
-            let ran = self.bench.run(&changed, false, "the model with a mask");
-            let loss = match ran {
+            let loss = match self.bench.run(&changed, false, "the model with a mask") {
                 Err(Error::Cancelled) if i >= MIN_MASKS => break,
                 ran => ran?.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
             };
@@ -225,11 +225,8 @@ impl Masking<'_> {
                     distance / size.max(1e-12)
                 }
             };
-            if loss.is_finite() {
-                loss.clamp(0.0, MAX_LOSS)
-            } else {
-                MAX_LOSS
-            }
+            // NaN becomes the most, too.
+            loss.min(MAX_LOSS).max(0.0)
         };
         (0..n).map(sample).sum::<f64>() / n as f64
     }
