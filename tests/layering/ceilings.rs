@@ -9,13 +9,13 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 6090),
+    ("assess", 5992),
     ("batch", 2974),
     ("capi", 2118),
     ("core", 7777),
     ("crypto", 4725),
     ("data", 1898),
-    ("engine", 1231),
+    ("engine", 1244),
     ("inputs", 5623),
     ("labels", 4524),
     ("onnx", 4398),

@@ -88,8 +88,8 @@ fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
             off * 100.0
         );
     }
-    let mut policy = Policy::preset(Preset::Balanced);
-    policy.set_tiers(tuning.policy_tiers()).unwrap();
+    let policy = tuning.policy_text(&Preset::Balanced.policy_text());
+    let policy = Policy::parse(&policy).unwrap();
     let mut options = Options::default();
     options.attacker_samples = vec![100];
     options.candidates = vec![NamedPolicy {

@@ -2,7 +2,7 @@
 
 use onnxseal_data::DataSet;
 use onnxseal_data::random::{rng, shuffled};
-use onnxseal_engine::{Files, Samples, Table};
+use onnxseal_engine::{Files, Samples};
 use onnxseal_plan::{Policy, Tier};
 use serde::Serialize;
 
@@ -36,25 +36,18 @@ const FAR: f64 = 0.05;
 /// A wanted tier: its name, and the metric's value for its edition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The tier.
     pub name: String,
-    /// The value.
     pub value: f64,
 }
 
 /// The curve of a model's editions, and the shares of the wanted tiers.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct Tuning {
     /// The model, as the caller calls it.
     pub model: String,
-    /// ONNX Runtime, which ran the model.
     pub engine: EngineRow,
-    /// The data.
     pub data: DataRow,
-    /// The seed of all random numbers.
     pub seed: u64,
-    /// The metric.
     pub metric: MetricRow,
     /// Samples used to choose shares.
     pub n_calibration: usize,
@@ -62,7 +55,6 @@ pub struct Tuning {
     pub n_evaluation: usize,
     /// Encrypted subsequences, which are the steps of a share.
     pub n_units: u64,
-    /// The original's value.
     pub original: Measure,
     /// What an attacker gets without the model, or by passing the input through.
     pub floors: Vec<Floor>,
@@ -76,7 +68,6 @@ pub struct Tuning {
 
 /// The values for one share.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct Point {
     /// Share of the encrypted bytes that the edition opens.
     pub share: f64,
@@ -88,9 +79,7 @@ pub struct Point {
 
 /// One tier with its share.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct TunedTier {
-    /// Its name.
     pub name: String,
     /// The wanted value; absent for the highest tier.
     pub target: Option<f64>,
@@ -115,15 +104,6 @@ impl Tuning {
         }
         text
     }
-
-    /// Returns the tiers for a policy.
-    pub fn policy_tiers(&self) -> Vec<Tier> {
-        let tier = |tier: &TunedTier| Tier {
-            name: tier.name.clone(),
-            share: tier.share,
-        };
-        self.tiers.iter().map(tier).collect()
-    }
 }
 
 /// Finds the shares of tiers that bring editions of `subject` to their `targets`, the least first.
@@ -134,9 +114,9 @@ impl Tuning {
 /// other half. It uses the options' seed, data options, output and metric.
 ///
 /// # Errors
-/// [`Error::Usage`] for targets that are not ascending, at or above the original's value, or at or
-/// below the floor of a linear classifier on the inputs or of the input passed through. As
-/// [`assess`](crate::assess()) for model and data.
+/// As [`assess`](crate::assess()); and [`Error::Usage`] for targets that are not ascending, at or
+/// above the original's value, or at or below the floor of a linear classifier on the inputs or of
+/// the input passed through.
 pub fn tune(
     subject: &Subject,
     data: &DataSet,
@@ -212,7 +192,6 @@ fn tune_on(
         });
     }
     let notes = tuner.notes(&tuned);
-    tuner.points.sort_by(|a, b| a.share.total_cmp(&b.share));
     tuner.points.dedup_by(|a, b| a.share == b.share);
     Ok(Tuning {
         model: bench.subject.name.clone(),
@@ -236,6 +215,7 @@ struct Tuner<'t> {
     policy: &'t Policy,
     calibration: Vec<usize>,
     evaluation: Vec<usize>,
+    /// By share.
     points: Vec<Point>,
     n_units: u64,
 }
@@ -276,25 +256,24 @@ impl Tuner<'_> {
                 evaluation,
             });
         }
+        self.points.sort_by(|a, b| a.share.total_cmp(&b.share));
         Ok(())
     }
 
     /// Returns the shares between which the curve first reaches `value`.
     fn bracket(&self, value: f64) -> (f64, f64) {
-        let mut points: Vec<&Point> = self.points.iter().collect();
-        points.sort_by(|a, b| a.share.total_cmp(&b.share));
+        let points = &self.points;
         let at = points.iter().position(|point| point.calibration >= value);
         let (below, above) = points.split_at(at.unwrap_or(points.len()));
-        let share = |point: Option<&&Point>, otherwise| point.map_or(otherwise, |of| of.share);
+        let share = |point: Option<&Point>, otherwise| point.map_or(otherwise, |of| of.share);
         (share(below.last(), 0.0), share(above.first(), 1.0))
     }
 
     /// Returns the share that comes nearest to `value`, the least among equals.
     fn nearest(&self, value: f64) -> f64 {
         let far = |point: &Point| (point.calibration - value).abs();
-        let nearer =
-            |a: &&Point, b: &&Point| (far(a).total_cmp(&far(b))).then(a.share.total_cmp(&b.share));
-        let nearest = self.points.iter().min_by(nearer);
+        let points = self.points.iter();
+        let nearest = points.min_by(|a, b| far(a).total_cmp(&far(b)));
         nearest.map_or(0.0, |point| point.share)
     }
 
@@ -330,13 +309,7 @@ impl Tuner<'_> {
         let has_its_size = |samples: &&Samples| samples.dims.iter().product::<usize>() == width;
         if !bench.judge.is_rate() {
             for samples in bench.samples.iter().filter(has_its_size) {
-                let passed = Table {
-                    dims: vec![width],
-                    width,
-                    values: (0..bench.n * width)
-                        .map(|i| samples.values.at(i) as f32)
-                        .collect(),
-                };
+                let passed = samples.table(bench.n);
                 keep(&mut best, bench.judge.measure(&passed, &self.evaluation)?);
             }
         }
