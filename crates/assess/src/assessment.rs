@@ -14,19 +14,14 @@ pub const STRIP_BINS: usize = 64;
 
 /// What attackers get from a model, for one or more ways to protect it.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct Assessment {
     /// The model, as the caller calls it.
     pub model: String,
     /// Bytes of the model file and its external data.
     pub model_bytes: u64,
-    /// ONNX Runtime, which ran the model.
     pub engine: EngineRow,
-    /// The data.
     pub data: DataRow,
-    /// The seed of all random numbers.
     pub seed: u64,
-    /// The metric.
     pub metric: MetricRow,
     /// How far above its floor an attack may come before the candidate leaks, in the metric's unit.
     pub margin: f64,
@@ -40,22 +35,18 @@ pub struct Assessment {
     pub candidates: Vec<Candidate>,
     /// Notes on what the figures do not rule out, and on what was left out: sentences for people.
     pub notes: Vec<String>,
-    /// Seconds that the assessment took.
     pub seconds: f64,
 }
 
 /// The attacker's public model: most shipped models were fine-tuned from one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-#[non_exhaustive]
 pub enum PublicBase {
     /// The caller does not say whether there is one, and none was tried.
     NotTried,
     /// The caller says that the model was trained from scratch.
     None,
-    /// Its weights were tried.
     Tried {
-        /// Its name.
         model: String,
         /// Weight tensors of the model with a match in it.
         n_matched: usize,
@@ -66,44 +57,33 @@ pub enum PublicBase {
 
 /// The ONNX Runtime that ran the model.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct EngineRow {
-    /// Its version: `1.32.0`.
     pub version: String,
-    /// The library file.
     pub library: String,
-    /// Threads of one run.
     pub n_threads: usize,
 }
 
 /// The data and its split.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct DataRow {
     /// The caller's name for it; `random inputs` without data.
     pub source: String,
-    /// Samples that were read.
     pub n_samples: usize,
     /// Samples that the attacker has. An attack with fewer uses the first of them.
     pub n_attacker: usize,
     /// Samples that the attacker lacks.
     pub n_evaluation: usize,
-    /// Whether samples have labels.
     pub is_labelled: bool,
     /// Whether the inputs are random numbers. Then only agreement with the original is measured,
     /// which proves little.
     pub is_random: bool,
-    /// The number of classes, if the output has classes.
     pub n_classes: Option<usize>,
     /// The requested numbers of labels for which there are too few data.
     pub dropped_sizes: Vec<usize>,
 }
 
-/// The metric.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct MetricRow {
-    /// The kind of metric.
     pub kind: MetricKind,
     /// Its name for people: `accuracy`, `agreement`, `PSNR`, or the caller's name.
     pub name: String,
@@ -116,7 +96,6 @@ pub struct MetricRow {
 /// The kind of metric. More is always better for the attacker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum MetricKind {
     /// Share of samples whose largest output is at the label.
     Accuracy,
@@ -124,19 +103,15 @@ pub enum MetricKind {
     Agreement,
     /// Peak signal-to-noise ratio against the original's output, in dB.
     Psnr,
-    /// The caller's metric.
     Custom,
 }
 
 /// One measured value.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measure {
-    /// The metric.
     pub value: f64,
     /// 95 % interval; absent if the metric has none.
     pub interval: Option<Interval>,
-    /// The number of samples measured.
     pub n_samples: usize,
     /// Samples whose output is not a number; they count as wrong.
     pub n_nan: usize,
@@ -157,10 +132,7 @@ impl Measure {
             value,
             interval,
             n_samples,
-            n_nan: 0,
-            agreement: None,
-            top5: None,
-            relative_error: None,
+            ..Measure::default()
         }
     }
 }
@@ -168,28 +140,22 @@ impl Measure {
 /// A 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
-    /// Lower end.
     pub low: f64,
-    /// Upper end.
     pub high: f64,
 }
 
 /// What an attacker gets without any weight of the model.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct Floor {
-    /// The way to get it.
     pub kind: FloorKind,
     /// The attacker's labels; absent if none are used.
     pub n_labels: Option<usize>,
-    /// Its value.
     pub measure: Measure,
 }
 
 /// How an attacker gets an answer without any weight of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum FloorKind {
     /// A constant answer: the most frequent class, or the mean output.
     Constant,
@@ -212,18 +178,14 @@ pub enum FloorKind {
 
 /// One way to protect the model, and what attacks get from it.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct Candidate {
     /// The preset or policy, or `as protected`; for a tier's edition with the tier.
     pub name: String,
     /// The tier of which the attacker has the key; absent without a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Bytes of all weights.
     pub weight_bytes: u64,
-    /// Encrypted bytes among these.
     pub encrypted_bytes: u64,
-    /// `encrypted_bytes / weight_bytes`.
     pub share: f64,
     /// The attacks, in the order tried.
     pub attacks: Vec<AttackRow>,
@@ -243,9 +205,7 @@ pub struct Candidate {
 
 /// One attack on one candidate.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct AttackRow {
-    /// What the attacker does.
     pub attack: Attack,
     /// Its name for people: `zero fill`, `probe with 100 labels`.
     pub name: String,
@@ -258,9 +218,7 @@ pub struct AttackRow {
     pub seeds: Vec<f64>,
     /// The floor for this attack: the highest that applies.
     pub floor: f64,
-    /// Which floor that is.
     pub floor_kind: FloorKind,
-    /// Whether the candidate holds.
     pub verdict: Verdict,
     /// A sentence for people: why it was not tried, or what it relies on.
     pub note: Option<String>,
@@ -269,13 +227,11 @@ pub struct AttackRow {
 /// What the attacker does, with knowledge of each encrypted position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-#[non_exhaustive]
 pub enum Attack {
     /// Runs the protected file.
     AsItIs,
     /// Replaces the encrypted elements.
     Fill {
-        /// The values to use.
         fill: Fill,
         /// Whether statistics of normalisations are then estimated again, from data without labels.
         reestimated: bool,
@@ -283,13 +239,9 @@ pub enum Attack {
     /// Trains a linear classifier on the features of a filled model: the best of some fills, layers
     /// and heads by cross-validation on the labels.
     Probe {
-        /// The number of labels.
         n_labels: usize,
-        /// The fill.
         fill: Fill,
-        /// Whether statistics of normalisations were then estimated again.
         reestimated: bool,
-        /// The classifier.
         head: Head,
     },
 }
@@ -304,9 +256,7 @@ impl Attack {
 /// A linear classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Head {
-    /// Ridge regression.
     Ridge,
     /// Multinomial logistic regression.
     Logistic,
@@ -315,9 +265,7 @@ pub enum Head {
 /// The values that replace encrypted elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Fill {
-    /// 0.
     Zero,
     /// The mean of the visible elements of the channel, which is the first axis of the matrix view.
     ChannelMean,
@@ -334,40 +282,30 @@ pub enum Fill {
 
 /// One operator that owns weights.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct OperatorRow {
     /// Operator type, with its domain unless `ai.onnx`.
     pub op_type: String,
     /// Name of the node, often empty.
     pub node: String,
-    /// Bytes of its weights.
     pub bytes: u64,
-    /// Encrypted bytes among these.
     pub encrypted_bytes: u64,
-    /// `encrypted_bytes / bytes`.
     pub share: f64,
     /// The encrypted share of each of [`STRIP_BINS`] equal parts of the operator's weights, in the
     /// order of its tensors.
     pub strip: Vec<f32>,
-    /// Its weight tensors.
     pub tensors: Vec<TensorRow>,
 }
 
 /// One weight tensor.
 #[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
 pub struct TensorRow {
-    /// Name in the graph.
     pub name: String,
     /// Protobuf path in `ModelProto`.
     pub path: String,
     /// Element type, as in `TensorProto.DataType`.
     pub data_type: String,
-    /// Shape.
     pub dims: Vec<u64>,
-    /// Bytes of its elements.
     pub bytes: u64,
-    /// Encrypted bytes among these.
     pub encrypted_bytes: u64,
 }
 
@@ -386,12 +324,10 @@ impl Assessment {
 }
 
 impl Candidate {
-    /// Returns the attack that decides the verdict.
     pub fn worst_attack(&self) -> Option<&AttackRow> {
         self.attacks.get(self.worst?)
     }
 
-    /// Returns the best attack that is a fill.
     pub fn best_fill_attack(&self) -> Option<&AttackRow> {
         self.attacks.get(self.best_fill?)
     }
@@ -411,8 +347,8 @@ impl Candidate {
     pub(crate) fn as_it_is(&self) -> f64 {
         let mut attacks = self.attacks.iter();
         let row = attacks.find(|row| row.attack == Attack::AsItIs);
-        row.and_then(|row| row.measure.as_ref())
-            .map_or(0.0, |measure| measure.value)
+        let measure = row.and_then(|row| row.measure.as_ref());
+        measure.map_or(0.0, |measure| measure.value)
     }
 
     /// Returns the probe with `wanted` labels, with the public base or without.

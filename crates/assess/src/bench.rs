@@ -17,6 +17,9 @@ use crate::options::{Options, Progress};
 use crate::stats::{Split, split};
 use crate::subject::Subject;
 
+/// The number of random samples, if there are no data.
+const N_RANDOM: usize = 256;
+
 /// If the original takes longer, the graphs of all variants are optimized.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -88,10 +91,10 @@ impl<'a> Bench<'a> {
         let is_class = answer.element.is_some_and(Element::is_whole) && original.width == 1;
         let judge = Judge::new(options.metric, original, labels, is_class)?;
         // 1 dB, or five points of a rate.
-        let margin = options.margin.unwrap_or(match judge.kind {
+        let margin = match judge.kind {
             MetricKind::Psnr => 1.0,
             _ => 0.05,
-        });
+        };
         Ok(Bench {
             subject,
             data,
@@ -265,10 +268,7 @@ pub(crate) fn samples(
 ) -> Result<(Vec<Samples>, usize)> {
     Ok(match data {
         Some(data) => (fit(data, net.inputs(), &options.data)?, data.n),
-        None => {
-            let n = options.n_random.max(2);
-            (random(net.inputs(), n, options.seed), n)
-        }
+        None => (random(net.inputs(), N_RANDOM, options.seed), N_RANDOM),
     })
 }
 

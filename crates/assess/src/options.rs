@@ -9,7 +9,6 @@ use crate::subject::Subject;
 /// A way to protect the model, with a name.
 #[derive(Clone, Debug)]
 pub struct NamedPolicy {
-    /// Its name in reports.
     pub name: String,
     /// Which weights to encrypt, and how much of each.
     pub policy: Policy,
@@ -32,26 +31,18 @@ pub enum PublicModel<'a> {
     Unknown,
     /// The model was trained from scratch.
     None,
-    /// This model.
     Known(&'a Subject),
 }
 
-/// How a model is assessed.
-#[non_exhaustive]
 pub struct Options<'a> {
     /// The policies to compare. If empty: all presets or, for a protected model, its present
     /// protection.
     pub candidates: Vec<NamedPolicy>,
     /// The numbers of labels to give attackers.
     pub attacker_samples: Vec<usize>,
-    /// The seed of all random numbers.
     pub seed: u64,
-    /// How far above its floor an attack may come. If absent: 0.05 for rates and a caller's metric,
-    /// 1 dB for PSNR.
-    pub margin: Option<f64>,
     /// The output with the model's answer. If absent: the first with classes, or the first of all.
     pub output: Option<String>,
-    /// The caller's metric.
     pub metric: Option<&'a dyn Metric>,
     /// Whether the attacker has a public model of the same architecture.
     pub base: PublicModel<'a>,
@@ -60,8 +51,6 @@ pub struct Options<'a> {
     /// Whether the caller knows that the samples are scaled as the model takes them. Otherwise
     /// nothing holds on whole numbers that a model takes as floats, such as unscaled pixels.
     pub is_scaled: bool,
-    /// The number of random samples, if there are no data.
-    pub n_random: usize,
 }
 
 impl Default for Options<'_> {
@@ -70,13 +59,11 @@ impl Default for Options<'_> {
             candidates: Vec::new(),
             attacker_samples: vec![100, 1000],
             seed: 0,
-            margin: None,
             output: None,
             metric: None,
             base: PublicModel::Unknown,
             data: DataOptions::default(),
             is_scaled: false,
-            n_random: 256,
         }
     }
 }
