@@ -191,31 +191,48 @@ impl<'a> Graph<'a> {
         Ok(Elements::new(data_type, raw))
     }
 
+    /// Goes back from a value, by the first input of each node that may `pass`. Returns the value where
+    /// that ends, and the nodes on the way.
+    pub fn back<'n>(
+        &'n self,
+        mut name: &'n str,
+        mut pass: impl FnMut(&Node<'_>) -> Result<bool>,
+    ) -> Result<(&'n str, Vec<NodeId>)> {
+        let mut nodes = Vec::new();
+        while self.constant(name).is_none()
+            && nodes.len() < MAX_CHAIN
+            && let Some((id, node)) = self.producer(name)
+            && pass(node)?
+            && let Some(input) = node.inputs.first()
+        {
+            nodes.push(id);
+            name = input;
+        }
+        Ok((name, nodes))
+    }
+
     /// Returns the elements of a small constant, which may pass through Identity and Cast.
     pub fn small(&self, name: &str) -> Result<Option<Small>> {
-        let mut name = name;
-        for _ in 0..MAX_CHAIN {
-            if let Some(id) = self.constant(name) {
-                let tensor = self.tensor(id)?;
-                if tensor.n_elements > MAX_SMALL {
-                    return Ok(None);
+        let passes =
+            |node: &Node<'_>| matches!((node.domain, node.op_type), ("", "Identity" | "Cast"));
+        let (name, _) = self.back(name, |node| Ok(passes(node)))?;
+        let Some(id) = self.constant(name) else {
+            return match self.producer(name) {
+                Some((_, node)) if (node.domain, node.op_type) == ("", "Constant") => {
+                    self.plain(node)
                 }
-                let elements = self.load(id)?;
-                return Ok(Some(Small {
-                    dims: tensor.dims.clone(),
-                    values: (0..elements.len()).map(|i| elements.get(i)).collect(),
-                }));
-            }
-            let Some((_, node)) = self.producer(name) else {
-                return Ok(None);
+                _ => Ok(None),
             };
-            match (node.domain, node.op_type, node.inputs.first()) {
-                ("", "Identity" | "Cast", Some(input)) => name = input,
-                ("", "Constant", _) => return self.plain(node),
-                _ => return Ok(None),
-            }
+        };
+        let tensor = self.tensor(id)?;
+        if tensor.n_elements > MAX_SMALL {
+            return Ok(None);
         }
-        Ok(None)
+        let elements = self.load(id)?;
+        Ok(Some(Small {
+            dims: tensor.dims.clone(),
+            values: (0..elements.len()).map(|i| elements.get(i)).collect(),
+        }))
     }
 
     /// Returns the value of a Constant node without a tensor.

@@ -262,31 +262,18 @@ fn load(graph: &Graph<'_>, node: &Node<'_>) -> Result<Weights> {
 
 /// Returns the numbers of a constant, which may pass through Identity, Cast, Reshape and Transpose.
 fn constant(graph: &Graph<'_>, name: &str) -> Result<Weights> {
-    let mut name = name;
-    let mut nodes = Vec::new();
-    let tensor = loop {
-        if let Some(tensor) = graph.constant(name) {
-            if let Some((id, _)) = graph.producer(name) {
-                nodes.push(id);
-            }
-            break tensor;
+    let (name, mut nodes) = graph.back(name, |node| match (node.domain, node.op_type) {
+        ("", "Identity" | "Cast" | "Reshape" | "Transpose") => Ok(true),
+        (_, "DequantizeLinear") => Err(Refusal::new("its weights are quantised").into()),
+        (_, other) => {
+            let other = onnxseal_onnx::excerpt(other);
+            Err(Refusal::new(format!("its weights come through {other}")).into())
         }
-        let found = graph.producer(name).filter(|_| nodes.len() < MAX_CHAIN);
-        let Some((id, node)) = found else {
-            return Err(Refusal::new("its weights are no constants").into());
-        };
-        match (node.domain, node.op_type, node.inputs.first()) {
-            ("", "Identity" | "Cast" | "Reshape" | "Transpose", Some(input)) => name = input,
-            (_, "DequantizeLinear", _) => {
-                return Err(Refusal::new("its weights are quantised").into());
-            }
-            (_, other, _) => {
-                let other = onnxseal_onnx::excerpt(other);
-                return Err(Refusal::new(format!("its weights come through {other}")).into());
-            }
-        }
-        nodes.push(id);
+    })?;
+    let Some(tensor) = graph.constant(name) else {
+        return Err(Refusal::new("its weights are no constants").into());
     };
+    nodes.extend(graph.producer(name).map(|(id, _)| id));
     let stored = graph.tensor(tensor)?;
     if !is_float(stored.data_type) {
         let name = stored.data_type.as_str_name();

@@ -7,9 +7,6 @@ use crate::rewrite::refuse;
 use crate::rewrite::value::Value;
 use onnxseal_rewrite::{Graph, Refusal, Result, is_float, shown};
 
-/// The most nodes through which weights pass.
-const MAX_CHAIN: usize = 16;
-
 /// The tensor of a consumer's weights: floats, or what becomes floats.
 #[derive(Debug)]
 pub(in crate::rewrite) struct Weight {
@@ -47,7 +44,7 @@ impl Weight {
         }
         let name = node.inputs.get(1).copied().unwrap_or_default();
         let mut float = None;
-        let traced = trace(graph, id, name, |node| {
+        let (constant, nodes) = graph.back(name, |node| {
             let attributes = graph.attributes(node)?;
             let is_swap = attributes.ints("perm").is_none_or(|order| *order == [1, 0]);
             match (node.domain, node.op_type) {
@@ -63,12 +60,12 @@ impl Weight {
             }
             Ok(true)
         })?;
-        let Some(Traced { tensor, shared }) = traced else {
+        let Some(tensor) = graph.constant(constant) else {
             let name = onnxseal_onnx::excerpt(name);
             return refuse(format!("its weights {name:?} are not constant"));
         };
-        if let Some((name, reader)) = shared {
-            return Err(self::shared(graph, name, reader).into());
+        if let Some((name, reader)) = first_shared(graph, id, name, &nodes)? {
+            return Err(shared(graph, name, reader).into());
         }
         let found = graph.tensor(tensor)?.data_type;
         if !is_float(found) {
@@ -82,37 +79,22 @@ impl Weight {
     }
 }
 
-/// A constant, and the way to it.
-struct Traced<'g> {
-    tensor: TensorId,
-    /// The first value on the way that other nodes read too, and its reader on the way.
-    shared: Option<(&'g str, NodeId)>,
-}
-
-/// Finds the constant that `reader` reads as `name`, through nodes that may `pass`.
-fn trace<'g>(
+/// Returns the first value that other nodes read too, on the way from `reader` back through `nodes`,
+/// and its reader on the way.
+fn first_shared<'g>(
     graph: &'g Graph<'_>,
     mut reader: NodeId,
     mut name: &'g str,
-    mut pass: impl FnMut(&Node<'_>) -> Result<bool>,
-) -> Result<Option<Traced<'g>>> {
-    let mut shared = None;
-    for _ in 0..MAX_CHAIN {
+    nodes: &[NodeId],
+) -> Result<Option<(&'g str, NodeId)>> {
+    for id in nodes {
         if graph.only_reader(name) != Some(reader) {
-            shared = shared.or(Some((name, reader)));
+            break;
         }
-        if let Some(tensor) = graph.constant(name) {
-            return Ok(Some(Traced { tensor, shared }));
-        }
-        match graph.producer(name) {
-            Some((id, node)) if pass(node)? => {
-                reader = id;
-                name = node.inputs.first().copied().unwrap_or_default();
-            }
-            _ => return Ok(None),
-        }
+        name = graph.node(*id)?.inputs.first().copied().unwrap_or_default();
+        reader = *id;
     }
-    Ok(None)
+    Ok((graph.only_reader(name) != Some(reader)).then_some((name, reader)))
 }
 
 /// Returns the constant that `reader` reads as `name`, perhaps through Identity, and whether no
@@ -123,8 +105,12 @@ pub(in crate::rewrite) fn through_identity(
     name: &str,
 ) -> Result<Option<(TensorId, bool)>> {
     let is_identity = |node: &Node<'_>| Ok((node.domain, node.op_type) == ("", "Identity"));
-    let traced = trace(graph, reader, name, is_identity)?;
-    Ok(traced.map(|traced| (traced.tensor, traced.shared.is_none())))
+    let (constant, nodes) = graph.back(name, is_identity)?;
+    let Some(tensor) = graph.constant(constant) else {
+        return Ok(None);
+    };
+    let shared = first_shared(graph, reader, name, &nodes)?;
+    Ok(Some((tensor, shared.is_none())))
 }
 
 /// The refusal of what is quantised, where a key's values may have no steps of their own.
@@ -171,7 +157,8 @@ impl Bias {
         })
     }
 
-    /// Returns the constant that the only reader of a MatMul adds.
+    /// Returns the constant that the only reader of a MatMul adds: floats, one for each output, that no
+    /// other node reads.
     pub(super) fn after(graph: &Graph<'_>, node: &Node<'_>, n_outputs: u64) -> Result<Bias> {
         let output = node.outputs.first().copied().unwrap_or_default();
         let Some(id) = graph.only_reader(output) else {
@@ -179,49 +166,32 @@ impl Bias {
         };
         let reader = graph.node(id)?;
         let other = reader.inputs.iter().find(|name| **name != output);
-        let added = match (reader.domain, reader.op_type, other) {
-            ("", "Add", Some(other)) => Bias::added(graph, id, other, n_outputs)?,
-            _ => None,
+        let ("", "Add", Some(name)) = (reader.domain, reader.op_type, other) else {
+            return Ok(Bias::Impossible);
         };
-        Ok(added.map_or(Bias::Impossible, Bias::Floats))
-    }
-
-    /// Returns the floats `name`, one for each output, that `reader` adds and no other node reads.
-    fn added(
-        graph: &Graph<'_>,
-        reader: NodeId,
-        name: &str,
-        n_outputs: u64,
-    ) -> Result<Option<TensorId>> {
-        let is_placed = |dims: &[i64]| {
-            !dims.is_empty()
-                && dims.iter().rev().enumerate().all(|(i, dim)| match i {
-                    0 => *dim == n_outputs as i64 || *dim == -1,
-                    _ => *dim == 1,
-                })
-        };
-        if graph.only_reader(name) != Some(reader) {
-            return Ok(None);
-        }
-        let (tensor, dims) = match (graph.constant(name), graph.producer(name)) {
-            (Some(tensor), _) => {
-                let dims = graph.tensor(tensor)?.dims.iter();
-                (tensor, Some(dims.map(|dim| *dim as i64).collect()))
-            }
-            (None, Some((id, node))) if node.op_type == "Reshape" => match &node.inputs[..] {
-                [inner, shape] if graph.only_reader(inner) == Some(id) => {
-                    match graph.constant(inner) {
-                        Some(tensor) => (tensor, graph.integers(shape)?),
-                        None => return Ok(None),
-                    }
-                }
-                _ => return Ok(None),
-            },
-            _ => return Ok(None),
+        let (constant, nodes) = graph.back(name, |node| Ok(node.op_type == "Reshape"))?;
+        let Some(tensor) = graph.constant(constant) else {
+            return Ok(Bias::Impossible);
         };
         let found = graph.tensor(tensor)?;
-        let fits = found.n_elements == n_outputs && is_float(found.data_type);
-        let is_placed = dims.is_some_and(|dims: Vec<i64>| is_placed(&dims));
-        Ok((fits && is_placed).then_some(tensor))
+        let dims = match nodes[..] {
+            [] => Some(found.dims.iter().map(|dim| *dim as i64).collect()),
+            [reshape] => match graph.node(reshape)?.inputs[..] {
+                [_, shape] => graph.integers(shape)?,
+                _ => None,
+            },
+            _ => None,
+        };
+        let n = n_outputs as i64;
+        let is_last = dims.is_some_and(|dims: Vec<i64>| match dims.split_last() {
+            Some((last, before)) => [n, -1].contains(last) && before.iter().all(|dim| *dim == 1),
+            None => false,
+        });
+        let fits = found.n_elements == n_outputs && is_float(found.data_type) && is_last;
+        let is_alone = first_shared(graph, id, name, &nodes)?.is_none();
+        Ok(match fits && is_alone {
+            true => Bias::Floats(tensor),
+            false => Bias::Impossible,
+        })
     }
 }
