@@ -1,29 +1,23 @@
 //! Applies keys to arrays of images.
 //!
-//! A [`Cipher`] is made once for a size of images, and has a table of the source of each value. It
-//! copies an image to a buffer, followed by its masked values, and looks up the result there.
+//! A [`Cipher`] is made once for a size of images, and has the source of each value. Where values are
+//! masked, it copies an image to a buffer, followed by its masked values, and looks up the result there.
 
 mod cipher;
 mod ffx;
-mod moved;
+mod places;
 mod real;
-mod table;
 mod value;
 
 pub use cipher::Cipher;
-pub(crate) use table::{Direction, blockwise};
+pub(crate) use places::{Direction, blockwise};
+pub(crate) use value::Value;
 pub use value::{Images, ImagesMut, ValueType};
 
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
-use nalgebra::DMatrix;
-
 use ffx::Ffx;
-use moved::Moved;
-use real::Real;
-use table::Table;
-use value::Value;
 
 use crate::error::{Error, Result};
 use crate::key::{BlockMap, InputKey, Layout, Spec, Transform};
@@ -60,37 +54,45 @@ impl InputKey {
             .clone()
             .and_then(|last| last.downcast::<Cipher>().ok())
         {
-            let of = &cipher.table;
-            if (of.order, of.rows, of.columns) == (order, rows, columns) {
+            if (cipher.order, cipher.rows, cipher.columns) == (order, rows, columns) {
                 return Ok(cipher);
             }
         }
         let spec = self.spec();
         let blockwise = blockwise(spec, order, rows, columns)?;
-        let n = spec.block_values();
+        let (n, block_values) = (blockwise.len(), spec.block_values());
         let (places, negated, matrix) = match self.map()? {
             BlockMap::Signed { places, negated } => (places.clone(), negated.clone(), None),
             BlockMap::Orthogonal(matrix) => {
-                let places = (0..n as u32).collect();
-                (places, vec![false; n], Some(matrix.clone()))
+                let places = (0..block_values as u32).collect();
+                (places, vec![false; block_values], Some(matrix.clone()))
             }
         };
-        let ffx = self.ffx_table()?;
-        let masked = match &ffx {
-            Some(_) => self.mask()?,
-            None => negated,
+        let (ffx, masked) = match self.ffx()? {
+            Some((table, mask)) => (Some(Ffx::new(&table, spec.range)), mask),
+            None => (None, negated),
         };
+        let mut sources = vec![0; n];
+        for block in blockwise.chunks_exact(block_values) {
+            for ((to, from), masked) in block.iter().zip(&places).zip(&masked) {
+                let from = block[*from as usize];
+                sources[*to as usize] = from + u32::from(*masked) * n as u32;
+            }
+        }
         let mut statistics = spec.statistics();
         if order.1 {
             statistics.reverse();
         }
-        let map = (&places[..], &masked[..]);
         let cipher = Arc::new(Cipher {
-            table: Table::new(order, (rows, columns), &blockwise, map),
-            ffx: ffx.map(|table| Ffx::new(&table, spec.range)),
+            spec: spec.clone(),
+            order,
+            rows,
+            columns,
+            n,
+            sources,
+            ffx,
             matrix: matrix.map(|matrix| (matrix, blockwise)),
             statistics,
-            spec: spec.clone(),
         });
         *last() = Some(cipher.clone());
         Ok(cipher)
@@ -161,37 +163,13 @@ fn types(spec: &Spec, direction: Direction, of: ValueType) -> &'static [ValueTyp
 }
 
 impl Cipher {
-    /// Returns the number of values of one image.
     pub fn image_values(&self) -> usize {
-        self.table.n
+        self.n
     }
 
     /// Makes keyed images, any number of them.
     ///
     /// FFX turns u8 into u16 or f32, and f32 into f32; all else keeps the type.
-    ///
-    /// ```
-    /// # fn main() -> onnxseal_inputs::Result<()> {
-    /// use onnxseal_inputs::{InputKey, Layout, Order, Scale, Spec, Transform};
-    ///
-    /// let key = InputKey::generate(Spec {
-    ///     transforms: vec![Transform::Shuffle, Transform::Negative],
-    ///     block: 4,
-    ///     channels: 3,
-    ///     layout: Layout::Nchw,
-    ///     order: Order::Rgb,
-    ///     range: (0.0, 255.0),
-    ///     normalisation: None,
-    /// })?;
-    /// let images = [7_u8; 2 * 3 * 32 * 32];
-    /// let cipher = key.cipher_for(&[2, 3, 32, 32])?;
-    /// let mut keyed = images;
-    /// cipher.apply(&images[..], &mut keyed[..], Scale::Pixels)?;
-    /// cipher.invert_in_place(&mut keyed[..], Scale::Pixels)?;
-    /// assert_eq!(keyed, images);
-    /// # Ok(())
-    /// # }
-    /// ```
     ///
     /// # Errors
     /// [`Error::Array`] if lengths or types do not fit, or FFX finds a value that is not a pixel.
@@ -303,15 +281,15 @@ impl Cipher {
             if self.spec.normalisation.is_none() {
                 return misfit("the key has no mean and std, so nothing is normalised".into());
             }
-            if !matches!(of, ValueType::F16 | ValueType::F32) {
+            if !of.is_float() {
                 return misfit(format!("values of type {of} are not normalised ones"));
             }
         }
         // Images without pixels have no values.
-        if !len.is_multiple_of(self.table.n) {
+        if !len.is_multiple_of(self.n) {
             return misfit(format!(
                 "{len} values are no whole images of {} x {} x {}",
-                self.table.rows, self.table.columns, self.spec.channels
+                self.rows, self.columns, self.spec.channels
             ));
         }
         Ok(())
@@ -324,66 +302,55 @@ impl Cipher {
         to: &mut [T],
         scale: Scale,
     ) -> Result<()> {
-        match self.mover(way, scale) {
-            Some(mover) => self.table.between(from, to, mover),
-            None => self.real(way, from, to, scale),
+        if self.ffx.is_some() || self.matrix.is_some() || scale == Scale::Normalised {
+            return self.real(way, from, to, scale);
         }
+        self.between(from, to, || {
+            // An image, and its negative.
+            let mut values = Vec::new();
+            move |image: &[T], moved: &mut [T]| {
+                let Some(sum) = self.sum() else {
+                    self.look_up(way, image, moved);
+                    return Ok(());
+                };
+                values.resize(2 * image.len(), T::default());
+                let (same, negative) = values.split_at_mut(image.len());
+                same.copy_from_slice(image);
+                T::negate(image, negative, sum);
+                self.look_up(way, &values, moved);
+                Ok(())
+            }
+        })
     }
 
     fn in_place<T: Value>(&self, way: Direction, images: &mut [T], scale: Scale) -> Result<()> {
-        if let Some(mover) = self.mover(way, scale) {
-            return self.table.within(images, mover);
-        }
+        let from = images.to_vec();
+        let done = self.of_one_type(way, &from, images, scale);
         // FFX may find a value that is not a pixel, which must leave everything unchanged.
-        let mut keyed = vec![T::default(); images.len()];
-        self.real(way, images, &mut keyed, scale)?;
-        images.copy_from_slice(&keyed);
-        Ok(())
-    }
-
-    /// Returns what makes the workers, if values are only moved and negated.
-    fn mover<'c, T: Value>(
-        &'c self,
-        way: Direction,
-        scale: Scale,
-    ) -> Option<impl Fn() -> Moved<'c, T> + Sync> {
-        let is_real = self.ffx.is_some() || self.matrix.is_some() || scale == Scale::Normalised;
-        (!is_real).then_some(move || Moved {
-            table: &self.table,
-            direction: way,
-            sum: self.sum(),
-            values: Vec::new(),
-        })
+        if done.is_err() {
+            images.copy_from_slice(&from);
+        }
+        done
     }
 
     fn real<A: Value, B: Value>(
         &self,
-        direction: Direction,
+        way: Direction,
         from: &[A],
         to: &mut [B],
         scale: Scale,
     ) -> Result<()> {
-        let matrix = self.matrix.as_ref().map(|(matrix, _)| match direction {
+        let matrix = self.matrix.as_ref().map(|(matrix, _)| match way {
             Direction::Forwards => Cow::Borrowed(matrix),
             // The inverse of an orthogonal matrix is its transpose.
             Direction::Backwards => Cow::Owned(matrix.transpose()),
         });
-        let side = matrix.as_ref().map_or(0, |matrix| matrix.nrows());
-        let blocks = || DMatrix::zeros(side, self.table.n.checked_div(side).unwrap_or(0));
-        self.table.between(from, to, || Real {
-            cipher: self,
-            direction,
-            matrix: matrix.as_deref(),
-            is_normalised: scale == Scale::Normalised,
-            values: Vec::new(),
-            looked_up: Vec::new(),
-            blocks: blocks(),
-            mixed: blocks(),
-        })
+        let is_normalised = scale == Scale::Normalised;
+        let worker = || real::worker(self, way, matrix.as_deref(), is_normalised);
+        self.between(from, to, worker)
     }
 }
 
-/// Lists types as text.
 pub(crate) fn any_of(types: &[ValueType]) -> String {
     let names: Vec<String> = types.iter().map(ValueType::to_string).collect();
     names.join(" or ")

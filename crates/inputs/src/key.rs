@@ -108,22 +108,17 @@ impl InputKey {
         Ok(self.map.get_or_init(|| map))
     }
 
-    /// Returns which places of a block FFX or negation masks; none if the key has neither.
-    pub fn mask(&self) -> Result<Vec<bool>> {
-        map::mask(&self.spec, &self.seed)
-    }
-
-    /// Returns FFX's replacements for the pixels 0 to 255, or `None` without FFX.
-    pub fn ffx_table(&self) -> Result<Option<Zeroizing<[u16; 256]>>> {
-        if self.spec.has(Transform::Ffx) {
-            Ok(Some(self.seed.ffx_table()?))
-        } else {
-            Ok(None)
+    /// Returns FFX's replacements for the pixels 0 to 255, and the places of a block that have them, or
+    /// `None` without FFX.
+    pub(crate) fn ffx(&self) -> Result<Option<(Zeroizing<[u16; 256]>, Vec<bool>)>> {
+        if !self.spec.has(Transform::Ffx) {
+            return Ok(None);
         }
+        let mask = map::mask(&self.spec, &self.seed)?;
+        Ok(Some((self.seed.ffx_table()?, mask)))
     }
 }
 
-/// Makes the error for a file at `path` that cannot be read.
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     |source| Error::Io {
         path: path.to_owned(),

@@ -1,7 +1,7 @@
 //! Format-preserving encryption: replaces the pixels 0 to 255 at the masked places by other
 //! numbers.
 
-use super::table::Direction;
+use super::places::Direction;
 use crate::error::{Error, Result};
 
 /// Numbers of three digits.

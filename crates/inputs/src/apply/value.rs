@@ -6,7 +6,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt as _;
 
 /// A value of a pixel.
-pub(super) trait Value: Copy + Default + Send + Sync {
+pub(crate) trait Value: Copy + Default + Send + Sync {
     const IS_FLOAT: bool;
 
     /// Subtracts each value from `sum`. Integers use a sum of their own, that of their least and
@@ -94,16 +94,21 @@ impl Value for f16 {
 }
 
 macro_rules! types {
-    ($($(#[$about:meta])* $variant:ident $type:ident),*) => {
+    ($($variant:ident $type:ident),*) => {
         /// The type of an array's values.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ValueType {
-            $($(#[$about])* $variant,)*
+            $($variant,)*
         }
 
         impl ValueType {
-            /// All types.
             pub const ALL: [ValueType; 5] = [$(ValueType::$variant),*];
+
+            pub(crate) fn is_float(self) -> bool {
+                match self {
+                    $(ValueType::$variant => <$type as Value>::IS_FLOAT,)*
+                }
+            }
 
             /// Returns the bytes of a value.
             pub fn len_bytes(self) -> usize {
@@ -123,14 +128,12 @@ macro_rules! types {
 
         /// Images to read: values of one type.
         #[derive(Clone, Copy, Debug)]
-        #[allow(missing_docs)]
         pub enum Images<'i> {
             $($variant(&'i [$type]),)*
         }
 
         /// Images to write: values of one type.
         #[derive(Debug)]
-        #[allow(missing_docs)]
         pub enum ImagesMut<'i> {
             $($variant(&'i mut [$type]),)*
         }
@@ -154,14 +157,12 @@ macro_rules! types {
     };
     (@of $images:ident, $($variant:ident)*) => {
         impl $images<'_> {
-            /// Returns the type of the values.
             pub fn value_type(&self) -> ValueType {
                 match self {
                     $($images::$variant(_) => ValueType::$variant,)*
                 }
             }
 
-            /// Returns the number of values.
             #[allow(clippy::len_without_is_empty)]
             pub fn len(&self) -> usize {
                 match self {
@@ -172,15 +173,4 @@ macro_rules! types {
     };
 }
 
-types!(
-    /// Integers from 0 to 255.
-    U8 u8,
-    /// Integers from 0 to 65535.
-    U16 u16,
-    /// Integers from -128 to 127.
-    I8 i8,
-    /// Floats of 16 bits.
-    F16 f16,
-    /// Floats of 32 bits.
-    F32 f32
-);
+types!(U8 u8, U16 u16, I8 i8, F16 f16, F32 f32);

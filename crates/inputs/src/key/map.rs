@@ -14,7 +14,6 @@ pub enum BlockMap {
     Signed {
         /// The source of the value at t.
         places: Vec<u32>,
-        /// Whether it is negated.
         negated: Vec<bool>,
     },
     /// `y = A x`.
@@ -70,14 +69,11 @@ impl BlockMap {
     }
 }
 
-/// Returns which half of a block's places is masked.
+/// Returns which half of a block's places negation or FFX masks.
 pub(super) fn mask(spec: &Spec, seed: &InputSeed) -> Result<Vec<bool>> {
     let n = spec.block_values();
-    let is_masked = spec.has(Transform::Negative) || spec.has(Transform::Ffx);
-    let mut mask: Vec<bool> = (0..n).map(|t| is_masked && t < n / 2).collect();
-    if is_masked {
-        seed.numbers(Draw::Mask)?.shuffle(&mut mask);
-    }
+    let mut mask: Vec<bool> = (0..n).map(|t| t < n / 2).collect();
+    seed.numbers(Draw::Mask)?.shuffle(&mut mask);
     Ok(mask)
 }
 
