@@ -16,7 +16,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("crypto", 4725),
     ("data", 1898),
     ("engine", 1244),
-    ("inputs", 5433),
+    ("inputs", 5300),
     ("labels", 4511),
     ("onnx", 4398),
     ("plan", 4316),
@@ -25,7 +25,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2573),
     ("store", 5984),
     ("testkit", 1026),
-    ("src", 7918),
+    ("src", 7906),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

@@ -11,8 +11,8 @@ mod weights;
 use nalgebra::DMatrix;
 
 pub use images::ImageSet;
-pub use rows::{Found, Row, of_model, of_pairs};
-pub use weights::{Halves, from_checkpoint, from_weights};
+pub use rows::{Row, of_model, of_pairs};
+pub use weights::{from_checkpoint, from_weights, score_of_halves};
 
 use crate::apply::blockwise;
 use crate::error::{Error, Result};
@@ -28,7 +28,6 @@ pub const MAX_MATCHED: usize = 3072;
 pub struct Guess {
     /// The source of the value at each position of a block.
     pub places: Vec<u32>,
-    /// Whether the value is negated.
     pub negated: Vec<bool>,
 }
 
@@ -44,7 +43,6 @@ pub struct Score {
 }
 
 impl Guess {
-    /// Compares the guess with the key.
     pub fn score(&self, key: &InputKey) -> Result<Score> {
         let (places, negated) = signed(key, self.places.len())?;
         let (block, channels) = (key.spec().block, key.spec().channels);
@@ -145,7 +143,6 @@ fn signed(key: &InputKey, n: usize) -> Result<(&[u32], &[bool])> {
     }
 }
 
-/// Returns the share of equal items.
 fn share<T: PartialEq>(found: &[T], wanted: &[T]) -> f64 {
     let equal = found.iter().zip(wanted).filter(|(a, b)| a == b);
     equal.count() as f64 / wanted.len().max(1) as f64

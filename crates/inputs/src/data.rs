@@ -11,7 +11,6 @@ mod sources;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
 
 use onnxseal_data::Format;
 use onnxseal_store::Progress;
@@ -50,7 +49,6 @@ pub fn encrypt(
         options,
         progress,
         may_skip: sources.is_folder && !options.output.replace,
-        images: AtomicU64::new(0),
         report: Mutex::default(),
     };
     progress.begin(sources.bytes());
@@ -70,9 +68,7 @@ pub fn encrypt(
             ),
         })?;
     }
-    let mut report = run.report.into_inner().unwrap_or_default();
-    report.n_images = run.images.into_inner();
-    Ok(report)
+    Ok(run.report.into_inner().unwrap_or_default())
 }
 
 #[cfg(test)]

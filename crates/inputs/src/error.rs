@@ -8,62 +8,48 @@ use onnxseal_store::ErrorKind;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text is not an input key.
     #[error("not an input key: {reason}")]
     MalformedKey {
         /// What is wrong with it, without secrets.
         reason: String,
     },
-    /// An array does not fit the key.
     #[error("{reason}")]
     Array {
         /// What does not fit, and what was expected.
         reason: String,
     },
-    /// A file cannot be read or written.
     #[error("{}", .path.display())]
     Io {
-        /// The file.
         path: PathBuf,
-        /// The system's error.
         source: std::io::Error,
     },
-    /// The caller cancelled the call.
     #[error("cancelled")]
     Cancelled,
     /// The age file of a key does not open.
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
-    /// The model cannot be rewritten, read or written.
     #[cfg(feature = "vendor")]
     #[error(transparent)]
     Rewrite(#[from] onnxseal_rewrite::Error),
-    /// A file cannot be read or written.
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
-    /// Data cannot be read.
     #[cfg(feature = "vendor")]
     #[error(transparent)]
     Data(#[from] onnxseal_data::Error),
-    /// A model does not run on ONNX Runtime.
     #[cfg(feature = "engine")]
     #[error(transparent)]
     Engine(#[from] onnxseal_engine::Error),
-    /// The rewritten model computes other outputs than the original.
     #[error(
         "the rewritten model does not compute what the original does: output {output:?} differs by {difference:.1e} of its largest value, and {limit:.1e} would be {why}; nothing was written"
     )]
     Differs {
-        /// The output that differs most.
         output: String,
         /// The difference, as a share of the largest value.
         difference: f64,
-        /// The largest allowed difference.
         limit: f64,
         /// The cause that explains a difference up to `limit`.
         why: &'static str,
     },
-    /// The caller's request cannot be met.
     #[error("{0}")]
     Usage(String),
 }
@@ -72,7 +58,6 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Returns the class of the error.
     pub fn kind(&self) -> ErrorKind {
         use onnxseal_crypto::Error as KeyError;
         match self {

@@ -39,7 +39,6 @@ fn train<T>(reason: impl Into<String>) -> Result<T> {
     advise(reason, TRAIN)
 }
 
-/// Refuses a model, and says what to do.
 fn advise<T>(reason: impl Into<String>, advice: &'static str) -> Result<T> {
     Err(Refusal::new(reason).advise(advice).into())
 }

@@ -2,11 +2,10 @@
 
 use half::f16;
 
-use crate::apply::{Images, ImagesMut, ValueType};
+use crate::apply::{Images, ImagesMut, Value, ValueType};
 
 macro_rules! values {
     ($($variant:ident $type:ty),*) => {
-        /// Values in memory.
         pub(crate) enum Values {
             $($variant(Vec<$type>),)*
         }
@@ -26,6 +25,21 @@ macro_rules! values {
             pub(crate) fn zeros(of: ValueType, n: usize) -> Values {
                 match of {
                     $(ValueType::$variant => Values::$variant(vec![<$type>::default(); n]),)*
+                }
+            }
+
+            /// Takes numbers that are values of the type, or are rounded to such.
+            pub(crate) fn of_numbers(of: ValueType, numbers: impl Iterator<Item = f64>) -> Values {
+                match of {
+                    $(ValueType::$variant => {
+                        Values::$variant(numbers.map(Value::from_f64).collect())
+                    })*
+                }
+            }
+
+            pub(crate) fn to_numbers(&self) -> Vec<f64> {
+                match self {
+                    $(Values::$variant(values) => values.iter().map(|x| x.to_f64()).collect(),)*
                 }
             }
 

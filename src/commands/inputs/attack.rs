@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 use onnxseal_inputs::InputKey;
-use onnxseal_inputs::attack::{Found, ImageSet, Row, of_model, of_pairs};
+use onnxseal_inputs::attack::{ImageSet, Row, of_model, of_pairs};
 use serde_json::{Value, json};
 
 use crate::cli::inputs::Attack;
@@ -19,12 +19,12 @@ pub fn run(args: &Attack) -> Result<()> {
     let spec = key.spec();
     let mut rows = Vec::new();
     if let Some(model) = &args.model {
-        rows.extend(of_model(model, args.public.as_ref(), spec)?);
+        rows.extend(of_model(model, args.public.as_ref(), &key)?);
     }
     if let (Some(keyed), Some(plain)) = (&args.encrypted, &args.pair) {
         let keyed = ImageSet::read(keyed, spec, args.limit)?;
         let plain = ImageSet::read(plain, spec, keyed.n)?;
-        let row = of_pairs(&keyed, &plain, spec)?;
+        let row = of_pairs(&keyed, &plain, &key)?;
         if let Some(restored) = row.restored
             && restored < LIKELY_PAIRS
         {
@@ -35,17 +35,16 @@ pub fn run(args: &Attack) -> Result<()> {
         }
         rows.push(row);
     }
-    show(&rows, &key, args.json)
+    show(&rows, args.json)
 }
 
-fn show(rows: &[Row], key: &InputKey, as_json: bool) -> Result<()> {
+fn show(rows: &[Row], as_json: bool) -> Result<()> {
     if as_json {
-        let rows = rows.iter().map(|row| row_json(row, key));
-        return render::json(&rows.collect::<Result<Vec<_>>>()?);
+        return render::json(&rows.iter().map(row_json).collect::<Vec<_>>());
     }
     let mut out = std::io::stdout().lock();
     for row in rows {
-        writeln!(out, "{}\n  {}", row.attack, told(&row.found, key)?)?;
+        writeln!(out, "{}\n  {}", row.attack, told(row))?;
         if let Some(restored) = row.restored {
             let percent = 100.0 * restored;
             writeln!(out, "  values of these images restored {percent:.1} %")?;
@@ -54,37 +53,26 @@ fn show(rows: &[Row], key: &InputKey, as_json: bool) -> Result<()> {
     Ok(())
 }
 
-fn row_json(row: &Row, key: &InputKey) -> Result<Value> {
-    let (positions, near, negated) = match &row.found {
-        Found::Key(guess) => {
-            let score = guess.score(key)?;
-            (Some(score.places), Some(score.near), score.negated)
-        }
-        Found::Mask(halves) => (None, None, halves.score(key)?),
-    };
-    Ok(json!({
+fn row_json(row: &Row) -> Value {
+    json!({
         "attack": row.attack,
-        "positions": positions,
-        "positions_within_one_pixel": near,
-        "negated": negated,
+        "positions": row.places,
+        "positions_within_one_pixel": row.near,
+        "negated": row.negated,
         "restored": row.restored,
-    }))
+    })
 }
 
-fn told(found: &Found, key: &InputKey) -> Result<String> {
-    Ok(match found {
-        Found::Key(guess) => {
-            let score = guess.score(key)?;
-            format!(
-                "positions found {:.1} %, to within one pixel {:.1} %, which are negated {:.1} %",
-                100.0 * score.places,
-                100.0 * score.near,
-                100.0 * score.negated
-            )
-        }
-        Found::Mask(halves) => format!(
-            "which positions are negated {:.1} %, or all others: the answers to a few images tell; guessing gives 50 %",
-            100.0 * halves.score(key)?
+fn told(row: &Row) -> String {
+    let negated = 100.0 * row.negated;
+    match (row.places, row.near) {
+        (Some(places), Some(near)) => format!(
+            "positions found {:.1} %, to within one pixel {:.1} %, which are negated {negated:.1} %",
+            100.0 * places,
+            100.0 * near
         ),
-    })
+        _ => format!(
+            "which positions are negated {negated:.1} %, or all others: the answers to a few images tell; guessing gives 50 %"
+        ),
+    }
 }

@@ -10,13 +10,9 @@ use crate::key::{Layout, Order, Spec};
 /// Images of one size.
 #[derive(Clone, Debug)]
 pub struct ImageSet {
-    /// All values, image by image.
     pub values: Vec<f64>,
-    /// The number of images.
     pub n: usize,
-    /// Rows of each.
     pub rows: usize,
-    /// Columns of each.
     pub columns: usize,
     /// The order of axes, and whether channels are red, green, blue while the key is for blue,
     /// green, red.

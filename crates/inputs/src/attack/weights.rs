@@ -7,34 +7,23 @@ use super::{Guess, check_size, share, signed};
 use crate::error::{Error, Result};
 use crate::key::InputKey;
 
-/// An attacker's split of a block into halves, one of which is negated; the attacker cannot tell
-/// which.
-///
-/// To find out, the attacker runs the model on images with either half negated, and checks which
-/// answers make sense.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Halves {
-    /// Whether each position is in the second half.
-    pub second: Vec<bool>,
+/// Returns the correct share of the key's mask in a split of a block into halves, with the better half
+/// as the negated one: 0.5 or more.
+pub fn score_of_halves(second: &[bool], key: &InputKey) -> Result<f64> {
+    let (_, negated) = signed(key, second.len())?;
+    let right = share(second, negated);
+    Ok(right.max(1.0 - right))
 }
 
-impl Halves {
-    /// Returns the correct share of the key's mask, with the better half as the negated one: 0.5 or
-    /// more.
-    pub fn score(&self, key: &InputKey) -> Result<f64> {
-        let (_, negated) = signed(key, self.second.len())?;
-        let right = share(&self.second, negated);
-        Ok(right.max(1.0 - right))
-    }
-}
-
-/// Recovers which positions are negated, only from the weights of a rewritten model, `[D, n]`.
+/// Recovers from the weights of a rewritten model, `[D, n]`, which positions are in one half of a block
+/// and which in the other; one of the halves is negated. To find out which, the attacker runs the model
+/// on images with either half negated, and checks which answers make sense.
 ///
 /// Columns of neighbouring pixels are alike, and rewriting flips the sign of some. So this joins
 /// columns in a maximum spanning tree, those with the cosine furthest from 0 first, and each join
 /// tells whether two positions are in the same half. Shuffling does not matter, so for one model it
 /// fails or succeeds with all keys.
-pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Halves> {
+pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Vec<bool>> {
     check_size(rewritten.ncols())?;
     let columns = unit(rewritten);
     let cosines = columns.tr_mul(&columns);
@@ -43,9 +32,7 @@ pub fn from_weights(rewritten: &DMatrix<f64>) -> Result<Halves> {
     while let Some(last) = joined {
         joined = join(&mut nodes, &cosines, last);
     }
-    Ok(Halves {
-        second: nodes.iter().map(|node| node.is_second).collect(),
-    })
+    Ok(nodes.iter().map(|node| node.is_second).collect())
 }
 
 /// A position while the tree grows.
@@ -102,7 +89,6 @@ pub fn from_checkpoint(public: &DMatrix<f64>, rewritten: &DMatrix<f64>) -> Resul
     Ok(Guess { places, negated })
 }
 
-/// Scales columns to length 1.
 fn unit(weights: &DMatrix<f64>) -> DMatrix<f64> {
     let mut weights = weights.clone();
     for mut column in weights.column_iter_mut() {

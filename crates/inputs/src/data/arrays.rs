@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use onnxseal_data::npy::{Element, Header, Kind, MAX_ARRAYS};
 use onnxseal_data::{LABELS, Room, Sink};
@@ -33,7 +33,6 @@ const TYPES: [(Kind, usize, ValueType, &str); 5] = [
     (Kind::Float, 4, ValueType::F32, "<f4"),
 ];
 
-/// Transforms an `.npy`.
 pub(super) fn npy(run: &Run, task: &Task) -> Result<(), Fault> {
     let (file, len) = opened(task)?;
     let mut from = BufReader::new(file);
@@ -174,30 +173,28 @@ impl<'r> Images<'r> {
         let each = (CHUNK_BYTES / image_bytes.max(1)).max(1) as u64;
         // Fewer chunks for large images, since all of these are in memory at once.
         let n_chunks = (2 * n_cores() * CHUNK_BYTES / image_bytes.max(CHUNK_BYTES)).max(1);
-        let mut chunks: Vec<Mutex<Vec<u8>>> = Vec::new();
-        chunks.resize_with(n_chunks, Mutex::default);
+        let mut chunks = vec![Vec::new(); n_chunks];
         let n = if image_bytes == 0 { 0 } else { self.n };
         let (mut done, mut advanced) = (0, 0);
         while done < n {
             // Chunks for all cores, read and written in order.
             let mut read = 0;
-            for chunk in &chunks {
-                let mut chunk = lock(chunk);
+            for chunk in &mut chunks {
                 chunk.clear();
                 let wanted = each.min(n - done) * image_bytes as u64;
                 // Grows with the bytes that exist rather than with the claim.
-                let found = from.take(wanted).read_to_end(&mut chunk);
+                let found = from.take(wanted).read_to_end(chunk);
                 if (found.map_err(unreadable)? as u64) < wanted {
                     return refused("it ends too early");
                 }
                 done += each.min(n - done);
                 read += usize::from(wanted > 0);
             }
-            let chunks = &chunks[..read];
-            let transform = |(): &mut (), chunk: &Mutex<Vec<u8>>| self.transform(&mut lock(chunk));
-            for_each(false, read as u64, chunks.iter(), || (), transform)?;
+            let chunks = &mut chunks[..read];
+            let transform = |(): &mut (), chunk| self.transform(chunk);
+            for_each(false, read as u64, chunks.iter_mut(), || (), transform)?;
             for chunk in chunks {
-                to.write_all(&lock(chunk)).map_err(unwritable(task))?;
+                to.write_all(chunk).map_err(unwritable(task))?;
             }
             let share = (u128::from(bytes) * u128::from(done) / u128::from(n)) as u64;
             self.run.advance(share - advanced)?;
@@ -218,8 +215,8 @@ impl<'r> Images<'r> {
             return cipher.replace(direction, (&mut bytes[..]).into(), scale);
         }
         let mut from = Values::of_bytes(self.from, bytes);
-        if !run.options.decrypt {
-            run.see(&from);
+        if self.from.is_float() && !run.options.decrypt {
+            run.see(&from.to_numbers());
         }
         if self.from == self.to {
             cipher.replace(direction, from.values_mut(), scale)?;
@@ -233,7 +230,6 @@ impl<'r> Images<'r> {
     }
 }
 
-/// Returns the value type of NumPy's elements.
 fn value_type(element: &Element) -> Result<ValueType, Fault> {
     let Element {
         kind,
@@ -253,7 +249,6 @@ fn value_type(element: &Element) -> Result<ValueType, Fault> {
     }
 }
 
-/// Opens a file, and returns its length too.
 fn opened(task: &Task) -> Result<(File, u64), Fault> {
     let file = open_regular(&task.source).map_err(unreadable)?;
     let len = file.metadata().map_err(unreadable)?.len();
@@ -283,7 +278,6 @@ pub(super) fn publish(run: &Run, task: &Task, output: Box<dyn Output>) -> Result
     Ok(())
 }
 
-/// Makes the fault for an output that cannot be written.
 fn unwritable(task: &Task) -> impl FnOnce(std::io::Error) -> Fault + '_ {
     move |error| onnxseal_store::io("write", &task.target)(error).into()
 }

@@ -9,7 +9,6 @@ use crate::apply::{Scale, ValueType};
 /// The most failures in a report, since a large data set may be wholly broken.
 pub const MAX_LISTED: usize = 1000;
 
-/// How to transform data sets.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct EncryptOptions {
@@ -25,13 +24,10 @@ pub struct EncryptOptions {
     pub scale: Scale,
 }
 
-/// The result of a call.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Images that were transformed.
     pub n_images: u64,
-    /// Files that were written.
     pub n_written: u64,
     /// Files whose output existed before.
     pub n_skipped: u64,
@@ -41,20 +37,15 @@ pub struct Report {
     pub n_arrays_left_out: u64,
     /// The lowest and the highest of all transformed floats, before the transform.
     pub floats: Option<(f64, f64)>,
-    /// Files that failed.
     pub n_failed: u64,
     /// The first failures, at most [`MAX_LISTED`].
     pub failed: Vec<Failed>,
-    /// The arrays of `.npz` files.
     pub arrays: Vec<ArrayDone>,
 }
 
-/// A file that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// The file.
     pub path: PathBuf,
-    /// The reason.
     pub reason: String,
     /// Whether the reason is that the key is for images of another kind: other channels, axes or
     /// sizes.
@@ -64,9 +55,7 @@ pub struct Failed {
 /// An array of an `.npz` file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArrayDone {
-    /// The file.
     pub path: PathBuf,
-    /// The name of the array.
     pub name: String,
     /// Whether it was transformed rather than copied.
     pub is_transformed: bool,

@@ -1,8 +1,7 @@
 //! The shared state of a call on many files, and the faults of one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use onnxseal_store::parallel::lock;
 use onnxseal_store::{Error as StoreError, Progress};
@@ -11,14 +10,11 @@ use crate::apply::{Direction, ValueType, any_of};
 use crate::data::report::{EncryptOptions, Failed, MAX_LISTED, Report};
 use crate::error::{Error, Result};
 use crate::key::InputKey;
-use crate::values::Values;
 
-/// A file, and its output.
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) source: PathBuf,
     pub(super) target: PathBuf,
-    /// Length of the source.
     pub(super) bytes: u64,
 }
 
@@ -29,7 +25,6 @@ pub(super) struct Run<'r> {
     pub(super) progress: &'r dyn Progress,
     /// Whether to skip files whose output exists.
     pub(super) may_skip: bool,
-    pub(super) images: AtomicU64,
     pub(super) report: Mutex<Report>,
 }
 
@@ -44,7 +39,6 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Adds the name of the array in the file to the fault.
     pub(super) fn in_array(self, name: &str) -> Fault {
         match self {
             Fault::Refused(reason) => Fault::Refused(format!("array {name:?}: {reason}")),
@@ -82,19 +76,19 @@ impl Run<'_> {
             Err(Fault::Refused(reason)) => (reason, false),
             Err(Fault::Misfit(reason)) => (reason, true),
         };
-        self.failed(Failed {
-            path: task.source.clone(),
-            reason,
-            is_misfit,
-        });
+        self.failed(&task.source, reason, is_misfit);
         Ok(())
     }
 
-    pub(super) fn failed(&self, failed: Failed) {
+    pub(super) fn failed(&self, path: &Path, reason: String, is_misfit: bool) {
         let mut report = lock(&self.report);
         report.n_failed += 1;
         if report.failed.len() < MAX_LISTED {
-            report.failed.push(failed);
+            report.failed.push(Failed {
+                path: path.to_owned(),
+                reason,
+                is_misfit,
+            });
         }
     }
 
@@ -118,23 +112,20 @@ impl Run<'_> {
     }
 
     pub(super) fn transformed(&self, n_images: u64) {
-        self.images.fetch_add(n_images, Ordering::Relaxed);
+        lock(&self.report).n_images += n_images;
     }
 
     /// Widens the range of floats in the report by those of some images.
-    pub(super) fn see(&self, values: &Values) {
+    pub(super) fn see(&self, values: &[f64]) {
         // Skips NaN.
-        let wider = |(low, high): (f32, f32), x: f32| (low.min(x), high.max(x));
-        let none = (f32::INFINITY, f32::NEG_INFINITY);
-        let (low, high) = match values {
-            Values::F16(values) => values.iter().map(|x| x.to_f32()).fold(none, wider),
-            Values::F32(values) => values.iter().copied().fold(none, wider),
-            _ => none,
-        };
+        let wider = |(low, high): (f64, f64), x: &f64| (low.min(*x), high.max(*x));
+        let (low, high) = values
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), wider);
         if low <= high {
             let floats = &mut lock(&self.report).floats;
-            let (least, most) = floats.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
-            *floats = Some((least.min(low.into()), most.max(high.into())));
+            let (least, most) = floats.unwrap_or((low, high));
+            *floats = Some((least.min(low), most.max(high)));
         }
     }
 
@@ -147,7 +138,6 @@ impl Run<'_> {
         }
     }
 
-    /// Returns the result's type for values of a type.
     pub(super) fn result(&self, of: ValueType) -> Result<ValueType, Fault> {
         let possible = self.results(of);
         match (self.options.result, possible) {
@@ -170,7 +160,6 @@ pub(super) fn misfit<T>(reason: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Misfit(reason.into()))
 }
 
-/// Makes the fault for a file that cannot be read.
 pub(super) fn unreadable(error: std::io::Error) -> Fault {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => Fault::Refused("it ends too early".into()),

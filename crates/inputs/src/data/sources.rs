@@ -8,16 +8,13 @@ use onnxseal_data::Format;
 use onnxseal_store::Location;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::data::report::Failed;
 use crate::data::run::{Run, Task};
 use crate::error::{Error, Result};
 
-/// All sources of a call.
 pub(super) struct Sources {
     files: Vec<Task>,
     /// Folders of images, and their outputs.
     folders: Vec<(PathBuf, PathBuf)>,
-    /// Whether the output is a folder.
     pub(super) is_folder: bool,
 }
 
@@ -71,7 +68,6 @@ impl Sources {
         Ok(found)
     }
 
-    /// Returns the bytes of all sources.
     pub(super) fn bytes(&self) -> u64 {
         let in_folders = self.folders.iter().flat_map(|(folder, _)| walk(folder));
         let in_folders = in_folders.flatten().filter(|entry| is_image(entry.path()));
@@ -90,7 +86,6 @@ impl Sources {
         alone.cloned().chain(in_folders)
     }
 
-    /// Returns all other files.
     pub(super) fn others(&self) -> impl Iterator<Item = &Task> {
         self.files.iter().filter(|task| !is_image(&task.source))
     }
@@ -106,17 +101,11 @@ fn task_of(
     (folder, target): (&Path, &Path),
     entry: walkdir::Result<DirEntry>,
 ) -> Option<Task> {
-    let failed = |path: &Path, reason| {
-        run.failed(Failed {
-            path: path.to_owned(),
-            reason,
-            is_misfit: false,
-        });
-    };
     let entry = match entry {
         Ok(entry) => entry,
         Err(error) => {
-            failed(error.path().unwrap_or(folder), error.to_string());
+            let path = error.path().unwrap_or(folder);
+            run.failed(path, error.to_string(), false);
             return None;
         }
     };
@@ -131,7 +120,7 @@ fn task_of(
     if let Some(other) = rival(path) {
         let other = other.display();
         let reason = format!("it would become the same file as {other}: rename one");
-        failed(path, reason);
+        run.failed(path, reason, false);
         return None;
     }
     Some(Task {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Cursor, Read as _, Write as _};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::f16;
 use onnxseal_data::images::{Image, Samples, decode};

@@ -4,9 +4,7 @@ use serde::Deserialize;
 
 /// The largest side of a block, in pixels.
 pub const MAX_BLOCK: u32 = 64;
-/// The most channels.
 pub const MAX_CHANNELS: u32 = 64;
-/// The most values of a block.
 pub const MAX_BLOCK_VALUES: u32 = 1 << 16;
 /// The most values of a block that an orthogonal matrix transforms.
 pub const MAX_ORTHOGONAL: u32 = 1024;
@@ -36,7 +34,6 @@ impl Transform {
         Transform::Orthogonal,
     ];
 
-    /// Returns the transform of this name.
     pub fn named(name: &str) -> Option<Transform> {
         Transform::ALL.into_iter().find(|t| t.name() == name)
     }
@@ -56,10 +53,8 @@ impl Transform {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// Images, channels, rows, columns.
     #[default]
     Nchw,
-    /// Images, rows, columns, channels.
     Nhwc,
 }
 
@@ -81,9 +76,7 @@ pub struct Spec {
     pub transforms: Vec<Transform>,
     /// Rows and columns of a block, in pixels.
     pub block: u32,
-    /// Channels of an image.
     pub channels: u32,
-    /// The order of axes.
     pub layout: Layout,
     /// The order of channels, if there are three.
     pub order: Order,
@@ -98,7 +91,6 @@ pub struct Spec {
 pub struct Normalisation {
     /// The numbers to subtract, in units of the range.
     pub mean: Vec<f64>,
-    /// The divisors.
     pub std: Vec<f64>,
 }
 
@@ -108,7 +100,6 @@ impl Spec {
         (self.block * self.block * self.channels) as usize
     }
 
-    /// Returns whether the key has a transform.
     pub fn has(&self, transform: Transform) -> bool {
         self.transforms.contains(&transform)
     }

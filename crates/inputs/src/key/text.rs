@@ -8,10 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::key::spec::{Layout, Normalisation, Order, Spec, Transform};
 
-/// The only version of the text.
 const VERSION: u32 = 1;
 
-/// The longest text to read, in bytes.
 const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// The text without the seed, which is taken out first so that no message shows it.

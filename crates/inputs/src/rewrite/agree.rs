@@ -1,15 +1,13 @@
 //! Checks that a rewritten model computes from keyed images what the original computes from plain
 //! ones.
 
-use half::f16;
 use onnxseal_data::Values as Numbers;
 use onnxseal_engine::{Agreement, Fed, Files as InMemory, Pair, pixels};
-use onnxseal_rewrite::{DataType, Files};
+use onnxseal_rewrite::{DataType, Files, bounds};
 
 use crate::apply::{Scale, ValueType};
 use crate::error::{Error, Result};
 use crate::key::{InputKey, Layout};
-
 use crate::rewrite::report::{Entry, inspect};
 use crate::rewrite::work::Rewritten;
 use crate::values::Values;
@@ -78,23 +76,22 @@ fn fed(input: &str, entry: &Entry, (old, new): (Option<&InputKey>, &InputKey)) -
             entry.data_type
         ))
     })?;
-    let plain = random(new, of, N * dims.iter().product::<usize>());
-    let keyed = |key: &InputKey| -> Result<Values> {
-        let is_float = matches!(of, ValueType::F16 | ValueType::F32);
-        let scale = if is_float && key.spec().normalisation.is_some() {
-            Scale::Normalised
-        } else {
-            Scale::Pixels
+    let n = N * dims.iter().product::<usize>();
+    let plain = random(new, entry.data_type, of, n);
+    let keyed = |key: &InputKey| -> Result<Numbers> {
+        let scale = match of.is_float() && key.spec().normalisation.is_some() {
+            true => Scale::Normalised,
+            false => Scale::Pixels,
         };
-        let mut keyed = Values::zeros(of, N * dims.iter().product::<usize>());
+        let mut keyed = Values::zeros(of, n);
         let cipher = key.cipher(rows, columns)?;
         cipher.apply(plain.values(), keyed.values_mut(), scale)?;
-        Ok(keyed)
+        Ok(Numbers::F64(keyed.to_numbers()))
     };
-    let changed = numbers(&keyed(new)?);
+    let changed = keyed(new)?;
     let original = match old {
-        None => numbers(&plain),
-        Some(old) => numbers(&keyed(old)?),
+        None => Numbers::F64(plain.to_numbers()),
+        Some(old) => keyed(old)?,
     };
     Ok(Fed {
         input: input.to_owned(),
@@ -124,28 +121,14 @@ fn value_type(of: DataType) -> Option<ValueType> {
 }
 
 /// Draws random pixels of a type; floats within the key's range.
-fn random(key: &InputKey, of: ValueType, n: usize) -> Values {
+fn random(key: &InputKey, data_type: DataType, of: ValueType, n: usize) -> Values {
     let spec = key.spec();
     // The channel of a value hardly matters: any mean and deviation give numbers of the right size.
     let (mean, std) = spec.statistics().first().copied().unwrap_or((0.0, 1.0));
-    let floats = || pixels(n, spec.range, 1).map(|x| (x - mean) / std);
-    let whole = |low, high| pixels(n, (low, high), 1).map(f64::round);
-    match of {
-        ValueType::U8 => Values::U8(whole(0.0, 255.0).map(|x| x as u8).collect()),
-        ValueType::U16 => Values::U16(whole(0.0, 65535.0).map(|x| x as u16).collect()),
-        ValueType::I8 => Values::I8(whole(-128.0, 127.0).map(|x| x as i8).collect()),
-        ValueType::F16 => Values::F16(floats().map(f16::from_f64).collect()),
-        ValueType::F32 => Values::F32(floats().map(|x| x as f32).collect()),
-    }
-}
-
-/// Converts the values to ONNX Runtime's.
-fn numbers(values: &Values) -> Numbers {
-    match values {
-        Values::U8(values) => Numbers::I64(values.iter().copied().map(i64::from).collect()),
-        Values::U16(values) => Numbers::I64(values.iter().copied().map(i64::from).collect()),
-        Values::I8(values) => Numbers::I64(values.iter().copied().map(i64::from).collect()),
-        Values::F16(values) => Numbers::F32(values.iter().copied().map(f16::to_f32).collect()),
-        Values::F32(values) => Numbers::F32(values.clone()),
-    }
+    let range = bounds(data_type).map_or(spec.range, |(low, high)| (low as f64, high as f64));
+    let value = |x: f64| match of.is_float() {
+        true => (x - mean) / std,
+        false => x.round(),
+    };
+    Values::of_numbers(of, pixels(n, range, 1).map(value))
 }

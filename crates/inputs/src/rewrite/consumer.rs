@@ -127,13 +127,13 @@ pub(super) fn conv(
             "it does not read all {channels} channels of the image in their places"
         ));
     };
-    let pads = pads(&attributes, kernel, strides, (rows.size(), columns.size()))?;
+    let (before, is_padded) = pads(&attributes, kernel, strides, (rows.size(), columns.size()))?;
     let scaled = |(a, b): (u64, u64)| Some((a.checked_mul(row_step)?, b.checked_mul(column_step)?));
     let stride = (kernel_rows.checked_mul(kernel_columns))
         .and_then(|n| n.checked_mul(n_inputs))
         .filter(|n| *n <= MAX_WINDOW && n.checked_mul(n_outputs) == Some(tensor.n_elements));
     let (Some(stride), Some((all_rows, all_columns)), Some(steps), Some(begin)) =
-        (stride, scaled(kernel), scaled(strides), scaled(pads.begin))
+        (stride, scaled(kernel), scaled(strides), scaled(before))
     else {
         return refuse("its window is too large");
     };
@@ -146,7 +146,7 @@ pub(super) fn conv(
         columns: all_columns,
         steps,
         begin,
-        is_padded: pads.any,
+        is_padded,
         n_outputs: n_outputs as usize,
         stride: stride as usize,
         places: conv_places(&features, kernel, (row_step, column_step)),
@@ -163,34 +163,28 @@ fn conv_places(
     (row_step, column_step): (u64, u64),
 ) -> Vec<usize> {
     let channels = features.len() / (row_step * column_step).max(1) as usize;
-    let mut places = Vec::new();
-    for row in 0..rows * row_step {
-        for column in 0..columns * column_step {
-            let within = (row % row_step) * column_step + column % column_step;
-            let place = (row / row_step * columns + column / column_step) as usize;
-            let of_pixel = features.iter().skip(within as usize * channels);
-            let kernel = (rows * columns) as usize;
-            places.extend(
-                of_pixel
-                    .take(channels)
-                    .map(|feature| feature * kernel + place),
-            );
-        }
-    }
-    places
+    let kernel = (rows * columns) as usize;
+    let of_pixel = |(row, column): (u64, u64)| {
+        let within = (row % row_step) * column_step + column % column_step;
+        let place = (row / row_step * columns + column / column_step) as usize;
+        let of_pixel = features.iter().skip(within as usize * channels);
+        of_pixel
+            .take(channels)
+            .map(move |feature| feature * kernel + place)
+    };
+    let all_columns = columns * column_step;
+    let all_rows = 0..rows * row_step;
+    let pixels = all_rows.flat_map(|row| (0..all_columns).map(move |column| (row, column)));
+    pixels.flat_map(of_pixel).collect()
 }
 
-struct Pads {
-    begin: (u64, u64),
-    any: bool,
-}
-
+/// Returns the pixels before the image in the first window, and whether there are any around it.
 fn pads(
     attributes: &Attributes<'_>,
     kernel: (u64, u64),
     strides: (u64, u64),
     size: (Option<u64>, Option<u64>),
-) -> Result<Pads> {
+) -> Result<((u64, u64), bool)> {
     let auto = attributes.string("auto_pad").unwrap_or(b"NOTSET");
     let lists = match auto {
         b"NOTSET" | b"" => match attributes.ints("pads") {
@@ -225,10 +219,9 @@ fn pads(
     };
     let [top, left, ..] = lists;
     match (u64::try_from(top), u64::try_from(left)) {
-        (Ok(top), Ok(left)) if lists.iter().all(|pad| *pad >= 0) => Ok(Pads {
-            begin: (top, left),
-            any: lists.iter().any(|pad| *pad > 0),
-        }),
+        (Ok(top), Ok(left)) if lists.iter().all(|pad| *pad >= 0) => {
+            Ok(((top, left), lists.iter().any(|pad| *pad > 0)))
+        }
         _ => advise(
             "it takes a part of the image",
             "crop images before they are transformed",
@@ -253,19 +246,13 @@ pub(super) fn matmul(
     let &[first, second] = &graph.tensor(weight.tensor)?.dims[..] else {
         return refuse("its weights are no matrix");
     };
-    let (n_outputs, n_inputs) = if weight.is_output_first {
-        (first, second)
-    } else {
-        (second, first)
+    let (n_outputs, n_inputs, stride, of_feature) = match weight.is_output_first {
+        true => (first, second, second, 1),
+        false => (second, first, 1, second),
     };
     let patch = patch(&value).filter(|(_, features)| features.len() as u64 == n_inputs);
     let Some(((rows, columns), features)) = patch else {
         return train("it does not read whole patches of the image");
-    };
-    let (stride, of_feature) = if weight.is_output_first {
-        (n_inputs, 1)
-    } else {
-        (1, n_outputs)
     };
     let (bias, ratio) = if is_gemm {
         let ratio = attributes.float("alpha", 1.0) / attributes.float("beta", 1.0);
@@ -295,15 +282,11 @@ pub(super) fn matmul(
 /// each pixel.
 fn patch(value: &Value) -> Option<((u64, u64), Vec<usize>)> {
     let (last, outer) = value.axes.split_last()?;
-    let outer: Vec<Atom> = outer
-        .iter()
-        .filter_map(|axis| match axis {
-            Axis::Atoms(atoms) => Some(atoms),
-            Axis::Pixels(_) => None,
-        })
-        .flatten()
-        .copied()
-        .collect();
+    let atoms = outer.iter().filter_map(|axis| match axis {
+        Axis::Atoms(atoms) => Some(atoms),
+        Axis::Pixels(_) => None,
+    });
+    let outer: Vec<Atom> = atoms.flatten().copied().collect();
     if outer
         .iter()
         .any(|atom| atom.of == Of::Channel && atom.size != Some(1))
@@ -317,12 +300,9 @@ fn patch(value: &Value) -> Option<((u64, u64), Vec<usize>)> {
             .map(|atom| atom.step);
         // With one window per image, the pixels give its size.
         steps.min().or_else(|| {
-            let place = |pixel: Pixel| {
-                if of == Of::Row {
-                    pixel.row
-                } else {
-                    pixel.column
-                }
+            let place = |pixel: Pixel| match of {
+                Of::Row => pixel.row,
+                _ => pixel.column,
             };
             last.pixels()?.into_iter().map(place).max()?.checked_add(1)
         })
@@ -334,19 +314,12 @@ fn patch(value: &Value) -> Option<((u64, u64), Vec<usize>)> {
 
 /// Fails unless blocks lie wholly within windows.
 pub(super) fn check_block(consumer: &Consumer, block: u64) -> std::result::Result<(), Refusal> {
-    let Consumer {
-        rows,
-        columns,
-        steps,
-        begin,
-        ..
-    } = consumer;
     let of = [
-        ("window", rows, columns),
-        ("stride", &steps.0, &steps.1),
-        ("padding", &begin.0, &begin.1),
+        ("window", (consumer.rows, consumer.columns)),
+        ("stride", consumer.steps),
+        ("padding", consumer.begin),
     ];
-    for (what, down, across) in of {
+    for (what, (down, across)) in of {
         if !down.is_multiple_of(block) || !across.is_multiple_of(block) {
             return Err(Refusal::new(format!(
                 "its {what} has {down} x {across} pixels, which blocks of {block} x {block} do not divide"

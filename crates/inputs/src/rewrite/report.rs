@@ -13,7 +13,6 @@ use crate::rewrite::{at, front, refuse, train};
 /// An input, and whether it can be rewritten to take transformed images.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Its name.
     pub input: String,
     /// The possible keys, or the refusal.
     pub found: std::result::Result<Entry, Refusal>,
@@ -22,11 +21,8 @@ pub struct Candidate {
 /// How a model takes images, and which keys fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Element type of the input.
     pub data_type: DataType,
-    /// The order of its axes.
     pub layout: Layout,
-    /// Channels.
     pub channels: u32,
     /// Rows and columns, if they are fixed.
     pub size: (Option<u64>, Option<u64>),
@@ -122,10 +118,7 @@ fn entry(graph: &Graph<'_>, input: &InputType<'_>, layout: Layout, channels: u32
     };
     let is_shuffle_exact = try_map(false, range.0 + range.1)?;
     let mut shuffle_alone = tried(try_map(true, range.0 + range.1))?.err();
-    let pairs = first.value.gain.iter().zip(&first.value.shift);
-    let statistics: Vec<(f64, f64)> = pairs
-        .map(|(gain, shift)| (-shift / gain, 1.0 / gain))
-        .collect();
+    let statistics = first.value.statistics();
     // If only a range will do whose middle becomes zero.
     let mut middle = None;
     if let (Some((mean, _)), true, false) =

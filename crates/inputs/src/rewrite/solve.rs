@@ -99,14 +99,8 @@ fn one(
 }
 
 fn factors(consumer: &Consumer, task: &Task<'_>) -> Result<Factors> {
-    let value = &consumer.value;
-    let n_channels = value.gain.len().max(1);
-    let statistics = |t: usize| {
-        let c = t % n_channels;
-        let gain = value.gain.get(c).copied().unwrap_or(1.0);
-        let shift = value.shift.get(c).copied().unwrap_or(0.0);
-        (-shift / gain, 1.0 / gain)
-    };
+    let of_channels = consumer.value.statistics();
+    let statistics = |t: usize| of_channels[t % of_channels.len()];
     let tolerance = NEARLY_ZERO * (task.range.1 - task.range.0).abs();
     // Padding stays zero, so zeros have to be what the map makes of them.
     let shift = |offset: f64, s: f64| match consumer.is_padded {

@@ -7,7 +7,7 @@ use onnxseal_onnx::tail;
 use crate::key::{Layout, Spec};
 use crate::rewrite::value::{Axis, Of, Value};
 use crate::rewrite::{advise, refuse};
-use onnxseal_rewrite::{Error, Graph, Refusal, Result, Source};
+use onnxseal_rewrite::{Error, Graph, Refusal, Result, Source, bounds};
 
 /// Fails if the model is protected, or programs may read it in different ways.
 pub(super) fn check_source(source: &Source<'_>) -> Result<()> {
@@ -94,13 +94,10 @@ impl Start {
                 "the key is for images of another kind: `onnxseal inputs keygen` makes one for the model's with `--channels` and `--layout`",
             );
         }
-        let whole = |low: f64, high: f64| ((low, high), true);
-        let (range, is_integer) = match input.data_type {
-            Some(DataType::Uint8) => whole(0.0, 255.0),
-            Some(DataType::Uint16) => whole(0.0, 65535.0),
-            Some(DataType::Int8) => whole(-128.0, 127.0),
-            Some(DataType::Int16) => whole(-32768.0, 32767.0),
-            Some(DataType::Float | DataType::Float16) => {
+        let whole = input.data_type.filter(|of| *of != DataType::Int32);
+        let (range, is_integer) = match (whole.and_then(bounds), input.data_type) {
+            (Some((low, high)), _) => ((low as f64, high as f64), true),
+            (None, Some(DataType::Float | DataType::Float16)) => {
                 (spec.map_or((0.0, 1.0), |spec| spec.range), false)
             }
             _ => return refuse(format!("input {name:?} takes neither floats nor pixels")),

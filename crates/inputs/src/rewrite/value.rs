@@ -51,6 +51,16 @@ pub(super) struct Value {
     pub(super) norm: Option<NodeId>,
 }
 
+impl Value {
+    /// Returns the mean and the deviation by which each channel is normalised.
+    pub(super) fn statistics(&self) -> Vec<(f64, f64)> {
+        let pairs = self.gain.iter().zip(&self.shift);
+        pairs
+            .map(|(gain, shift)| (-shift / gain, 1.0 / gain))
+            .collect()
+    }
+}
+
 /// The most pixels of one axis.
 const MAX_PIXELS: usize = 1 << 22;
 /// The most pixels to list rather than count, since lists are copied from value to value.

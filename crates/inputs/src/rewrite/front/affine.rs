@@ -122,14 +122,6 @@ pub(super) fn layer_normalization(
     if axis != -1 && axis != value.axes.len() as i64 - 1 {
         return train("it normalises more than the pixels of a patch");
     }
-    let is_read = node
-        .outputs
-        .iter()
-        .skip(1)
-        .any(|name| !graph.readers(name).is_empty());
-    if is_read {
-        return refuse("its second output is read too");
-    }
     let mut value = value.clone();
     value.norm = Some(id);
     Ok(value)
