@@ -48,19 +48,10 @@ fn rows(entry: &Entry) -> Vec<String> {
     let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
     let side = |side: Option<u64>| side.map_or("any".to_owned(), |side| side.to_string());
     let row = |name: &str, text: String| format!("  {name:<14}{text}");
+    let (channels, rows, columns) = (entry.channels, side(entry.size.0), side(entry.size.1));
     let shape = match entry.layout {
-        Layout::Nchw => format!(
-            "{} channels, {} rows, {} columns",
-            entry.channels,
-            side(entry.size.0),
-            side(entry.size.1)
-        ),
-        Layout::Nhwc => format!(
-            "{} rows, {} columns, {} channels",
-            side(entry.size.0),
-            side(entry.size.1),
-            entry.channels
-        ),
+        Layout::Nchw => format!("{channels} channels, {rows} rows, {columns} columns"),
+        Layout::Nhwc => format!("{rows} rows, {columns} columns, {channels} channels"),
     };
     let mut rows = vec![
         row(

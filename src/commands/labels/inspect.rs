@@ -22,66 +22,51 @@ pub fn table(model: &Location) -> Result<Table> {
 pub fn run(args: &Inspect) -> Result<()> {
     let table = table(&args.model)?;
     let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+        digits.collect::<String>()
     };
+    let (classes, codewords, rows) = (table.classes(), table.codewords(), table.n_rows());
+    let (traces, collusion, revoked) = (table.traces().len(), table.collusion(), table.n_revoked());
+    let (answers, tail_bytes) = (table.answers(), table.tail().len());
+    let (authority, digest) = (hex(&table.authority()), hex(table.digest()));
     if args.json {
         return render::json(&json!({
-            "classes": table.classes(),
-            "codewords": table.codewords(),
-            "rows": table.n_rows(),
-            "traces": table.traces().len(),
-            "collusion": table.collusion(),
-            "answers": table.answers(),
+            "classes": classes,
+            "codewords": codewords,
+            "rows": rows,
+            "traces": traces,
+            "collusion": collusion,
+            "answers": answers,
             "logits": table.logits(),
             "outputs": table.outputs(),
-            "tail_bytes": table.tail().len(),
-            "revoked": table.n_revoked(),
-            "authority": hex(&table.authority()),
-            "digest": hex(table.digest()),
+            "tail_bytes": tail_bytes,
+            "revoked": revoked,
+            "authority": authority,
+            "digest": digest,
         }));
     }
     let mut out = std::io::stdout().lock();
-    let quoted: Vec<String> = table
-        .outputs()
-        .iter()
-        .map(|name| format!("{name:?}"))
-        .collect();
-    let behind = match table.tail().len() {
+    let quoted = table.outputs().iter().map(|name| format!("{name:?}"));
+    let outputs = quoted.collect::<Vec<_>>().join(", ");
+    let behind = match tail_bytes {
         0 => "nothing".to_owned(),
         n => format!("{n} bytes of graph"),
     };
     for (name, text) in [
         (
             "classes",
-            format!(
-                "{}, each with {} codewords",
-                table.classes(),
-                table.codewords()
-            ),
+            format!("{classes}, each with {codewords} codewords"),
         ),
-        (
-            "rows",
-            format!(
-                "{}, {} of them traces",
-                table.n_rows(),
-                table.traces().len()
-            ),
-        ),
-        ("answers", format!("output {:?}", table.answers())),
+        ("rows", format!("{rows}, {traces} of them traces")),
+        ("answers", format!("output {answers:?}")),
         (
             "original",
-            format!("output {}; behind decoding: {behind}", quoted.join(", ")),
+            format!("output {outputs}; behind decoding: {behind}"),
         ),
-        (
-            "colluders",
-            format!("up to {} learn no exponents", table.collusion()),
-        ),
-        ("revoked", table.n_revoked().to_string()),
-        ("authority", hex(&table.authority())),
-        ("digest", hex(table.digest())),
+        ("colluders", format!("up to {collusion} learn no exponents")),
+        ("revoked", revoked.to_string()),
+        ("authority", authority),
+        ("digest", digest),
     ] {
         writeln!(out, "{}", printable(&format!("{name:<12}{text}")))?;
     }
