@@ -114,12 +114,9 @@ impl<'a> Job<'a> {
 
 /// Returns whether a file that begins with `start` is the report of a batch.
 fn is_report(start: &[u8]) -> bool {
-    let start: Vec<u8> = start
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
-    start.starts_with(b"{\"operation\":\"")
+    const START: &[u8] = b"{\"operation\":\"";
+    let text = start.iter().filter(|byte| !byte.is_ascii_whitespace());
+    text.take(START.len()).eq(START)
 }
 
 /// Returns the options of a batch, with `outputs` of one that writes models.

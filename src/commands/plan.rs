@@ -1,7 +1,7 @@
 //! `onnxseal plan`
 
 use anyhow::Result;
-use onnxseal_core::{self as core, Error};
+use onnxseal_core::{self as core, Error, Location};
 
 use crate::cli::Plan;
 use crate::render;
@@ -10,13 +10,14 @@ pub fn run(args: &Plan) -> Result<()> {
     let report = core::plan(&args.model, &args.policy.or_full(false)?)?;
     let violations = report.violations.clone();
     render::report(report, &args.view)?;
+    check(&args.model, violations)
+}
+
+/// Fails if the plan for `model` has violations of its policy.
+pub fn check(model: &Location, violations: Vec<String>) -> Result<()> {
     if violations.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::PolicyNotMet {
-            path: args.model.to_string().into(),
-            violations,
-        }
-        .into())
+        return Ok(());
     }
+    let path = model.to_string().into();
+    Err(Error::PolicyNotMet { path, violations }.into())
 }

@@ -8,6 +8,7 @@ use onnxseal_core::{
     self as core, Destination, Identity, Location, There, folder_of, generate_identity,
 };
 
+use super::plan;
 use crate::cli::Protect;
 use crate::exit::usage;
 use crate::progress::Bar;
@@ -28,21 +29,19 @@ pub fn run(args: &Protect) -> Result<()> {
         _ => {
             // Plan first, so that a model that cannot be protected gets no key.
             if !protecting.repack {
-                let violations = core::plan(&args.model, &options.policy)?.violations;
-                if !violations.is_empty() {
-                    let path = args.model.to_string().into();
-                    return Err(core::Error::PolicyNotMet { path, violations }.into());
-                }
+                let report = core::plan(&args.model, &options.policy)?;
+                plan::check(&args.model, report.violations)?;
             }
+            let refused = |why| {
+                let text =
+                    "name a recipient with --recipient: a new identity would go beside the output";
+                Err(usage(format!("{text}, {why}")))
+            };
             let Location::File(target) = target else {
-                return Err(usage(
-                    "name a recipient with --recipient: a new identity would go beside the output, and secrets do not belong in an object store",
-                ));
+                return refused("and secrets do not belong in an object store");
             };
             if There::at(target).map_err(core::Error::Store)? == There::Stream {
-                return Err(usage(
-                    "name a recipient with --recipient: a new identity would go beside the output, which is impossible for a stream",
-                ));
+                return refused("which is impossible for a stream");
             }
             let identity = generate_identity();
             let recipients = (protecting.recipients).of_new_identity(&identity.recipient())?;

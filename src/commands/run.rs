@@ -196,13 +196,10 @@ impl Job<'_> {
         }
         let (mut protected, mut plain) = (Vec::new(), Vec::new());
         for model in found.models {
-            let is_protected = core::is_protected(&model.location)?;
-            let kind = if is_protected {
-                &mut protected
-            } else {
-                &mut plain
-            };
-            kind.push(model.location);
+            match core::is_protected(&model.location)? {
+                true => protected.push(model.location),
+                false => plain.push(model.location),
+            }
         }
         self.check_plain(&plain)?;
         // A link may lack the data that lie beside the file that it leads to.
