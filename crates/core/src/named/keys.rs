@@ -51,12 +51,11 @@ pub fn read_named(file: impl Read, name: &str, what: &str, max_bytes: usize) -> 
     // One byte beyond the limit shows that the file is too long.
     let read = file.take(max_bytes as u64 + 1).read_to_end(&mut bytes);
     read.map_err(io("read", Path::new(name)))?;
-    match bytes.len() > max_bytes {
-        true => Err(Error::Usage(format!(
-            "{name} is longer than {max_bytes} bytes, too long for {what}"
-        ))),
-        false => Ok(bytes),
+    if bytes.len() > max_bytes {
+        let fault = format!("{name} is longer than {max_bytes} bytes, too long for {what}");
+        return Err(Error::Usage(fault));
     }
+    Ok(bytes)
 }
 
 /// Writes the text of a key to a new file, whole or not at all, and waits for the disk. Only the
@@ -81,11 +80,11 @@ fn key_written(path: &Path, written: io::Result<()>) -> Result<()> {
     })
 }
 
-/// Returns what exists at the path of a new key, and fails if it is a file.
-pub fn check_key(path: &Path) -> Result<There> {
+/// Fails if a file exists at the path of a new key.
+pub fn check_key(path: &Path) -> Result<()> {
     match There::at(path)? {
         There::File => Err(key_exists(path)),
-        there => Ok(there),
+        _ => Ok(()),
     }
 }
 

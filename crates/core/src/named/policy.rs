@@ -29,23 +29,21 @@ pub struct PolicyChoice {
 impl PolicyChoice {
     /// Makes the policy, if the caller asks for one.
     pub fn policy(self) -> Result<Option<Policy>> {
-        if self.is_made() {
-            return self.or_full().map(Some);
+        if !self.is_made() && !self.allow_clear.is_empty() {
+            let fault = "what may stay in clear is part of a policy: give a policy or a preset too";
+            return Err(Error::Usage(fault.into()));
         }
-        let fault = match (self.allow_clear.is_empty(), &self.ranking) {
-            (true, None) => return Ok(None),
-            (true, Some(_)) => RANKING_ALONE,
-            (false, _) => {
-                "what may stay in clear is part of a policy: give a policy or a preset too"
-            }
-        };
-        Err(Error::Usage(fault.into()))
+        if !self.is_made() && self.ranking.is_none() {
+            return Ok(None);
+        }
+        self.or_full().map(Some)
     }
 
     /// Makes the policy; that of the preset `full` if the caller names none.
     pub fn or_full(self) -> Result<Policy> {
         if self.ranking.is_some() && !self.is_made() {
-            return Err(Error::Usage(RANKING_ALONE.into()));
+            let fault = "a ranking says which weights come first, not how many: give a policy or a preset too";
+            return Err(Error::Usage(fault.into()));
         }
         let mut policy = self.named.unwrap_or_default();
         if let Some(ranking) = self.ranking {
@@ -68,21 +66,15 @@ impl PolicyChoice {
     }
 }
 
-const RANKING_ALONE: &str =
-    "a ranking says which weights come first, not how many: give a policy or a preset too";
-
 /// Reads a policy file that is called `name`. Returns its text too.
 pub fn read_policy(file: impl Read, name: &str) -> Result<(Policy, String)> {
     let bytes = read_named(file, name, "a policy", MAX_POLICY_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|_| no_policy(name, "is not text in UTF-8"))?;
+    let no_policy = |why: &str| Error::Usage(format!("{name} {why}"));
+    let text = String::from_utf8(bytes).map_err(|_| no_policy("is not text in UTF-8"))?;
     if holds_secret(&text) {
-        return Err(no_policy(name, "holds a secret key, not a policy"));
+        return Err(no_policy("holds a secret key, not a policy"));
     }
     Ok((Policy::parse(&text)?, text))
-}
-
-fn no_policy(name: &str, why: &str) -> Error {
-    Error::Usage(format!("{name} {why}"))
 }
 
 /// Reads a ranking file that is called `name`.
