@@ -101,9 +101,9 @@ pub use {
     check::report::Report,
     check::rows::{
         ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
-        SettingsRow, SignatureRow, TensorRow, TypeRow,
+        SettingsRow, TensorRow, TypeRow,
     },
-    check::verify::{Checks, SignedByRow, Verification, verify},
+    check::verify::{Checks, Verification, verify},
     make::audience::{Audience, RecipientNotes, TierRecipients, join_recipients},
     make::protect::{ProtectOptions, plan, protect},
     make::rekey::{Rewrap, rekey},

@@ -19,6 +19,7 @@ mod signing_key;
 pub use allowed_signers::{AllowedSigners, MAX_ALLOWED_SIGNERS_BYTES};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
 pub use signing_key::{MAX_SIGNING_KEY_BYTES, SigningKey};
 use ssh_encoding::{Decode as _, Encode as _};
 use ssh_key::public::KeyData;
@@ -45,7 +46,7 @@ const SECURITY_KEY_TRAILER_BYTES: usize = 5;
 const MAX_SHOWN_CHARS: usize = 64;
 
 /// The signer of a message, from an [`AllowedSigners`] file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Signer {
     /// The requested principal, or else the patterns of all principals with this key in the file.
     pub principals: Vec<String>,
@@ -56,12 +57,12 @@ pub struct Signer {
 }
 
 /// The signer that a signature claims, unverified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClaimedSigner {
-    /// The key's fingerprint, `SHA256:...`.
-    pub fingerprint: String,
     /// The key's type as OpenSSH names it, such as `ssh-ed25519`.
     pub key_type: String,
+    /// The key's fingerprint, `SHA256:...`.
+    pub fingerprint: String,
 }
 
 /// Parses an armored signature and returns the key that it claims. Anyone can put any key there;

@@ -11,7 +11,7 @@ use onnxseal_plan::{Classified, Gap, classify, total_bytes};
 use onnxseal_store::{Input, Location};
 
 use crate::check::report::{Builder, Operators, Report, tier_rows};
-use crate::check::rows::{ClearRow, RecipientRow, SignatureRow, TensorRow};
+use crate::check::rows::{ClearRow, RecipientRow, TensorRow};
 use crate::error::{Error, Result, metadata};
 use crate::format::manifest::tensor::Place;
 use crate::format::manifest::{self, ElementType, Manifest, Operator};
@@ -46,11 +46,7 @@ pub fn inspect(location: impl Into<Location>) -> Result<Report> {
     }
     // Leave an unreadable signature to those who demand one.
     let signature = artifact.signature.as_deref();
-    let signer = signature.and_then(|armored| fingerprint_of(armored).ok());
-    report.signature = signer.map(|signer| SignatureRow {
-        key_type: signer.key_type,
-        fingerprint: signer.fingerprint,
-    });
+    report.signature = signature.and_then(|armored| fingerprint_of(armored).ok());
     Ok(report)
 }
 
@@ -156,7 +152,6 @@ pub(crate) fn examine(
     Ok(report)
 }
 
-/// Checks that the files of `manifest` are those of `model`.
 pub(crate) fn check_files(path: &Path, model: &Model<'_>, manifest: &Manifest) -> Result<()> {
     let external = manifest.files().iter().skip(1).map(|file| &file.path);
     if !model.external_files.iter().eq(external) {

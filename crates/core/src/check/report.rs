@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use onnxseal_crypto::signature::ClaimedSigner;
 use onnxseal_onnx::model::{LongSetting, Model, NodeId};
 use onnxseal_plan::rules::qualified;
 use onnxseal_plan::{Gap, OfOpTypes, is_opaque};
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::check::rows::{
     ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
-    SettingsRow, SignatureRow, TensorRow, TierRow, TypeRow,
+    SettingsRow, TensorRow, TierRow, TypeRow,
 };
 use crate::error::first;
 use crate::format::manifest::{File, Operator};
@@ -76,7 +77,7 @@ pub struct Report {
     /// The key that the model's signature names, if it has one. The signature is unchecked: anyone
     /// can put any key there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub signature: Option<SignatureRow>,
+    pub signature: Option<ClaimedSigner>,
     /// What `protect` rewrote because it could not be encrypted where it lay; absent otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repacked: Option<RepackedRow>,

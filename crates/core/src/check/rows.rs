@@ -28,15 +28,6 @@ pub struct RecipientRow {
     pub kind: String,
 }
 
-/// The key that a signature names.
-#[derive(Clone, Debug, Serialize)]
-pub struct SignatureRow {
-    /// Type of the key, such as `ssh-ed25519`.
-    pub key_type: String,
-    /// Fingerprint of the key, `SHA256:...`.
-    pub fingerprint: String,
-}
-
 /// All operators of a type.
 #[derive(Clone, Debug, Serialize)]
 pub struct TypeRow {

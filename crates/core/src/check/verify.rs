@@ -45,7 +45,7 @@ pub struct Verification {
     pub tier: Option<String>,
     /// The signer; absent if no signature was demanded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub signed_by: Option<SignedByRow>,
+    pub signed_by: Option<Signer>,
     /// Whether the protection meets the policy; absent if no policy was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_met: Option<bool>,
@@ -60,17 +60,6 @@ pub struct Verification {
     /// leaves them out.
     #[serde(skip)]
     pub digests: Vec<FileState>,
-}
-
-/// The signer of a model: a key of the allowed signers.
-#[derive(Clone, Debug, Serialize)]
-pub struct SignedByRow {
-    /// The demanded principal, or all principals that the allowed signers have for the key.
-    pub principals: Vec<String>,
-    /// Fingerprint of the key, `SHA256:...`.
-    pub fingerprint: String,
-    /// Type of the key, such as `ssh-ed25519`.
-    pub key_type: String,
 }
 
 /// The checks of [`verify`] beyond the structure.
@@ -125,11 +114,7 @@ pub fn verify(
         authenticated: unlocked.is_some(),
         unchecked: unchecked(&protected.artifact, key_tier, signer.is_some()),
         tier: unlocked.and_then(|unlocked| unlocked.edition().tier),
-        signed_by: signer.map(|signer| SignedByRow {
-            principals: signer.principals,
-            fingerprint: signer.fingerprint,
-            key_type: signer.key_type,
-        }),
+        signed_by: signer,
         policy_met: checks.policy.map(|_| true),
         unmatched: (unmatched.iter().map(|(entry, _)| entry.to_string())).collect(),
         weights: report.weights,
