@@ -11,23 +11,19 @@ pub enum Error {
     /// A tag or MAC is wrong. The error deliberately says no more.
     #[error("authentication failed")]
     Unauthentic,
-    /// None of the identities opens the wrapped key.
     #[error("no identity opens the data key: it opens with {}", opens_with(.recipients))]
     NoMatchingKey {
         /// The kind of each recipient as its age stanza names it: `X25519`, `ssh-ed25519`,
         /// `scrypt`, ...
         recipients: Vec<String>,
     },
-    /// The wrapped key is not the canonical encoding of an age file with a data key.
     #[error("wrapped data key is malformed: {0}")]
     MalformedKey(&'static str),
-    /// The bytes are not a sealed blob: their first bytes or their length are wrong.
     #[error("not a sealed blob: {0}")]
     MalformedBlob(&'static str),
     /// The passphrase is not that of this key file, or of `the data key`.
     #[error("wrong passphrase for {0}")]
     WrongPassphrase(String),
-    /// No passphrase was given for this key file.
     #[error("{0} needs a passphrase, and none was given")]
     PassphraseNeeded(String),
     /// No identity was given for this encrypted file.
@@ -39,20 +35,12 @@ pub enum Error {
     /// A line of a recipients file, with the file's name, is no recipient.
     #[error("{0}: unusable recipient")]
     RecipientsFile(String, #[source] Box<Error>),
-    /// The public keys of some recipients of a data key are unknown.
     #[error(
         "the data key is wrapped to {present} recipient(s), and the public keys of {unknown} of them are not known: the wrapped key does not list them"
     )]
-    UnknownRecipients {
-        /// How many recipients the data key has.
-        present: usize,
-        /// How many of them are unknown.
-        unknown: usize,
-    },
-    /// age cannot wrap one key to these recipients together.
+    UnknownRecipients { present: usize, unknown: usize },
     #[error("these recipients cannot be combined: {0}")]
     IncompatibleRecipients(&'static str),
-    /// The program of the plugin that a recipient or an identity names is not installed.
     #[error("the plugin {0} is not installed: there is no such program in PATH")]
     PluginMissing(String),
     /// A plugin failed: its message, or how it ended.
@@ -71,19 +59,15 @@ pub enum Error {
     /// caller gave it, and what is wrong with it; no part of its contents.
     #[error("{0}")]
     Unusable(String),
-    /// A file with keys or a passphrase, named as the caller did, could not be read.
     #[error("cannot read {0}")]
     Io(String, #[source] io::Error),
     /// An input, with its unit, is larger than the crate accepts at most.
     #[error("{0} exceeds the limit of {1}")]
     LimitExceeded(&'static str, usize),
-    /// The system has no memory left for so many bytes.
     #[error("there is no memory for {0} bytes")]
     Memory(usize),
-    /// The caller broke this rule of the crate's interface.
     #[error("misuse: {0}")]
     Misuse(&'static str),
-    /// The operating system gave no random bytes.
     #[error("no randomness from the operating system")]
     Randomness(#[source] getrandom::Error),
     /// The cryptographic library refused a legal call, for example because it had no memory.
@@ -109,19 +93,14 @@ pub(crate) fn start_of(text: &str, max_chars: usize) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAllowed {
-    /// No line has the key.
     #[error("no allowed signer has it")]
     UnknownKey,
-    /// Lines have the key, for other principals than the one asked for.
     #[error("it is not a key of the signer asked for")]
     Principal,
-    /// Lines have the key, for other namespaces than ours.
     #[error("it is not allowed in the namespace \"onnxseal\"")]
     Namespace,
-    /// Lines have the key; it is not valid yet.
     #[error("it is not valid yet")]
     NotYetValid,
-    /// Lines have the key; it is no longer valid.
     #[error("it is no longer valid")]
     Expired,
 }

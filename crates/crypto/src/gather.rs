@@ -23,7 +23,6 @@ pub struct Scratch {
 opaque_debug!(Scratch);
 
 impl Scratch {
-    /// Makes empty buffers.
     pub fn new() -> Self {
         Self::default()
     }

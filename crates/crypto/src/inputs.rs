@@ -29,22 +29,18 @@ const PIECE: usize = 1024;
 pub struct InputSeed(Secret);
 
 impl InputSeed {
-    /// Makes a new seed.
     pub fn generate() -> Result<InputSeed, Error> {
         Secret::random().map(InputSeed)
     }
 
-    /// Reads 64 lowercase hexadecimal digits.
     pub fn from_hex(digits: &str) -> Option<InputSeed> {
         Secret::from_hex(digits).map(InputSeed)
     }
 
-    /// Returns the seed as 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
         self.0.to_hex()
     }
 
-    /// Returns the numbers for `draw`.
     pub fn numbers(&self, draw: Draw) -> Result<Numbers, Error> {
         let key = derive::input_key(&self.0, draw)?;
         Ok(Numbers {

@@ -22,7 +22,6 @@ pub struct DataKey(pub(crate) Secret);
 opaque_debug!(DataKey);
 
 impl DataKey {
-    /// Makes a new key from the operating system's randomness.
     pub fn generate() -> Result<DataKey, Error> {
         Secret::random().map(DataKey)
     }
@@ -82,7 +81,6 @@ impl DataKey {
         Ok(keys)
     }
 
-    /// Derives the key of the artifact's blobs.
     pub fn blob_key(&self) -> Result<BlobKey, Error> {
         let mut kept = Secret::keep(&[derive::blobs_key(&self.0)?])?;
         kept.pop().map(BlobKey).ok_or(Error::Backend)

@@ -18,7 +18,6 @@ use crate::derive;
 use crate::error::Error;
 use crate::secret::Secret;
 
-/// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;
 
 /// The 32 random bytes from which all secrets of a label authority derive. Zeroized on drop.
@@ -26,17 +25,14 @@ pub const SIGNATURE_BYTES: usize = 64;
 pub struct LabelSeed(Secret);
 
 impl LabelSeed {
-    /// Makes a new seed.
     pub fn generate() -> Result<LabelSeed, Error> {
         Secret::random().map(LabelSeed)
     }
 
-    /// Reads 64 lowercase hexadecimal digits.
     pub fn from_hex(digits: &str) -> Option<LabelSeed> {
         Secret::from_hex(digits).map(LabelSeed)
     }
 
-    /// Returns the seed as 64 lowercase hexadecimal digits.
     pub fn to_hex(&self) -> Zeroizing<String> {
         self.0.to_hex()
     }
@@ -46,7 +42,6 @@ impl LabelSeed {
         derive::label_scalar(&self.0, purpose, context)
     }
 
-    /// Derives the key that signs tables.
     pub fn signer(&self) -> Result<LabelSigner, Error> {
         let secret = derive::label_signing_key(&self.0)?;
         Ok(LabelSigner(SigningKey::from_bytes(secret.expose())))
@@ -64,7 +59,6 @@ impl LabelSigner {
         self.0.verifying_key().to_bytes()
     }
 
-    /// Signs a message.
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         self.0.sign(message).to_bytes()
     }
@@ -81,7 +75,6 @@ pub fn verify(
         .map_err(|_| Error::Unauthentic)
 }
 
-/// Computes plain SHA-256.
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }

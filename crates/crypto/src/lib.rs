@@ -24,6 +24,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
 /// Implements `Debug` that shows a type's name, and of what it holds nothing or only the number.
 macro_rules! opaque_debug {

@@ -33,9 +33,7 @@ const GROUP: usize = 16;
 /// Whether elements are shuffled, or brought back to their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// To shuffled places.
     Seal,
-    /// Back to their own places.
     Open,
 }
 
@@ -51,7 +49,6 @@ pub struct TierKey {
 opaque_debug!(TierKey);
 
 impl TierKey {
-    /// Expands the keys.
     pub(crate) fn new([auth, stream, shuffle]: &[Secret; 3]) -> Result<TierKey, Error> {
         Ok(TierKey {
             auth: Gcm::new(auth)?,

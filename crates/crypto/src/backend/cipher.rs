@@ -1,6 +1,5 @@
 //! The tag that both back ends give, and the counter block that both use.
 
-/// Bytes of an AES-GCM tag.
 pub const TAG_BYTES: usize = 16;
 
 /// The AES-GCM tag of a chunk, which is public: it is in the file.

@@ -50,7 +50,6 @@ impl SigningKey {
         self.0.algorithm().to_string()
     }
 
-    /// Returns the public key's fingerprint, `SHA256:...`.
     pub fn fingerprint(&self) -> String {
         fingerprint(self.0.public_key().key_data())
     }

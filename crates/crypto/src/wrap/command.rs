@@ -26,7 +26,6 @@ pub struct IdentityCommand {
 }
 
 impl IdentityCommand {
-    /// Makes a command of the program's name or path, and its arguments.
     pub fn new(words: impl IntoIterator<Item = OsString>) -> Result<IdentityCommand, Error> {
         let mut words = words.into_iter();
         match words.next() {
@@ -46,7 +45,6 @@ impl IdentityCommand {
         IdentityCommand::new(words.into_iter().map(OsString::from))
     }
 
-    /// Returns the program's name or path.
     pub fn program(&self) -> &OsStr {
         &self.program
     }

@@ -37,7 +37,6 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header of a wrapped data key.
     pub fn read(armored: &str) -> Result<Header, Error> {
         Ok(Header::of(&armor::dearmor(armored)?))
     }
