@@ -255,7 +255,6 @@ fn link(file: &File, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the path by which an unnamed file is named.
 #[cfg(target_os = "linux")]
 fn path_of(file: &File) -> String {
     format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file))

@@ -97,7 +97,6 @@ impl ObjectUrl {
         &self.key
     }
 
-    /// Returns the URL of another key in this bucket.
     pub fn with_key(&self, key: &str) -> Result<ObjectUrl> {
         ObjectUrl::parse(self.scheme, &format!("{}/{key}", self.bucket), false)
     }

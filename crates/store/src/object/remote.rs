@@ -176,7 +176,6 @@ impl Object {
         failed(action, &self.url, error)
     }
 
-    /// Returns its URL, for messages.
     fn name(&self) -> PathBuf {
         self.url.to_string().into()
     }

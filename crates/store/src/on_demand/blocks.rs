@@ -41,9 +41,7 @@ pub(super) struct Inner<F: Fill> {
     pub(super) blocks: Vec<Range<usize>>,
     state: Mutex<State>,
     pub(super) changed: Condvar,
-    /// Whether there is a failure.
     failed: AtomicBool,
-    /// The first failure.
     pub(super) failure: Mutex<Option<Failure<F::Error>>>,
     /// What the thread that answers touches is asked to do.
     pub(super) requests: Mutex<Requests<F>>,
@@ -59,7 +57,6 @@ pub(super) struct State {
     passed: Vec<bool>,
     /// The units that were touched last, the very last in front.
     recent: VecDeque<usize>,
-    /// Blocks to fill ahead.
     pub(super) ahead: VecDeque<usize>,
     /// The unit that was filled ahead last.
     next: Option<usize>,
@@ -77,7 +74,6 @@ pub(super) type Request<F> = Box<dyn FnOnce(&Arc<Inner<F>>, &Arc<Descriptor>) + 
 
 pub(super) struct Requests<F: Fill> {
     pub(super) waiting: Vec<Request<F>>,
-    /// Whether the thread is to end.
     pub(super) is_stopped: bool,
     /// Whether nobody takes requests any more.
     pub(super) is_closed: bool,
