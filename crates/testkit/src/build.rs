@@ -9,10 +9,8 @@ use onnxseal_onnx::proto::{
 };
 use prost::Message;
 
-/// Operator set version of `ai.onnx` that the models import.
 pub const OPSET: i64 = 17;
 
-/// IR version that the models state.
 pub const IR_VERSION: i64 = 8;
 
 /// `n` numbers in [-1, 1) that look random and depend on `seed` alone.
@@ -27,7 +25,6 @@ pub fn floats(n: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-/// The bytes of `floats`, little-endian.
 pub fn le_bytes(values: &[f32]) -> Vec<u8> {
     values
         .iter()
@@ -94,7 +91,6 @@ pub fn external(
     }
 }
 
-/// A pair of strings.
 pub fn entry(key: &str, value: &str) -> StringStringEntryProto {
     StringStringEntryProto {
         key: Some(key.to_owned()),
@@ -110,7 +106,6 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     }
 }
 
-/// An attribute that holds a number.
 pub fn int_attribute(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         i: Some(value),
@@ -118,7 +113,6 @@ pub fn int_attribute(name: &str, value: i64) -> AttributeProto {
     }
 }
 
-/// An attribute that holds numbers.
 pub fn ints_attribute(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto {
         ints: values.to_vec(),
@@ -134,7 +128,6 @@ pub fn floats_attribute(name: &str, values: &[f32]) -> AttributeProto {
     }
 }
 
-/// An attribute that holds strings.
 pub fn strings_attribute(name: &str, values: &[&str]) -> AttributeProto {
     AttributeProto {
         strings: values
@@ -145,7 +138,6 @@ pub fn strings_attribute(name: &str, values: &[&str]) -> AttributeProto {
     }
 }
 
-/// An attribute that holds a tensor.
 pub fn tensor_attribute(name: &str, value: TensorProto) -> AttributeProto {
     AttributeProto {
         t: Some(value),
@@ -153,7 +145,6 @@ pub fn tensor_attribute(name: &str, value: TensorProto) -> AttributeProto {
     }
 }
 
-/// An attribute that holds a graph.
 pub fn graph_attribute(name: &str, value: GraphProto) -> AttributeProto {
     AttributeProto {
         g: Some(value),
@@ -172,7 +163,6 @@ pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     }
 }
 
-/// A node with attributes.
 pub fn node_with(
     op_type: &str,
     inputs: &[&str],
@@ -185,7 +175,6 @@ pub fn node_with(
     }
 }
 
-/// Moves the node to another domain.
 pub fn in_domain(domain: &str, node: NodeProto) -> NodeProto {
     NodeProto {
         domain: Some(domain.to_owned()),
@@ -230,7 +219,6 @@ pub struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// A graph with nothing in it.
     pub fn new(name: &str) -> GraphBuilder {
         GraphBuilder {
             graph: GraphProto {
@@ -245,7 +233,6 @@ impl GraphBuilder {
         self.typed_input(name, DataType::Float, dims)
     }
 
-    /// Adds an input.
     pub fn typed_input(mut self, name: &str, data_type: DataType, dims: &[i64]) -> GraphBuilder {
         self.graph.input.push(value_info(name, data_type, dims));
         self
@@ -259,13 +246,11 @@ impl GraphBuilder {
         self
     }
 
-    /// Adds an initializer.
     pub fn initializer(mut self, tensor: TensorProto) -> GraphBuilder {
         self.graph.initializer.push(tensor);
         self
     }
 
-    /// Adds a node.
     pub fn node(mut self, node: NodeProto) -> GraphBuilder {
         self.graph.node.push(node);
         self
@@ -287,13 +272,11 @@ impl GraphBuilder {
         }
     }
 
-    /// The bytes of [`GraphBuilder::model`].
     pub fn encode(self) -> Vec<u8> {
         self.model().encode_to_vec()
     }
 }
 
-/// An entry of `opset_import`.
 pub fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
     OperatorSetIdProto {
         domain: Some(domain.to_owned()),

@@ -16,26 +16,19 @@ pub fn bit_flipped(bytes: &[u8], i: usize, bit: u32) -> Vec<u8> {
     damaged
 }
 
-/// The first `len` bytes.
 pub fn truncated(bytes: &[u8], len: usize) -> Vec<u8> {
     bytes[..len].to_vec()
 }
 
-/// The bytes with more after them.
 pub fn appended(bytes: &[u8], more: &[u8]) -> Vec<u8> {
     [bytes, more].concat()
 }
 
-/// The bytes without `range`.
 pub fn cut(bytes: &[u8], range: std::ops::Range<usize>) -> Vec<u8> {
     [&bytes[..range.start], &bytes[range.end..]].concat()
 }
 
 /// The message with its first field `number` once more at its end.
-///
-/// # Panics
-///
-/// Where the message has no such field.
 pub fn field_duplicated(bytes: &[u8], number: u32) -> Vec<u8> {
     let fields = wire::fields(bytes);
     let field = fields.into_iter().find(|(found, _)| *found == number);

@@ -19,7 +19,6 @@ use crate::wire;
 pub struct Sample {
     /// What it shows.
     pub name: &'static str,
-    /// The model file.
     pub model: Vec<u8>,
     /// External data files: location and content.
     pub files: Vec<(&'static str, Vec<u8>)>,
@@ -27,10 +26,6 @@ pub struct Sample {
 
 impl Sample {
     /// Writes the files into a folder and returns the model's path, `model.onnx` there.
-    ///
-    /// # Errors
-    ///
-    /// As the file system says.
     pub fn write(&self, dir: &Path) -> io::Result<PathBuf> {
         for (location, content) in &self.files {
             let path = dir.join(location);
@@ -43,7 +38,6 @@ impl Sample {
     }
 }
 
-/// All samples.
 pub fn all() -> Vec<Sample> {
     let alone = [
         ("gemm", gemm()),

@@ -19,7 +19,6 @@ pub fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A varint field.
 pub fn varint_field(number: u32, value: u64) -> Vec<u8> {
     let mut out = varint(u64::from(number) << 3);
     out.extend(varint(value));
