@@ -9,7 +9,7 @@ mod elements;
 mod parts;
 mod rename;
 
-pub use edits::{Edits, Texts};
+pub use edits::Edits;
 pub use elements::{Elements, move_elements, set_elements};
 pub(crate) use parts::main_graph;
 pub use parts::{NewTensor, Part, PartKind, Parts, add_input, add_metadata, parts};

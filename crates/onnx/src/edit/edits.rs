@@ -15,56 +15,14 @@ use crate::model::Span;
 pub struct Edits {
     /// `[skip, take, text, skip, take, text, ...]`
     numbers: Vec<u64>,
-    texts: Texts,
-}
-
-/// Byte strings, one after the other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Texts {
-    bytes: Vec<u8>,
-    ends: Vec<u32>,
-}
-
-impl Texts {
-    /// Adds a text. Returns `false` if all together would have 2^32 bytes or more.
-    #[must_use]
-    pub fn push(&mut self, text: &[u8]) -> bool {
-        let end = self.bytes.len().saturating_add(text.len());
-        let Ok(end) = u32::try_from(end) else {
-            return false;
-        };
-        self.bytes.extend_from_slice(text);
-        self.ends.push(end);
-        true
-    }
-
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    pub fn get(&self, index: u64) -> Option<&[u8]> {
-        let index = usize::try_from(index).ok()?;
-        let start = match index.checked_sub(1) {
-            None => 0,
-            Some(before) => *self.ends.get(before)? as usize,
-        };
-        self.bytes.get(start..*self.ends.get(index)? as usize)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.len() as u64).filter_map(|index| self.get(index))
-    }
+    texts: Vec<Vec<u8>>,
 }
 
 impl Edits {
     /// Makes the edits that `numbers` describe, for a file of `len` bytes, if they are in the one
     /// form that a file has: each leaves out a byte and, except the first, copies one before; the
     /// texts have a byte each and are all used, in the order of their first use.
-    pub fn new(numbers: Vec<u64>, texts: Texts, len: u64) -> Result<Edits, &'static str> {
+    pub fn new(numbers: Vec<u64>, texts: Vec<Vec<u8>>, len: u64) -> Result<Edits, &'static str> {
         if numbers.is_empty() || !numbers.len().is_multiple_of(3) {
             return Err("edits are not in threes");
         }
@@ -86,7 +44,7 @@ impl Edits {
         if n_used != texts.len() as u64 {
             return Err("texts and edits do not fit together");
         }
-        if texts.iter().any(<[u8]>::is_empty) {
+        if texts.iter().any(Vec::is_empty) {
             return Err("a text is empty");
         }
         Ok(Edits { numbers, texts })
@@ -97,7 +55,7 @@ impl Edits {
         &self.numbers
     }
 
-    pub fn texts(&self) -> &Texts {
+    pub fn texts(&self) -> &[Vec<u8>] {
         &self.texts
     }
 
@@ -115,7 +73,7 @@ impl Edits {
             };
             let start = end.saturating_add(skip);
             end = start.saturating_add(take);
-            let text = self.texts.get(text).unwrap_or_default();
+            let text = self.texts.get(text as usize).map_or(&[][..], Vec::as_slice);
             (Span { start, len: take }, text)
         })
     }
@@ -152,7 +110,7 @@ impl Edits {
                 start,
                 len: text.len() as u64,
             };
-            undo.push(put, replaced)?;
+            undo.push(put, replaced);
             (before, after) = (taken.end(), put.end());
         }
         Some(undo.edits)
@@ -168,15 +126,14 @@ pub(super) struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
-    pub(super) fn push(&mut self, taken: Span, text: &'t [u8]) -> Option<()> {
+    pub(super) fn push(&mut self, taken: Span, text: &'t [u8]) {
         let new = self.known.len() as u64;
         let index = *self.known.entry(text).or_insert(new);
-        if index == new && !self.edits.texts.push(text) {
-            return None;
+        if index == new {
+            self.edits.texts.push(text.to_vec());
         }
-        let skip = taken.start.checked_sub(self.end)?;
+        let skip = taken.start.saturating_sub(self.end);
         self.edits.numbers.extend([skip, taken.len, index]);
         self.end = taken.end();
-        Some(())
     }
 }

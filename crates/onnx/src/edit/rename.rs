@@ -26,9 +26,7 @@ pub fn rename_external(bytes: &[u8], names: &HashMap<String, String>) -> Result<
     let edits = with_lengths(bytes, changes)?;
     let mut builder = Builder::default();
     for (taken, text) in &edits {
-        builder
-            .push(*taken, text)
-            .ok_or_else(|| Error::limit(taken.start, "bytes of locations", u64::from(u32::MAX)))?;
+        builder.push(*taken, text);
     }
     Ok(builder.edits)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use onnxseal_onnx::edit::{Edits, Texts, rename_external};
+use onnxseal_onnx::edit::{Edits, rename_external};
 use onnxseal_onnx::model::{FileId, Payload};
 use onnxseal_onnx::{Error, Limits, locate};
 use onnxseal_testkit::wire::{self, varint};
@@ -177,7 +177,7 @@ fn what_is_renamed_can_be_undone_and_is_the_same_model() {
             assert!(*edited == original);
             continue;
         }
-        let (numbers, texts) = (undo.numbers().to_vec(), undo.texts().clone());
+        let (numbers, texts) = (undo.numbers().to_vec(), undo.texts().to_vec());
         assert_eq!(Edits::new(numbers, texts, edited.len() as u64), Ok(undo));
 
         let limits = Limits::default();
@@ -246,12 +246,10 @@ fn edits_of_one_location_share_their_texts() {
 
 #[test]
 fn edits_that_break_a_rule_are_none() {
-    let texts = |texts: &[&[u8]]| {
-        let mut all = Texts::default();
-        texts.iter().for_each(|text| assert!(all.push(text)));
-        all
+    let check = |numbers: &[u64], texts: &[&[u8]]| {
+        let texts = texts.iter().map(|text| text.to_vec()).collect();
+        Edits::new(numbers.to_vec(), texts, 10)
     };
-    let check = |numbers: &[u64], given: &[&[u8]]| Edits::new(numbers.to_vec(), texts(given), 10);
     let edits = check(&[0, 2, 0, 3, 1, 1, 3, 1, 0], &[b"abc", b"d"]).unwrap();
     assert_eq!(edits.len_after(10), Some(13));
     assert_eq!(**edits.apply(b"0123456789").unwrap(), *b"abc234d678abc");

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use onnxseal_onnx::edit::{Edits, Texts};
+use onnxseal_onnx::edit::Edits;
 use onnxseal_onnx::{excerpt, external};
 
 use crate::format::manifest::draft::{Draft, File, OriginalDraft, check_version};
@@ -117,12 +117,13 @@ impl Draft {
             return Err(format!("{n} original paths for {files} files"));
         }
         check_paths(draft.paths.iter())?;
-        let mut texts = Texts::default();
+        let mut texts = Vec::new();
         for text in &draft.texts {
             let bytes = (STANDARD.decode(text)).map_err(|error| format!("texts: {error}"))?;
-            if bytes.len() > MAX_TEXT_BYTES || !texts.push(&bytes) {
+            if bytes.len() > MAX_TEXT_BYTES {
                 return Err(format!("a text of more than {MAX_TEXT_BYTES} bytes"));
             }
+            texts.push(bytes);
         }
         let edits = Edits::new(draft.edits.clone(), texts, model_bytes)?;
         // Lengths first: they limit the memory that a restored model takes.
