@@ -82,7 +82,6 @@ pub struct Entry<'a> {
     pub key: &'static str,
     pub value: &'a str,
     pub field: Span,
-    pub value_span: Span,
 }
 
 impl<'a> Tail<'a> {
@@ -172,17 +171,8 @@ pub fn split(bytes: &[u8]) -> Result<Option<Tail<'_>>, Error> {
         };
         let (at, key) = place(next, key, field.offset)?;
         next = at + 1;
-        // In a correctly encoded entry, the value is the end.
-        let len = value.len() as u64;
-        entries.push(Entry {
-            key,
-            value,
-            field: field.span(),
-            value_span: Span {
-                start: field.end.saturating_sub(len),
-                len,
-            },
-        });
+        let field = field.span();
+        entries.push(Entry { key, value, field });
     }
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
         return Ok(None);

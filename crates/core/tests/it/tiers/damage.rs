@@ -53,7 +53,8 @@ fn every_flipped_byte_is_refused_or_another_tiers() {
     let split = tail::split(&bytes).unwrap().unwrap();
     let span = |key: &str| {
         let entry = split.entries.iter().find(|entry| entry.key == key).unwrap();
-        entry.value_span.start as usize..entry.value_span.end() as usize
+        let end = entry.field.end() as usize;
+        end - entry.value.len()..end
     };
     let verified = |tier: usize| {
         let checks = Checks {
