@@ -16,30 +16,6 @@ enum Value {
     Other,
 }
 
-/// The values of all graphs, by graph and name.
-struct Values {
-    /// The values of the main graph, which usually has nearly all nodes, by name.
-    main: Vec<Option<Value>>,
-    others: HashMap<(GraphId, u32), Value>,
-}
-
-impl Values {
-    fn new(n_names: usize) -> Values {
-        Values {
-            main: vec![None; n_names],
-            others: HashMap::new(),
-        }
-    }
-
-    /// Notes a value. Returns the one that had the name before.
-    fn insert(&mut self, graph: GraphId, name: u32, value: Value) -> Option<Value> {
-        match (graph.index(), self.main.get_mut(name as usize)) {
-            (0, Some(place)) => place.replace(value),
-            _ => self.others.insert((graph, name), value),
-        }
-    }
-}
-
 impl<'a> Model<'a> {
     /// Checks that every program finds the same elements for each value.
     ///
@@ -65,17 +41,17 @@ impl<'a> Model<'a> {
 
     fn check_names(&self) -> Result<(), Error> {
         let names = &self.names;
-        let mut values = Values::new(names.count);
+        let mut values = HashMap::with_capacity(names.count);
         for (graph, _) in self.graphs_with_ids() {
             for name in names.graph_inputs.of(graph.index()).iter().flatten() {
-                values.insert(graph, *name, Value::Input);
+                values.insert((graph, *name), Value::Input);
             }
         }
         for (id, tensor) in self.tensors_with_ids() {
             let Some(name) = names.tensor(id).filter(|_| self.is_named(tensor)) else {
                 continue;
             };
-            if values.insert(tensor.graph, name, Value::Other) == Some(Value::Other) {
+            if values.insert((tensor.graph, name), Value::Other) == Some(Value::Other) {
                 let error =
                     Error::malformed(tensor.message.start, self.twice(tensor.graph, tensor.name));
                 return Err(error.in_tensor(tensor.name).under(&tensor.path));
@@ -84,7 +60,7 @@ impl<'a> Model<'a> {
         for (id, node) in self.nodes_with_ids() {
             for (slot, name) in names.outputs.of(id.index()).iter().enumerate() {
                 let Some(name) = *name else { continue };
-                if values.insert(node.graph, name, Value::Other).is_some() {
+                if values.insert((node.graph, name), Value::Other).is_some() {
                     let name = node.outputs.get(slot).copied().unwrap_or_default();
                     let error = Error::malformed(node.message.start, self.twice(node.graph, name));
                     return Err(error.in_node(node.name).under(&self.path_of(node)));
