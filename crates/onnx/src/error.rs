@@ -105,7 +105,7 @@ impl Error {
         Error::Malformed { at, fault }
     }
 
-    pub(crate) fn limit(offset: u64, what: &'static str, maximum: u64) -> Error {
+    pub fn limit(offset: u64, what: &'static str, maximum: u64) -> Error {
         let at = At::of(offset);
         Error::LimitExceeded { at, what, maximum }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::{At, Limits, Model, locate};
+use onnxseal_onnx::{Limits, Model, locate};
 use onnxseal_store::{Error as StoreError, Input, SparseBytes};
 
 use crate::error::{Error, Result, io, model as model_error};
@@ -39,7 +39,9 @@ impl Structure {
             let len = part.len() as u64;
             n_bytes += len;
             if n_bytes > max_bytes {
-                return Err(too_much_structure(input, start, max_bytes));
+                let (path, what) = (input.path.clone(), "bytes that are no elements");
+                let source = onnxseal_onnx::Error::limit(start, what, max_bytes);
+                return Err(Error::Model { path, source });
             }
             match parts.last_mut() {
                 Some(last) if last.end() == start => last.len += len,
@@ -64,7 +66,6 @@ impl Structure {
         located.map_err(|source| self.malformed(source))
     }
 
-    /// Makes the error for a model that begins with these bytes.
     pub(crate) fn malformed(&self, source: onnxseal_onnx::Error) -> Error {
         model_error(&self.path, &self.bytes, source)
     }
@@ -89,16 +90,6 @@ impl Structure {
             }
         }
         Ok(())
-    }
-}
-
-fn too_much_structure(input: &Input, offset: u64, maximum: u64) -> Error {
-    let mut at = Box::new(At::default());
-    at.offset = offset;
-    let what = "bytes that are no elements";
-    Error::Model {
-        path: input.path.clone(),
-        source: onnxseal_onnx::Error::LimitExceeded { at, what, maximum },
     }
 }
 
