@@ -127,11 +127,7 @@ impl Scorer {
                     start: tensor.unit(from).start,
                     len: tensor.unit(to - 1).end() - tensor.unit(from).start,
                 };
-                let energies = tensor.energies(part(span));
-                let mut places = lock(&tensor.energies);
-                for (place, energy) in places.iter_mut().skip(from as usize).zip(energies) {
-                    *place = energy;
-                }
+                tensor.add(from, part(span));
             }
             // One subsequence may begin before the chunk and one may end after it, possibly the
             // same.
@@ -158,14 +154,7 @@ impl Scorer {
     /// The scores, in the order of the tensors wanted.
     pub(crate) fn finish(self) -> Scores {
         for ((number, unit), bytes) in std::mem::take(&mut *lock(&self.cut)) {
-            let tensor = &self.tensors[number as usize];
-            let energies = tensor.energies(&bytes);
-            let mut places = lock(&tensor.energies);
-            let place = places.iter_mut().skip(unit as usize);
-            place
-                .zip(energies)
-                .take(1)
-                .for_each(|(place, energy)| *place = energy);
+            self.tensors[number as usize].add(unit, &bytes);
         }
         let energies = self.tensors.into_iter().map(|tensor| {
             let mut energies = std::mem::take(&mut *lock(&tensor.energies));
@@ -199,10 +188,10 @@ impl Scored {
         }
     }
 
-    /// Computes the energies of subsequences; the first begins with `bytes`.
-    fn energies(&self, bytes: &[u8]) -> Vec<f64> {
+    /// Takes in the bytes of subsequences, of which `first` is the first.
+    fn add(&self, first: u64, bytes: &[u8]) {
         let unit_elements = self.wanted.unit_elements;
-        match self.place.stride {
+        let energies = match self.place.stride {
             None => energy(bytes, self.data_type, unit_elements),
             Some(stride) => {
                 let width = self.place.element_bits as usize / 8;
@@ -212,6 +201,10 @@ impl Scored {
                     Zeroizing::new(elements.flatten().copied().collect());
                 energy(&dense, self.data_type, unit_elements)
             }
+        };
+        let mut places = lock(&self.energies);
+        for (place, energy) in places.iter_mut().skip(first as usize).zip(energies) {
+            *place = energy;
         }
     }
 }
