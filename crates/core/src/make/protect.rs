@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use onnxseal_crypto::signature::SigningKey;
 use onnxseal_plan::{self as plan, Gap, Policy, Wanted};
-use onnxseal_store::{Input, Location, Progress, Silent};
+use onnxseal_store::{Bytes, Input, Location, Progress, Silent};
+use zeroize::Zeroizing;
 
 use crate::check::report::Report;
 use crate::check::rows::RepackedRow;
@@ -140,7 +141,6 @@ struct Prepared {
     files: Vec<File>,
     /// How to restore the original, if external files were renamed.
     original: Option<OriginalDraft>,
-    /// Bytes of external data files to read as zeros.
     zeroed: Vec<Gap>,
     repacked: Option<RepackedRow>,
     planned: Planned,
@@ -179,8 +179,11 @@ fn prepare(
     if let Some(names) = names {
         // `unprotect` will write the original's names: check them before they are replaced.
         check_names(&path, &files)?;
-        let (renamed, back) = rename(source, &mut files, names)?;
-        (source, original) = (renamed, Some(back));
+        // Read all bytes: the source may hold only the structure.
+        let bytes = Zeroizing::new(source.input.read_all()?);
+        let (edited, back) = rename(&path, bytes, &mut files, names)?;
+        source = Source::of(source.input.edited(Bytes::from_owner(edited)));
+        original = Some(back);
     }
     // Offsets differ in an edited model.
     let model = source.locate(source.input.len)?;

@@ -105,23 +105,9 @@ impl<'a> Naming<'a> {
     }
 }
 
-/// Gives the external files new `paths`, in `files` and in a copy of the model in memory.
-/// Returns the copy, and what leads back.
-pub(crate) fn rename(
-    Source { input, .. }: Source,
-    files: &mut [File],
-    paths: Vec<String>,
-) -> Result<(Source, OriginalDraft)> {
-    // Read all bytes: the map of an object holds only the structure.
-    let bytes = Zeroizing::new(input.read_all()?);
-    let (edited, original) = edit(&input.path, bytes, files, paths)?;
-    let source = Source::of(input.edited(Bytes::from_owner(edited)));
-    Ok((source, original))
-}
-
 /// Gives the external files new `paths`, in `files` and in the model file, `original`. Returns the
 /// new model file, and what leads back.
-fn edit(
+pub(crate) fn rename(
     path: &Path,
     original: Zeroizing<Vec<u8>>,
     files: &mut [File],
@@ -182,7 +168,7 @@ pub(crate) fn rename_protected(
     }
     draft.original = None;
     if !is_original {
-        let (edited, original) = edit(unlocked.path(), bytes, &mut files, paths)?;
+        let (edited, original) = rename(unlocked.path(), bytes, &mut files, paths)?;
         bytes = edited;
         draft.original = Some(original);
     }
