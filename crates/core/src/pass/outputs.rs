@@ -94,13 +94,9 @@ impl<'h> Outputs<'h> {
     }
 
     pub(crate) fn write_model(&self, bytes: &[u8]) -> Result<()> {
-        const PIECE: usize = 1 << 20;
-        let model = self.model()?;
-        let mut pieces = bytes.chunks(PIECE).zip((0..).step_by(PIECE));
-        Ok(pieces.try_for_each(|(piece, at)| model.write_all_at(piece, at))?)
+        Ok(self.model()?.write_all_at(bytes, 0)?)
     }
 
-    /// Returns whether writing one of the outputs waits for a network.
     pub(crate) fn is_remote(&self) -> bool {
         self.files.iter().any(|file| file.file().is_none())
     }
