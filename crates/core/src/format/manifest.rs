@@ -87,7 +87,6 @@ impl Manifest {
         name.map_or("", String::as_str)
     }
 
-    /// Returns the tier of this name, counted from 1.
     pub(crate) fn tier_named(&self, name: &str) -> Option<u8> {
         let index = self.tier_names().iter().position(|of| of == name)?;
         Some(index as u8 + 1)

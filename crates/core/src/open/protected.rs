@@ -255,7 +255,6 @@ impl Unlocked {
         self.protected.manifest()
     }
 
-    /// Returns the files of the model, in the order of the manifest.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Input> {
         self.protected.files(&self.external)
     }
@@ -283,7 +282,6 @@ impl Unlocked {
         }
     }
 
-    /// Returns whether reading a file of the model waits for a network.
     pub(crate) fn is_remote(&self) -> bool {
         self.files().any(Input::is_remote)
     }

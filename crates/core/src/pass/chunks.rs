@@ -165,7 +165,6 @@ pub(crate) fn for_each_read<P: Send>(
     for_each(is_remote, manifest, 1, items, progress, work)
 }
 
-/// Reads every chunk from `inputs`, the files of `manifest`, and calls `work` with its bytes.
 pub(crate) fn read_all(
     manifest: &Manifest,
     inputs: &[&Input],

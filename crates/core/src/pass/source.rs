@@ -67,7 +67,6 @@ impl Source {
         Ok(self.structure.take().unwrap_or_default().parts)
     }
 
-    /// Locates the model in the first `len` bytes of the file.
     pub(crate) fn locate(&self, len: u64) -> Result<Model<'_>> {
         self.structure()?.locate(len)
     }

@@ -150,7 +150,6 @@ impl Draft {
     }
 }
 
-/// Fails if a manifest of `n_bytes` is longer than a reader accepts.
 pub(crate) fn check_len(n_bytes: usize) -> Result<(), String> {
     if n_bytes > MAX_MANIFEST_BYTES {
         return Err(format!(
@@ -188,7 +187,6 @@ fn write(value: &impl Serialize, out: &mut impl io::Write) -> error::Result<()> 
     serde_json::to_writer(out, value).map_err(|_| Error::Internal("the manifest cannot be written"))
 }
 
-/// A writer that counts bytes and drops them.
 struct Count(usize);
 
 impl io::Write for Count {

@@ -244,9 +244,6 @@ impl Tensor {
     /// Adds the target bytes of each tier to `sums`, which has one entry per tier; empty if the
     /// model has one edition only.
     pub(crate) fn add_tier_bytes(&self, sums: &mut [u64]) {
-        if sums.is_empty() {
-            return;
-        }
         let bits = self.data_type.bits();
         self.tier_elements(|(first, end), tier| {
             if let Some(sum) = sums.get_mut(usize::from(tier) - 1) {
@@ -255,11 +252,7 @@ impl Tensor {
         });
     }
 
-    /// Returns how many spans [`Tensor::spans`] gives.
     pub(super) fn n_spans(&self) -> u64 {
-        if self.stride.is_none() && self.targets.n_tiers == 1 {
-            return self.targets.runs.len() as u64 / 2;
-        }
         let mut n = 0;
         self.tier_elements(|(first, end), _| n += self.stride.map_or(1, |_| end - first));
         n
