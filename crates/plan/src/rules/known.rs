@@ -1,35 +1,51 @@
-//! Operators without weights, by domain: their constants are shapes, indices, masks, bounds and the
-//! like.
+//! Operators without weights, by role and domain.
 //!
 //! An operator in neither table is unknown, and reports say so of the tensors it reads. Sources as
 //! in the table of rules.
 
 use std::sync::LazyLock;
 
-use super::rule::{Role, Rule};
+use super::rule::{Role, Rule, Slots};
 
 /// Returns one row for each name below.
-pub(super) fn no_weights() -> impl Iterator<Item = &'static Rule> {
+pub(super) fn rules() -> impl Iterator<Item = &'static Rule> {
     static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-        let names = NAMES.iter().flat_map(|(domain, names)| {
-            names
-                .split_whitespace()
-                .map(move |op_type| (*domain, op_type))
-        });
-        names
-            .map(|(domain, op_type)| Rule {
+        let rows = NAMES.iter().flat_map(|&(role, domain, names)| {
+            names.split_whitespace().map(move |op_type| Rule {
                 domain,
                 op_type,
-                role: Role::NoWeights,
+                role,
             })
-            .collect()
+        });
+        rows.collect()
     });
     RULES.iter()
 }
 
+const PASS: Role = Role::PassThrough(Slots::These(&[0]));
+
 #[rustfmt::skip]
-static NAMES: &[(&str, &str)] = &[
-    ("", "
+static NAMES: &[(Role, &str, &str)] = &[
+    // Shape and order; type; unary functions that exports apply to a parameter (`-exp(A_log)`,
+    // `sqrt(var)`). Of DequantizeLinear the scale and the zero point stay clear.
+    (PASS, "", "
+        Identity Transpose Reshape Flatten Squeeze Unsqueeze Expand Tile Slice DynamicSlice Split Pad
+        Trilu ReverseSequence DepthToSpace SpaceToDepth Dropout
+        Cast CastLike BitCast QuantizeLinear DequantizeLinear
+        Abs Exp Neg Reciprocal Sigmoid Softplus Sqrt Tanh
+    "),
+    (PASS, "com.microsoft", "
+        ExpandDims Pad Trilu
+        QuantizeLinear DequantizeLinear QuantizeWithOrder DequantizeWithOrder DequantizeBFP
+    "),
+    (PASS, "com.microsoft.nchwc", "ReorderInput ReorderOutput"),
+    (PASS, "com.ms.internal.nhwc", "DepthToSpace SpaceToDepth"),
+    (Role::PassThrough(Slots::All), "", "Concat"),
+    (Role::Branch, "", "If"),
+    (Role::Loop, "", "Loop"),
+    (Role::Scan, "", "Scan"),
+    // Their constants are shapes, indices, masks, bounds and the like.
+    (Role::NoWeights, "", "
         Acos Acosh AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool
         Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow Ceil Celu
         CenterCropPad Clip Col2Im Compress ConcatFromSequence Constant ConstantOfShape Cos Cosh
@@ -47,11 +63,11 @@ static NAMES: &[(&str, &str)] = &[
         Softmax SoftmaxCrossEntropyLoss Softsign SplitToSequence StringConcat StringNormalizer
         StringSplit SwiGLU Swish Tan TensorScatter ThresholdedRelu TopK Unique Upsample Where Xor
     "),
-    ("ai.onnx.ml", "
+    (Role::NoWeights, "ai.onnx.ml", "
         ArrayFeatureExtractor Binarizer CastMap CategoryMapper DictVectorizer FeatureVectorizer
         LabelEncoder Normalizer OneHotEncoder ZipMap
     "),
-    ("com.microsoft", "
+    (Role::NoWeights, "com.microsoft", "
         BeamSearch BiasSoftmax BifurcationDetector BitmaskDropout CDist ComplexMul ComplexMulConj
         CropAndResize DynamicTimeWarping GatedAdd Gelu GemmaRotaryEmbedding GreedySearch GridSample
         HyperConnectionPostMix HyperConnectionPreMix Inverse Irfft IsAllFinite LinearAttention
@@ -62,10 +78,10 @@ static NAMES: &[(&str, &str)] = &[
         SparseAttention SparsePagedAttention UnfoldTensor Unique VarlenNGramHashMapping
         WhisperBeamSearch
     "),
-    ("com.microsoft.nchwc", "
+    (Role::NoWeights, "com.microsoft.nchwc", "
         AveragePool GlobalAveragePool GlobalMaxPool MaxPool Upsample
     "),
-    ("com.ms.internal.nhwc", "
+    (Role::NoWeights, "com.ms.internal.nhwc", "
         AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool GridSample LRN LpPool MaxPool
         MaxUnpool QLinearAveragePool Resize
     "),

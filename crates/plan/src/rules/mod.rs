@@ -39,7 +39,7 @@ pub(crate) fn is_builtin_domain(domain: &str) -> bool {
 
 /// Returns every row, in the order of the tables.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    table::RULES.iter().chain(known::no_weights())
+    table::RULES.iter().chain(known::rules())
 }
 
 /// Returns every row of an operator with weights.

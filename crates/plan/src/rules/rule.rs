@@ -7,11 +7,8 @@ pub const MIN_ARITHMETIC_ELEMENTS: u64 = 16;
 /// The rule for one operator type.
 #[derive(Debug)]
 pub struct Rule {
-    /// Operator set domain; empty for `ai.onnx`.
     pub domain: &'static str,
-    /// Operator type.
     pub op_type: &'static str,
-    /// How the operator uses tensors.
     pub role: Role,
 }
 
@@ -43,14 +40,12 @@ pub enum Role {
     Loop,
     /// Input `i` is its body's input `i`, body output `i` its output `i` (Scan).
     Scan,
-    /// None of its tensors are weights.
     NoWeights,
 }
 
 /// Input slots of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slots {
-    /// These slots.
     These(&'static [u32]),
     /// Every slot of a variadic operator.
     All,
@@ -69,11 +64,9 @@ impl Slots {
 /// A family of operators that presets treat alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Convolutions.
     Convolution,
     /// Matrix products, fully connected layers, mixtures of experts.
     Dense,
-    /// LSTM, GRU, RNN.
     Recurrent,
     /// Attention with its own projection weights.
     Attention,
@@ -87,6 +80,5 @@ pub enum Class {
     /// Add, Mul and the like. Only constants of at least [`MIN_ARITHMETIC_ELEMENTS`] floats or
     /// quantised values count as weights.
     Arithmetic,
-    /// Classical machine learning.
     Classical,
 }

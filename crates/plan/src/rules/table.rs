@@ -1,4 +1,4 @@
-//! Operators with weights, and operators that pass tensors on.
+//! Operators with weights.
 //!
 //! Sources: the ONNX operator pages (<https://onnx.ai/onnx/operators/>) up to opset 27 and
 //! `ai.onnx.ml` 5; ONNX Runtime's `docs/ContribOperators.md` of release 1.31; for the two internal
@@ -52,22 +52,6 @@ const fn attributes(
         domain,
         op_type,
         role: Role::Attributes(names),
-    }
-}
-
-const fn pass(domain: &'static str, op_type: &'static str) -> Rule {
-    Rule {
-        domain,
-        op_type,
-        role: Role::PassThrough(Slots::These(&[0])),
-    }
-}
-
-const fn structure(op_type: &'static str, role: Role) -> Rule {
-    Rule {
-        domain: ONNX,
-        op_type,
-        role,
     }
 }
 
@@ -218,58 +202,4 @@ pub(super) static RULES: &[Rule] = &[
     attributes(ML, "Scaler", &["offset", "scale"]),
     attributes(ML, "Imputer", &["imputed_value_floats"]),
     attributes(ONNX, "TfIdfVectorizer", &["weights"]),
-
-    // Shape and order.
-    pass(ONNX, "Identity"),
-    pass(ONNX, "Transpose"),
-    pass(ONNX, "Reshape"),
-    pass(ONNX, "Flatten"),
-    pass(ONNX, "Squeeze"),
-    pass(ONNX, "Unsqueeze"),
-    pass(ONNX, "Expand"),
-    pass(ONNX, "Tile"),
-    pass(ONNX, "Slice"),
-    pass(ONNX, "DynamicSlice"),
-    pass(ONNX, "Split"),
-    pass(ONNX, "Pad"),
-    pass(ONNX, "Trilu"),
-    pass(ONNX, "ReverseSequence"),
-    pass(ONNX, "DepthToSpace"),
-    pass(ONNX, "SpaceToDepth"),
-    pass(ONNX, "Dropout"),
-    structure("Concat", Role::PassThrough(Slots::All)),
-    pass(MS, "ExpandDims"),
-    pass(MS, "Pad"),
-    pass(MS, "Trilu"),
-    pass(NCHWC, "ReorderInput"),
-    pass(NCHWC, "ReorderOutput"),
-    pass(NHWC, "DepthToSpace"),
-    pass(NHWC, "SpaceToDepth"),
-
-    // Type. Of DequantizeLinear the scale and the zero point stay clear, as above.
-    pass(ONNX, "Cast"),
-    pass(ONNX, "CastLike"),
-    pass(ONNX, "BitCast"),
-    pass(ONNX, "QuantizeLinear"),
-    pass(ONNX, "DequantizeLinear"),
-    pass(MS, "QuantizeLinear"),
-    pass(MS, "DequantizeLinear"),
-    pass(MS, "QuantizeWithOrder"),
-    pass(MS, "DequantizeWithOrder"),
-    pass(MS, "DequantizeBFP"),
-
-    // Unary functions that exports apply to a parameter (`-exp(A_log)`, `sqrt(var)`).
-    pass(ONNX, "Abs"),
-    pass(ONNX, "Exp"),
-    pass(ONNX, "Neg"),
-    pass(ONNX, "Reciprocal"),
-    pass(ONNX, "Sigmoid"),
-    pass(ONNX, "Softplus"),
-    pass(ONNX, "Sqrt"),
-    pass(ONNX, "Tanh"),
-
-    // Bodies.
-    structure("If", Role::Branch),
-    structure("Loop", Role::Loop),
-    structure("Scan", Role::Scan),
 ];
