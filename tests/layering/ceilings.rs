@@ -19,7 +19,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("inputs", 5300),
     ("labels", 4511),
     ("onnx", 4319),
-    ("plan", 4230),
+    ("plan", 4191),
     ("python", 3111),
     ("rewrite", 1040),
     ("runtime", 2573),

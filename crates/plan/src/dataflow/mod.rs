@@ -109,7 +109,6 @@ impl<'m, 'a> Dataflow<'m, 'a> {
         }
     }
 
-    /// How a node uses its inputs.
     pub fn kind(&self, node: NodeId) -> Kind {
         self.nodes
             .get(node.index())
@@ -123,21 +122,52 @@ impl<'m, 'a> Dataflow<'m, 'a> {
 
     /// Returns the value at input `position` of a body.
     fn parameter(&self, graph: u32, position: u32) -> Value {
-        self.scopes
-            .parameters
-            .of(graph)
-            .get(position as usize)
-            .copied()
-            .flatten()
+        let parameters = self.scopes.parameters.of(graph);
+        *parameters.get(position as usize)?
     }
 
     fn output(&self, node: u32, position: u32) -> Value {
-        self.scopes
-            .outputs
-            .of(node)
-            .get(position as usize)
-            .copied()
-            .flatten()
+        let outputs = self.scopes.outputs.of(node);
+        *outputs.get(position as usize)?
+    }
+
+    /// Returns the subgraphs of a node whose input `slot` is theirs too.
+    fn bodies(&self, node: Node, slot: u32) -> Option<&[u32]> {
+        let Kind::Known(rule) = node.kind else {
+            return None;
+        };
+        let is_passed = rule.role == Role::Scan || rule.role == Role::Loop && slot >= 2;
+        is_passed.then(|| self.bodies.of(node.id.index() as u32))
+    }
+
+    /// Names the nodes' outputs that output `position` of a graph becomes. Returns `false` if it is
+    /// data for someone else.
+    fn leave(&self, graph: u32, position: u32, mut becomes: impl FnMut(Value)) -> bool {
+        let graphs = &self.model.graphs;
+        match graphs.get(graph as usize).map(|graph| graph.owner) {
+            None | Some(GraphOwner::Model) => false,
+            Some(GraphOwner::Function(_)) => {
+                for &node in self.calls.of(graph) {
+                    becomes(self.output(node, position));
+                }
+                true
+            }
+            Some(GraphOwner::Node { node, .. }) => {
+                let Kind::Known(rule) = self.kind(node) else {
+                    return false;
+                };
+                let position = match rule.role {
+                    Role::Branch | Role::Scan => Some(position),
+                    // The first is whether to go on.
+                    Role::Loop => position.checked_sub(1),
+                    _ => return false,
+                };
+                if let Some(position) = position {
+                    becomes(self.output(node.index() as u32, position));
+                }
+                true
+            }
+        }
     }
 }
 
@@ -209,12 +239,8 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         match flow.scopes.tensors.get(id.index()).copied().flatten() {
             Some(value) => self.reach(index, Some(value), NO_CALL),
             None => {
-                let place = flow
-                    .model
-                    .tensors
-                    .get(id.index())
-                    .map(|tensor| tensor.place);
-                if let Some(TensorRole::Attribute { node, attribute }) = place {
+                let tensor = flow.model.tensors.get(id.index());
+                if let Some(TensorRole::Attribute { node, attribute }) = tensor.map(|of| of.place) {
                     self.consume(node, Slot::Attribute(attribute));
                 }
             }
@@ -291,62 +317,36 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
         let Kind::Known(rule) = node.kind else {
             return false;
         };
-        let node = node.id.index() as u32;
         match rule.role {
             Role::PassThrough(slots) if slots.contain(slot) => {
-                for &value in flow.scopes.outputs.of(node) {
+                for &value in flow.scopes.outputs.of(node.id.index() as u32) {
                     self.reach(tensor, value, call);
                 }
                 true
             }
-            Role::Loop if slot >= 2 => self.enter_bodies(tensor, node, slot, call),
-            Role::Scan => self.enter_bodies(tensor, node, slot, call),
-            _ => false,
+            _ => flow.bodies(node, slot).is_some_and(|bodies| {
+                for &graph in bodies {
+                    self.reach(tensor, flow.parameter(graph, slot), call);
+                }
+                true
+            }),
         }
-    }
-
-    fn enter_bodies(&mut self, tensor: u32, node: u32, position: u32, call: u32) -> bool {
-        let flow = self.flow;
-        for &graph in flow.bodies.of(node) {
-            self.reach(tensor, flow.parameter(graph, position), call);
-        }
-        true
     }
 
     /// Follows a value out of a graph at output `position`.
     fn leave(&mut self, tensor: u32, graph: u32, position: u32, call: u32) {
         let flow = self.flow;
-        match flow
+        let owner = flow
             .model
             .graphs
             .get(graph as usize)
-            .map(|graph| graph.owner)
-        {
-            None | Some(GraphOwner::Model) => {}
-            Some(GraphOwner::Node { node, .. }) => {
-                let position = match flow.kind(node) {
-                    Kind::Known(Rule {
-                        role: Role::Branch | Role::Scan,
-                        ..
-                    }) => Some(position),
-                    Kind::Known(Rule {
-                        role: Role::Loop, ..
-                    }) => position.checked_sub(1),
-                    _ => None,
-                };
-                if let Some(position) = position {
-                    self.reach(tensor, flow.output(node.index() as u32, position), call);
-                }
+            .map(|graph| graph.owner);
+        match (owner, self.calls.get(call as usize)) {
+            (Some(GraphOwner::Function(_)), Some(&Call { node, from, .. })) if call != NO_CALL => {
+                self.reach(tensor, flow.output(node, position), from);
             }
-            Some(GraphOwner::Function(_)) if call == NO_CALL => {
-                for &node in flow.calls.of(graph) {
-                    self.reach(tensor, flow.output(node, position), NO_CALL);
-                }
-            }
-            Some(GraphOwner::Function(_)) => {
-                if let Some(&Call { node, from, .. }) = self.calls.get(call as usize) {
-                    self.reach(tensor, flow.output(node, position), from);
-                }
+            _ => {
+                flow.leave(graph, position, |value| self.reach(tensor, value, call));
             }
         }
     }

@@ -22,9 +22,7 @@ pub(super) enum Use {
 
 /// Every name of a model resolved.
 pub(super) struct Scopes {
-    /// Number of values.
     pub n_values: usize,
-    /// The uses of each value.
     pub uses: Lists<Use>,
     /// The outputs of each node, by slot.
     pub outputs: Lists<Value>,
@@ -149,10 +147,11 @@ impl Contents {
 
 /// A step of the walk over graphs.
 enum Step {
-    /// Enters a graph.
     In(GraphId),
     /// Leaves a graph: names defined since `mark` get their earlier meaning back.
-    Out { mark: usize },
+    Out {
+        mark: usize,
+    },
 }
 
 /// The names visible at one point of the walk.

@@ -1,13 +1,10 @@
 //! Finds the values from which shapes are computed, and nothing else.
 
-use onnxseal_onnx::model::GraphOwner;
-
 use super::scope::{Use, Value};
 use super::{Dataflow, Kind};
 use crate::lists::Lists;
 use crate::op_types::OfOpTypes;
 use crate::rules::shapes::{ShapeRow, ShapeUse};
-use crate::rules::{Role, Rule};
 
 impl Dataflow<'_, '_> {
     /// Returns for each tensor of the model whether its values only serve to compute shapes.
@@ -34,7 +31,7 @@ impl Dataflow<'_, '_> {
                         }
                     }
                     Use::Output { graph, position } => {
-                        is_data[at] |= !self.output_of(graph, position, &mut becomes);
+                        is_data[at] |= !self.leave(graph, position, &mut becomes);
                     }
                 }
             }
@@ -56,7 +53,7 @@ impl Dataflow<'_, '_> {
         slot: u32,
         becomes: &mut impl FnMut(Value),
     ) -> ShapeUse {
-        let Some(of) = self.nodes.get(node as usize) else {
+        let Some(&of) = self.nodes.get(node as usize) else {
             return ShapeUse::Data;
         };
         let row = || rows.get(of.id, ShapeRow::of);
@@ -71,12 +68,11 @@ impl Dataflow<'_, '_> {
                 None => found = ShapeUse::Data,
             }
         }
-        if let Kind::Known(Rule { role, .. }) = of.kind
-            && found == ShapeUse::Data
-            && (matches!(role, Role::Loop) && slot >= 2 || matches!(role, Role::Scan))
+        if found == ShapeUse::Data
+            && let Some(bodies) = self.bodies(of, slot)
         {
             found = ShapeUse::Passed;
-            for &graph in self.bodies.of(node) {
+            for &graph in bodies {
                 becomes(self.parameter(graph, slot));
             }
         } else if found == ShapeUse::Passed && !matches!(of.kind, Kind::Call) {
@@ -84,40 +80,6 @@ impl Dataflow<'_, '_> {
             outputs.for_each(|output| becomes(*output));
         }
         found
-    }
-
-    /// Names what becomes of output `position` of a graph. Returns `false` if that is data.
-    fn output_of(&self, graph: u32, position: u32, becomes: &mut impl FnMut(Value)) -> bool {
-        let owner = self
-            .model
-            .graphs
-            .get(graph as usize)
-            .map(|graph| graph.owner);
-        match owner {
-            None | Some(GraphOwner::Model) => false,
-            Some(GraphOwner::Function(_)) => {
-                for &node in self.calls.of(graph) {
-                    becomes(self.output(node, position));
-                }
-                true
-            }
-            Some(GraphOwner::Node { node, .. }) => {
-                let role = match self.kind(node) {
-                    Kind::Known(rule) => rule.role,
-                    _ => return false,
-                };
-                let position = match role {
-                    Role::Branch | Role::Scan => Some(position),
-                    // The first is whether to go on.
-                    Role::Loop => position.checked_sub(1),
-                    _ => return false,
-                };
-                if let Some(position) = position {
-                    becomes(self.output(node.index() as u32, position));
-                }
-                true
-            }
-        }
     }
 }
 
