@@ -10,7 +10,7 @@ use crate::attack::filled;
 use crate::attack::normal::convolutions;
 use crate::attacker::{Attacker, floors_of};
 use crate::bench::Bench;
-use crate::error::Result;
+use crate::error::{Result, attempt};
 use crate::everything::Everything;
 use crate::options::{NamedPolicy, Options, Progress, PublicModel};
 use crate::subject::Subject;
@@ -132,7 +132,7 @@ fn everything(bench: &Bench<'_>) -> Result<Everything> {
     let all = Everything::of(bench.subject, false)?;
     bench.step("floors")?;
     let random = filled(&all.files, &all.hidden, Fill::Random, None, 0);
-    match bench.run(&random, false, "floors")? {
+    match attempt(bench.run(&random, false, "floors"))? {
         Ok(_) => Ok(all),
         Err(_) => Everything::of(bench.subject, true),
     }

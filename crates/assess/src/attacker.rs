@@ -88,11 +88,8 @@ impl Attacker<'_> {
         let ciphertext = || ciphertext(&view.clear, &view.hidden, bench.options.seed);
         let as_it_is = view.files.clone().unwrap_or_else(ciphertext);
         let mut as_it_is_row = row(Attack::AsItIs);
-        self.add(
-            &mut as_it_is_row,
-            bench.run(&as_it_is, false, name)?,
-            &bench.rows,
-        )?;
+        let ran = attempt(bench.run(&as_it_is, false, name))?;
+        self.add(&mut as_it_is_row, ran, &bench.rows)?;
         let (mut attacks, mut probes) = (vec![as_it_is_row], Vec::new());
         for (fill, is_attack) in self.fills(view) {
             let rows = self.try_fill(view, &model, (fill, is_attack), &mut probes)?;
@@ -169,7 +166,7 @@ impl Attacker<'_> {
                     (Ok(filled), &bench.rows)
                 };
                 let is_probed = is_probed && i == 0;
-                let ran = files.and_then(|files| bench.must_run(&files, is_probed, &view.name));
+                let ran = files.and_then(|files| bench.run(&files, is_probed, &view.name));
                 let ran = attempt(ran)?;
                 if let (true, Ok(ran)) = (is_probed, &ran) {
                     probes.extend(self.probes(&ran.features, (fill, reestimated))?);
@@ -250,7 +247,6 @@ pub(crate) fn n_labels(attack: Attack) -> Option<usize> {
     }
 }
 
-/// Keeps the larger measure.
 pub(crate) fn keep(best: &mut Option<Measure>, measure: Measure) {
     if best.as_ref().is_none_or(|best| measure.value > best.value) {
         *best = Some(measure);
@@ -292,7 +288,6 @@ fn row(attack: Attack) -> AttackRow {
     }
 }
 
-/// Returns a fill's name for people.
 fn name_of(fill: Fill) -> &'static str {
     match fill {
         Fill::Zero => "zero",

@@ -11,7 +11,7 @@ use onnxseal_engine::{
 use crate::assessment::{DataRow, Doubt, EngineRow, Measure, MetricKind};
 use crate::attack::normal::Inputs;
 use crate::attack::probe::{Features, features_of};
-use crate::error::{Attempt, Error, Result, attempt};
+use crate::error::{Error, Result};
 use crate::judge::Judge;
 use crate::options::{Options, Progress};
 use crate::stats::{Split, split};
@@ -31,10 +31,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) engine: Engine,
     pub(crate) samples: Vec<Samples>,
     pub(crate) n: usize,
-    /// All samples.
     pub(crate) rows: Vec<usize>,
     pub(crate) split: Split,
-    /// The output with the answer.
     answer: OutputSpec,
     /// The values that probes use, the last layer first; empty if there are no probes.
     layers: Vec<String>,
@@ -63,53 +61,41 @@ impl<'a> Bench<'a> {
         work: impl FnOnce(&Bench<'a>) -> Result<T>,
     ) -> Result<T> {
         let engine = Engine::load()?;
-        let of = engine.clone();
         engine.unless(&|| progress.is_cancelled(), || {
-            work(&Bench::new(of, subject, data, options, sizes, progress)?)
-        })
-    }
-
-    fn new(
-        mut engine: Engine,
-        subject: &'a Subject,
-        data: Option<&'a DataSet>,
-        options: &'a Options<'a>,
-        sizes: &[usize],
-        progress: &'a dyn Progress,
-    ) -> Result<Bench<'a>> {
-        let mut net = Net::new(&engine, subject.files(), &[], "the original")?;
-        let (samples, n) = samples(&net, data, options)?;
-        check_batches(&samples)?;
-        let rows: Vec<usize> = (0..n).collect();
-        let began = Instant::now();
-        let (answer, original) = answer(&mut net, &samples, &rows, options.output.as_deref())?;
-        if began.elapsed() > SHORT {
-            engine.optimization = Optimization::All;
-        }
-        drop(net);
-        let labels = data.and_then(|data| data.labels.as_deref());
-        let is_class = answer.element.is_some_and(Element::is_whole) && original.width == 1;
-        let judge = Judge::new(options.metric, original, labels, is_class)?;
-        // 1 dB, or five points of a rate.
-        let margin = match judge.kind {
-            MetricKind::Psnr => 1.0,
-            _ => 0.05,
-        };
-        Ok(Bench {
-            subject,
-            data,
-            options,
-            engine,
-            samples,
-            n,
-            split: split(n, sizes, options.seed),
-            layers: features_of(&subject.located()?, &answer.name),
-            answer,
-            original: judge.measure(&judge.original, &rows)?,
-            rows,
-            judge,
-            margin,
-            progress,
+            let mut engine = engine.clone();
+            let mut net = Net::new(&engine, subject.files(), &[], "the original")?;
+            let (samples, n) = samples(&net, data, options)?;
+            check_batches(&samples)?;
+            let rows: Vec<usize> = (0..n).collect();
+            let began = Instant::now();
+            let (answer, original) = answer(&mut net, &samples, &rows, options.output.as_deref())?;
+            if began.elapsed() > SHORT {
+                engine.optimization = Optimization::All;
+            }
+            drop(net);
+            let labels = data.and_then(|data| data.labels.as_deref());
+            let is_class = answer.element.is_some_and(Element::is_whole) && original.width == 1;
+            let judge = Judge::new(options.metric, original, labels, is_class)?;
+            work(&Bench {
+                subject,
+                data,
+                options,
+                engine,
+                samples,
+                n,
+                split: split(n, sizes, options.seed),
+                layers: features_of(&subject.located()?, &answer.name),
+                answer,
+                original: judge.measure(&judge.original, &rows)?,
+                rows,
+                // 1 dB, or five points of a rate.
+                margin: match judge.kind {
+                    MetricKind::Psnr => 1.0,
+                    _ => 0.05,
+                },
+                judge,
+                progress,
+            })
         })
     }
 
@@ -158,17 +144,7 @@ impl<'a> Bench<'a> {
 
     /// Runs a variant on all samples. With `with_features`, also returns the features of its
     /// layers.
-    pub(crate) fn run(
-        &self,
-        files: &Files,
-        with_features: bool,
-        name: &str,
-    ) -> Result<Attempt<Ran>> {
-        attempt(self.must_run(files, with_features, name))
-    }
-
-    /// Runs on all samples a model that must run for the work to go on.
-    pub(crate) fn must_run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
+    pub(crate) fn run(&self, files: &Files, with_features: bool, name: &str) -> Result<Ran> {
         // Inputs cannot be outputs, and existing outputs are not added again.
         let is_input = |layer: &str| self.samples.iter().any(|of| of.name == layer);
         let is_more = |layer: &&str| !is_input(layer) && *layer != self.answer.name;
@@ -222,7 +198,6 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Returns whether inputs are random numbers.
     pub(crate) fn is_random(&self) -> bool {
         self.data.is_none()
     }

@@ -10,7 +10,7 @@ use crate::assessment::{DataRow, EngineRow, Floor, FloorKind, Measure, MetricRow
 use crate::attack::probe::{Features, HEADS};
 use crate::attacker::keep;
 use crate::bench::Bench;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, attempt};
 use crate::options::{Options, Progress};
 use crate::protected_copy::ProtectedCopy;
 use crate::subject::Subject;
@@ -225,7 +225,7 @@ impl Tuner<'_> {
     /// nothing.
     fn measured(&self, files: &Files) -> Result<(f64, Measure)> {
         let judge = &self.bench.judge;
-        let Ok(ran) = self.bench.run(files, false, "an edition")? else {
+        let Ok(ran) = attempt(self.bench.run(files, false, "an edition"))? else {
             let nothing = judge.rate(&vec![None; self.evaluation.len()], &self.evaluation);
             return Ok((nothing.value, nothing));
         };

@@ -16,7 +16,7 @@ use rand::RngExt;
 use crate::assessment::Fill;
 use crate::attack::filled;
 use crate::bench::Bench;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, attempt};
 use crate::heads::Basis;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
@@ -91,7 +91,7 @@ impl Masking<'_> {
         // The judge's answers may come from other optimizations than the masks run with: compute
         // them again.
         let files = self.bench.subject.files();
-        let original = &self.bench.must_run(files, false, "the original")?.answers;
+        let original = &self.bench.run(files, false, "the original")?.answers;
         let groups = self.groups();
         let of_groups = self.worth(&groups, share, n_masks / 2, original, "groups");
         let (of_groups, mut n_done) = of_groups?;
@@ -199,7 +199,7 @@ impl Masking<'_> {
             let changed = filled(files, &masked, Fill::Zero, None, seed);
             let loss = match self.bench.run(&changed, false, "the model with a mask") {
                 Err(Error::Cancelled) if i >= MIN_MASKS => break,
-                ran => ran?.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
+                ran => attempt(ran)?.map_or(MAX_LOSS, |ran| self.loss(&ran.answers, original)),
             };
             rows.push(is_taken.into_iter().map(f32::from).collect());
             losses.push(loss - loss_of_original);
