@@ -24,28 +24,22 @@ pub struct Hidden {
     /// Every weight tensor that can be encrypted, in file order, even if it is in clear.
     pub tensors: Vec<HiddenTensor>,
     /// Bytes of all weights, including those that cannot be encrypted.
-    pub weight_bytes: u64,
+    pub(crate) weight_bytes: u64,
 }
 
 /// One weight tensor, with its encrypted elements.
 #[derive(Clone, Debug)]
 pub struct HiddenTensor {
-    /// Its name in the graph.
-    pub name: String,
+    pub(crate) name: String,
     /// Its protobuf path.
     pub path: String,
-    /// The type of the operator that owns it.
-    pub op_type: String,
-    /// Its role in that operator.
-    pub role: Role,
-    /// Element type.
-    pub data_type: DataType,
-    /// Shape.
-    pub dims: Vec<u64>,
-    /// Number of elements.
-    pub n_elements: usize,
+    pub(crate) op_type: String,
+    pub(crate) role: Role,
+    pub(crate) data_type: DataType,
+    pub(crate) dims: Vec<u64>,
+    pub(crate) n_elements: usize,
     /// The encrypted elements, as ascending ranges with gaps between them.
-    pub ranges: Vec<Range<usize>>,
+    pub(crate) ranges: Vec<Range<usize>>,
     /// The node that owns it, as an index into the model's list.
     pub(crate) node: Option<usize>,
     pub(crate) node_name: String,
@@ -76,7 +70,7 @@ impl Hidden {
     /// Finds the elements of a protected model that are encrypted for tiers above `tier`, which the
     /// key of that tier does not open; tier 0 stands for no key. Finds none in a model that is not
     /// protected.
-    pub fn of_protected_above(subject: &Subject, tier: u8) -> Result<Hidden> {
+    pub(crate) fn of_protected_above(subject: &Subject, tier: u8) -> Result<Hidden> {
         let model = subject.located()?;
         // This plan supplies the operators, and the weights in clear.
         let uniform =
@@ -122,8 +116,7 @@ impl Hidden {
         paths.into_iter().all(|path| whole.contains(path))
     }
 
-    /// Returns the encrypted bytes.
-    pub fn encrypted_bytes(&self) -> u64 {
+    pub(crate) fn encrypted_bytes(&self) -> u64 {
         self.tensors.iter().map(HiddenTensor::encrypted_bytes).sum()
     }
 
@@ -208,7 +201,6 @@ impl HiddenTensor {
         })
     }
 
-    /// Hides all of the tensor.
     pub(crate) fn whole(self) -> HiddenTensor {
         HiddenTensor {
             ranges: std::iter::once(0..self.n_elements).collect(),
@@ -221,19 +213,16 @@ impl HiddenTensor {
         byte_range(&(0..self.n_elements), self.element_bits).len() as u64
     }
 
-    /// Returns the bytes of its encrypted elements.
-    pub fn encrypted_bytes(&self) -> u64 {
+    pub(crate) fn encrypted_bytes(&self) -> u64 {
         let bytes = |range| byte_range(range, self.element_bits).len() as u64;
         self.ranges.iter().map(bytes).sum()
     }
 
-    /// Returns the number of encrypted elements.
-    pub fn n_hidden(&self) -> usize {
+    pub(crate) fn n_hidden(&self) -> usize {
         self.ranges.iter().map(Range::len).sum()
     }
 
-    /// Returns whether all of it is encrypted.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.n_hidden() == self.n_elements
     }
 

@@ -11,7 +11,6 @@ use crate::stats::{of_mean, wilson};
 /// The ratio reported for equal outputs, in dB.
 const MAX_PSNR: f64 = 100.0;
 
-/// Measures answers against labels, or against the original's answers.
 pub(crate) struct Judge<'m> {
     pub(crate) kind: MetricKind,
     custom: Option<&'m dyn Metric>,
@@ -19,10 +18,8 @@ pub(crate) struct Judge<'m> {
     pub(crate) original: Table,
     /// For all samples: labels, or the original's classes.
     pub(crate) labels: Option<Vec<u32>>,
-    /// Whether the caller gave labels.
     pub(crate) has_labels: bool,
     pub(crate) n_classes: Option<usize>,
-    /// Whether the output is a class itself.
     is_class: bool,
     /// The threshold that divides outputs of one number into two classes.
     cut: f32,

@@ -11,7 +11,7 @@ const Z: f64 = 1.959_963_984_540_054;
 
 /// Computes Wilson's 95 % interval for a share of `n` samples (Wilson, "Probable inference, the law
 /// of succession, and statistical inference", 1927).
-pub fn wilson(share: f64, n: usize) -> Interval {
+pub(crate) fn wilson(share: f64, n: usize) -> Interval {
     if n == 0 {
         let (low, high) = (0.0, 1.0);
         return Interval { low, high };

@@ -8,7 +8,7 @@ use onnxseal_onnx::proto::tensor_proto::DataType;
 
 /// The kind of numbers of an element type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Numbers {
+pub(crate) enum Numbers {
     /// Floats: any number.
     Float,
     /// Whole numbers, from the first to the second, inclusive.
@@ -17,7 +17,7 @@ pub enum Numbers {
 
 /// Returns the kind of numbers of a type's elements, or `None` for a type that this crate does not
 /// read as numbers.
-pub fn numbers(data_type: DataType) -> Option<Numbers> {
+pub(crate) fn numbers(data_type: DataType) -> Option<Numbers> {
     use DataType::{Bfloat16, Double, Float, Float16};
     match data_type {
         Float | Float16 | Bfloat16 | Double => Some(Numbers::Float),
@@ -40,7 +40,7 @@ fn whole(data_type: DataType) -> Option<(i128, i128)> {
 /// Decodes the numbers of a tensor. `bytes` has its elements contiguous and little-endian; elements
 /// of 4 bits are two to a byte, the first in the low bits. Returns `None` for a type that this
 /// crate does not read as numbers.
-pub fn decode(data_type: DataType, bytes: &[u8], n_elements: usize) -> Option<Vec<f32>> {
+pub(crate) fn decode(data_type: DataType, bytes: &[u8], n_elements: usize) -> Option<Vec<f32>> {
     numbers(data_type)?;
     let bits = element_bits(data_type)?;
     let is_signed = whole(data_type).is_some_and(|(low, _)| low < 0);
@@ -62,7 +62,7 @@ pub fn decode(data_type: DataType, bytes: &[u8], n_elements: usize) -> Option<Ve
 
 /// Writes the numbers of the elements in `range` to their places in `bytes`, rounded to the type's
 /// nearest. Bytes outside the range stay.
-pub fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &mut [u8]) {
+pub(crate) fn encode(data_type: DataType, values: &[f32], range: Range<usize>, bytes: &mut [u8]) {
     let (low, high) = whole(data_type).unwrap_or_default();
     let raw = |value: f32| match data_type {
         DataType::Float => value.to_bits().into(),
@@ -101,7 +101,7 @@ fn padded(bytes: &[u8]) -> u64 {
 }
 
 /// Returns the bytes that contain the elements in `range`, of `bits` bits each.
-pub fn byte_range(range: &Range<usize>, bits: u32) -> Range<usize> {
+pub(crate) fn byte_range(range: &Range<usize>, bits: u32) -> Range<usize> {
     let bits = bits as usize;
     range.start.saturating_mul(bits) / 8..range.end.saturating_mul(bits).div_ceil(8)
 }
