@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, escape_formatter};
 
 use super::text::*;
-use crate::assessment::{Assessment, AttackRow, Candidate, OperatorRow};
+use crate::assessment::{Assessment, AttackRow, Candidate, Measure, OperatorRow, Verdict};
 use crate::error::Result;
 
 /// The most operators with a strip of their own.
@@ -16,6 +17,7 @@ const LEVELS: f32 = 8.0;
 /// Makes a page of an assessment: verdicts first, then the result of each attack, the encrypted
 /// parts, and what remains open.
 pub fn html(a: &Assessment) -> Result<String> {
+    let metric = a.metric.clone();
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -23,39 +25,26 @@ pub fn html(a: &Assessment) -> Result<String> {
         Some(text) if !value.is_safe() => escape_formatter(out, state, &visible(text).into()),
         _ => escape_formatter(out, state, value),
     });
-    let (axis, data) = (Axis::of(a), &a.data);
+    environment.add_filter("bytes", bytes);
+    environment.add_filter("percent", percent);
+    environment.add_filter("seconds", seconds);
+    environment.add_filter("value", move |of: f64| value(&metric, of));
+    let axis = Axis::of(a);
     let candidates = a.candidates.iter().map(|it| candidate(a, &axis, it));
     let floors = a.floors.iter().map(|row| {
         let ends = row.measure.interval.map(|ends| interval(&a.metric, ends));
-        let got = value(&a.metric, row.measure.value);
-        context! { name => floor(row), got, ends, n_samples => row.measure.n_samples }
+        context! { name => floor(row), ends, measure => Serde(&row.measure) }
     });
     let context = context! {
+        a => Serde(a),
         style => Value::from_safe_string(include_str!("page.css").to_owned()),
-        model => &a.model,
         warning => base_warning(a),
-        is_random => data.is_random,
-        metric => &a.metric.name,
         original => measure(&a.metric, &a.original),
-        n_original => a.original.n_samples,
-        top5 => a.original.top5.map(percent),
         margin => difference(&a.metric, a.margin),
-        low => value(&a.metric, axis.low),
-        high => value(&a.metric, axis.high),
+        low => axis.low,
+        high => axis.high,
         candidates => candidates.collect::<Vec<_>>(),
         floors => floors.collect::<Vec<_>>(),
-        model_bytes => bytes(a.model_bytes),
-        source => &data.source,
-        n_samples => data.n_samples,
-        is_labelled => data.is_labelled,
-        n_classes => data.n_classes,
-        n_attacker => data.n_attacker,
-        n_evaluation => data.n_evaluation,
-        seed => a.seed,
-        engine => &a.engine.version,
-        n_threads => a.engine.n_threads,
-        seconds => seconds(a.seconds),
-        notes => a.notes.clone(),
     };
     Ok(environment.render_str(include_str!("page.html"), context)?)
 }
@@ -66,18 +55,15 @@ fn candidate(a: &Assessment, axis: &Axis, candidate: &Candidate) -> Value {
     let rows = rows.map(|(i, row)| attack(a, axis, row, candidate.worst == Some(i)));
     let (operators, others) = operators(&candidate.operators);
     context! {
-        name => &candidate.name,
         verdict => candidate.verdict.to_string(),
         class => class(candidate.verdict),
         reason => a.reason(candidate),
-        encrypted => bytes(candidate.encrypted_bytes),
-        share => percent(candidate.share),
         fill => got(candidate.best_fill_attack()),
         probe => got(candidate.best_probe()),
         attacks => rows.collect::<Vec<_>>(),
         operators,
         others,
-        notes => candidate.notes.clone(),
+        ..Value::from(Serde(candidate))
     }
 }
 
@@ -112,24 +98,25 @@ fn attack(a: &Assessment, axis: &Axis, row: &AttackRow, decides: bool) -> Value 
     }
 }
 
-fn remarks(assessment: &Assessment, row: &AttackRow) -> String {
-    let seeds = row.seeds.iter().map(|got| value(&assessment.metric, *got));
+fn remarks(a: &Assessment, row: &AttackRow) -> String {
+    let seeds = row.seeds.iter().map(|got| value(&a.metric, *got));
     let seeds: Vec<String> = seeds.collect();
-    let mut remarks = Vec::new();
-    remarks.extend(row.layer.iter().map(|layer| format!("looks at {layer}")));
-    if seeds.len() > 1 {
-        remarks.push(format!("seeds: {}", seeds.join(", ")));
-    }
-    if let Some(got) = &row.measure {
-        let agreement = got.agreement.map(percent);
-        remarks.extend(agreement.map(|share| format!("agrees with the model: {share}")));
-        let top5 = got.top5.map(percent);
-        remarks.extend(top5.map(|share| format!("among the first five: {share}")));
-        let error = got.relative_error;
-        remarks.extend(error.map(|error| format!("relative error {error:.3}")));
-    }
-    remarks.extend(row.note.clone());
-    remarks.join("; ")
+    let (layer, got) = (row.layer.as_ref(), row.measure.as_ref());
+    let share = |of: fn(&Measure) -> Option<f64>| got.and_then(of).map(percent);
+    let remarks = [
+        layer.map(|layer| format!("looks at {layer}")),
+        (seeds.len() > 1).then(|| format!("seeds: {}", seeds.join(", "))),
+        share(|got| got.agreement).map(|share| format!("agrees with the model: {share}")),
+        share(|got| got.top5).map(|share| format!("among the first five: {share}")),
+        (got.and_then(|got| got.relative_error)).map(|of| format!("relative error {of:.3}")),
+        row.note.clone(),
+    ];
+    Vec::from_iter(remarks.into_iter().flatten()).join("; ")
+}
+
+/// Returns the name of a verdict's colour.
+fn class(verdict: Verdict) -> &'static str {
+    ["holds", "unknown", "leaks"][usize::from(verdict.rank())]
 }
 
 /// The range of values that bars show: one for all, so that they compare.

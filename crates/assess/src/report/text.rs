@@ -1,8 +1,6 @@
 //! Formats numbers and names for people.
 
-use crate::assessment::{
-    Assessment, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase, Verdict,
-};
+use crate::assessment::{Assessment, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase};
 
 /// Returns the line before every verdict if no public base was tried.
 pub(super) fn base_warning(assessment: &Assessment) -> Option<&'static str> {
@@ -25,12 +23,13 @@ pub(super) fn visible(text: &str) -> String {
 
 /// Formats bytes: `123 B`, `12.34 KiB`.
 pub(super) fn bytes(n: u64) -> String {
-    match n.checked_ilog2().unwrap_or(0) {
-        0..10 => format!("{n}\u{a0}B"),
-        10..20 => format!("{:.2}\u{a0}KiB", n as f64 / f64::from(1 << 10)),
-        20..30 => format!("{:.2}\u{a0}MiB", n as f64 / f64::from(1 << 20)),
-        30..40 => format!("{:.2}\u{a0}GiB", n as f64 / f64::from(1 << 30)),
-        _ => format!("{:.2}\u{a0}TiB", n as f64 / 2_f64.powi(40)),
+    match n.checked_ilog2().unwrap_or(0) / 10 {
+        0 => format!("{n}\u{a0}B"),
+        power => {
+            let power = power.min(4);
+            let n = n as f64 / 1024_f64.powi(power as i32);
+            format!("{n:.2}\u{a0}{}iB", ["", "K", "M", "G", "T"][power as usize])
+        }
     }
 }
 
@@ -75,11 +74,8 @@ pub(super) fn difference(metric: &MetricRow, by: f64) -> String {
 
 /// Formats an interval: `95.1 % to 97.9 %`.
 pub(super) fn interval(metric: &MetricRow, interval: Interval) -> String {
-    format!(
-        "{} to {}",
-        value(metric, interval.low),
-        value(metric, interval.high)
-    )
+    let (low, high) = (value(metric, interval.low), value(metric, interval.high));
+    format!("{low} to {high}")
 }
 
 /// Formats a value with its interval, and the number of answers that are not numbers.
@@ -114,14 +110,5 @@ pub(crate) fn floor(floor: &Floor) -> String {
     match floor.n_labels {
         Some(n) => format!("{kind}, {n} labels"),
         None => kind.to_owned(),
-    }
-}
-
-/// Returns the name of a verdict's colour.
-pub(super) fn class(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Holds { .. } => "holds",
-        Verdict::CannotTell(_) => "unknown",
-        Verdict::Leaks => "leaks",
     }
 }
