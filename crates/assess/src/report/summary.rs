@@ -29,13 +29,14 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarises `assessment`.
     pub fn of(assessment: &Assessment) -> Summary {
+        let plain = |lines: Vec<String>| lines.into_iter().map(plain).collect();
         let rows = assessment.candidates.iter();
+        let rows = rows.map(|candidate| row(assessment, candidate).map(self::plain));
         Summary {
-            before: before(assessment),
-            rows: rows.map(|candidate| row(assessment, candidate)).collect(),
-            after: after(assessment),
+            before: plain(before(assessment)),
+            rows: rows.collect(),
+            after: plain(after(assessment)),
         }
     }
 }
@@ -59,8 +60,7 @@ fn before(assessment: &Assessment) -> Vec<String> {
     let (source, seed, version) = (&data.source, assessment.seed, &assessment.engine.version);
     let data = format!("data: {source}{attacker}; seed {seed}; ONNX Runtime {version}");
     let warning = base_warning(assessment).map(str::to_owned);
-    let lines = warning.into_iter().chain([measured, data]);
-    lines.map(plain).collect()
+    warning.into_iter().chain([measured, data]).collect()
 }
 
 fn row(assessment: &Assessment, candidate: &Candidate) -> [String; HEAD.len()] {
@@ -79,7 +79,6 @@ fn row(assessment: &Assessment, candidate: &Candidate) -> [String; HEAD.len()] {
         got(candidate.best_probe()).unwrap_or_else(none),
         candidate.verdict.to_string(),
     ]
-    .map(plain)
 }
 
 fn after(assessment: &Assessment) -> Vec<String> {
@@ -98,7 +97,7 @@ fn after(assessment: &Assessment) -> Vec<String> {
         after.extend(notes.iter().map(|note| format!("note: {name}: {note}")));
     }
     after.extend(assessment.notes.iter().map(|note| format!("note: {note}")));
-    after.into_iter().map(plain).collect()
+    after
 }
 
 impl fmt::Display for Summary {
@@ -128,22 +127,26 @@ impl Assessment {
     /// original has, and how far that is from which floor; or why nothing can be told, and what
     /// would help.
     pub fn reason(&self, candidate: &Candidate) -> String {
-        let name = &candidate.name;
-        let begin = match candidate.verdict {
-            Verdict::CannotTell(_) => format!("{name}: {}", candidate.verdict),
-            verdict => format!("{name} {verdict}"),
+        let Candidate { name, verdict, .. } = candidate;
+        let (colon, why) = match verdict {
+            Verdict::CannotTell(doubt) => (":", self.why_not(candidate, *doubt)),
+            _ => ("", None),
         };
-        if candidate.encrypted_bytes == 0 && candidate.tier.is_none() {
-            return format!("{begin}: nothing is encrypted");
-        }
-        if let Verdict::CannotTell(doubt) = candidate.verdict
-            && let Some(why) = self.why_not(candidate, doubt)
-        {
-            return plain(format!("{begin}: {why}"));
-        }
+        let why = match why {
+            _ if candidate.encrypted_bytes == 0 && candidate.tier.is_none() => {
+                "nothing is encrypted".to_owned()
+            }
+            Some(why) => why,
+            None => self.worst(candidate),
+        };
+        plain(format!("{name}{colon} {verdict}: {why}"))
+    }
+
+    /// Says what the worst attack gets, and how far that is from its floor.
+    fn worst(&self, candidate: &Candidate) -> String {
         let worst = candidate.worst_attack();
         let Some((row, got)) = worst.and_then(|row| Some((row, row.measure.as_ref()?))) else {
-            return plain(format!("{begin}: no attack was measured"));
+            return "no attack was measured".to_owned();
         };
         let original = match self.metric.kind {
             MetricKind::Accuracy | MetricKind::Custom => {
@@ -152,11 +155,7 @@ impl Assessment {
             }
             _ => String::new(),
         };
-        let attack = format!(
-            "{begin}: {} gets {}{original}",
-            row.name,
-            self.measured(got)
-        );
+        let attack = format!("{} gets {}{original}", row.name, self.measured(got));
         let margin = difference(&self.metric, self.margin);
         let floor = value(&self.metric, row.floor);
         let above = got.value - row.floor;
@@ -164,27 +163,24 @@ impl Assessment {
         let by = difference(&self.metric, above.abs());
         let kind = floor_kind(row.floor_kind);
         let text = format!("{attack}, {by} {direction} its floor of {floor} ({kind})");
-        plain(match candidate.verdict {
-            Verdict::Leaks => text,
-            _ => {
-                let anyway = match row.floor_kind {
-                    FloorKind::NextTier => "",
-                    _ => ", which attackers reach without any weight of the model",
-                };
-                let it = (got.interval).map_or("it may be", |_| "the interval may end");
-                let n = got.n_samples;
-                format!("{text}{anyway}; {it} up to {margin} above it, on {n} samples")
-            }
-        })
+        if candidate.verdict == Verdict::Leaks {
+            return text;
+        }
+        let anyway = match row.floor_kind {
+            FloorKind::NextTier => "",
+            _ => ", which attackers reach without any weight of the model",
+        };
+        let it = (got.interval).map_or("it may be", |_| "the interval may end");
+        let n = got.n_samples;
+        format!("{text}{anyway}; {it} up to {margin} above it, on {n} samples")
     }
 
     /// Says why no verdict is possible, whatever an attack gets, and what would help.
     fn why_not(&self, candidate: &Candidate, doubt: Doubt) -> Option<String> {
         let is_of_base = |floor: &&Floor| {
-            let is_it = matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe);
-            candidate.tier.is_none() || is_it
+            candidate.tier.is_none() || matches!(floor.kind, FloorKind::Base | FloorKind::BaseProbe)
         };
-        Some(match doubt {
+        let why = match doubt {
             Doubt::NoGap => {
                 let floors = self.floors.iter().filter(is_of_base);
                 let highest = floors.max_by(|a, b| a.measure.value.total_cmp(&b.measure.value))?;
@@ -197,38 +193,39 @@ impl Assessment {
                     }
                     _ => "check labels, scaling and the order of axes",
                 };
-                format!(
+                return Some(format!(
                     "it has {}, and {} gets {} without any weight of the model; {} between them would do: {help}",
                     value(&self.metric, self.original.value),
                     floor(highest),
                     value(&self.metric, highest.measure.value),
                     difference(&self.metric, 2.0 * self.margin),
-                )
+                ));
             }
-            Doubt::NanInputs => "take these samples out".to_owned(),
-            Doubt::RandomInputs => "give samples of your own (--data)".to_owned(),
-            Doubt::Unscaled => {
-                "the samples are whole numbers and the model takes floats: give --scale, or --scale 1 if it takes them as they are"
-                    .to_owned()
-            }
-            Doubt::Unreplaced => {
-                "single numbers, strings and attributes have more than a hundredth of its bytes: keep weights in tensors".to_owned()
-            }
-            Doubt::NoProbe => {
-                "give at least a label for each class to attackers (--attacker-samples), and as many samples to measure on".to_owned()
-            }
-            Doubt::NotMeasured => "ONNX Runtime runs the model with no other weights, or answers with no number".to_owned(),
             Doubt::NoBase => {
                 let worst = candidate.worst_attack()?;
-                let got = worst.measure.as_ref()?;
-                format!(
-                    "nothing broke it, and {} got most, {}; name the public base, or state that there is none",
-                    worst.name,
-                    self.measured(got)
-                )
+                let got = self.measured(worst.measure.as_ref()?);
+                return Some(format!(
+                    "nothing broke it, and {} got most, {got}; name the public base, or state that there is none",
+                    worst.name
+                ));
             }
             Doubt::TooFewSamples { .. } => return None,
-        })
+            Doubt::NanInputs => "take these samples out",
+            Doubt::RandomInputs => "give samples of your own (--data)",
+            Doubt::Unscaled => {
+                "the samples are whole numbers and the model takes floats: give --scale, or --scale 1 if it takes them as they are"
+            }
+            Doubt::Unreplaced => {
+                "single numbers, strings and attributes have more than a hundredth of its bytes: keep weights in tensors"
+            }
+            Doubt::NoProbe => {
+                "give at least a label for each class to attackers (--attacker-samples), and as many samples to measure on"
+            }
+            Doubt::NotMeasured => {
+                "ONNX Runtime runs the model with no other weights, or answers with no number"
+            }
+        };
+        Some(why.to_owned())
     }
 
     /// Formats a measure with its interval.
