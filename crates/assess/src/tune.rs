@@ -242,8 +242,7 @@ impl Tuner<'_> {
         };
         let mut policy = self.policy.clone();
         let tiers: Vec<Tier> = (1..=N_SHARES + 1).map(tier).collect();
-        let set = policy.set_tiers(tiers.clone());
-        set.map_err(onnxseal_core::Error::from)?;
+        policy.set_tiers(tiers.clone())?;
         let copy = ProtectedCopy::new(self.bench.subject, &policy)?;
         let tensors = copy.report.operators.iter().flat_map(|row| &row.tensors);
         self.n_units = tensors.map(|row| row.k).sum();

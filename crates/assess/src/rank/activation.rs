@@ -20,19 +20,6 @@ const MAX_SAMPLES: usize = 256;
 /// Samples per run, which keeps all its values in memory.
 const BATCH: usize = 32;
 
-/// Operators whose output sums products of weights and their first input.
-const PRODUCTS: [&str; 9] = [
-    "Conv",
-    "ConvTranspose",
-    "Gemm",
-    "MatMul",
-    "FusedConv",
-    "FusedGemm",
-    "FusedMatMul",
-    "LSTM",
-    "GRU",
-];
-
 /// Mean squares of a value's numbers.
 #[derive(Clone, Debug, Default)]
 struct Power {
@@ -193,7 +180,6 @@ fn weighted(
     values: &[f32],
     powers: &BTreeMap<String, Power>,
 ) -> Option<Vec<f64>> {
-    let is_product = PRODUCTS.contains(&node.op_type);
     let output = match node.op_type {
         // States and gates are about 1 inside these.
         "LSTM" | "GRU" => None,
@@ -207,7 +193,7 @@ fn weighted(
             let output = output?;
             return Some(values.iter().map(|value| square(value) / output).collect());
         }
-        Role::Weight if is_product => {}
+        Role::Weight => {}
         _ => return None,
     }
     let long = |dim: &u64| usize::try_from(*dim).unwrap_or(0);
