@@ -1,12 +1,11 @@
 //! An opened model.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use onnxseal_core::{
-    Access, InMemory, Location, OpenedModel, Passage, Progress, Requirements, Silent,
-    open_on_demand,
+    Access, Location, OpenedModel, Passage, Progress, Requirements, Silent, open_on_demand,
 };
 use onnxseal_onnx::model::{FileId, Payload, Span};
 use onnxseal_onnx::{At, Fault, Limits, external, locate};
@@ -118,8 +117,7 @@ pub(crate) struct Entry {
     dims: Vec<u64>,
     /// Index of the file.
     file: usize,
-    start: usize,
-    len: usize,
+    bytes: Range<usize>,
     /// Its message in the model file.
     pub(crate) message: Span,
     pub(crate) how: How,
@@ -135,7 +133,7 @@ impl Entry {
     pub(crate) fn passage(&self, is_kept: bool) -> Passage {
         Passage {
             file: self.file,
-            bytes: self.start..self.start + self.len,
+            bytes: self.bytes.clone(),
             is_kept,
         }
     }
@@ -167,17 +165,12 @@ impl Model {
     ) -> Result<Model> {
         let location = location.into();
         let path = PathBuf::from(location.to_string());
-        let Options {
-            require,
-            plaintext_on_disk,
-            opening,
-        } = options;
-        let min_bytes = match opening {
+        let min_bytes = match options.opening {
             Opening::Auto => MIN_BYTES,
             Opening::OnDemand => 0,
             Opening::AtOnce => u64::MAX,
         };
-        let opened = open_on_demand(location, access, require, min_bytes, progress)?;
+        let opened = open_on_demand(location, access, &options.require, min_bytes, progress)?;
         let indexed = index(&path, &opened);
         // Chunks that cannot be opened are zeros, which are no model.
         opened.check()?;
@@ -185,27 +178,11 @@ impl Model {
         Ok(Model {
             opened,
             path,
-            plaintext_on_disk: *plaintext_on_disk,
+            plaintext_on_disk: options.plaintext_on_disk,
             tensors,
             ambiguity,
             nothing: Nothing::default(),
         })
-    }
-
-    /// Opens a protected model in one file; `reader` gives all its bytes.
-    ///
-    /// # Errors
-    /// As [`Model::open_with`].
-    pub fn from_reader<'a>(
-        mut reader: impl Read,
-        access: impl Into<Access<'a>>,
-        options: &Options,
-        progress: &dyn Progress,
-    ) -> Result<Model> {
-        let path = PathBuf::from("the model");
-        let mut bytes = Vec::new();
-        (reader.read_to_end(&mut bytes)).map_err(onnxseal_core::io("read", &path))?;
-        Model::open_with(InMemory::new(path, bytes), access, options, progress)
     }
 
     /// Authenticates and decrypts all of the model that was not needed yet.
@@ -288,7 +265,7 @@ impl Model {
             None => Some(self.opened.model()),
             Some(index) => (self.opened.external_files().nth(index)).map(|(_, bytes)| bytes),
         };
-        let bytes = file.and_then(|file| file.get(entry.start..entry.start + entry.len));
+        let bytes = file.and_then(|file| file.get(entry.bytes.clone()));
         Tensor {
             name: &entry.name,
             path: &entry.path,
@@ -318,13 +295,6 @@ impl<'m> Contents<'m> {
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Tensor<'m>> {
         let Contents(model) = *self;
         model.tensors.iter().map(|entry| model.tensor_at(entry))
-    }
-
-    /// Returns the first tensor of this name.
-    pub fn tensor(&self, name: &str) -> Option<Tensor<'m>> {
-        let Contents(model) = *self;
-        let entry = model.tensors.iter().find(|entry| entry.name == name)?;
-        Some(model.tensor_at(entry))
     }
 }
 
@@ -371,8 +341,7 @@ fn index(path: &std::path::Path, opened: &OpenedModel) -> Result<(Vec<Entry>, Op
             dims: tensor.dims.clone(),
             file,
             // `usize` fits: the span lies in a slice in memory.
-            start: start as usize,
-            len: len as usize,
+            bytes: start as usize..(start + len) as usize,
             message: tensor.message,
             how,
         });
