@@ -121,7 +121,9 @@ impl EpContextStore {
         if is_plain {
             Ok(self.folder.join(format!("{name}{SUFFIX}")))
         } else {
-            Err(Error::BlobName { name: name.into() })
+            Err(Error::Usage(format!(
+                "{name:?} cannot name a compiled cache: expected a plain file name"
+            )))
         }
     }
 

@@ -1,5 +1,7 @@
 //! The errors between a protected model and a session.
 
+#[cfg(feature = "ort")]
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::path::PathBuf;
 
 use onnxseal_core::ErrorKind;
@@ -39,7 +41,7 @@ pub enum Error {
     #[cfg(feature = "ort")]
     #[error(
         "cannot load ONNX Runtime: install version 1.23 or newer, and set ORT_DYLIB_PATH to its library ({})",
-        LIBRARY_NAME
+        library_name()
     )]
     Library(#[source] ort::LoadDynamicError),
     /// ONNX Runtime refuses the model or the options.
@@ -51,13 +53,9 @@ pub enum Error {
         /// ONNX Runtime's error.
         source: ort::Error,
     },
-    /// A key does not fit the images or the model.
-    #[cfg(feature = "inputs")]
-    #[error("{reason}")]
-    KeyedInput {
-        /// What does not fit, and what was expected.
-        reason: String,
-    },
+    /// A key does not fit the images or the model, or a name no compiled cache.
+    #[error("{0}")]
+    Usage(String),
     /// Keyed images cannot be made.
     #[cfg(feature = "inputs")]
     #[error(transparent)]
@@ -87,13 +85,6 @@ pub enum Error {
         /// The entry or option.
         key: &'static str,
     },
-    /// The name of a compiled cache is not a plain file name.
-    #[cfg(feature = "ep-context")]
-    #[error("{name:?} cannot name a compiled cache: expected a plain file name")]
-    BlobName {
-        /// The name.
-        name: String,
-    },
     /// A compiled cache cannot be opened or sealed.
     #[cfg(feature = "ep-context")]
     #[error("cannot use the compiled cache {}", path.display())]
@@ -111,13 +102,9 @@ pub enum Error {
 
 /// The library's file name on this system.
 #[cfg(feature = "ort")]
-pub(crate) const LIBRARY_NAME: &str = if cfg!(windows) {
-    "onnxruntime.dll"
-} else if cfg!(target_vendor = "apple") {
-    "libonnxruntime.dylib"
-} else {
-    "libonnxruntime.so"
-};
+pub(crate) fn library_name() -> String {
+    format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}")
+}
 
 impl Error {
     /// The class the error belongs to.
@@ -131,11 +118,11 @@ impl Error {
             Error::Model { .. } | Error::Malformed(_) | Error::TooLarge { .. } => {
                 ErrorKind::Malformed
             }
-            Error::UsedOptions | Error::WritesPlaintext { .. } => ErrorKind::Usage,
+            Error::Usage(_) | Error::UsedOptions | Error::WritesPlaintext { .. } => {
+                ErrorKind::Usage
+            }
             #[cfg(feature = "ort")]
             Error::Library(_) | Error::Session { .. } => ErrorKind::Runtime,
-            #[cfg(feature = "inputs")]
-            Error::KeyedInput { .. } => ErrorKind::Usage,
             #[cfg(feature = "inputs")]
             Error::Inputs(error) => error.kind(),
             #[cfg(feature = "labels")]
@@ -144,8 +131,6 @@ impl Error {
             Error::Tail(_) => ErrorKind::Runtime,
             #[cfg(any(feature = "inputs", feature = "labels"))]
             Error::Run(_) => ErrorKind::Runtime,
-            #[cfg(feature = "ep-context")]
-            Error::BlobName { .. } => ErrorKind::Usage,
             #[cfg(feature = "ep-context")]
             Error::Blob { source, .. } => match source {
                 onnxseal_core::KeyError::Unauthentic => ErrorKind::Authentication,

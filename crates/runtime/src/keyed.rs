@@ -47,7 +47,7 @@ impl KeyedSession {
     /// Combines a session with the key for its only input of 4 axes.
     ///
     /// # Errors
-    /// [`Error::KeyedInput`] if it has no such input, or several.
+    /// [`Error::Usage`] if it has no such input, or several.
     pub fn new(session: Session, key: InputKey) -> Result<KeyedSession> {
         let inputs = session.inputs().iter().enumerate();
         let images: Vec<usize> = inputs
@@ -60,7 +60,7 @@ impl KeyedSession {
                 let n = images.len();
                 let reason =
                     format!("the model has {n} inputs of 4 axes: say which the key is for");
-                Err(Error::KeyedInput { reason })
+                Err(Error::Usage(reason))
             }
         }
     }
@@ -68,7 +68,7 @@ impl KeyedSession {
     /// Combines a session with the key for its input of this name.
     ///
     /// # Errors
-    /// [`Error::KeyedInput`] if it has no such input.
+    /// [`Error::Usage`] if it has no such input.
     pub fn with_input(session: Session, input: &str, key: InputKey) -> Result<KeyedSession> {
         let mut inputs = session.inputs().iter();
         match inputs.position(|known| known.name() == input) {
@@ -79,7 +79,7 @@ impl KeyedSession {
                 let reason = format!(
                     "the key is for input {input:?}, which the model lacks: its inputs are {names}"
                 );
-                Err(Error::KeyedInput { reason })
+                Err(Error::Usage(reason))
             }
         }
     }
@@ -111,7 +111,7 @@ impl KeyedSession {
     /// these.
     ///
     /// # Errors
-    /// [`Error::Inputs`] and [`Error::KeyedInput`] if images do not fit the key; [`Error::Run`].
+    /// [`Error::Inputs`] and [`Error::Usage`] if images do not fit the key; [`Error::Run`].
     pub fn run<'s, 'i, 'v: 'i, const N: usize>(
         &'s mut self,
         inputs: impl Into<SessionInputs<'i, 'v, N>>,
@@ -200,7 +200,7 @@ fn value_type(images: &DynValue) -> Result<ValueType> {
             let found = images.dtype();
             let reason =
                 format!("pixels are u8, u16, i8, f16 or f32, not {found}: convert them first");
-            return Err(Error::KeyedInput { reason });
+            return Err(Error::Usage(reason));
         }
     })
 }

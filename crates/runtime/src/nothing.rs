@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
@@ -27,9 +26,11 @@ impl Nothing {
             Some(folder) => folder,
             None => make()?,
         };
-        let path = text(folder.path())?;
+        let path = folder.path().to_str().map(str::to_owned);
         *slot = Some(folder);
-        Ok(path)
+        path.ok_or_else(|| {
+            io::Error::other("the path of the folder for temporary files is not UTF-8")
+        })
     }
 }
 
@@ -44,10 +45,4 @@ fn make() -> io::Result<TempDir> {
     let folder = builder.tempdir()?;
     File::create(folder.path().join(NOTHING))?;
     Ok(folder)
-}
-
-/// Converts a path to text, as ONNX Runtime needs it.
-fn text(path: &Path) -> io::Result<String> {
-    let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| io::Error::other("the path of the folder for temporary files is not UTF-8"))
 }

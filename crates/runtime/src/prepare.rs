@@ -20,10 +20,14 @@ use crate::sharing::{How, Sharing, WEIGHTS_ENTRY};
 #[derive(Debug)]
 pub struct Prepared<'m> {
     skeleton: Zeroizing<Vec<u8>>,
-    config: [(&'static str, String); 1],
+    /// The folder of the external file that the skeleton names.
+    folder: String,
     shared: Vec<Tensor<'m>>,
     injected: Vec<Tensor<'m>>,
 }
+
+/// The entry for the folder of external files.
+const FOLDER_ENTRY: &str = "session.model_external_initializers_file_folder_path";
 
 /// The longest message that protobuf accepts.
 const MAX_SKELETON_BYTES: usize = i32::MAX as usize;
@@ -56,10 +60,8 @@ impl<'m> Prepared<'m> {
     /// one.
     pub fn config(&self) -> impl Iterator<Item = (&str, &str)> {
         let has_weights = !(self.shared.is_empty() && self.injected.is_empty());
-        self.config
-            .iter()
-            .map(|(key, value)| (*key, value.as_str()))
-            .chain(has_weights.then_some(WEIGHTS_ENTRY))
+        let folder = (FOLDER_ENTRY, self.folder.as_str());
+        std::iter::once(folder).chain(has_weights.then_some(WEIGHTS_ENTRY))
     }
 
     /// Returns the weights that ONNX Runtime uses in place.
@@ -197,10 +199,7 @@ impl Model {
         order.sort_by_key(|(node, _)| *node);
         let prepared = Prepared {
             skeleton,
-            config: [(
-                "session.model_external_initializers_file_folder_path",
-                folder,
-            )],
+            folder,
             shared,
             injected,
         };

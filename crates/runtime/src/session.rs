@@ -34,7 +34,7 @@ use crate::sharing::{PROCESSORS, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES, elemen
 /// [`Error::Library`].
 pub fn load() -> Result<EnvironmentBuilder> {
     let path = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
-    let path = path.map_or_else(|| crate::error::LIBRARY_NAME.into(), PathBuf::from);
+    let path = path.map_or_else(|| crate::error::library_name().into(), PathBuf::from);
     ort::init_from(path).map_err(Error::Library)
 }
 

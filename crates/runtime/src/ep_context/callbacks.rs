@@ -63,10 +63,10 @@ impl EpContextCallbacks {
     /// `options` must be alive, and used by nobody else meanwhile. The callbacks must live as long
     /// as the type's documentation says.
     pub unsafe fn set_on_session(&self, options: *mut OrtSessionOptions) -> Result<()> {
-        let (function, state) = self.read_func();
+        let ((function, state), functions) = (self.read_func(), &self.state.functions);
         // SAFETY: the caller's promise.
-        let set = unsafe { (self.state.functions).set_read_func(options, function, state) };
-        set.map_err(refused)
+        let status = unsafe { (functions.set_read_func)(options, function, state) };
+        functions.result(status).map_err(refused)
     }
 
     /// Makes a compilation with these options write compiled caches to the store
@@ -81,10 +81,10 @@ impl EpContextCallbacks {
         &self,
         options: *mut OrtModelCompilationOptions,
     ) -> Result<()> {
-        let (function, state) = self.write_func();
+        let ((function, state), functions) = (self.write_func(), &self.state.functions);
         // SAFETY: the caller's promise.
-        let set = unsafe { (self.state.functions).set_write_func(options, function, state) };
-        set.map_err(refused)
+        let status = unsafe { (functions.set_write_func)(options, function, state) };
+        functions.result(status).map_err(refused)
     }
 
     /// Returns the function that reads, and the state to call it with.
@@ -135,7 +135,7 @@ fn invalid(message: &str) -> Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Fault {
         let code = match &error {
-            Error::BlobName { .. } => ErrorCode::InvalidArgument,
+            Error::Usage(_) => ErrorCode::InvalidArgument,
             Error::Core(onnxseal_core::Error::Store(onnxseal_core::StoreError::Io {
                 source,
                 ..

@@ -105,8 +105,8 @@ pub(super) struct Functions {
     create_status: unsafe extern "system" fn(c_int, *const c_char) -> *mut OrtStatus,
     get_error_message: unsafe extern "system" fn(*const OrtStatus) -> *const c_char,
     release_status: ReleaseStatus,
-    set_read_func: SetReadFunc,
-    set_write_func: SetWriteFunc,
+    pub(super) set_read_func: SetReadFunc,
+    pub(super) set_write_func: SetWriteFunc,
 }
 
 impl Functions {
@@ -151,34 +151,8 @@ impl Functions {
         unsafe { (self.create_status)(code as c_int, message.as_ptr()) }
     }
 
-    /// # Safety
-    /// `options` must be alive.
-    pub(super) unsafe fn set_read_func(
-        &self,
-        options: *mut OrtSessionOptions,
-        function: OrtReadNamedBufferFunc,
-        state: *mut c_void,
-    ) -> Result<(), String> {
-        // SAFETY: the caller's promise.
-        let status = unsafe { (self.set_read_func)(options, function, state) };
-        self.result(status)
-    }
-
-    /// # Safety
-    /// `options` must be alive.
-    pub(super) unsafe fn set_write_func(
-        &self,
-        options: *mut OrtModelCompilationOptions,
-        function: OrtWriteNamedBufferFunc,
-        state: *mut c_void,
-    ) -> Result<(), String> {
-        // SAFETY: the caller's promise.
-        let status = unsafe { (self.set_write_func)(options, function, state) };
-        self.result(status)
-    }
-
     /// Takes a status that ONNX Runtime has just returned.
-    fn result(&self, status: *mut OrtStatus) -> Result<(), String> {
+    pub(super) fn result(&self, status: *mut OrtStatus) -> Result<(), String> {
         if status.is_null() {
             return Ok(());
         }
