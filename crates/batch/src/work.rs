@@ -242,44 +242,36 @@ impl ModelRun<'_> {
 
     fn make(&self, destination: Destination<'_>) -> Result<()> {
         let (model, progress) = (&self.found.location, self.progress);
-        match *self.batch.operation {
+        let weights = match *self.batch.operation {
             Operation::Protect {
                 recipients,
                 options,
-            } => {
-                let report = protect(model, destination, recipients, options, progress)?;
-                lock(&self.known).weights = Some(report.weights);
-                Ok(())
-            }
+            } => Some(protect(model, destination, recipients, options, progress)?.weights),
             Operation::Unprotect { access } => {
                 let Destination::New(publication) = destination else {
                     return Err(no_output_folder());
                 };
                 unprotect(model, publication, access, progress)?;
-                Ok(())
+                None
             }
             Operation::Rekey { access, recipients } => {
                 rekey(model, destination, access, recipients, progress)?;
-                Ok(())
+                None
             }
             Operation::Rotate {
                 access,
                 recipients,
                 options,
-            } => {
-                let report = rotate(model, destination, access, recipients, options, progress)?;
-                lock(&self.known).weights = Some(report.weights);
-                Ok(())
-            }
+            } => Some(rotate(model, destination, access, recipients, options, progress)?.weights),
             Operation::Verify { checks } => {
                 let digests = self.batch.options.checksum;
                 let verified = verify(model, &Checks { digests, ..checks }, progress)?;
-                let mut known = lock(&self.known);
-                known.weights = Some(verified.weights);
-                known.files.input = verified.digests;
-                Ok(())
+                lock(&self.known).files.input = verified.digests;
+                Some(verified.weights)
             }
-        }
+        };
+        lock(&self.known).weights = weights;
+        Ok(())
     }
 }
 
@@ -313,15 +305,9 @@ impl PublishHook for ModelRun<'_> {
         let Some(place) = &self.place else {
             return Ok(());
         };
-        let Known {
-            noted,
-            old,
-            creation,
-            makes_room,
-            ..
-        } = &*known;
-        let written = place.publish(&self.asked(), noted, made, old, *creation, *makes_room)?;
-        known.noted = written;
+        let (asked, room) = (self.asked(), known.makes_room);
+        known.noted =
+            place.publish(&asked, &known.noted, made, &known.old, known.creation, room)?;
         *lock(&self.batch.recorded) = true;
         Ok(())
     }
