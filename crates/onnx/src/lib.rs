@@ -47,11 +47,11 @@ mod wire;
 mod write;
 
 pub use data_type::element_bits;
-pub use error::{At, Error, Fault, Subject, excerpt};
+pub use error::{At, Error, Fault, excerpt};
 pub use foreign::{Foreign, foreign, unprotectable};
 pub use limits::Limits;
 pub use locate::locate;
 pub use model::Model;
 pub use names::{Name, Names};
-pub use skim::{skim, skim_fields, skim_near};
+pub use skim::{Skim, skim};
 pub use sniff::may_be_model;

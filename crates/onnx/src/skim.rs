@@ -10,9 +10,9 @@ use crate::model::Span;
 use crate::schema::{self, attribute, graph, model, tensor};
 use crate::wire::{Field, Message, Schema, Value};
 
-/// How much to fetch at once.
+/// How much to fetch at once, and of what.
 #[derive(Clone, Copy)]
-struct Sizes {
+pub struct Skim {
     /// Bytes of the first fetch after a gap; each contiguous fetch doubles it, also the one at the
     /// start of the file.
     first: usize,
@@ -20,22 +20,34 @@ struct Sizes {
     /// Messages up to this long are fetched whole, since skipping parts would save less than a
     /// fetch.
     whole: usize,
+    /// Whether no long message is walked but the model itself.
+    is_flat: bool,
 }
 
-/// For cheap reads, such as from a file.
-const NEAR: Sizes = Sizes {
-    // So that `foreign` finds what it examines.
-    first: foreign::HEAD_BYTES / 2,
-    most: 64 << 10,
-    whole: 512,
-};
+impl Skim {
+    /// For cheap reads, such as from a file: in small parts, with little superfluous between them.
+    pub const NEAR: Skim = Skim {
+        // So that `foreign` finds what it examines.
+        first: foreign::HEAD_BYTES / 2,
+        most: 64 << 10,
+        whole: 512,
+        is_flat: false,
+    };
 
-/// For reads that are requests.
-const SIZES: Sizes = Sizes {
-    first: 64 << 10,
-    most: 4 << 20,
-    whole: 16 << 10,
-};
+    /// For cheap reads, and [`tail::split`](crate::tail::split) alone: passes over graphs.
+    pub const FIELDS: Skim = Skim {
+        is_flat: true,
+        ..Skim::NEAR
+    };
+
+    /// For reads that are requests.
+    pub const FAR: Skim = Skim {
+        first: 64 << 10,
+        most: 4 << 20,
+        whole: 16 << 10,
+        is_flat: false,
+    };
+}
 
 /// The most bytes of a field's tag and length, or of its tag and fixed-length value.
 const HEAD_BYTES: usize = 20;
@@ -45,38 +57,19 @@ const HEAD_BYTES: usize = 20;
 /// then return for `bytes` what they would return for the file, sound or not. All else stays zero.
 ///
 /// Calls `fetch` with parts of `bytes` and their offsets, in ascending order, each once.
-pub fn skim<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
-    skim_by(SIZES, false, bytes, limits, fetch)
-}
-
-/// Skims as [`skim`] does, for cheap reads: in small parts, with little superfluous between them.
-pub fn skim_near<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
-    skim_by(NEAR, false, bytes, limits, fetch)
-}
-
-/// Skims as [`skim_near`] does, for [`tail::split`](crate::tail::split) alone: passes over graphs.
-pub fn skim_fields<E>(bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
-    skim_by(NEAR, true, bytes, limits, fetch)
-}
-
-/// Fills a part of the bytes, at an offset.
-type Fetch<'f, E> = &'f mut dyn FnMut(&mut [u8], u64) -> Result<(), E>;
-
-fn skim_by<E>(
-    sizes: Sizes,
-    is_flat: bool,
+pub fn skim<E>(
+    how: Skim,
     bytes: &mut [u8],
     limits: &Limits,
-    fetch: Fetch<'_, E>,
+    fetch: &mut dyn FnMut(&mut [u8], u64) -> Result<(), E>,
 ) -> Result<(), E> {
     let end = bytes.len();
     let mut skimmer = Skimmer {
-        sizes,
-        is_flat,
+        how,
         bytes,
         fetch,
         fetched_to: 0,
-        ahead: sizes.first,
+        ahead: how.first,
         max_depth: limits.graph_depth,
         depth: 0,
     };
@@ -91,12 +84,10 @@ fn is_elements(schema: &Schema, number: u32) -> bool {
 }
 
 struct Skimmer<'b, 'f, E> {
-    sizes: Sizes,
-    /// Whether no long message is walked but the model itself.
-    is_flat: bool,
+    how: Skim,
     /// The whole file.
     bytes: &'b mut [u8],
-    fetch: Fetch<'f, E>,
+    fetch: &'f mut dyn FnMut(&mut [u8], u64) -> Result<(), E>,
     /// Everything before this is done.
     fetched_to: usize,
     /// Bytes to fetch at once if the fetch continues the last one.
@@ -121,7 +112,7 @@ impl<E> Skimmer<'_, '_, E> {
             {
                 let start = value.offset() as usize;
                 match schema.inside(field.number) {
-                    Some(inside) if position - start > self.sizes.whole => {
+                    Some(inside) if position - start > self.how.whole => {
                         self.long(inside, start, position)?;
                     }
                     _ => self.need(start, position)?,
@@ -145,7 +136,7 @@ impl<E> Skimmer<'_, '_, E> {
     fn long(&mut self, schema: &Schema, start: usize, end: usize) -> Result<(), E> {
         let depth = self.depth + u32::from(schema.is(&graph::SCHEMA));
         // The outermost graph is at depth 0, which is always allowed.
-        if self.is_flat || depth > self.max_depth.saturating_add(1) {
+        if self.how.is_flat || depth > self.max_depth.saturating_add(1) {
             return Ok(());
         }
         let around = std::mem::replace(&mut self.depth, depth);
@@ -159,9 +150,9 @@ impl<E> Skimmer<'_, '_, E> {
         let mut start = start.max(self.fetched_to);
         while start < end {
             self.ahead = if start == self.fetched_to {
-                self.ahead.saturating_mul(2).min(self.sizes.most)
+                self.ahead.saturating_mul(2).min(self.how.most)
             } else {
-                self.sizes.first
+                self.how.first
             };
             let to = start.saturating_add(self.ahead).min(self.bytes.len());
             let room = self.bytes.get_mut(start..to).unwrap_or_default();
@@ -187,32 +178,27 @@ mod tests {
     use crate::{locate, tail};
 
     /// Sizes that fetch hardly more than the bytes that are read.
-    const EXACT: Sizes = Sizes {
+    const EXACT: Skim = Skim {
         first: 1,
         most: 1,
         whole: 0,
+        is_flat: false,
     };
 
     /// Returns the skimmed file, with `rest` in unfetched places, and the numbers of fetched bytes
     /// and pieces.
-    fn skimmed(sizes: Sizes, file: &[u8], rest: u8) -> (Vec<u8>, usize, usize) {
+    fn skimmed(how: Skim, file: &[u8], rest: u8) -> (Vec<u8>, usize, usize) {
         let (mut bytes, mut n_bytes, mut n_pieces, mut last) = (vec![rest; file.len()], 0, 0, 0);
-        skim_by(
-            sizes,
-            false,
-            &mut bytes,
-            &Limits::default(),
-            &mut |room, offset| {
-                let start = offset as usize;
-                assert!(start >= last && !room.is_empty());
-                room.copy_from_slice(&file[start..start + room.len()]);
-                last = start + room.len();
-                n_bytes += room.len();
-                n_pieces += 1;
-                Ok::<_, Infallible>(())
-            },
-        )
-        .unwrap();
+        let mut fetch = |room: &mut [u8], offset| {
+            let start = offset as usize;
+            assert!(start >= last && !room.is_empty());
+            room.copy_from_slice(&file[start..start + room.len()]);
+            last = start + room.len();
+            n_bytes += room.len();
+            n_pieces += 1;
+            Ok::<_, Infallible>(())
+        };
+        skim(how, &mut bytes, &Limits::default(), &mut fetch).unwrap();
         (bytes, n_bytes, n_pieces)
     }
 
@@ -225,18 +211,13 @@ mod tests {
             let (bytes, ..) = skimmed(EXACT, file, rest);
             assert!(said(&bytes) == expected, "{name}, {rest:#x}");
         }
-        for sizes in [SIZES, NEAR] {
-            let (bytes, ..) = skimmed(sizes, file, 0);
+        for how in [Skim::FAR, Skim::NEAR] {
+            let (bytes, ..) = skimmed(how, file, 0);
             assert!(said(&bytes) == expected, "{name}");
         }
         let expected = format!("{:?}", tail::split(file));
         for rest in [0x00, 0x01, 0xff] {
-            let mut bytes = vec![rest; file.len()];
-            skim_fields(&mut bytes, &limits, &mut |room, offset| {
-                room.copy_from_slice(&file[offset as usize..][..room.len()]);
-                Ok::<_, Infallible>(())
-            })
-            .unwrap();
+            let (bytes, ..) = skimmed(Skim::FIELDS, file, rest);
             assert!(
                 format!("{:?}", tail::split(&bytes)) == expected,
                 "{name}, {rest:#x}"
@@ -336,7 +317,7 @@ mod tests {
     #[test]
     fn files_of_other_kinds_are_told_apart() {
         let text = "text ".repeat(1000).into_bytes();
-        let (bytes, ..) = skimmed(NEAR, &text, 0);
+        let (bytes, ..) = skimmed(Skim::NEAR, &text, 0);
         assert_eq!(foreign::foreign(&bytes), foreign::foreign(&text));
         assert!(foreign::foreign(&text).is_some());
     }
@@ -353,8 +334,8 @@ mod tests {
         let function = [field(1, b"f"), field(11, &attribute)].concat();
         let parts = [field(7, &graph), field(20, &training), field(25, &function)].concat();
         let file = [parts, field(2, b"end")].concat();
-        let (_, n_bytes, n_pieces) = skimmed(SIZES, &file, 0);
-        assert!(n_bytes <= 6 * SIZES.first, "{n_bytes}");
+        let (_, n_bytes, n_pieces) = skimmed(Skim::FAR, &file, 0);
+        assert!(n_bytes <= 6 * Skim::FAR.first, "{n_bytes}");
         assert_eq!(n_pieces, 5);
         check("large", &file);
     }
@@ -363,7 +344,7 @@ mod tests {
     fn between_many_small_tensors_little_is_read_from_nearby() {
         let tensor = [field(8, b"w"), field(9, &vec![7; 16 << 10])].concat();
         let file = field(7, &field(5, &tensor).repeat(1000));
-        let (_, n_bytes, _) = skimmed(NEAR, &file, 0);
+        let (_, n_bytes, _) = skimmed(Skim::NEAR, &file, 0);
         assert!(n_bytes <= file.len() / 10, "{n_bytes}");
         check("small", &file);
     }
@@ -371,14 +352,14 @@ mod tests {
     #[test]
     fn what_is_unknown_is_fetched_in_ever_larger_pieces() {
         let file = field(15, &vec![7; 20 << 20]);
-        let (bytes, n_bytes, n_pieces) = skimmed(SIZES, &file, 0);
+        let (bytes, n_bytes, n_pieces) = skimmed(Skim::FAR, &file, 0);
         assert_eq!((n_bytes, n_pieces), (file.len(), 10));
         assert!(bytes == file);
     }
 
     #[test]
     fn nesting_does_not_exhaust_the_stack() {
-        let mut graph = vec![0; 2 * SIZES.whole];
+        let mut graph = vec![0; 2 * Skim::FAR.whole];
         for _ in 0..5_000 {
             graph = field(1, &field(5, &field(6, &graph)));
         }

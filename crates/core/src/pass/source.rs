@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use onnxseal_onnx::model::{Payload, Span};
-use onnxseal_onnx::{Model, external, foreign, skim, skim_fields, skim_near, tail};
+use onnxseal_onnx::{Model, Skim, external, foreign, tail};
 use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result, external as external_error};
@@ -43,7 +43,7 @@ impl Source {
             // A request costs more than bytes that may not be needed.
             return Artifact::parse(&self.input.path, self.structure()?.bytes());
         }
-        let fields = Structure::read(&self.input, self.max_bytes, skim_fields)?;
+        let fields = Structure::read(&self.input, self.max_bytes, Skim::FIELDS)?;
         Artifact::parse(&self.input.path, fields.bytes())
     }
 
@@ -52,12 +52,11 @@ impl Source {
         if let Some(structure) = self.structure.get() {
             return Ok(structure);
         }
-        let skim = if self.input.is_remote() {
-            skim
-        } else {
-            skim_near
+        let how = match self.input.is_remote() {
+            true => Skim::FAR,
+            false => Skim::NEAR,
         };
-        let structure = Structure::read(&self.input, self.max_bytes, skim)?;
+        let structure = Structure::read(&self.input, self.max_bytes, how)?;
         Ok(self.structure.get_or_init(|| structure))
     }
 

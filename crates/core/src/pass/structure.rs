@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use onnxseal_onnx::model::Span;
-use onnxseal_onnx::{Limits, Model, locate};
+use onnxseal_onnx::{Limits, Model, Skim, locate, skim};
 use onnxseal_store::{Error as StoreError, Input, SparseBytes};
 
 use crate::error::{Error, Result, io, model as model_error};
@@ -11,10 +11,6 @@ use crate::pass::chunks::Chunk;
 
 /// The most bytes of a model's structure that are read and kept in memory.
 pub(crate) const MAX_STRUCTURE_BYTES: u64 = 1 << 30;
-
-/// Fills bytes with what a parser reads.
-pub(crate) type Skim = fn(&mut [u8], &Limits, Fetch<'_>) -> Result<()>;
-pub(crate) type Fetch<'f> = &'f mut dyn FnMut(&mut [u8], u64) -> Result<()>;
 
 /// A copy, safe from later changes, of the bytes of a model file that parsers read.
 ///
@@ -31,11 +27,11 @@ pub(crate) struct Structure {
 }
 
 impl Structure {
-    pub(crate) fn read(input: &Input, max_bytes: u64, skim: Skim) -> Result<Structure> {
+    pub(crate) fn read(input: &Input, max_bytes: u64, how: Skim) -> Result<Structure> {
         let path = input.path.clone();
         let mut bytes = SparseBytes::new(input.len).map_err(io("find memory for", &path))?;
         let (mut parts, mut n_bytes) = (Vec::<Span>::new(), 0);
-        skim(&mut bytes, &Limits::default(), &mut |part, start| {
+        skim(how, &mut bytes, &Limits::default(), &mut |part, start| {
             let len = part.len() as u64;
             n_bytes += len;
             if n_bytes > max_bytes {
