@@ -33,16 +33,10 @@ pub struct At {
     pub offset: u64,
     /// Protobuf path of the innermost graph, node or tensor; empty for the model itself.
     pub path: String,
-    pub subject: Option<Subject>,
+    /// The named tensor or node at fault, such as `tensor "w"`.
+    pub subject: Option<String>,
     /// The field, such as `TensorProto.raw_data`.
     pub field: Option<String>,
-}
-
-/// The named tensor or node at fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject {
-    Tensor(String),
-    Node(String),
 }
 
 /// A fault in a model's bytes.
@@ -75,10 +69,8 @@ impl Fault {
 
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.subject {
-            Some(Subject::Tensor(name)) => write!(f, "tensor {name:?}, ")?,
-            Some(Subject::Node(name)) => write!(f, "node {name:?}, ")?,
-            None => {}
+        if let Some(subject) = &self.subject {
+            write!(f, "{subject}, ")?;
         }
         if !self.path.is_empty() {
             write!(f, "{}, ", self.path)?;
@@ -119,15 +111,18 @@ impl Error {
 
     /// Names the tensor, unless something inner is known.
     pub(crate) fn in_tensor(self, name: &str) -> Error {
-        self.with(|at| {
-            at.subject.get_or_insert(Subject::Tensor(excerpt(name)));
-        })
+        self.about("tensor", name)
     }
 
     /// Names the node, unless something inner is known.
     pub(crate) fn in_node(self, name: &str) -> Error {
+        self.about("node", name)
+    }
+
+    fn about(self, what: &str, name: &str) -> Error {
         self.with(|at| {
-            at.subject.get_or_insert(Subject::Node(excerpt(name)));
+            let named = || format!("{what} {:?}", excerpt(name));
+            at.subject.get_or_insert_with(named);
         })
     }
 

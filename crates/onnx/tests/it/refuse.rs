@@ -2,7 +2,7 @@
 
 use onnxseal_onnx::proto::TensorProto;
 use onnxseal_onnx::proto::tensor_proto::{DataLocation, DataType};
-use onnxseal_onnx::{Error, Limits, Subject, locate};
+use onnxseal_onnx::{Error, Limits, locate};
 use onnxseal_testkit::build::{
     GraphBuilder, bare_tensor, entry, external, floats_attribute, graph_attribute, node, node_with,
     raw_tensor, tensor_attribute, weights,
@@ -438,7 +438,7 @@ fn errors_say_where() {
         .position(|window| window == [0x4a, 7, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(at.offset, expected.unwrap() as u64);
     assert_eq!(at.path, "graph.node[1].attribute[1].g.initializer[0]");
-    assert_eq!(at.subject, Some(Subject::Tensor("w\n".to_owned())));
+    assert_eq!(at.subject.as_deref(), Some("tensor \"w\\n\""));
     assert_eq!(
         error.to_string(),
         format!(
