@@ -18,7 +18,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("engine", 1244),
     ("inputs", 5300),
     ("labels", 4511),
-    ("onnx", 4305),
+    ("onnx", 4291),
     ("plan", 4191),
     ("python", 3111),
     ("rewrite", 1040),

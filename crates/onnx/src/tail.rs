@@ -68,7 +68,6 @@ const ORDER: [&str; 4] = [MANIFEST, TAGS, MAC, SIG];
 /// How many entries of [`ORDER`] every tail has.
 const N_REQUIRED: usize = 3;
 
-/// The tail of a protected model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail<'a> {
     /// The offset where the original model ends and the tail begins: `L` in the format.

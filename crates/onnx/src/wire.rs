@@ -168,7 +168,6 @@ pub(crate) struct Fields<'a> {
     schema: &'static Schema,
 }
 
-/// One field of a message.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'a> {
     pub(crate) number: u32,
@@ -180,7 +179,6 @@ pub(crate) struct Field<'a> {
     schema: &'static Schema,
 }
 
-/// A field's value.
 #[derive(Clone, Copy)]
 pub(crate) enum Value<'a> {
     Varint(u64),
@@ -289,7 +287,6 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Returns the message in this field, if that can contain tensors.
     pub(crate) fn inside(&self) -> Option<&'static Schema> {
         self.schema.inside(self.number)
     }
@@ -357,7 +354,6 @@ impl<'a> Field<'a> {
         ))
     }
 
-    /// Adds this field to an error.
     pub(crate) fn name(&self, error: Error) -> Error {
         error.in_field(self.schema.field_name(self.number))
     }

@@ -15,7 +15,6 @@ pub(crate) fn put_head(out: &mut Vec<u8>, number: u32, len: usize) {
     put_varint(out, len as u64);
 }
 
-/// Encodes a length-delimited field.
 pub(crate) fn field_of(number: u32, value: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(value.len() + 12);
     put_head(&mut text, number, value.len());

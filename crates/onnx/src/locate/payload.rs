@@ -141,23 +141,19 @@ fn unpatchable(n: u64, why: Unpatchable) -> Payload {
     }
 }
 
-/// Makes the fault for elements in a field of other types.
 pub(super) fn misplaced(data_type: DataType) -> Fault {
     let expected = format_args!("elements of {} elsewhere", data_type.as_str_name());
     Fault::expected(expected, "them in this field")
 }
 
-/// Makes the fault for bytes that do not match shape and type.
 pub(super) fn length(expected: u64, found: u64) -> Fault {
     Fault::expected(format_args!("{expected} bytes"), found)
 }
 
-/// Makes the fault for elements that do not match the shape.
 pub(super) fn count(expected: u64, found: u64) -> Fault {
     Fault::expected(format_args!("{expected} elements"), found)
 }
 
-/// Returns the bytes of contiguous elements.
 pub(super) fn n_bytes(n_elements: u64, element_bits: u32) -> Result<u64, Fault> {
     let bytes = (u128::from(n_elements) * u128::from(element_bits)).div_ceil(8);
     u64::try_from(bytes)

@@ -9,12 +9,10 @@ use crate::wire::{Field, Value};
 /// The elements seen so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Runs {
-    /// Number of elements.
     pub(super) n: u64,
     pub(super) layout: Layout,
 }
 
-/// Their layout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Layout {
     #[default]

@@ -175,7 +175,6 @@ impl<'a> Locator<'a, '_> {
     }
 }
 
-/// The fields of a `TensorProto`.
 struct Parts<'a> {
     message: Span,
     name: &'a str,
@@ -277,7 +276,6 @@ impl<'a> Parts<'a> {
         Ok(())
     }
 
-    /// Returns the product of the dimensions.
     fn n_elements(&self) -> Result<u64, Error> {
         if self.dims.contains(&0) {
             return Ok(0);
