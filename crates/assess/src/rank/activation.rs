@@ -1,15 +1,17 @@
 //! Activation energy: `w^2 E[x^2] / E[y^2]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use onnxseal_data::DataSet;
 use onnxseal_engine::{Engine, Error as RunError, Net, Samples, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::Node;
 use onnxseal_plan::Role;
 
+use crate::bench::samples;
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
-use crate::options::Progress;
+use crate::options::{Options, Progress};
 use crate::rank::{Scores, per_unit};
 use crate::subject::Subject;
 use crate::weights::{Numbers, decode, numbers};
@@ -76,11 +78,15 @@ pub(super) fn rank(
     subject: &Subject,
     hidden: &Hidden,
     unit_bytes: u64,
-    samples: &(Vec<Samples>, usize),
+    data: Option<&DataSet>,
+    options: &Options<'_>,
     progress: &dyn Progress,
 ) -> Result<Scores> {
     let model = subject.located()?;
-    let powers = powers(engine, subject, &model, hidden, samples, progress)?;
+    let values = values(&model, hidden);
+    let mut net = Net::new(engine, subject.files(), &values, "the original")?;
+    let samples = samples(&net, data, options)?;
+    let powers = powers(&mut net, &samples, progress)?;
     let scored = hidden.tensors.iter().filter_map(|tensor| {
         let bytes = tensor.gather(subject.files());
         let values = decode(tensor.data_type, &bytes, tensor.n_elements)?;
@@ -120,29 +126,25 @@ fn node_of<'m, 'b>(model: &'m Model<'b>, tensor: &HiddenTensor) -> Option<&'m No
     (node.graph == model.main()).then_some(node)
 }
 
-/// Measures the powers of the inputs and outputs of operators with weights.
-fn powers(
-    engine: &Engine,
-    subject: &Subject,
-    model: &Model<'_>,
-    hidden: &Hidden,
-    (samples, n): &(Vec<Samples>, usize),
-    progress: &dyn Progress,
-) -> Result<BTreeMap<String, Power>> {
-    let constants: Vec<&str> = model.tensors.iter().map(|tensor| tensor.name).collect();
-    let is_input = |name: &str| samples.iter().any(|samples| samples.name == name);
+/// Returns the inputs and outputs of operators with weights, but those of the model.
+fn values<'b>(model: &Model<'b>, hidden: &Hidden) -> Vec<&'b str> {
+    let known = model.graphs.first().into_iter();
+    let known = known.flat_map(|graph| graph.inputs.iter().chain(&graph.outputs));
+    let known = known.chain(model.tensors.iter().map(|tensor| &tensor.name));
+    let known: HashSet<&str> = known.copied().chain([""]).collect();
     let tensors = hidden.tensors.iter();
     let nodes = tensors.filter_map(|tensor| node_of(model, tensor));
     let values = nodes.flat_map(|node| (node.inputs.iter().take(2)).chain(node.outputs.first()));
-    let is_value = |name: &&str| !name.is_empty() && !constants.contains(name);
-    let mut names: Vec<&str> = values.copied().filter(is_value).collect();
-    names.sort_unstable();
-    names.dedup();
-    let model_outputs = model.graphs.first().map_or(&[][..], |graph| &graph.outputs);
-    let is_more = |name: &&str| !is_input(name) && !model_outputs.contains(name);
-    let more: Vec<&str> = names.iter().copied().filter(is_more).collect();
-    let label = "the original with its values";
-    let mut net = Net::new(engine, subject.files(), &more, label)?;
+    let values = values.copied().filter(|name| !known.contains(name));
+    Vec::from_iter(values.collect::<BTreeSet<_>>())
+}
+
+/// Measures the powers of the inputs and outputs of `net`.
+fn powers(
+    net: &mut Net,
+    (samples, n): &(Vec<Samples>, usize),
+    progress: &dyn Progress,
+) -> Result<BTreeMap<String, Power>> {
     let of_numbers = |index: &usize| net.outputs()[*index].element.is_some();
     let wanted: Vec<usize> = (0..net.outputs().len()).filter(of_numbers).collect();
     let rows: Vec<usize> = (0..(*n).min(MAX_SAMPLES)).collect();
@@ -165,7 +167,7 @@ fn powers(
         }
         n_done += part.len();
     }
-    for input in samples.iter().filter(|of| names.contains(&&*of.name)) {
+    for input in samples {
         let power = powers.entry(input.name.clone()).or_default();
         power.add(&input.table(n_done));
     }

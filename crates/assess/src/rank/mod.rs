@@ -4,10 +4,9 @@ mod activation;
 mod probabilistic;
 
 use onnxseal_data::DataSet;
-use onnxseal_engine::{Engine, Net};
+use onnxseal_engine::Engine;
 use onnxseal_plan::{Policy, Preset, Ranking};
 
-use crate::bench::samples;
 use crate::error::Result;
 use crate::hidden::Hidden;
 use crate::options::{Options, Progress};
@@ -60,10 +59,9 @@ pub fn rank(
         Method::Activation => {
             let engine = Engine::load()?;
             let scores = engine.unless(&|| progress.is_cancelled(), || {
-                let net = Net::new(&engine, subject.files(), &[], "the original")?;
-                let samples = samples(&net, data, options)?;
-                drop(net);
-                activation::rank(&engine, subject, &hidden, unit_bytes, &samples, progress)
+                activation::rank(
+                    &engine, subject, &hidden, unit_bytes, data, options, progress,
+                )
             });
             ("activation", scores?)
         }
