@@ -75,7 +75,7 @@ fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
     );
     for tier in &tuning.tiers {
         let Some(target) = tier.target else { continue };
-        let off = (tier.evaluation.value - target).abs();
+        let off = (tier.point.evaluation.value - target).abs();
         let verdict = match tuning.n_calibration >= 500 {
             true => met(off <= 0.07),
             false => "too few samples to hold it to that",
@@ -83,8 +83,8 @@ fn line(name: &str, subject: &Subject, data: &DataSet) -> Vec<f64> {
         println!(
             "  tier {} at {:.1} %: {:.3} for {target:.3}, {:.1} points off (at most 7, with 500 samples and more): {verdict}",
             tier.name,
-            tier.share * 100.0,
-            tier.evaluation.value,
+            tier.point.share * 100.0,
+            tier.point.evaluation.value,
             off * 100.0
         );
     }

@@ -77,18 +77,15 @@ pub struct Point {
     pub evaluation: Measure,
 }
 
-/// One tier with its share.
+/// One tier, and where it lies on the curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct TunedTier {
     pub name: String,
     /// The wanted value; absent for the highest tier.
     pub target: Option<f64>,
-    /// The share for the policy; 1 for the highest.
-    pub share: f64,
-    /// The metric on the samples for calibration.
-    pub calibration: f64,
-    /// The metric on the other samples.
-    pub evaluation: Measure,
+    /// The share for the policy, 1 for the highest, and its values.
+    #[serde(flatten)]
+    pub point: Point,
 }
 
 impl Tuning {
@@ -98,8 +95,8 @@ impl Tuning {
         text.push('\n');
         for tier in &self.tiers {
             text.push_str(&format!("\n[[tier]]\nname = \"{}\"\n", tier.name));
-            if tier.share < 1.0 {
-                text.push_str(&format!("share = {}\n", tier.share));
+            if tier.point.share < 1.0 {
+                text.push_str(&format!("share = {}\n", tier.point.share));
             }
         }
         text
@@ -151,10 +148,10 @@ fn tune_on(
         points: Vec::new(),
         n_units: 0,
     };
-    let (original_calibration, original) = tuner.measured(bench.subject.files())?;
+    let original = tuner.point(1.0, bench.subject.files())?;
     bench.step("floors")?;
     let floors = tuner.floors()?;
-    check_values(bench, targets, original_calibration, &floors)?;
+    check_values(bench, targets, original.calibration, &floors)?;
 
     tuner.try_shares(0.0, 1.0)?;
     for target in targets {
@@ -182,13 +179,10 @@ fn tune_on(
     let mut tuned = Vec::new();
     for (tier, target) in tiers.into_iter().zip(values.chain([None])) {
         bench.step(&format!("tier {}", tier.name))?;
-        let (calibration, evaluation) = tuner.measured(&copy.files(&tier.name)?)?;
         tuned.push(TunedTier {
+            point: tuner.point(tier.share, &copy.files(&tier.name)?)?,
             name: tier.name,
             target,
-            share: tier.share,
-            calibration,
-            evaluation,
         });
     }
     let notes = tuner.notes(&tuned);
@@ -202,7 +196,7 @@ fn tune_on(
         n_calibration: tuner.calibration.len(),
         n_evaluation: tuner.evaluation.len(),
         n_units: tuner.n_units,
-        original,
+        original: original.evaluation,
         floors,
         curve: tuner.points,
         tiers: tuned,
@@ -223,14 +217,18 @@ struct Tuner<'t> {
 impl Tuner<'_> {
     /// Measures a model on both halves. A model that ONNX Runtime does not run gets the value of
     /// nothing.
-    fn measured(&self, files: &Files) -> Result<(f64, Measure)> {
+    fn point(&self, share: f64, files: &Files) -> Result<Point> {
         let judge = &self.bench.judge;
-        let Ok(ran) = attempt(self.bench.run(files, false, "an edition"))? else {
-            let nothing = judge.rate(&vec![None; self.evaluation.len()], &self.evaluation);
-            return Ok((nothing.value, nothing));
+        let ran = attempt(self.bench.run(files, false, "an edition"))?;
+        let on = |rows: &[usize]| match &ran {
+            Ok(ran) => judge.measure(&ran.answers, rows),
+            Err(_) => Ok(judge.rate(&vec![None; rows.len()], rows)),
         };
-        let on = |rows: &[usize]| judge.measure(&ran.answers, rows);
-        Ok((on(&self.calibration)?.value, on(&self.evaluation)?))
+        Ok(Point {
+            share,
+            calibration: on(&self.calibration)?.value,
+            evaluation: on(&self.evaluation)?,
+        })
     }
 
     /// Tries shares evenly between `low` and `high`.
@@ -248,12 +246,8 @@ impl Tuner<'_> {
         self.n_units = tensors.map(|row| row.k).sum();
         for tier in &tiers[..N_SHARES as usize] {
             self.bench.step(&format!("{:.1} %", tier.share * 100.0))?;
-            let (calibration, evaluation) = self.measured(&copy.files(&tier.name)?)?;
-            self.points.push(Point {
-                share: tier.share,
-                calibration,
-                evaluation,
-            });
+            let point = self.point(tier.share, &copy.files(&tier.name)?)?;
+            self.points.push(point);
         }
         self.points.sort_by(|a, b| a.share.total_cmp(&b.share));
         Ok(())
@@ -333,10 +327,11 @@ impl Tuner<'_> {
             let Some(target) = tier.target else { continue };
             let is_rate = self.bench.judge.is_rate();
             let scale = if is_rate { 1.0 } else { target.abs() };
-            if (tier.calibration - target).abs() > FAR * scale {
+            let got = tier.point.calibration;
+            if (got - target).abs() > FAR * scale {
                 notes.push(format!(
-                    "No share gives tier {:?} its target {target}; the nearest gives {:.3}. Smaller units or a ranking may give a smoother curve.",
-                    tier.name, tier.calibration
+                    "No share gives tier {:?} its target {target}; the nearest gives {got:.3}. Smaller units or a ranking may give a smoother curve.",
+                    tier.name
                 ));
             }
         }

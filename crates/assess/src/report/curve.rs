@@ -24,7 +24,6 @@ pub struct TuningSummary {
 }
 
 impl TuningSummary {
-    /// Summarises `tuning`.
     pub fn of(tuning: &Tuning) -> TuningSummary {
         let metric = &tuning.metric;
         let original = measure(metric, &tuning.original);
@@ -43,10 +42,10 @@ impl TuningSummary {
             let wanted = tier.target.map(|target| value(metric, target));
             [
                 tier.name.clone(),
-                percent(tier.share),
+                percent(tier.point.share),
                 wanted.unwrap_or_default(),
-                value(metric, tier.calibration),
-                measure(metric, &tier.evaluation),
+                value(metric, tier.point.calibration),
+                measure(metric, &tier.point.evaluation),
             ]
         });
         // All shares between two units give one edition: show the first.
