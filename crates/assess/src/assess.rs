@@ -150,54 +150,43 @@ fn base(bench: &Bench<'_>, everything: &Everything, public: &Subject) -> Result<
 
 /// Notes what the figures do not rule out.
 fn notes(bench: &Bench<'_>, base: Option<&Base>, floors: &[Floor]) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut note = |applies: bool, text: String| notes.extend(applies.then_some(text));
-    note(
-        bench.is_random(),
-        "The inputs are random numbers: differences in their answers say little about real inputs."
-            .to_owned(),
-    );
+    let (mut notes, n_nan) = (Vec::new(), bench.original.n_nan);
+    if bench.is_random() {
+        notes.push("The inputs are random numbers: differences in their answers say little about real inputs.".to_owned());
+    }
     let n_left = bench.split.evaluation.len();
-    note(
-        n_left < FEW,
-        format!("Only {n_left} samples are left to measure on: intervals are wide."),
-    );
+    if n_left < FEW {
+        notes.push(format!(
+            "Only {n_left} samples are left to measure on: intervals are wide."
+        ));
+    }
     for size in &bench.split.dropped {
-        note(
-            true,
-            format!(
-                "No attacker with {size} labels was tried, because that would leave less than half of the {} samples to measure on.",
-                bench.n
-            ),
+        notes.push(format!("No attacker with {size} labels was tried, because that would leave less than half of the {} samples to measure on.", bench.n));
+    }
+    if !bench.has_probes() {
+        notes.push("No probe was tried, because probes need samples with classes.".to_owned());
+    }
+    if n_nan > 0 {
+        notes.push(format!(
+            "The original itself gives answers that are not numbers for {n_nan} samples."
+        ));
+    }
+    let mut kinds = floors.iter().map(|floor| floor.kind);
+    if kinds.all(|kind| kind != FloorKind::FullRandom) {
+        notes.push(
+            "ONNX Runtime does not run the model without its weights, so that floor is missing."
+                .to_owned(),
         );
     }
-    note(
-        !bench.has_probes(),
-        "No probe was tried, because probes need samples with classes.".to_owned(),
-    );
-    let n_nan = bench.original.n_nan;
-    note(
-        n_nan > 0,
-        format!("The original itself gives answers that are not numbers for {n_nan} samples."),
-    );
-    let has_random = floors
-        .iter()
-        .any(|floor| floor.kind == FloorKind::FullRandom);
-    note(
-        !has_random,
-        "ONNX Runtime does not run the model without its weights, so that floor is missing."
-            .to_owned(),
-    );
     if let Some(base) = base {
-        note(base.is_same, "The public base has the same weights as the model, so attackers who have it know them all.".to_owned());
         let (n_matched, n) = (base.n_matched(), base.n_tensors);
-        note(
-            n_matched < n,
-            format!(
-                "The public base has {n_matched} of the {n} weight tensors; means of channels, or random numbers, stood in for the others."
-            ),
-        );
+        if base.is_same {
+            notes.push("The public base has the same weights as the model, so attackers who have it know them all.".to_owned());
+        }
+        if n_matched < n {
+            notes.push(format!("The public base has {n_matched} of the {n} weight tensors; means of channels, or random numbers, stood in for the others."));
+        }
     }
-    note(true, "Fine-tuning was not tried, because it needs a training framework; with enough data it beats every figure here.".to_owned());
+    notes.push("Fine-tuning was not tried, because it needs a training framework; with enough data it beats every figure here.".to_owned());
     notes
 }

@@ -1,5 +1,7 @@
 //! Formats numbers and names for people.
 
+use onnxseal_store::is_deceptive;
+
 use crate::assessment::{Assessment, Floor, FloorKind, Interval, Measure, MetricRow, PublicBase};
 
 /// Returns the line before every verdict if no public base was tried.
@@ -10,12 +12,12 @@ pub(super) fn base_warning(assessment: &Assessment) -> Option<&'static str> {
     )
 }
 
-/// Replaces by U+FFFD the characters that XML forbids, or that change the direction of writing.
+/// Replaces by U+FFFD the characters that XML forbids, or that mislead readers.
 pub(super) fn visible(text: &str) -> String {
     let shown = |character: char| match character {
         '\t' | '\n' | '\r' => ' ',
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
-        other if other.is_control() => '\u{fffd}',
+        '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        other if is_deceptive(other) => '\u{fffd}',
         other => other,
     };
     text.chars().map(shown).collect()
