@@ -71,25 +71,17 @@ pub(crate) fn read_labels(file: File, options: &DataOptions) -> Result<(usize, V
     Ok((labels.len(), options.of(labels)))
 }
 
+type Row = Result<StringRecord, Fault>;
+
 /// Returns the column called `label`, and all rows with their numbers, read one by one, because text
 /// takes more memory than its numbers. A first row with anything other than numbers is a header.
-fn rows(
-    file: File,
-) -> Result<
-    (
-        Option<usize>,
-        impl Iterator<Item = (usize, Result<StringRecord, Fault>)>,
-    ),
-    Fault,
-> {
+fn rows(file: File) -> Result<(Option<usize>, impl Iterator<Item = (usize, Row)>), Fault> {
     let mut table = ReaderBuilder::new();
     table.has_headers(false).trim(csv::Trim::All);
     let rows = table.from_reader(file).into_records();
     let mut rows = rows.map(|row| row.map_err(unreadable)).peekable();
     let is_number = |text: &str| text.parse::<f64>().is_ok();
-    let is_header = |row: &Result<StringRecord, Fault>| {
-        row.as_ref().is_ok_and(|row| !row.iter().all(is_number))
-    };
+    let is_header = |row: &Row| row.as_ref().is_ok_and(|row| !row.iter().all(is_number));
     let header = rows.next_if(is_header).transpose()?;
     let is_label = |name: &str| name.trim().eq_ignore_ascii_case(LABEL);
     match rows.peek() {

@@ -1,4 +1,4 @@
-//! What a file says of its array before the elements, and the elements as numbers.
+//! The header of an array in a file, and its elements as numbers.
 
 use half::f16;
 

@@ -50,13 +50,13 @@ impl InputKey {
         columns: usize,
     ) -> Result<Arc<Cipher>> {
         let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cipher) = last()
+        let cipher = last()
             .clone()
-            .and_then(|last| last.downcast::<Cipher>().ok())
+            .and_then(|last| last.downcast::<Cipher>().ok());
+        if let Some(cipher) = cipher
+            && (cipher.order, cipher.rows, cipher.columns) == (order, rows, columns)
         {
-            if (cipher.order, cipher.rows, cipher.columns) == (order, rows, columns) {
-                return Ok(cipher);
-            }
+            return Ok(cipher);
         }
         let spec = self.spec();
         let blockwise = blockwise(spec, order, rows, columns)?;

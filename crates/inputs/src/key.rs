@@ -31,6 +31,9 @@ pub struct InputKey {
     pub(crate) last: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
 }
 
+/// FFX's replacements for the pixels 0 to 255, and whether each place of a block has them.
+type Replacements = (Zeroizing<[u16; 256]>, Vec<bool>);
+
 impl InputKey {
     /// Makes a new key.
     ///
@@ -108,9 +111,8 @@ impl InputKey {
         Ok(self.map.get_or_init(|| map))
     }
 
-    /// Returns FFX's replacements for the pixels 0 to 255, and the places of a block that have them, or
-    /// `None` without FFX.
-    pub(crate) fn ffx(&self) -> Result<Option<(Zeroizing<[u16; 256]>, Vec<bool>)>> {
+    /// Returns FFX's replacements, or `None` without FFX.
+    pub(crate) fn ffx(&self) -> Result<Option<Replacements>> {
         if !self.spec.has(Transform::Ffx) {
             return Ok(None);
         }

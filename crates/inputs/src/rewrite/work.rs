@@ -1,7 +1,6 @@
 //! Computes all changes for one model and one key.
 
 use onnxseal_onnx::detail::InputType;
-
 use onnxseal_rewrite::{Changes, Edit, Error, Graph, Result, Source};
 
 use crate::error;
