@@ -52,8 +52,10 @@ pub fn run(args: &Assess) -> Result<()> {
         None => PublicModel::Unknown,
     };
 
-    let assessment =
-        until_stopped(|steps| onnxseal_assess::assess(&subject, data.as_ref(), &options, steps))?;
+    let stop = Stop::listen()?;
+    let assessment = until_stopped(&stop, "nothing was written", |steps| {
+        onnxseal_assess::assess(&subject, data.as_ref(), &options, steps)
+    })?;
     if let Some(page) = &page {
         let html = report::html(&assessment).map_err(lift)?;
         page.write(html.as_bytes(), Readers::Usual)?;
@@ -152,14 +154,17 @@ fn require_holds(args: &Assess, assessment: &Assessment) -> Result<()> {
     Err(not_met(reasons.join("; ")))
 }
 
-/// Runs a long call, and ends it if the user asks. The call must not have written anything yet.
-pub fn until_stopped<T>(call: impl FnOnce(&Bar<'_>) -> Result<T, Error>) -> Result<T> {
-    let stop = Stop::listen()?;
-    let steps = Bar::of_steps(&stop);
+/// Runs a long call, and ends it if the user asks. The error then says `what` came of it.
+pub fn until_stopped<T>(
+    stop: &Stop,
+    what: &str,
+    call: impl FnOnce(&Bar<'_>) -> Result<T, Error>,
+) -> Result<T> {
+    let steps = Bar::of_steps(stop);
     let called = call(&steps);
     drop(steps);
     match (called, stop.signal()) {
-        (Err(Error::Cancelled), Some(signal)) => Err(stopped(signal, "nothing was written")),
+        (Err(Error::Cancelled), Some(signal)) => Err(stopped(signal, what)),
         (called, _) => called.map_err(lift),
     }
 }

@@ -6,11 +6,10 @@ use anyhow::Result;
 use onnxseal_assess::{Error, Method};
 use onnxseal_core::Readers;
 
-use super::assess::{data, lift, subject};
+use super::assess::{data, lift, subject, until_stopped};
 use crate::cli::assess::{Rank, RankMethod};
 use crate::exit::stopped;
 use crate::io::Written;
-use crate::progress::Bar;
 use crate::stop::Stop;
 use crate::text::{is_quiet, one_line};
 
@@ -34,23 +33,13 @@ pub fn run(args: &Rank) -> Result<()> {
     };
     let options = args.data.of_assessment();
     let stop = Stop::listen()?;
-    let steps = Bar::of_steps(&stop);
-    let ranking = onnxseal_assess::rank(
-        &subject,
-        method,
-        UNIT_BYTES,
-        data.as_ref(),
-        &options,
-        &steps,
-    );
-    let cut_short = steps.cut_short().map(str::to_owned);
-    drop(steps);
-    let ranking = match (ranking, stop.signal()) {
-        (Err(Error::Cancelled), Some(signal)) => {
-            return Err(stopped(signal, "nothing was ranked yet"));
-        }
-        (ranking, _) => ranking.map_err(lift)?,
-    };
+    let mut cut_short = None;
+    let ranking = until_stopped(&stop, "nothing was ranked yet", |steps| {
+        let data = data.as_ref();
+        let ranking = onnxseal_assess::rank(&subject, method, UNIT_BYTES, data, &options, steps);
+        cut_short = steps.cut_short().map(str::to_owned);
+        ranking
+    })?;
     written.write(&ranking.to_json(), Readers::Usual)?;
     let path = args.output.display();
     if ranking.is_partial() {

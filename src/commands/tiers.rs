@@ -12,6 +12,7 @@ use crate::cli::tiers::{Tiers, Tune};
 use crate::exit::usage;
 use crate::io::{self as files, Written};
 use crate::render;
+use crate::stop::Stop;
 use crate::text::is_quiet;
 
 /// The name of the tier that opens everything.
@@ -33,7 +34,10 @@ pub fn run(args: &Tiers) -> Result<()> {
     options.metric = metric.as_ref().map(|metric| metric as &dyn Metric);
 
     let targets = (args.targets.as_slice(), HIGHEST);
-    let tuned = until_stopped(|steps| tune(&subject, &data, &policy, targets, &options, steps))?;
+    let stop = Stop::listen()?;
+    let tuned = until_stopped(&stop, "nothing was written", |steps| {
+        tune(&subject, &data, &policy, targets, &options, steps)
+    })?;
     output.write(tuned.policy_text(&text).as_bytes(), Readers::Usual)?;
     if args.json {
         return render::json(&tuned);
