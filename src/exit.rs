@@ -77,7 +77,7 @@ pub fn kind_code(kind: ErrorKind) -> u8 {
     }
 }
 
-/// Some of several models failed or were skipped, each reported already.
+/// An error with its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 struct Failures {

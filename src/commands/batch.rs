@@ -192,12 +192,9 @@ fn judge(report: Report, signal: Option<i32>, resumes: bool) -> Result<()> {
         (1, Some(class)) => kind_code(*class),
         _ => 1,
     };
-    let text = match totals.pending {
-        0 => format!("{} of {} models failed", totals.failed, totals.models),
-        n => format!(
-            "{} of {} models failed, {n} were not started",
-            totals.failed, totals.models
-        ),
-    };
+    let mut text = format!("{} of {} models failed", totals.failed, totals.models);
+    if totals.pending > 0 {
+        text += &format!(", {} were not started", totals.pending);
+    }
     Err(failed(code, text))
 }
