@@ -72,10 +72,10 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Makes a candidate of `bytes` bytes, whose `score` is for all its bytes.
+    /// Makes a candidate of `bytes` bytes, each of them worth `score`.
     pub fn new(score: f64, bytes: u64, tensor: usize, index: u64) -> Candidate {
         Candidate {
-            score: per_byte(score, bytes),
+            score,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             tensor: tensor as u32,
             index: index as u32,
@@ -119,21 +119,19 @@ fn last_taken(offers: &[Offer], budget: u64) -> Option<Candidate> {
         is_last
     }))?;
     let mut candidates = Vec::new();
-    for (offer, tensor) in offers.iter().zip(0..) {
+    for (tensor, offer) in offers.iter().enumerate() {
         let worths = offer.worths.iter().enumerate();
         let in_bucket = worths.filter(|(_, worth)| bucket(**worth) == last_bucket);
-        candidates.extend(in_bucket.map(|(index, &worth)| Candidate {
-            score: worth,
-            bytes: u32::try_from(offer.bytes(index)).unwrap_or(u32::MAX),
-            tensor,
-            index: index as u32,
+        candidates.extend(in_bucket.map(|(index, &worth)| {
+            Candidate::new(worth, offer.bytes(index), tensor, index as u64)
         }));
     }
     let n = best(&mut candidates, left);
     candidates[..n].iter().copied().max_by(Candidate::order)
 }
 
-fn per_byte(score: f64, bytes: u64) -> f64 {
+/// Returns what each of the `bytes` of a subsequence is worth.
+pub(crate) fn per_byte(score: f64, bytes: u64) -> f64 {
     let score = score / bytes.max(1) as f64;
     if score.is_finite() { score.abs() } else { 0.0 }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use onnxseal_onnx::model::{Model, NodeId, TensorId};
 
-use crate::choose::{Candidate, Offer, take_best};
+use crate::choose::{Candidate, Offer, per_byte, take_best};
 use crate::classify::{Classified, MAX_BYTES, Reason, classify, total_bytes};
 use crate::error::Error;
 use crate::lists::Lists;
@@ -318,7 +318,12 @@ impl<'p, 'a> Planner<'p, 'a> {
             candidates.extend(indices(&plan.targets).map(|index| {
                 let bytes = cut.bytes(index, 1);
                 least += if is_weight { 0 } else { bytes };
-                Candidate::new(scores[index as usize], bytes, member, index)
+                Candidate::new(
+                    per_byte(scores[index as usize], bytes),
+                    bytes,
+                    member,
+                    index,
+                )
             }));
         }
         let assigned = tiers::assign(candidates, self.policy.tiers(), least);
