@@ -19,7 +19,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("inputs", 5301),
     ("labels", 4511),
     ("onnx", 4291),
-    ("plan", 4194),
+    ("plan", 4185),
     ("python", 3111),
     ("rewrite", 1040),
     ("runtime", 2497),

@@ -1,7 +1,5 @@
 //! Bounds the size of a plan from shapes alone, to estimate the memory for it.
 
-use std::collections::HashSet;
-
 use onnxseal_onnx::model::{Model, Payload};
 
 use crate::policy::Policy;
@@ -33,8 +31,10 @@ pub fn bound(model: &Model<'_>, policy: &Policy) -> Bound {
     let has_tiers = !policy.tiers().is_empty();
     if share == 0.0 && !has_tiers {
         // Each tensor is encrypted whole or not at all.
-        let runs = n_tensors;
-        return Bound { units: 0, runs };
+        return Bound {
+            units: 0,
+            runs: n_tensors,
+        };
     }
     // The units of a ranking are never enlarged.
     let most = policy.ranking().map_or(MAX_UNITS, |_| u64::MAX);
@@ -53,11 +53,8 @@ pub fn bound(model: &Model<'_>, policy: &Policy) -> Bound {
 
 /// Returns the largest share below 1 that the policy takes of anything.
 fn largest_share(model: &Model<'_>, policy: &Policy) -> f64 {
-    let types = model.nodes.iter().map(|node| (node.domain, node.op_type));
-    let types: HashSet<(&str, &str)> = types.collect();
-    let of_types = types
-        .into_iter()
-        .map(|(domain, op_type)| policy.coefficient(domain, op_type));
+    let nodes = model.nodes.iter();
+    let of_types = nodes.map(|node| policy.coefficient(node.domain, node.op_type));
     let of_names = policy.overrides.iter().map(|named| named.coefficient);
     let shares = of_types.chain(of_names).chain(policy.budget);
     shares.filter(|&share| share < 1.0).fold(0.0, f64::max)

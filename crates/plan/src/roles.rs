@@ -47,12 +47,9 @@ static INPUTS: &[(&str, u32, Role)] = &[
 ];
 
 /// Attributes of `ai.onnx.ml`; others are weights.
+#[rustfmt::skip]
 static ATTRIBUTES: &[(&str, Role)] = &[
-    ("intercepts", Bias),
-    ("offset", Bias),
-    ("rho", Bias),
-    ("base_values", Bias),
-    ("scale", Scale),
+    ("intercepts", Bias), ("offset", Bias), ("rho", Bias), ("base_values", Bias), ("scale", Scale),
 ];
 
 /// Returns the role of a tensor of shape `dims` at `slot` of `node`.
@@ -63,10 +60,8 @@ pub fn role(node: &Node<'_>, slot: Slot<'_>, dims: &[u64]) -> Role {
             row.map_or(Weight, |(_, role)| *role)
         }
         Slot::Input(input) => {
-            let row = INPUTS
-                .iter()
-                .find(|(op_type, slot, _)| *op_type == node.op_type && *slot == input);
-            match row {
+            let mut rows = INPUTS.iter();
+            match rows.find(|(of, slot, _)| *of == node.op_type && *slot == input) {
                 Some((.., role)) => *role,
                 None if dims.iter().filter(|dim| **dim > 1).count() <= 1 => Bias,
                 None => Weight,

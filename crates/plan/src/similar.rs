@@ -25,8 +25,8 @@ pub(crate) fn similar<N: Into<String> + AsRef<str>>(
         .filter(|name| name.as_ref().len() <= MAX_NAME_BYTES);
     let scored = names.map(|name| (alike(name.as_ref()), name));
     let best = scored.reduce(|best, other| if other.0 > best.0 { other } else { best });
-    best.filter(|(score, _)| *score >= SIMILAR)
-        .map(|(_, name)| name.into())
+    let (score, name) = best?;
+    (score >= SIMILAR).then(|| name.into())
 }
 
 #[cfg(test)]

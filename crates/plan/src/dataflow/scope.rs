@@ -128,13 +128,12 @@ impl Contents {
                 }
             }
         }
+        let of_graph = |graph: GraphId| graph.index() as u32;
         let nodes = model.nodes_with_ids();
-        let nodes: Vec<_> = nodes
-            .map(|(id, node)| (node.graph.index() as u32, id))
-            .collect();
+        let nodes: Vec<_> = nodes.map(|(id, node)| (of_graph(node.graph), id)).collect();
         let tensors = model.tensors_with_ids();
         let tensors: Vec<_> = tensors
-            .map(|(id, tensor)| (tensor.graph.index() as u32, id))
+            .map(|(id, tensor)| (of_graph(tensor.graph), id))
             .collect();
         Contents {
             roots,
