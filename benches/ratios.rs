@@ -185,15 +185,6 @@ impl Bench {
                 ratio(protect, cp),
                 ratio(protect, cp_sync)
             );
-            if preset == Preset::Light {
-                let measured = ratio(protect, cp);
-                figures::print(
-                    "protect in place, light",
-                    Asked::AtMost(0.5),
-                    measured,
-                    " x cp",
-                );
-            }
         }
     }
 
@@ -445,7 +436,7 @@ impl Bench {
         let report = ["--report", report.to_str().unwrap()];
         // Of models written just now, digests are taken.
         std::thread::sleep(Duration::from_secs(3));
-        for preset in [Preset::Light, Preset::Balanced, Preset::Full] {
+        for preset in [Preset::Balanced, Preset::Full] {
             let mut times = [const { Vec::new() }; 5];
             for round in 0..2 * times.len() {
                 let batch = |more: &[&str]| {

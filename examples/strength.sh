@@ -7,9 +7,9 @@ export PATH=/tmp/finetune/bin:$PATH OMP_NUM_THREADS=1
 
 # With a public base
 onnxseal_pair() {  # name, folder with base.onnx, victim.onnx, samples.npz
-    for p in light balanced strong; do onnxseal plan $2/victim.onnx --preset $p --json >/tmp/$1.plan.$p.json; done
+    for p in balanced strong; do onnxseal plan $2/victim.onnx --preset $p --json >/tmp/$1.plan.$p.json; done
     attack=(python examples/finetune_attack.py $2/victim.onnx --base $2/base.onnx --data $2/samples.npz --steps 200 --rates 1e-3 1e-2)
-    for name in light balanced strong; do attack+=(--plan $name=/tmp/$1.plan.$name.json); done
+    for name in balanced strong; do attack+=(--plan $name=/tmp/$1.plan.$name.json); done
     "${attack[@]}" --labels 25 50 100 200 --attacks head
     "${attack[@]}" --labels 100 --attacks encrypted everything "head first"
 }
@@ -19,7 +19,7 @@ python fixtures/make_public.py vit /tmp/vit && onnxseal_pair vit /tmp/vit       
 # Without one
 attack() {  # fixture, form of its inputs, function of its module
     model=fixtures/models/$1.onnx plans=()
-    for preset in light balanced strong full; do
+    for preset in balanced strong full; do
         onnxseal plan $model --preset $preset --json >/tmp/$1.$preset.json
         plans+=(--plan $preset=/tmp/$1.$preset.json)
     done

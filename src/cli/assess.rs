@@ -33,7 +33,7 @@ pub struct Assess {
     #[command(flatten)]
     pub data: DataArgs,
 
-    /// Built-in policy to assess: light, balanced, strong, full; may be given several times
+    /// Built-in policy to assess: balanced, strong, full; may be given several times
     #[arg(long = "preset", value_name = "NAME")]
     pub presets: Vec<Preset>,
 

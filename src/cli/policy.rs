@@ -16,7 +16,6 @@ Which preset:
             with AES instructions
   strong    half of the bytes     for devices without AES instructions, which open these two
   balanced  about a sixth         in less time, and for tiers
-  light     a twentieth; stops no determined attacker
 
 Weights that are not encrypted stay in clear. If your model was fine-tuned from a public one, an
 attacker with that one and 50 labels gets much of yours back from `balanced` (docs/STRENGTH.md).";
@@ -28,7 +27,7 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: full (everything), strong, balanced, light (stops no determined attacker)
+    /// Built-in policy: full (everything), strong, balanced
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 

@@ -45,7 +45,7 @@ pub struct Tune {
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub policy: Option<PathBuf>,
 
-    /// Built-in policy: full, strong, balanced, light [default: full]
+    /// Built-in policy: full, strong, balanced [default: full]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<onnxseal_core::Preset>,
 

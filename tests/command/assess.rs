@@ -34,7 +34,7 @@ fn the_table_and_the_json_say_what_attacks_get() {
     let args = [
         &["assess", CNN][..],
         &DATA,
-        &["--preset", "full", "--preset", "light"],
+        &["--preset", "full", "--preset", "balanced"],
     ]
     .concat();
     let (out, err) = lab.expect(0, &args);
@@ -57,7 +57,7 @@ fn the_table_and_the_json_say_what_attacks_get() {
     assert_eq!(found["data"]["n_samples"], 200);
     let candidates = found["candidates"].as_array().unwrap();
     let names: Vec<_> = candidates.iter().map(|row| &row["name"]).collect();
-    assert_eq!(names, ["full", "light"]);
+    assert_eq!(names, ["full", "balanced"]);
     assert_eq!(candidates[0]["share"], 1.0);
     // All that random numbers decide follows from the seed.
     let (again, _) = lab.expect(0, &[&args[..], &["--json"]].concat());
@@ -202,7 +202,7 @@ fn a_protected_model_is_assessed_as_it_is() {
             "-r",
             &lab.recipient,
             "--preset",
-            "light",
+            "balanced",
         ],
     );
     let (out, _) = lab.expect(

@@ -224,7 +224,7 @@ fn plan_protect_and_inspect_tell_the_same() {
     let [cnn, lstm] = ["digits_cnn.onnx", "digits_lstm.onnx"].map(fixture);
     let mut n_clear = 0;
     for model in ["tied.onnx", &cnn, &lstm] {
-        for preset in ["light", "balanced", "strong", "full"] {
+        for preset in ["balanced", "strong", "full"] {
             n_clear += tell_the_same(&lab, model, preset);
         }
     }
@@ -302,7 +302,7 @@ fn verify_says_what_it_checked() {
         (&verified["authenticated"], &verified["policy_met"]),
         (&true.into(), &true.into())
     );
-    lab.expect(0, &["verify", sealed, "--preset", "light"]);
+    lab.expect(0, &["verify", sealed, "--preset", "balanced"]);
     lab.expect(6, &["verify", sealed, "--preset", "strong"]);
 }
 
@@ -460,7 +460,7 @@ fn policies_of_the_command_line_add_up() {
         share(&["--preset", "full", "--coefficient", "Conv=0"], "Gemm"),
         1.0
     );
-    assert!(share(&["--preset", "light"], "Gemm") < share(&["--preset", "strong"], "Gemm"));
+    assert!(share(&["--preset", "balanced"], "Gemm") < share(&["--preset", "strong"], "Gemm"));
 }
 
 /// Adds the names of all members of `value`, at any depth, to `names`.
@@ -503,7 +503,7 @@ fn what_is_printed_is_documented() {
             "--json",
         ],
         &["inspect", "s.onnx", "--json"],
-        &["verify", "s.onnx", "--preset", "light", "--json"],
+        &["verify", "s.onnx", "--preset", "balanced", "--json"],
         &["verify", ".", "--json"],
     ] {
         members(&json(&lab.expect(0, args).0), &mut names);

@@ -593,7 +593,7 @@ fn endless_devices_and_sockets_are_not_read_for_ever() {
         "protect model.onnx -o new -R @",
         "protect model.onnx -o new --passphrase-file @",
         "protect model.onnx -o new -r R --policy @",
-        "protect model.onnx -o new -r R --preset light --ranking @",
+        "protect model.onnx -o new -r R --preset balanced --ranking @",
         "protect model.onnx -o new -r R --sign-key @",
         "labels protect model.onnx -o new --authority @",
         "plan model.onnx --policy @",

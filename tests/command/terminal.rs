@@ -108,7 +108,7 @@ fn quiet_is_quiet() {
             "-r",
             &lab.recipient,
         ],
-        vec!["verify", "x", "-i", "id.txt", "--preset", "light"],
+        vec!["verify", "x", "-i", "id.txt", "--preset", "balanced"],
         vec!["unprotect", "x", "-i", "id.txt", "-o", "y"],
         vec!["protect", "y", "--in-place", "-r", &lab.recipient],
     ] {

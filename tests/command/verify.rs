@@ -129,7 +129,7 @@ fn people_read_a_line_for_each() {
     // What is not protected meets no demand.
     fs::write(lab.path("allowed"), "").unwrap();
     for demand in [
-        &["--preset", "light"][..],
+        &["--preset", "balanced"][..],
         &["-i", "id.txt"],
         &["--require-protected"],
     ] {

@@ -736,7 +736,7 @@ impl Lab {
         let keyless = verify(path, &checks, &Silent).is_ok();
         checks.identities = Some(&self.identities);
         let verified = verify(path, &checks, &Silent).is_ok();
-        let policy = Policy::preset(Preset::Light);
+        let policy = Policy::preset(Preset::Balanced);
         checks.policy = Some(&policy);
         let _ = verify(path, &checks, &Silent);
         let opened = open(path, &self.identities, &Silent);

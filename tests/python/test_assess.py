@@ -26,7 +26,7 @@ def input_name():
 def test_arrays_and_files_give_the_same(digits):
     images, labels = digits
     told = []
-    options = dict(presets=["full", "light"], no_public_base=True, seed=3)
+    options = dict(presets=["full", "balanced"], no_public_base=True, seed=3)
     arrays = onnxseal.assess(MODEL, {input_name(): images}, labels=labels, progress=lambda *at: told.append(at), **options)
     files = onnxseal.assess(MODEL, MODELS / "digits_test.csv", scale=16, **options)
     one, other = arrays.json(), files.json()
@@ -51,7 +51,7 @@ def test_it_runs_the_onnx_runtime_that_is_imported(digits):
 def test_a_public_base_is_reckoned_with():
     public = MODELS.parent / "public"
     data = dict(data=public / "samples.npz", scale=255)
-    untried = onnxseal.assess(public / "victim.onnx", **data, presets=["light", "full"])
+    untried = onnxseal.assess(public / "victim.onnx", **data, presets=["balanced", "full"])
     assert untried.table().startswith("Nobody tried a public base.")
     assert untried.json()["candidates"][0]["verdict"]["verdict"] != "holds" and not untried.holds
     found = onnxseal.assess(public / "victim.onnx", **data, base=public / "base.onnx")

@@ -29,7 +29,7 @@ def protected(tool, tmp_path_factory):
     folder = tmp_path_factory.mktemp("protected")
     claims = [option for key, value in CLAIMS.items() for option in ("--claim", f"{key}={value}")]
     for model in (MODEL, EXTERNAL):
-        tool.protect(model, folder / model.name, "--preset", "light", *claims)
+        tool.protect(model, folder / model.name, "--preset", "balanced", *claims)
     return folder
 
 

@@ -131,7 +131,7 @@ def protected(tool, tmp_path):
     folder = tmp_path / "protected"
     folder.mkdir()
     for model in (MODEL, EXTERNAL):
-        tool.protect(model, folder / model.name, "--preset", "light", "--claim", "customer=acme")
+        tool.protect(model, folder / model.name, "--preset", "balanced", "--claim", "customer=acme")
     return folder
 
 
@@ -177,7 +177,7 @@ def large(tool, tmp_path_factory):
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, size]) for name in ("input", "output")]
     graph = onnx.helper.make_graph(nodes, "large", ends[:1], ends[1:], weights)
     onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)]), folder / "plain.onnx")
-    tool.protect(folder / "plain.onnx", folder / "model.onnx", "--preset", "light")
+    tool.protect(folder / "plain.onnx", folder / "model.onnx", "--preset", "balanced")
     return folder
 
 
@@ -235,7 +235,7 @@ def test_options_that_have_the_weights_of_another_model(programs, large, tool, t
     model, other = onnx.load(large / "plain.onnx"), tmp_path / "other.onnx"
     model.graph.initializer[1].raw_data = model.graph.initializer[2].raw_data
     onnx.save(model, tmp_path / "plain.onnx")
-    tool.protect(tmp_path / "plain.onnx", other, "--preset", "light")
+    tool.protect(tmp_path / "plain.onnx", other, "--preset", "balanced")
     for of in (other, large / "model.onnx"):
         kind, text = programs(programs.sessions, large / "model.onnx", tool.identity_file, "used", of)
         assert kind == "usage" and "make new ones for each model" in text

@@ -162,7 +162,7 @@ def zoo(tool, tmp_path):
     """A folder with models of all kinds, and names that URIs need to quote."""
     folder = tmp_path / "zoo"
     folder.mkdir()
-    tool.protect(MODELS / "digits_cnn.onnx", folder / "sealed 100 %.onnx", "--preset", "light")
+    tool.protect(MODELS / "digits_cnn.onnx", folder / "sealed 100 %.onnx", "--preset", "balanced")
     shutil.copy(MODELS / "tiny_int4.onnx", folder / "klar ü.bin")
     (folder / "not.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
     sealed = bytearray((folder / "sealed 100 %.onnx").read_bytes())
@@ -364,7 +364,7 @@ def test_action_verifies(action, tool, zoo):
     identity = tool.identity_file.read_text()
     done, _ = action.verify()
     assert done.returncode == 0 and "contents not checked" in done.stdout
-    done, outputs = action.verify(PATHS="\nmy models\n*/*.onnx\n", IDENTITY=identity, PRESET="light", SARIF="out.sarif")
+    done, outputs = action.verify(PATHS="\nmy models\n*/*.onnx\n", IDENTITY=identity, PRESET="balanced", SARIF="out.sarif")
     assert (done.returncode, outputs["sarif"]) == (0, "out.sarif"), done.stderr
     assert json.loads((action.workspace / "out.sarif").read_text())["runs"][0]["results"] == []
     done, _ = action.verify(PRESET="full")
@@ -455,7 +455,7 @@ def test_pre_commit_runs_the_hook(tool, zoo, tmp_path):
     assert hook["language"] == "python"
     (package,) = hook.pop("additional_dependencies")
     assert package.startswith("onnxseal @ https://")
-    hook |= {"language": "system", "entry": hook["entry"].replace("--preset=full", "--preset=light")}
+    hook |= {"language": "system", "entry": hook["entry"].replace("--preset=full", "--preset=balanced")}
     repository = tmp_path / "repository"
     repository.mkdir()
     (repository / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))

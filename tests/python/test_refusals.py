@@ -102,7 +102,7 @@ def test_in_place(tool, tmp_path):
 def test_verify_holds_it_against_a_policy(tool, tmp_path):
     protected = tmp_path / "protected.onnx"
     tool.protect(MODELS / "digits_cnn.onnx", protected, "--preset", "balanced")
-    for preset, code in [("light", 0), ("balanced", 0), ("full", EXIT_CODES["policy"])]:
+    for preset, code in [("balanced", 0), ("full", EXIT_CODES["policy"])]:
         tool("verify", protected, "-i", tool.identity_file, "--preset", preset, code=code)
 
 

@@ -51,11 +51,11 @@ def test_both_write_what_the_other_opens_and_report_the_same(tool, tmp_path):
         return json.loads(done.stdout)
 
     ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
-    asked = dict(preset="light", coefficients={"Gemm": 0.5})
-    options = ["--preset", "light", "--coefficient", "Gemm=0.5"]
+    asked = dict(preset="balanced", coefficients={"Gemm": 0.5})
+    options = ["--preset", "balanced", "--coefficient", "Gemm=0.5"]
     # The same as a file. The preset alone asks for other weights: types share one budget, and here Gemm takes most of it.
     policy = tmp_path / "policy.toml"
-    policy.write_text('preset = "light"\n[op.Gemm]\ncoefficient = 0.5\n')
+    policy.write_text('preset = "balanced"\n[op.Gemm]\ncoefficient = 0.5\n')
     assert onnxseal.plan(MODEL, **asked) == told(tool("plan", MODEL, "--json", *options))
 
     claims = {"customer": "acme", "not-after": "2999-01-01"}

@@ -66,7 +66,7 @@ def test_both_say_the_same(arguments, tool):
 
 def test_exit_codes_are_the_binary_s(tool, stranger, tmp_path):
     sealed, changed, bad, key = (tmp_path / name for name in ("sealed.onnx", "changed", "bad", "other.txt"))
-    tool.protect(MODEL, sealed, "--preset", "light")
+    tool.protect(MODEL, sealed, "--preset", "balanced")
     content = bytearray(sealed.read_bytes())
     content[20_000] ^= 1
     changed.write_bytes(content)

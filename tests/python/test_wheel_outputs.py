@@ -173,7 +173,7 @@ def named(tmp_path, identity, sealed):
     signer = tmp_path / "signer"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", signer], check=True)
     (tmp_path / "signers").write_text("a@example.com " + (tmp_path / "signer.pub").read_text())
-    (tmp_path / "policy").write_text('preset = "light"\n')
+    (tmp_path / "policy").write_text('preset = "balanced"\n')
     identity.save(tmp_path / "identity")
     (tmp_path / "recipients").write_text(identity.recipient + "\n")
     onnxseal.rank(MODEL, tmp_path / "ranking", method="activation")
@@ -335,7 +335,7 @@ def test_reports_show_themselves_in_a_few_lines(tmp_path, sealed, identity):
             MODEL, tmp_path / "out.onnx", recipients=identity, claims={"customer": "acme"}
         ),
         onnxseal.rekey(sealed, identity=identity, recipients=identity),
-        onnxseal.plan(EXTERNAL, preset="light"),
+        onnxseal.plan(EXTERNAL, preset="balanced"),
     ]
     for report in reports:
         lines = str(report).splitlines()

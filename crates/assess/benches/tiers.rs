@@ -132,7 +132,7 @@ fn tuned(subject: &Subject, data: &DataSet) -> Result<Tuning, Error> {
     // refused.
     let mut assessed = Options::default();
     assessed.attacker_samples = vec![100];
-    assessed.candidates = vec![Preset::Light.into()];
+    assessed.candidates = vec![Preset::Balanced.into()];
     let found = assess(subject, Some(data), &assessed, &Silent)?;
     let floors = found.floors.iter();
     let raw = floors.filter(|floor| {

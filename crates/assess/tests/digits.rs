@@ -307,29 +307,29 @@ fn whoever_has_the_public_base_gets_much_of_what_partial_presets_hide() {
         .iter()
         .map(|row| row.name.as_str())
         .collect();
-    assert_eq!(names, ["light", "balanced", "strong", "full"]);
+    assert_eq!(names, ["balanced", "strong", "full"]);
     // Over half of the way from what the base gives to the original.
     assert!(
-        got[1] > (black_box + found.original.value) / 2.0,
+        got[0] > (black_box + found.original.value) / 2.0,
         "{got:?} over {black_box}"
     );
     assert!(
-        got[0] > got[1] && got[1] > got[2] && got[2] > black_box + 0.05,
+        got[0] > got[1] && got[1] > black_box + 0.05,
         "{got:?} over {black_box}"
     );
-    assert_eq!(got[3], black_box);
+    assert_eq!(got[2], black_box);
     let verdicts: Vec<Verdict> = found.candidates.iter().map(|row| row.verdict).collect();
-    assert_eq!(verdicts[..3], [Verdict::Leaks; 3]);
+    assert_eq!(verdicts[..2], [Verdict::Leaks; 2]);
     let if_no_public_base = false;
-    assert_eq!(verdicts[3], Verdict::Holds { if_no_public_base });
-    let row = found.candidates[1].worst_attack().unwrap();
+    assert_eq!(verdicts[2], Verdict::Holds { if_no_public_base });
+    let row = found.candidates[0].worst_attack().unwrap();
     assert_eq!(
         (row.attack.has_base(), row.floor_kind),
         (true, FloorKind::BaseProbe)
     );
 
     // What the base gives by itself: the base is all that is attacked here.
-    options.candidates = vec![Preset::Light.into()];
+    options.candidates = vec![Preset::Balanced.into()];
     let of_base = assess(&base, Some(&data), &options, &Silent).unwrap();
     assert_eq!(floor(&of_base, FloorKind::BaseProbe), black_box);
     assert_eq!(value(of_base.candidates[0].probe(100, true)), black_box);
@@ -410,13 +410,13 @@ fn without_labels_or_data_agreement_is_measured() {
     let mut data = digits("nchw");
     data.labels = None;
     let subject = model("digits_cnn.onnx");
-    let assessment = assess(&subject, Some(&data), &only(Preset::Light), &Silent).unwrap();
+    let assessment = assess(&subject, Some(&data), &only(Preset::Balanced), &Silent).unwrap();
     assert_eq!(
         (assessment.metric.kind, assessment.original.value),
         (MetricKind::Agreement, 1.0)
     );
     assert!(assessment.candidates[0].probe(100, false).is_some());
-    let assessment = assess(&subject, None, &only(Preset::Light), &Silent).unwrap();
+    let assessment = assess(&subject, None, &only(Preset::Balanced), &Silent).unwrap();
     assert!(assessment.data.is_random && assessment.candidates[0].probe(100, false).is_none());
     assert!(assessment.notes[0].contains("random"));
 }
@@ -434,7 +434,7 @@ fn a_caller_may_measure_otherwise() {
             .map(|v| f64::from(*v))
             .sum::<f64>()
     };
-    let mut options = only(Preset::Light);
+    let mut options = only(Preset::Balanced);
     options.metric = Some(&mean);
     let assessment = assess_cnn(&options);
     assert_eq!(assessment.metric.kind, MetricKind::Custom);
@@ -447,8 +447,9 @@ fn data_that_do_not_fit_are_told() {
         return;
     }
     let subject = model("digits_cnn.onnx");
-    let run =
-        |data: DataSet| assess(&subject, Some(&data), &only(Preset::Light), &Silent).unwrap_err();
+    let run = |data: DataSet| {
+        assess(&subject, Some(&data), &only(Preset::Balanced), &Silent).unwrap_err()
+    };
     let set = |dims: &[usize], n: usize, labels: Option<Vec<i64>>| {
         let values = Values::F32(vec![0.0; n * dims.iter().product::<usize>()]);
         let array = Array {
@@ -579,7 +580,7 @@ fn it_ends_when_the_caller_wants_no_more() {
     let stopped = assess(
         &model("digits_cnn.onnx"),
         Some(&digits("nchw")),
-        &only(Preset::Light),
+        &only(Preset::Balanced),
         &stop,
     );
     assert!(matches!(stopped, Err(Error::Cancelled)));
@@ -606,7 +607,7 @@ fn an_operator_that_onnx_runtime_does_not_have_is_named() {
         },
     )
     .unwrap();
-    let error = assess(&subject, None, &only(Preset::Light), &Silent).unwrap_err();
+    let error = assess(&subject, None, &only(Preset::Balanced), &Silent).unwrap_err();
     assert!(
         matches!(&error, Error::Engine(RunError::Run { operator: Some(name), .. }) if name.contains("Mystery")),
         "{error}"

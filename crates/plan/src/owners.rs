@@ -6,6 +6,11 @@ use crate::classify::{Classified, Reason};
 use crate::plan::OperatorPlan;
 use crate::policy::Policy;
 
+/// The largest model, in bytes of weights, that presets take whole. In small models one subsequence
+/// is a large part of a tensor, and the strength of a partial encryption varies from model to model.
+/// Opening so few bytes costs nothing.
+const SMALL_MODEL_BYTES: u64 = 44 << 10;
+
 /// Finds owners of tensors.
 pub(crate) struct Owners<'p, 'a> {
     model: &'p Model<'a>,
@@ -20,7 +25,7 @@ impl<'p, 'a> Owners<'p, 'a> {
         Owners {
             model,
             policy,
-            is_small: bytes <= policy.small_model_bytes(),
+            is_small: bytes <= SMALL_MODEL_BYTES && policy.takes_small_models(),
         }
     }
 

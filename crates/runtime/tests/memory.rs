@@ -26,7 +26,7 @@ fn memory_lives_as_long_as_what_uses_it() {
     let Some(builder) = builder() else { return };
     let lab = Lab::new();
     let path = lab.write(&lab::large_matmul(), "plain");
-    let protected = lab.protect(&path, "protected", Preset::Light).unwrap();
+    let protected = lab.protect(&path, "protected", Preset::Balanced).unwrap();
     assert!(!holds_a_model());
     let model = Model::open(&protected, &lab.identities).unwrap();
     assert!(holds_a_model());
@@ -40,7 +40,7 @@ fn memory_lives_as_long_as_what_uses_it() {
     // Nothing of a model that ONNX Runtime has copied stays.
     let path = lab.write(&lab::large_conv(), "plain");
     fs::remove_dir_all(protected.parent().unwrap()).unwrap();
-    lab.protect(&path, "protected", Preset::Light).unwrap();
+    lab.protect(&path, "protected", Preset::Balanced).unwrap();
     let model = Model::open(&protected, &lab.identities).unwrap();
     assert!(holds_a_model());
     let mut session = model.into_session(lab::builder().unwrap()).unwrap();

@@ -116,7 +116,7 @@ fn assessment() -> Assessment {
             measure: measure(0.16),
         }],
         candidates: vec![
-            candidate("light", Verdict::Leaks, 3),
+            candidate("some", Verdict::Leaks, 3),
             candidate(
                 "balanced",
                 Verdict::CannotTell(Doubt::NoBase),
@@ -167,7 +167,7 @@ fn the_page_says_everything() {
     let assessment = assessment();
     let text = text_of(&html(&assessment).unwrap());
     for wanted in [
-        "light",
+        "some",
         "balanced",
         "leaks",
         "holds",
@@ -203,7 +203,7 @@ fn a_verdict_says_what_it_rests_on() {
                 above its floor of 16.0 % (the same answer always)";
     let rests = ", which attackers reach without any weight of the model; the interval may end up to 5.0 points above it, on 900 samples";
     for wanted in [
-        format!("light leaks: {gets}\n"),
+        format!("some leaks: {gets}\n"),
         "balanced: cannot tell: no public base was tried: nothing broke it, and zero fill got most, 71.0 % (68.0 to 74.0)".to_owned(),
         format!(" holds, if no public ancestor exists: {gets}{rests}\n"),
     ] {
@@ -239,7 +239,7 @@ fn a_verdict_says_what_it_rests_on() {
     assessment.candidates[0].encrypted_bytes = 0;
     assert_eq!(
         assessment.reason(&assessment.candidates[0]),
-        "light leaks: nothing is encrypted"
+        "some leaks: nothing is encrypted"
     );
     assessment.candidates[0].encrypted_bytes = 1;
     // Of answers that are compared with the original's there is nothing more to say of it.

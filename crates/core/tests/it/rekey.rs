@@ -40,7 +40,7 @@ fn every_sample_comes_back_after_any_sequence() {
         let original = alice.write(&sample, sample.name);
         let [one, two, three, four] =
             ["1", "2", "3", "4"].map(|n| alice.path(sample.name).join(n).join("model.onnx"));
-        let mut protecting = ProtectOptions::new(Policy::preset(Preset::Light));
+        let mut protecting = ProtectOptions::new(Policy::preset(Preset::Balanced));
         // Of some samples it takes nothing.
         protecting.policy.allow_clear("*").unwrap();
         protecting.chunk_bytes = 1 << 16;
@@ -342,7 +342,7 @@ fn digests_are_those_of_the_files() {
 fn in_place_is_refused_where_it_cannot_be_done() {
     let lab = Lab::new();
     let model = lab.write(&samples::external_data(), "plain");
-    let sealed = lab.protect(&model, "sealed", Preset::Light).unwrap();
+    let sealed = lab.protect(&model, "sealed", Preset::Balanced).unwrap();
     let (ids, to) = (&lab.identities, &lab.recipients);
     let refused = rotate(&sealed, IN_PLACE, ids, to, &rotating(None), &Silent);
     assert!(matches!(refused, Err(Error::InPlaceExternal { .. })));
@@ -362,7 +362,9 @@ fn in_place_is_refused_where_it_cannot_be_done() {
     drop(held);
     assert!(files(&lab.path("sealed")) == before);
     let original = lab.write(&one_file(samples::conv_net()), "one");
-    let one = lab.protect(&original, "sealed-one", Preset::Light).unwrap();
+    let one = lab
+        .protect(&original, "sealed-one", Preset::Balanced)
+        .unwrap();
     for model in [&one, &original] {
         let held = fs::File::open(model).unwrap();
         held.lock().unwrap();

@@ -141,8 +141,8 @@ fn a_model_meets_its_own_policy_and_weaker_ones() {
         bench.lacks(stronger, &quarter()).nothing();
     }
     for preset in [Preset::Balanced, Preset::Strong, Preset::Full] {
-        let light = Policy::preset(Preset::Light);
-        bench.lacks(Policy::preset(preset), &light).nothing();
+        let little = policy("[default]\ncoefficient = 0.05\n");
+        bench.lacks(Policy::preset(preset), &little).nothing();
     }
     let found = bench.lacks(quarter(), &half());
     says(&found.keyless, "3 tensors together have");

@@ -200,11 +200,8 @@ impl Policy {
     /// Returns the policy's own coefficient of an operator type; `None` if it is the preset's, which
     /// may be raised to 1 for single operators.
     pub(crate) fn own_coefficient(&self, domain: &str, op_type: &str) -> Option<f64> {
-        let rule = rules::find(domain, op_type);
-        let of_type =
-            rule.and_then(|rule| self.coefficients.get(&OpType(rule.domain, rule.op_type)));
-        let of_type = of_type.or(self.default.as_ref());
-        of_type.map(|of_type| of_type.coefficient)
+        let of_type = key(domain, op_type).and_then(|key| self.coefficients.get(&key));
+        Some(of_type.or(self.default.as_ref())?.coefficient)
     }
 
     /// Returns the bytes of a subsequence that is chosen by score, for an operator type; models of
@@ -239,21 +236,15 @@ impl Policy {
     /// Returns how weights of an operator type are encrypted for tiers above the first, as far as
     /// their element type allows.
     pub fn mode(&self, domain: &str, op_type: &str) -> Mode {
-        let rule = rules::find(domain, op_type);
-        let of_type = rule.map(|rule| ModeKey(Some(OpType(rule.domain, rule.op_type))));
-        let of_type = of_type.and_then(|key| self.modes.get(&key));
-        let of_type = of_type.or_else(|| self.modes.get(&ModeKey(None)));
-        of_type.copied().unwrap_or_default()
+        let own = key(domain, op_type).and_then(|key| self.modes.get(&ModeKey(Some(key))));
+        let mode = own.or_else(|| self.modes.get(&ModeKey(None)));
+        mode.copied().unwrap_or_default()
     }
 
-    /// Returns the largest model, in bytes of weights, that is encrypted whole as far as the
-    /// preset's coefficients apply. Returns 0 with a budget, and if nothing is chosen by score.
-    pub(crate) fn small_model_bytes(&self) -> u64 {
-        if self.budget.is_none() && self.strategy == Strategy::Energy {
-            self.preset.small_model_bytes()
-        } else {
-            0
-        }
+    /// Returns whether the preset's coefficients take a small model whole: if they say how much, and
+    /// scores say which part.
+    pub(crate) fn takes_small_models(&self) -> bool {
+        self.budget.is_none() && self.strategy == Strategy::Energy
     }
 
     /// Returns whether runtimes refuse the protected model without the key, or `None` if the policy
@@ -264,7 +255,6 @@ impl Policy {
         self.lock
     }
 
-    /// Requirements for a plan.
     pub fn require(&self) -> Require {
         self.require
     }
@@ -288,6 +278,10 @@ impl Policy {
         let found = last_first.find(|of| pattern(of).is_some_and(|pattern| pattern.matches(name)));
         found.map(|of| of.coefficient)
     }
+}
+
+fn key(domain: &str, op_type: &str) -> Option<OpType> {
+    rules::find(domain, op_type).map(|rule| OpType(rule.domain, rule.op_type))
 }
 
 const TIERS_NEED_ENERGY: &str = "tiers need strategy \"energy\"";
@@ -411,7 +405,8 @@ mod tests {
     fn errors_say_what_and_where() {
         #[rustfmt::skip]
         let cases = [
-            ("preset = \"medium\"", "line 1", "expected one of `light`, `balanced`, `strong`, `full`"),
+            ("preset = \"medium\"", "line 1", "expected one of `balanced`, `strong`, `full`"),
+            ("preset = \"light\"", "line 1", "unknown variant `light`"),
             ("[op.Conv]\ncoefficient = 1.5", "line 2, column 15", "1.5 is not from 0 to 1"),
             ("[op.Conv]\ncoefficient = nan", "line 2", "NaN is not from 0 to 1"),
             ("[op.Conv]\ncoefficient = -1", "line 2", "-1 is not from 0 to 1"),

@@ -11,9 +11,6 @@ use crate::rules::Class;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// The heaviest twentieth. The model does not work as it is, but a determined attacker
-    /// succeeds.
-    Light,
     /// About a sixth, the heaviest first. An attacker with the public model that this one was
     /// fine-tuned from gets much of it back.
     Balanced,
@@ -25,23 +22,13 @@ pub enum Preset {
     Full,
 }
 
-/// In small models one subsequence is a large part of a tensor, and the strength of a partial
-/// encryption varies from model to model. Opening so few bytes costs nothing.
-const SMALL_MODEL_BYTES: u64 = 44 << 10;
-
 impl Preset {
     /// Every preset, from the one that encrypts least to the one that encrypts most.
-    pub const ALL: [Preset; 4] = [
-        Preset::Light,
-        Preset::Balanced,
-        Preset::Strong,
-        Preset::Full,
-    ];
+    pub const ALL: [Preset; 3] = [Preset::Balanced, Preset::Strong, Preset::Full];
 
     /// Returns the name that policies and command lines use.
     pub fn name(self) -> &'static str {
         match self {
-            Preset::Light => "light",
             Preset::Balanced => "balanced",
             Preset::Strong => "strong",
             Preset::Full => "full",
@@ -57,7 +44,6 @@ impl Preset {
     /// rule.
     pub(crate) fn coefficient(self, class: Option<Class>) -> f64 {
         let (redundant, small, default) = match self {
-            Preset::Light => (0.05, 0.05, 0.05),
             Preset::Balanced => (0.38, 1.0, 0.155),
             Preset::Strong => (0.6, 1.0, 0.5),
             Preset::Full => (1.0, 1.0, 1.0),
@@ -73,14 +59,6 @@ impl Preset {
             _ => default,
         }
     }
-
-    /// Returns the largest model, in bytes of weights, that is encrypted whole.
-    pub(crate) fn small_model_bytes(self) -> u64 {
-        match self {
-            Preset::Balanced | Preset::Strong => SMALL_MODEL_BYTES,
-            Preset::Light | Preset::Full => 0,
-        }
-    }
 }
 
 impl FromStr for Preset {
@@ -88,11 +66,8 @@ impl FromStr for Preset {
 
     fn from_str(name: &str) -> Result<Preset, Error> {
         let named = Preset::ALL.into_iter().find(|preset| preset.name() == name);
-        named.ok_or_else(|| {
-            Error::Policy(format!(
-                "unknown preset {name:?}: expected light, balanced, strong or full"
-            ))
-        })
+        let unknown = || format!("unknown preset {name:?}: expected balanced, strong or full");
+        named.ok_or_else(|| Error::Policy(unknown()))
     }
 }
 
@@ -115,7 +90,7 @@ mod tests {
             Some(Class::Dense),
         ] {
             let coefficients = Preset::ALL.map(|preset| preset.coefficient(class));
-            assert!(coefficients.is_sorted() && coefficients[0] > 0.0 && coefficients[3] == 1.0);
+            assert!(coefficients.is_sorted() && coefficients[0] > 0.0 && coefficients[2] == 1.0);
         }
     }
 }

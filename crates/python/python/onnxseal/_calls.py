@@ -71,9 +71,8 @@ def protect(
     nothing on processors with AES instructions. What cannot be encrypted where it lies raises `PolicyNotMetError`:
     `repack=True` rewrites it (the original is then the rewritten model, equal in every value), `allow_clear` names what
     may stay in clear. "strong" (half of the bytes) and "balanced" (about a sixth) are for devices without these
-    instructions, where they open in less time, and for tiers. "light" (a twentieth) stops no determined attacker. What
-    is not encrypted is in clear: an attacker who has the public model that yours was fine-tuned from gets much of yours
-    back from a partial preset.
+    instructions, where they open in less time, and for tiers. What is not encrypted is in clear: an attacker who has
+    the public model that yours was fine-tuned from gets much of yours back from a partial preset.
 
     Without the key, programs refuse the protected model. With `runnable=True` they run it, and get wrong answers.
     """

@@ -23,7 +23,7 @@ _Bytes: TypeAlias = bytes | bytearray | memoryview
 _Out: TypeAlias = _Place | BinaryIO
 """A path, a URL, or a file that is open for writing: it gets a model without external data once all of it is right."""
 _Model: TypeAlias = _Place | _Bytes | BinaryIO | _ModelProto | _ONNXProgram
-_Preset: TypeAlias = Literal["full", "strong", "balanced", "light"]
+_Preset: TypeAlias = Literal["full", "strong", "balanced"]
 _Recipient: TypeAlias = str | PathLike[str] | Identity | Passphrase
 """A recipient (`age1...`, `ssh-ed25519 ...`), the path of a file of recipients (not as a string), an identity or a passphrase."""
 _Recipients: TypeAlias = _Recipient | Iterable[_Recipient] | Mapping[str, _Recipient | Iterable[_Recipient]]

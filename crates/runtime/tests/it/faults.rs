@@ -40,7 +40,7 @@ fn refusal(path: &Path, identities: &Identities) -> (ErrorKind, String) {
 
 fn protected(lab: &Lab, sample: &onnxseal_testkit::Sample) -> PathBuf {
     let path = lab.write(sample, "plain");
-    lab.protect(&path, "protected", Preset::Light).unwrap()
+    lab.protect(&path, "protected", Preset::Balanced).unwrap()
 }
 
 /// Where `needle` is in `file`.
@@ -88,7 +88,7 @@ fn a_graph_with_an_added_output_that_shows_a_weight() {
 fn a_changed_weight_whether_encrypted_or_in_clear() {
     let lab = Lab::new();
     let plain = lab.write(&lab::large_matmul(), "plain");
-    let path = lab.protect(&plain, "protected", Preset::Light).unwrap();
+    let path = lab.protect(&plain, "protected", Preset::Balanced).unwrap();
     let (original, bytes) = (fs::read(plain).unwrap(), fs::read(&path).unwrap());
     let same = |i: &usize| original[*i] == bytes[*i];
     let clear = (1 << 20..original.len()).find(same).unwrap();
@@ -292,7 +292,7 @@ fn a_file_that_is_replaced_after_it_was_opened() {
     let Some(builder) = builder() else { return };
     let lab = Lab::new();
     let plain = lab.write(&lab::large_matmul(), "plain");
-    let path = lab.protect(&plain, "protected", Preset::Light).unwrap();
+    let path = lab.protect(&plain, "protected", Preset::Balanced).unwrap();
     let model = Model::open(&path, &lab.identities).unwrap();
     let other = path.with_file_name("other.onnx");
     fs::write(&other, vec![0; fs::metadata(&path).unwrap().len() as usize]).unwrap();

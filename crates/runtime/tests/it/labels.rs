@@ -92,7 +92,7 @@ fn outputs_are_those_of_the_original() {
         files
             .write(&edits, &labelled.as_path().into(), Default::default())
             .unwrap();
-        let sealed = lab.protect(&labelled, "sealed", Preset::Light).unwrap();
+        let sealed = lab.protect(&labelled, "sealed", Preset::Balanced).unwrap();
 
         let mut original = session(&path);
         let names: Vec<String> = original

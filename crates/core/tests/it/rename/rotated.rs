@@ -310,7 +310,7 @@ fn names_that_are_taken_or_never_written_change_nothing() {
 
     let one = lab.path("one.onnx");
     fs::write(&one, samples::conv_net()).unwrap();
-    let one = lab.protect(&one, "one", Preset::Light).unwrap();
+    let one = lab.protect(&one, "one", Preset::Balanced).unwrap();
     let error = rotate_to((&lab, &lab), &one, IN_PLACE, &rotating("w", None)).unwrap_err();
     let has_none = matches!(&error, Error::Usage(text) if text.contains("has no external data"));
     assert!(has_none, "{error}");
