@@ -9,7 +9,7 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 5821),
+    ("assess", 5809),
     ("batch", 2960),
     ("capi", 2118),
     ("core", 7691),
@@ -19,13 +19,13 @@ const CEILINGS: [(&str, usize); 17] = [
     ("inputs", 5301),
     ("labels", 4511),
     ("onnx", 4291),
-    ("plan", 4185),
+    ("plan", 4159),
     ("python", 3111),
     ("rewrite", 1040),
     ("runtime", 2497),
     ("store", 5976),
     ("testkit", 995),
-    ("src", 7871),
+    ("src", 7870),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

@@ -36,23 +36,14 @@ pub(crate) struct Basis {
     squares: DVector<f64>,
 }
 
-/// A linear map of features, with a constant.
+/// A fitted head: a linear map of features, with a constant.
 #[derive(Debug)]
 pub(crate) struct Linear {
     /// `[features, targets]`.
     weights: DMatrix<f64>,
     constant: DVector<f64>,
-}
-
-/// A fitted head.
-#[derive(Debug)]
-pub(crate) struct Fitted {
-    pub(crate) linear: Linear,
-    /// How many samples cross-validation gets right.
-    pub(crate) n_right: usize,
-    /// The penalty.
-    #[cfg(test)]
-    lambda: f64,
+    /// How many samples cross-validation gets right, and the penalty that it chose.
+    pub(crate) chosen: (usize, f64),
 }
 
 /// Returns the best penalty, the first among equals. Each comes with the number of right samples,
@@ -124,32 +115,34 @@ impl Basis {
         })
     }
 
-    /// Makes the map with these `weights` along principal directions.
-    fn linear(&self, weights: DMatrix<f64>, constant: DVector<f64>) -> Linear {
+    /// Makes the head with these `weights` along principal directions.
+    fn linear(
+        &self,
+        weights: DMatrix<f64>,
+        constant: DVector<f64>,
+        chosen: (usize, f64),
+    ) -> Linear {
         let weights = self.directions.columns(0, weights.nrows()) * weights;
         Linear {
             constant: constant - weights.tr_mul(&self.mean),
             weights,
+            chosen,
         }
     }
 
     /// Fits ridge regression to `targets` `[n, k]`, by the penalty that gets the most samples' largest
     /// target right, and then the least squares.
-    pub(crate) fn ridge(&self, targets: &DMatrix<f64>) -> Fitted {
+    pub(crate) fn ridge(&self, targets: &DMatrix<f64>) -> Linear {
         let constant = targets.row_mean();
         let mut y = targets.clone();
         y.row_iter_mut().for_each(|mut row| row -= &constant);
         let z_y = self.z.tr_mul(&y);
-        let (n_right, lambda) = best(LAMBDAS.into_iter().map(|lambda| {
+        let chosen = best(LAMBDAS.into_iter().map(|lambda| {
             let (n_right, squares) = self.crossed(lambda, &z_y, &y, targets);
             (n_right, -squares, lambda)
         }));
-        Fitted {
-            linear: self.linear(by_rows(z_y, &self.gains(lambda)), constant.transpose()),
-            n_right,
-            #[cfg(test)]
-            lambda,
-        }
+        let weights = by_rows(z_y, &self.gains(chosen.1));
+        self.linear(weights, constant.transpose(), chosen)
     }
 
     fn gains(&self, lambda: f64) -> DVector<f64> {
@@ -192,7 +185,7 @@ impl Basis {
 
     /// Fits multinomial logistic regression to classes below `n_classes`, along the principal
     /// directions in which the features vary most.
-    pub(crate) fn logistic(&self, classes: &[usize], n_classes: usize) -> Fitted {
+    pub(crate) fn logistic(&self, classes: &[usize], n_classes: usize) -> Linear {
         let (n, directions) = (self.z.nrows(), self.squares.len().min(MAX_DIRECTIONS));
         let squares = self.squares.rows(0, directions).push(n as f64);
         let z = self.z.columns(0, directions);
@@ -204,7 +197,7 @@ impl Basis {
         let folds: Vec<(Task, Task)> = (0..n_folds).map(|fold| task.split(fold, n_folds)).collect();
         let nothing = DMatrix::zeros(directions + 1, n_classes);
         let mut found = vec![nothing.clone(); n_folds];
-        let (n_right, lambda) = best(LOGISTIC_LAMBDAS.into_iter().map(|lambda| {
+        let chosen = best(LOGISTIC_LAMBDAS.into_iter().map(|lambda| {
             let (mut right, mut likelihood) = (0, 0.0);
             for ((others, fold), weights) in folds.iter().zip(&mut found) {
                 others.fit(lambda, &squares, weights);
@@ -219,16 +212,11 @@ impl Basis {
         }));
         // Fit all samples along the path of penalties that the folds took.
         let mut weights = nothing;
-        for larger in LOGISTIC_LAMBDAS.into_iter().filter(|of| *of >= lambda) {
+        for larger in LOGISTIC_LAMBDAS.into_iter().filter(|of| *of >= chosen.1) {
             task.fit(larger, &squares, &mut weights);
         }
         let constant = weights.row(directions).transpose();
-        Fitted {
-            linear: self.linear(weights.remove_row(directions), constant),
-            n_right,
-            #[cfg(test)]
-            lambda,
-        }
+        self.linear(weights.remove_row(directions), constant, chosen)
     }
 }
 
@@ -384,12 +372,12 @@ mod tests {
             let basis = Basis::of(&features).unwrap();
             let ridge = basis.ridge(&targets);
             let all: Vec<usize> = (0..n).collect();
-            let want = closed_form(&standardised(&features, &targets), ridge.lambda, &all);
+            let want = closed_form(&standardised(&features, &targets), ridge.chosen.1, &all);
             let (x, _) = standardised(&features, &targets);
             let want = x * want;
             for (i, sample) in features.iter().enumerate() {
                 let want = want.row(i) + targets.row_mean();
-                let off = (ridge.linear.predict(sample).transpose() - &want).norm();
+                let off = (ridge.predict(sample).transpose() - &want).norm();
                 assert!(off < 1e-6 * want.norm(), "{n} {d}");
             }
         }
@@ -419,7 +407,7 @@ mod tests {
         let features: Vec<Vec<f32>> = (0..50).map(|i| vec![i as f32, 7.0]).collect();
         let targets = DMatrix::from_fn(50, 1, |i, _| 3.0 * i as f64 - 2.0);
         let basis = Basis::of(&features).unwrap();
-        let ridge = basis.ridge(&targets).linear;
+        let ridge = basis.ridge(&targets);
         assert!((ridge.predict(&[60.0, 9.0])[0] - 178.0).abs() < 0.1);
         assert!(ridge.predict(&[f32::NAN, 9.0])[0].is_finite());
         assert!(Basis::of::<Vec<f32>>(&[]).is_err());
@@ -435,11 +423,8 @@ mod tests {
             let class = |i| is_above(i, 0, 0.3) + if k == 3 { is_above(i, 1, 0.5) } else { 0 };
             let classes: Vec<usize> = (0..n).map(class).collect();
             let basis = Basis::of(&features).unwrap();
-            let Fitted {
-                linear,
-                n_right,
-                lambda,
-            } = basis.logistic(&classes, k);
+            let linear = basis.logistic(&classes, k);
+            let (n_right, lambda) = linear.chosen;
             let task = Task {
                 z: standardised(&features, &targets).0.insert_column(d, 1.0),
                 y: of_classes(&classes, k),

@@ -124,7 +124,7 @@ impl Features {
         let places: Vec<usize> = known.iter().map(place).collect();
         let basis = Basis::of(&features)?;
         let fit = |head: &Head| {
-            let fitted = match head {
+            let linear = match head {
                 Head::Ridge => {
                     basis.ridge(&DMatrix::from_fn(known.len(), classes.len(), |i, class| {
                         if places[i] == class { 1.0 } else { -1.0 }
@@ -133,10 +133,10 @@ impl Features {
                 Head::Logistic => basis.logistic(&places, classes.len()),
             };
             Probe {
-                linear: fitted.linear,
+                n_right: linear.chosen.0,
+                linear,
                 classes: classes.clone(),
                 head: *head,
-                n_right: fitted.n_right,
             }
         };
         let is_fast = |head: &&Head| **head == Head::Ridge || classes.len() <= MAX_CLASSES;

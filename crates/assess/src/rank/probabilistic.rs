@@ -206,7 +206,7 @@ impl Masking<'_> {
         }
         let targets = DMatrix::from_column_slice(losses.len(), 1, &losses);
         let ridge = Basis::of(&rows)?.ridge(&targets);
-        let slopes = ridge.linear.slopes();
+        let slopes = ridge.slopes();
         Ok((slopes.map(|slope| slope.max(0.0)).collect(), losses.len()))
     }
 
