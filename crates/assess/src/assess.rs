@@ -144,7 +144,7 @@ fn base(bench: &Bench<'_>, everything: &Everything, public: &Subject) -> Result<
     let mut base = Base::of(hidden, public)?;
     let alone = filled(files, hidden, Fill::PublicBase, Some(&base), 0);
     base.is_same = alone == *files;
-    base.convolutions = convolutions(&subject.located()?, &alone, bench.unlabelled())?;
+    base.convolutions = convolutions(&subject.located()?, &alone, bench)?;
     Ok(base)
 }
 

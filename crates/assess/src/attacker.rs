@@ -109,26 +109,22 @@ impl Attacker<'_> {
 
     /// Lists the fills of `view`, each with whether its answers count, and not only its features.
     fn fills(&self, view: &AttackerView) -> Vec<(Fill, bool)> {
+        use Fill::{ChannelGaussian, ChannelMean, PublicBase, Random, RowMean, Zero};
         let mut hidden = view.hidden.tensors.iter();
         let is_partial = hidden.any(|tensor| tensor.n_hidden() > 0 && !tensor.is_whole());
         let fills = if is_partial {
-            &[
-                Fill::Zero,
-                Fill::ChannelMean,
-                Fill::RowMean,
-                Fill::ChannelGaussian,
-            ][..]
+            &[Zero, ChannelMean, RowMean, ChannelGaussian][..]
         } else {
             // No visible element tells anything about these.
-            &[Fill::Zero, Fill::Random]
+            &[Zero, Random]
         };
-        let of_base = self.base.map(|_| Fill::PublicBase);
+        let of_base = self.base.map(|_| PublicBase);
         // With visible weights, random ones are no attack of their own, but probes use their
         // features.
         let only_probed = is_partial && self.bench.has_probes();
         let attacks = fills.iter().copied().chain(of_base);
         let attacks = attacks.map(|fill| (fill, true));
-        (attacks.chain(only_probed.then_some((Fill::Random, false)))).collect()
+        (attacks.chain(only_probed.then_some((Random, false)))).collect()
     }
 
     /// Runs the model with a fill, then with statistics estimated anew if it stores some. Adds the
@@ -160,7 +156,7 @@ impl Attacker<'_> {
                 let filled = filled(&view.clear, hidden, fill, base, seed.wrapping_add(i));
                 let (files, rows) = if reestimated {
                     // Estimates used the attacker's samples: measure on the others.
-                    let files = normal::estimate(&filled, &layers, bench.unlabelled());
+                    let files = normal::estimate(&filled, &layers, bench);
                     (files, &bench.split.evaluation)
                 } else {
                     (Ok(filled), &bench.rows)

@@ -9,7 +9,6 @@ use onnxseal_engine::{
 };
 
 use crate::assessment::{DataRow, Doubt, EngineRow, Measure, MetricKind};
-use crate::attack::normal::Inputs;
 use crate::attack::probe::{Features, features_of};
 use crate::error::{Error, Result};
 use crate::judge::Judge;
@@ -123,15 +122,6 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Returns the attacker's inputs, without labels.
-    pub(crate) fn unlabelled(&self) -> Inputs<'_> {
-        Inputs {
-            engine: &self.engine,
-            samples: &self.samples,
-            rows: &self.split.attacker,
-        }
-    }
-
     /// Begins a step, or fails if the caller cancelled the call.
     pub(crate) fn step(&self, what: &str) -> Result<()> {
         self.progress.step(what);
@@ -230,8 +220,7 @@ impl<'a> Bench<'a> {
     /// Returns whether to train probes: if samples have classes and the caller has no metric of
     /// their own.
     pub(crate) fn has_probes(&self) -> bool {
-        let has_classes = self.judge.is_rate() && self.judge.n_classes.is_some();
-        has_classes && !self.split.sizes.is_empty() && !self.is_random()
+        self.judge.is_rate() && !self.split.sizes.is_empty() && !self.is_random()
     }
 }
 

@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use onnxseal_engine::{Engine, Files, Net, Samples, Table};
+use onnxseal_engine::{Files, Net, Table};
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{Node, TensorRole};
 
+use crate::bench::Bench;
 use crate::error::{Result, attempt};
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::weights::{Numbers, decode, encode, numbers};
@@ -113,21 +114,12 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
     found
 }
 
-/// The inputs on which the attacker runs models, without labels.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) samples: &'a [Samples],
-    /// The samples that the attacker has.
-    pub(crate) rows: &'a [usize],
-}
-
 /// Finds the convolutions of the main graph with a bias and without a BatchNormalization after
 /// them, and measures the statistics of their outputs in the model in `files`.
 pub(crate) fn convolutions(
     model: &Model<'_>,
     files: &Files,
-    inputs: Inputs<'_>,
+    bench: &Bench<'_>,
 ) -> Result<Vec<Layer>> {
     let norms = main(model).filter(|node| node.op_type == "BatchNormalization");
     let normalised = norms.filter_map(|node| node.inputs.first().copied());
@@ -156,7 +148,7 @@ pub(crate) fn convolutions(
     if found.is_empty() {
         return Ok(found);
     }
-    let Ok(measured) = attempt(measure(files, &found, inputs))? else {
+    let Ok(measured) = attempt(measure(files, &found, bench))? else {
         // ONNX Runtime does not return these values.
         return Ok(Vec::new());
     };
@@ -169,10 +161,10 @@ pub(crate) fn convolutions(
 }
 
 /// Replaces the statistics of `layers` in the model in `files` by those of its own values.
-pub(crate) fn estimate(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Files> {
+pub(crate) fn estimate(files: &Files, layers: &[Layer], bench: &Bench<'_>) -> Result<Files> {
     let mut files = files.clone();
     for _ in 0..layers.len().min(MAX_ROUNDS) {
-        let measured = measure(&files, layers, inputs)?;
+        let measured = measure(&files, layers, bench)?;
         let (before, mut moved) = (files.clone(), 0_f64);
         let mut put = |tensor: &HiddenTensor, values: &[f32]| {
             let mut elements = tensor.gather(&before);
@@ -223,14 +215,15 @@ pub(crate) fn estimate(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> R
     Ok(files)
 }
 
-/// Measures the statistics of the layers' values; `None` for a value that is missing or has other
-/// channels.
-fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Option<Statistics>>> {
-    let rows = &inputs.rows[..inputs.rows.len().min(MAX_SAMPLES)];
+/// Measures the statistics of the layers' values on the attacker's samples; `None` for a value that is
+/// missing or has other channels.
+fn measure(files: &Files, layers: &[Layer], bench: &Bench<'_>) -> Result<Vec<Option<Statistics>>> {
+    let rows = &bench.split.attacker;
+    let rows = &rows[..rows.len().min(MAX_SAMPLES)];
     let names: BTreeSet<&str> = layers.iter().map(|layer| layer.value.as_str()).collect();
     let names = Vec::from_iter(names);
     let name = "the model with estimated statistics";
-    let mut net = Net::new(inputs.engine, files, &names, name)?;
+    let mut net = Net::new(&bench.engine, files, &names, name)?;
     let n_outputs = net.outputs().len();
     let wanted: Vec<usize> = (n_outputs - names.len()..n_outputs).collect();
     let sums = layers.iter().map(|layer| Some(Sums::of(layer.n_channels)));
@@ -240,7 +233,7 @@ fn measure(files: &Files, layers: &[Layer], inputs: Inputs<'_>) -> Result<Vec<Op
         if i * AT_ONCE >= ENOUGH.0 && sums.iter().flatten().all(has_enough) {
             break;
         }
-        let tables = net.run(inputs.samples, part, &wanted)?;
+        let tables = net.run(&bench.samples, part, &wanted)?;
         for (layer, sums) in layers.iter().zip(&mut sums) {
             let table = names.binary_search(&layer.value.as_str()).ok();
             let table = table.and_then(|at| tables.get(at));
@@ -299,6 +292,9 @@ mod tests {
     use onnxseal_testkit::build::{GraphBuilder, node, weights};
 
     use super::*;
+    use crate::error::Error;
+    use crate::options::{Options, Silent};
+    use crate::subject::Subject;
 
     #[test]
     fn statistics_are_of_channels() {
@@ -315,11 +311,25 @@ mod tests {
         assert!(!Sums::of(3).add(&table));
     }
 
-    /// Returns a model's answers to 64 random samples.
-    fn answers(engine: &Engine, files: &Files, samples: &[Samples]) -> Vec<f32> {
-        let mut net = Net::new(engine, files, &[], "x").unwrap();
-        let rows: Vec<usize> = (0..64).collect();
-        net.run(samples, &rows, &[0]).unwrap().remove(0).values
+    /// Does some work on random samples of a model, half of which the attacker has, if ONNX
+    /// Runtime is there.
+    fn on_samples(files: &Files, work: impl FnOnce(&Bench<'_>) -> Result<()>) {
+        let subject = Subject::from_files("x".to_owned(), files.clone()).unwrap();
+        let options = Options {
+            seed: 1,
+            ..Options::default()
+        };
+        match Bench::with(&subject, None, &options, &[], &Silent, work) {
+            Err(Error::Engine(error @ onnxseal_engine::Error::NoLibrary { .. })) => {
+                eprintln!("skipped: {error}");
+            }
+            done => done.unwrap(),
+        }
+    }
+
+    /// Returns a model's answers.
+    fn answers(files: &Files, bench: &Bench<'_>) -> Vec<f32> {
+        bench.run(files, false, "x").unwrap().answers.values
     }
 
     fn assert_near(got: &[f32], want: &[f32]) {
@@ -332,9 +342,6 @@ mod tests {
     /// Makes a model with the statistics of the samples, encrypts these, and estimates them again.
     #[test]
     fn statistics_come_back_where_onnx_runtime_is_there() {
-        let Ok(engine) = Engine::load() else {
-            return eprintln!("skipped: no ONNX Runtime");
-        };
         let first = ["h", "scale", "bias", "mean", "variance"];
         let second = ["m", "scale", "bias", "mean2", "variance2"];
         let bytes = GraphBuilder::new("g")
@@ -364,31 +371,23 @@ mod tests {
         assert_eq!(of_first.len(), 2);
         assert_eq!(layers(&model, &hidden_of(&["mean2"]), &[]).len(), 1);
         assert_eq!(layers(&model, &hidden_of(&[]), &[]).len(), 0);
-        let net = Net::new(&engine, &files, &[], "x").unwrap();
-        let samples = onnxseal_engine::random(net.inputs(), 64, 1);
-        let inputs = Inputs {
-            engine: &engine,
-            samples: &samples,
-            rows: &Vec::from_iter(0..64),
-        };
-        let right = estimate(&files, &of_first, inputs).unwrap();
-        assert_ne!(right.model, files.model);
-        let hidden = hidden_of(&["mean", "mean2", "variance", "variance2"]);
-        let zero = crate::assessment::Fill::Zero;
-        let filled = crate::attack::filled(&right, &hidden, zero, None, 0);
-        assert_ne!(filled.model, right.model);
-        let again = estimate(&filled, &of_first, inputs).unwrap();
-        let want = answers(&engine, &right, &samples);
-        assert_near(&answers(&engine, &again, &samples), &want);
+        on_samples(&files, |bench| {
+            let right = estimate(&files, &of_first, bench)?;
+            assert_ne!(right.model, files.model);
+            let hidden = hidden_of(&["mean", "mean2", "variance", "variance2"]);
+            let zero = crate::assessment::Fill::Zero;
+            let filled = crate::attack::filled(&right, &hidden, zero, None, 0);
+            assert_ne!(filled.model, right.model);
+            let again = estimate(&filled, &of_first, bench)?;
+            assert_near(&answers(&again, bench), &answers(&right, bench));
+            Ok(())
+        });
     }
 
     /// Scales and shifts each channel of two convolutions; with the earlier statistics, the answers
     /// come back.
     #[test]
     fn convolutions_get_the_statistics_of_the_base_where_onnx_runtime_is_there() {
-        let Ok(engine) = Engine::load() else {
-            return eprintln!("skipped: no ONNX Runtime");
-        };
         let bytes = GraphBuilder::new("g")
             .input("x", &[16, 2, 4, 4])
             .output("y", &[16, 2, 4, 4])
@@ -402,15 +401,6 @@ mod tests {
             .encode();
         let base = Files::new(&bytes, Vec::new());
         let model = locate(&bytes, &Limits::default()).unwrap();
-        let net = Net::new(&engine, &base, &[], "x").unwrap();
-        let samples = onnxseal_engine::random(net.inputs(), 64, 1);
-        let inputs = Inputs {
-            engine: &engine,
-            samples: &samples,
-            rows: &Vec::from_iter(0..64),
-        };
-        let found = convolutions(&model, &base, inputs).unwrap();
-        assert_eq!(found.len(), 2);
         let mut changed = base.clone();
         for name in ["w", "b", "v", "c"] {
             let tensor = whole(&model, name).unwrap();
@@ -424,8 +414,12 @@ mod tests {
             encode(tensor.data_type, &values, 0..values.len(), &mut elements);
             tensor.scatter(&elements, &mut changed);
         }
-        let again = estimate(&changed, &found, inputs).unwrap();
-        let want = answers(&engine, &base, &samples);
-        assert_near(&answers(&engine, &again, &samples), &want);
+        on_samples(&base, |bench| {
+            let found = convolutions(&model, &base, bench)?;
+            assert_eq!(found.len(), 2);
+            let again = estimate(&changed, &found, bench)?;
+            assert_near(&answers(&again, bench), &answers(&base, bench));
+            Ok(())
+        });
     }
 }
