@@ -9,9 +9,9 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 5809),
+    ("assess", 5787),
     ("batch", 2960),
-    ("capi", 2118),
+    ("capi", 2082),
     ("core", 7691),
     ("crypto", 4684),
     ("data", 1890),

@@ -21,7 +21,12 @@ impl<'a, T> OutPointer<'a, T> {
         Ok(OutPointer(place))
     }
 
-    pub fn fill(self, made: *mut T) {
+    /// Leaves a handle, which the caller releases.
+    pub fn fill(self, made: T) {
+        self.fill_raw(Box::into_raw(Box::new(made)));
+    }
+
+    pub fn fill_raw(self, made: *mut T) {
         self.0.write(made);
     }
 }
@@ -35,37 +40,40 @@ pub(crate) fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
 ///
 /// # Safety
 /// `text` is null, or ends with a NUL and stays as it is for `'a`.
-pub(crate) unsafe fn optional_text<'a>(text: *const c_char) -> Option<&'a CStr> {
+pub(crate) unsafe fn c_text<'a>(text: *const c_char) -> Option<&'a CStr> {
     // SAFETY: as the caller promises.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+/// Text that must be UTF-8 if it is there.
+///
+/// # Safety
+/// That of [`c_text`].
+pub(crate) unsafe fn optional_text<'a>(text: *const c_char, name: &str) -> Result<Option<&'a str>> {
+    // SAFETY: as the caller promises.
+    let text = unsafe { c_text(text) }.map(CStr::to_str).transpose();
+    text.map_err(|_| Fault::usage(format!("{name} is not UTF-8")))
 }
 
 /// Text that must be UTF-8.
 ///
 /// # Safety
-/// That of [`optional_text`].
+/// That of [`c_text`].
 pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str> {
     // SAFETY: as the caller promises.
-    let text = given(unsafe { optional_text(text) }, name)?;
-    utf8(text, name)
-}
-
-/// Text that must be UTF-8 if it is there.
-pub(crate) fn utf8<'a>(text: &'a CStr, name: &str) -> Result<&'a str> {
-    let not_utf8 = |_| Fault::usage(format!("{name} is not UTF-8"));
-    text.to_str().map_err(not_utf8)
+    given(unsafe { optional_text(text, name) }?, name)
 }
 
 /// A path or a URL: bytes as the system has them where it has bytes, UTF-8 elsewhere.
 ///
 /// # Safety
-/// That of [`optional_text`].
+/// That of [`c_text`].
 pub(crate) unsafe fn path(path: *const c_char, name: &str) -> Result<OsString> {
     #[cfg(unix)]
     {
         use std::os::unix::ffi::OsStringExt as _;
         // SAFETY: as the caller promises.
-        let path = given(unsafe { optional_text(path) }, name)?;
+        let path = given(unsafe { c_text(path) }, name)?;
         Ok(OsString::from_vec(path.to_bytes().to_vec()))
     }
     #[cfg(not(unix))]

@@ -46,7 +46,7 @@ pub extern "C" fn onnxseal_ep_context_open(
         let store = model.model.ep_context(folder)?;
         // SAFETY: the caller gives that of a library which stays loaded.
         let callbacks = unsafe { EpContextCallbacks::new(store, base.cast()) }?;
-        place.fill(Box::into_raw(Box::new(OnnxsealEpContext(callbacks))));
+        place.fill(OnnxsealEpContext(callbacks));
         Ok(())
     })
 }
@@ -99,10 +99,8 @@ pub extern "C" fn onnxseal_ep_context_set_max_bytes(
     max_bytes: u64,
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
-        given(context, "context")?
-            .0
-            .store()
-            .set_max_bytes(max_bytes);
+        let store = given(context, "context")?.0.store();
+        store.set_max_bytes(max_bytes);
         Ok(())
     })
 }
@@ -122,13 +120,10 @@ pub extern "C" fn onnxseal_ep_context_write(
 ) -> Option<Box<OnnxsealError>> {
     guard(|| {
         let context = given(context, "context")?;
-        // SAFETY: the caller gives text, and bytes.
-        let (name, content) = unsafe {
-            (
-                text(name, "name")?,
-                bytes(content, length_bytes, "content")?,
-            )
-        };
+        // SAFETY: the caller gives text.
+        let name = unsafe { text(name, "name") }?;
+        // SAFETY: the caller gives this many bytes.
+        let content = unsafe { bytes(content, length_bytes, "content") }?;
         Ok(context.0.store().write(name, content)?)
     })
 }
@@ -151,8 +146,7 @@ pub extern "C" fn onnxseal_ep_context_read(
         let context = given(context, "context")?;
         // SAFETY: the caller gives text.
         let name = unsafe { text(name, "name") }?;
-        let opened = OnnxsealBlob(context.0.store().read(name)?);
-        place.fill(Box::into_raw(Box::new(opened)));
+        place.fill(OnnxsealBlob(context.0.store().read(name)?));
         Ok(())
     })
 }

@@ -1,13 +1,13 @@
 //! Secret keys that open models.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::path::Path;
 use std::sync::Arc;
 
 use onnxseal_core::{Identities, NoPrompt, Passphrase, Prompt, open_named};
 
-use crate::arguments::{bytes, given, optional_text, path, text, utf8};
+use crate::arguments::{bytes, given, optional_text, path, text};
 use crate::error::{OnnxsealError, Result, guard};
 
 /// A set of secret keys, to open models with; empty at first.
@@ -43,7 +43,7 @@ pub extern "C" fn onnxseal_identities_add_file(
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let path = unsafe { self::path(path, "path") }?;
         // SAFETY: as above.
-        let passphrase = unsafe { optional_text(passphrase) };
+        let passphrase = unsafe { optional_text(passphrase, PASSPHRASE) }?;
         let (file, name) = open_named(Path::new(&path), "path")?;
         let more = Identities::read_with(file, &name, answering(passphrase)?)?;
         identities.0.merge(more);
@@ -68,7 +68,7 @@ pub extern "C" fn onnxseal_identities_add_memory(
         // SAFETY: the caller gives this many bytes.
         let file = unsafe { bytes(file, length_bytes, "file") }?;
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
-        let passphrase = unsafe { optional_text(passphrase) };
+        let passphrase = unsafe { optional_text(passphrase, PASSPHRASE) }?;
         let more = Identities::read_with(file, "the identity", answering(passphrase)?)?;
         identities.0.merge(more);
         Ok(())
@@ -103,10 +103,9 @@ pub extern "C" fn onnxseal_identities_release(identities: Option<Box<OnnxsealIde
 const PASSPHRASE: &str = "passphrase";
 
 /// Answers questions for a passphrase with the one that the caller gave, if any.
-fn answering(passphrase: Option<&CStr>) -> Result<Arc<dyn Prompt>> {
-    let Some(passphrase) = passphrase else {
-        return Ok(Arc::new(NoPrompt));
-    };
-    let passphrase = Passphrase::new(utf8(passphrase, PASSPHRASE)?, PASSPHRASE)?;
-    Ok(Arc::new(passphrase))
+fn answering(passphrase: Option<&str>) -> Result<Arc<dyn Prompt>> {
+    Ok(match passphrase {
+        None => Arc::new(NoPrompt),
+        Some(passphrase) => Arc::new(Passphrase::new(passphrase, PASSPHRASE)?),
+    })
 }

@@ -33,7 +33,7 @@ pub extern "C" fn onnxseal_input_key_open(
         let path = unsafe { self::path(path, "path") }?;
         let identities = identities.map(|identities| &identities.0);
         let key = InputKey::open(Path::new(&path), identities)?;
-        place.fill(Box::into_raw(Box::new(OnnxsealInputKey(key))));
+        place.fill(OnnxsealInputKey(key));
         Ok(())
     })
 }
@@ -53,7 +53,7 @@ pub extern "C" fn onnxseal_input_key_open_memory(
         let file = unsafe { bytes(file, length_bytes, "file") }?;
         let identities = identities.map(|identities| &identities.0);
         let key = InputKey::from_bytes(file, identities)?;
-        place.fill(Box::into_raw(Box::new(OnnxsealInputKey(key))));
+        place.fill(OnnxsealInputKey(key));
         Ok(())
     })
 }

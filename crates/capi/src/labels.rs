@@ -73,19 +73,19 @@ pub extern "C" fn onnxseal_label_decoder_open_memory(
     })
 }
 
-fn made(table: &str, key: &UserKey) -> Result<*mut OnnxsealLabelDecoder> {
+fn made(table: &str, key: &UserKey) -> Result<OnnxsealLabelDecoder> {
     let table = Table::parse(table)?;
     // ONNX Runtime's names are C's too.
     let name = |name: &str| {
         CString::new(name)
             .map_err(|_| Fault::usage("an output's name has a NUL, which C cannot have"))
     };
-    Ok(Box::into_raw(Box::new(OnnxsealLabelDecoder {
+    Ok(OnnxsealLabelDecoder {
         decoder: Decoder::new(&table, key)?,
         answers: name(table.answers())?,
         logits: name(table.logits())?,
         table,
-    })))
+    })
 }
 
 /// The name of the model's output that has the answers. It stays as long as the decoder; `NULL` if `decoder` is `NULL`.

@@ -10,7 +10,7 @@ use onnxseal_runtime::{
     Access, Bytes, InMemory, Location, Model, Opening, Options, Requirements, Silent,
 };
 
-use crate::arguments::{OutPointer, array, bytes, given, lent, optional_text, path, text};
+use crate::arguments::{OutPointer, array, bytes, c_text, given, lent, path, text};
 use crate::error::{Fault, OnnxsealError, Result, guard};
 use crate::identities::OnnxsealIdentities;
 use crate::options::OnnxsealOptions;
@@ -31,8 +31,7 @@ pub struct OnnxsealModel {
     tier: *const c_char,
     claims: Vec<OnnxsealClaim>,
     /// Keeps the texts of tier and claims.
-    #[expect(dead_code)]
-    texts: Vec<CString>,
+    _texts: Vec<CString>,
     contents: OnceLock<Contents>,
 }
 
@@ -40,11 +39,8 @@ pub struct OnnxsealModel {
 struct Contents {
     files: Vec<OnnxsealFile>,
     tensors: Vec<OnnxsealTensor>,
-    /// Keep the texts and dimensions of files and tensors.
-    #[expect(dead_code)]
-    texts: Vec<CString>,
-    #[expect(dead_code)]
-    dims: Vec<Box<[i64]>>,
+    /// Keeps the texts of files and tensors.
+    _texts: Vec<CString>,
 }
 
 // SAFETY: its pointers are to its own memory, which does not change.
@@ -285,9 +281,9 @@ fn copy_of(bytes: &[u8]) -> Result<Vec<u8>> {
 /// Whether both are text, and the same.
 fn same_text(ours: *const c_char, theirs: *const c_char) -> bool {
     // SAFETY: a pointer of ours to text of ours.
-    let ours = unsafe { optional_text(ours) };
+    let ours = unsafe { c_text(ours) };
     // SAFETY: the caller gives text that ends with a NUL, or NULL.
-    let theirs: Option<&CStr> = unsafe { optional_text(theirs) };
+    let theirs: Option<&CStr> = unsafe { c_text(theirs) };
     ours.is_some() && ours == theirs
 }
 
@@ -296,7 +292,7 @@ fn open(
     model: impl Into<Location>,
     identities: Option<&OnnxsealIdentities>,
     options: Option<&OnnxsealOptions>,
-) -> Result<*mut OnnxsealModel> {
+) -> Result<OnnxsealModel> {
     let defaults = OnnxsealOptions::default();
     let options = options.unwrap_or(&defaults);
     let access = Access {
@@ -309,7 +305,7 @@ fn open(
         plaintext_on_disk: options.plaintext_on_disk,
         opening: Opening::Auto,
     };
-    OnnxsealModel::boxed(Model::open_with(model, access, &how, &Silent)?)
+    OnnxsealModel::of(Model::open_with(model, access, &how, &Silent)?)
 }
 
 /// A copy of `text` for C, which `texts` keeps.
@@ -322,7 +318,7 @@ fn kept(texts: &mut Vec<CString>, text: &str) -> Result<*const c_char> {
 
 impl OnnxsealModel {
     /// The handle of `model`: with everything that C wants otherwise than Rust has it.
-    fn boxed(model: Model) -> Result<*mut OnnxsealModel> {
+    fn of(model: Model) -> Result<OnnxsealModel> {
         let mut texts = Vec::new();
         let mut c_text = |text: &str| kept(&mut texts, text);
         let tier = model.tier().map_or(Ok(ptr::null()), &mut c_text)?;
@@ -331,14 +327,14 @@ impl OnnxsealModel {
             Ok(OnnxsealClaim { key, value })
         });
         let claims = claims.collect::<Result<_>>()?;
-        Ok(Box::into_raw(Box::new(OnnxsealModel {
+        Ok(OnnxsealModel {
             model,
             values: Mutex::default(),
             tier,
             claims,
-            texts,
+            _texts: texts,
             contents: OnceLock::new(),
-        })))
+        })
     }
 
     /// All bytes of the model, authenticated.
@@ -347,8 +343,7 @@ impl OnnxsealModel {
         if let Some(contents) = self.contents.get() {
             return Ok(contents);
         }
-        let (mut files, mut tensors) = (Vec::new(), Vec::new());
-        let (mut texts, mut dims) = (Vec::new(), Vec::new());
+        let (mut files, mut tensors, mut texts) = (Vec::new(), Vec::new(), Vec::new());
         let mut c_text = |text: &str| kept(&mut texts, text);
         for (path, bytes) in opened.external_files() {
             files.push(OnnxsealFile {
@@ -358,22 +353,19 @@ impl OnnxsealModel {
             });
         }
         for tensor in opened.tensors() {
-            let its_dims = c_dims(tensor.dims)?;
             tensors.push(OnnxsealTensor {
                 name: c_text(tensor.name)?,
                 data_type: tensor.data_type as i32,
-                n_dims: its_dims.len(),
-                dims: its_dims.as_ptr(),
+                n_dims: tensor.dims.len(),
+                dims: c_dims(tensor.dims)?.as_ptr(),
                 bytes: tensor.bytes.as_ptr().cast(),
                 length_bytes: tensor.bytes.len(),
             });
-            dims.push(its_dims);
         }
         let contents = Contents {
             files,
             tensors,
-            texts,
-            dims,
+            _texts: texts,
         };
         Ok(self.contents.get_or_init(|| contents))
     }

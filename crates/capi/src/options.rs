@@ -7,7 +7,7 @@ use std::path::Path;
 use onnxseal_core::open_named;
 use onnxseal_runtime::{AllowedSigners, Edition, PlaintextOnDisk, Requirements, SignedBy};
 
-use crate::arguments::{given, optional_text, path, text, utf8};
+use crate::arguments::{given, optional_text, path, text};
 use crate::error::{OnnxsealError, guard};
 
 /// Demands on a model, and what sessions may do with it. At first there are no demands.
@@ -75,8 +75,7 @@ pub extern "C" fn onnxseal_options_set_allowed_signers(
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let path = unsafe { path(allowed_signers, "allowed_signers") }?;
         // SAFETY: as above.
-        let signer = unsafe { optional_text(signer) };
-        let signer = signer.map(|signer| utf8(signer, "signer")).transpose()?;
+        let signer = unsafe { optional_text(signer, "signer") }?;
         let (file, name) = open_named(Path::new(&path), "allowed_signers")?;
         let allowed = AllowedSigners::read(file, &name)?;
         let signer = signer.map(str::to_owned);
@@ -103,8 +102,7 @@ pub extern "C" fn onnxseal_options_set_tier(
     guard(|| {
         let options = given(options, "options")?;
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
-        let tier = unsafe { optional_text(tier) };
-        let tier = tier.map(|tier| utf8(tier, "tier")).transpose()?;
+        let tier = unsafe { optional_text(tier, "tier") }?;
         options.tier = tier.map(str::to_owned);
         Ok(())
     })

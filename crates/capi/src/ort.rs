@@ -5,10 +5,11 @@
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use onnxseal_runtime::{DataType, PROCESSORS, element_type};
+use onnxseal_runtime::{PROCESSORS, Tensor, element_type};
 use ort_sys::{
     OrtAllocatorType, OrtApi, OrtApiBase, OrtEnv, OrtMemType, OrtMemoryInfo, OrtSession,
     OrtSessionOptions, OrtStatusPtr, OrtValue,
@@ -21,30 +22,24 @@ use crate::error::{Fault, Result};
 pub(crate) const MINIMUM: u32 = 21;
 
 /// Dimensions as C has them.
-pub(crate) fn c_dims(dims: &[u64]) -> Result<Box<[i64]>> {
-    let signed = dims.iter().map(|dim| i64::try_from(*dim));
-    let signed: std::result::Result<_, _> = signed.collect();
-    signed.map_err(|_| Fault::malformed("a dimension is 2^63 or more"))
+pub(crate) fn c_dims(dims: &[u64]) -> Result<&[i64]> {
+    if dims.iter().any(|dim| i64::try_from(*dim).is_err()) {
+        return Err(Fault::malformed("a dimension is 2^63 or more"));
+    }
+    // SAFETY: the same memory; numbers below 2^63 have the same bits in both types.
+    Ok(unsafe { std::slice::from_raw_parts(dims.as_ptr().cast(), dims.len()) })
 }
 
-/// The functions of the caller's ONNX Runtime.
-#[derive(Clone, Copy, PartialEq)]
+/// The functions of the caller's ONNX Runtime: a table of a version that has all that this file calls, which is for
+/// [`Api::of`] to see to. ONNX Runtime keeps the place of each for ever. No reference to the whole table is
+/// made: an older version's is shorter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Api(*const OrtApi);
 
 // SAFETY: the table is constant, and its functions may be called from any thread.
 unsafe impl Send for Api {}
 // SAFETY: as above.
 unsafe impl Sync for Api {}
-
-/// One function of the table. Never a reference to all of it: an older version's is shorter.
-macro_rules! function {
-    ($api:expr, $name:ident) => {{
-        let api: *const OrtApi = $api.0;
-        // SAFETY: `Api::of` has checked that the table is of a version that has this function, and
-        // ONNX Runtime keeps the place of each for ever.
-        unsafe { (*api).$name }
-    }};
-}
 
 impl Api {
     /// The table of the library whose `OrtGetApiBase` gave `base`.
@@ -71,13 +66,9 @@ impl Api {
 
     /// Whether all execution providers of the library use the memory of the process.
     pub fn is_for_processors(self) -> Result<bool> {
-        let (available, release) = (
-            function!(self, GetAvailableProviders),
-            function!(self, ReleaseAvailableProviders),
-        );
         let (mut names, mut n) = (ptr::null_mut(), 0);
         // SAFETY: the places are ours.
-        let status = unsafe { available(&raw mut names, &raw mut n) };
+        let status = unsafe { ((*self.0).GetAvailableProviders)(&raw mut names, &raw mut n) };
         self.check(status, "tell its providers")?;
         let all = (0..usize::try_from(n).unwrap_or_default()).all(|index| {
             // SAFETY: so many texts were returned.
@@ -87,7 +78,7 @@ impl Api {
             PROCESSORS.contains(&name.as_str())
         });
         // SAFETY: what was returned, and is not used again.
-        let status = unsafe { release(names, n) };
+        let status = unsafe { ((*self.0).ReleaseAvailableProviders)(names, n) };
         self.check(status, "release its providers' names")?;
         Ok(all)
     }
@@ -98,14 +89,12 @@ impl Api {
         if status.is_null() {
             return Ok(());
         }
-        let message = function!(self, GetErrorMessage);
         // SAFETY: the status is not null, and ours.
-        let message = unsafe { message(status) };
+        let message = unsafe { ((*self.0).GetErrorMessage)(status) };
         // SAFETY: the text lives as long as the status.
         let message = unsafe { owned_text(message) };
-        let release = function!(self, ReleaseStatus);
         // SAFETY: the status is ours, and not used again.
-        unsafe { release(status) };
+        unsafe { ((*self.0).ReleaseStatus)(status) };
         Err(Fault::runtime(format!(
             "ONNX Runtime cannot {action}: {message}"
         )))
@@ -116,9 +105,8 @@ impl Api {
     /// # Safety
     /// It is a session of this library, which nobody uses.
     pub unsafe fn release_session(self, session: *mut OrtSession) {
-        let release = function!(self, ReleaseSession);
         // SAFETY: as the caller promises.
-        unsafe { release(session) };
+        unsafe { ((*self.0).ReleaseSession)(session) };
     }
 
     /// Creates a session of the model in `bytes`, whose release is up to the caller.
@@ -131,11 +119,10 @@ impl Api {
         bytes: &[u8],
         options: &SessionOptions,
     ) -> Result<*mut OrtSession> {
-        let create = function!(self, CreateSessionFromArray);
         let mut session = ptr::null_mut();
         // SAFETY: `env` is as the caller promises; the rest is ours and valid for the call.
         let status = unsafe {
-            create(
+            ((*self.0).CreateSessionFromArray)(
                 env,
                 bytes.as_ptr().cast(),
                 bytes.len(),
@@ -189,16 +176,15 @@ impl SessionOptions {
     pub unsafe fn copy_of(api: Api, options: *const OrtSessionOptions) -> Result<SessionOptions> {
         let mut made = ptr::null_mut();
         let status = if options.is_null() {
-            let create = function!(api, CreateSessionOptions);
             // SAFETY: the place is ours.
-            unsafe { create(&raw mut made) }
+            unsafe { ((*api.0).CreateSessionOptions)(&raw mut made) }
         } else {
-            let clone = function!(api, CloneSessionOptions);
             // SAFETY: `options` is as the caller promises, and the place is ours.
-            unsafe { clone(options, &raw mut made) }
+            unsafe { ((*api.0).CloneSessionOptions)(options, &raw mut made) }
         };
         api.check(status, "make session options")?;
-        let release = function!(api, ReleaseSessionOptions);
+        // SAFETY: a function of the table.
+        let release = unsafe { (*api.0).ReleaseSessionOptions };
         Ok(SessionOptions {
             api,
             options: made,
@@ -221,9 +207,10 @@ impl SessionOptions {
     /// Sets a configuration entry.
     pub fn configure(&mut self, key: &str, value: &str) -> Result<()> {
         let (c_key, c_value) = (c_name(key)?, c_name(value)?);
-        let add = function!(self.api, AddSessionConfigEntry);
         // SAFETY: the options are valid; ONNX Runtime copies the texts.
-        let status = unsafe { add(self.options, c_key.as_ptr(), c_value.as_ptr()) };
+        let status = unsafe {
+            ((*self.api.0).AddSessionConfigEntry)(self.options, c_key.as_ptr(), c_value.as_ptr())
+        };
         self.api.check(status, &format!("set {key}"))
     }
 
@@ -231,97 +218,97 @@ impl SessionOptions {
     pub fn configured(&self, key: &str) -> Result<Option<String>> {
         let c_key = c_name(key)?;
         let action = format!("tell {key}");
-        let (has, get) = (
-            function!(self.api, HasSessionConfigEntry),
-            function!(self.api, GetSessionConfigEntry),
-        );
         let mut has_it = 0;
         // SAFETY: the options are valid, the place is ours.
-        let status = unsafe { has(self.options, c_key.as_ptr(), &raw mut has_it) };
+        let status = unsafe {
+            ((*self.api.0).HasSessionConfigEntry)(self.options, c_key.as_ptr(), &raw mut has_it)
+        };
         self.api.check(status, &action)?;
         if has_it == 0 {
             return Ok(None);
         }
+        let get = |place: *mut c_char, len: &mut usize| {
+            // SAFETY: as above; the place has `len` bytes, or is null to ask for their number.
+            let status = unsafe {
+                ((*self.api.0).GetSessionConfigEntry)(self.options, c_key.as_ptr(), place, len)
+            };
+            self.api.check(status, &action)
+        };
         let mut len = 0;
-        // SAFETY: as above; without a place for it, only the length of the value is told.
-        let status = unsafe { get(self.options, c_key.as_ptr(), ptr::null_mut(), &raw mut len) };
-        self.api.check(status, &action)?;
+        get(ptr::null_mut(), &mut len)?;
         let mut value = vec![0_u8; len];
-        let place = value.as_mut_ptr().cast();
-        // SAFETY: the place has `len` bytes.
-        let status = unsafe { get(self.options, c_key.as_ptr(), place, &raw mut len) };
-        self.api.check(status, &action)?;
+        get(value.as_mut_ptr().cast(), &mut len)?;
         let value = CStr::from_bytes_until_nul(&value);
         Ok(value.ok().map(|value| value.to_string_lossy().into_owned()))
     }
 
     /// Has sessions write no optimized model, whatever the options said.
     pub fn write_no_optimized_model(&mut self) -> Result<()> {
-        let set = function!(self.api, SetOptimizedModelFilePath);
         // An empty path, of the width that paths have where that is the wider one.
         let none = [0_u16; 1];
         // SAFETY: the options are valid; ONNX Runtime copies the path.
-        let status = unsafe { set(self.options, none.as_ptr().cast()) };
+        let status = unsafe {
+            ((*self.api.0).SetOptimizedModelFilePath)(self.options, none.as_ptr().cast())
+        };
         self.api.check(status, "write no optimized model")
     }
 
-    /// Has sessions use the value's memory as initializer `name`.
+    /// Has sessions use the value's memory as the initializer of its name.
     ///
     /// # Safety
     /// Value and memory outlive the options and all sessions made with them.
-    pub unsafe fn share(&mut self, name: &CStr, value: &Value) -> Result<()> {
-        let add = function!(self.api, AddInitializer);
+    pub unsafe fn share(&mut self, value: &Value) -> Result<()> {
         // SAFETY: all are valid; for how long, the caller promises.
-        let status = unsafe { add(self.options, name.as_ptr(), value.0.made) };
+        let status = unsafe {
+            ((*self.api.0).AddInitializer)(self.options, value.name.as_ptr(), value.of.made)
+        };
         self.api.check(status, "share a weight")
     }
 
-    /// Has sessions copy the values in place of the external data of the initializers `names`.
+    /// Has sessions copy the value in place of the external data of the initializer of its name.
     ///
     /// # Safety
-    /// The values' memory outlives the options and all sessions made with them.
-    pub unsafe fn inject(&mut self, names: &[&CStr], values: &[&Value]) -> Result<()> {
-        let names: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-        let values: Vec<*const OrtValue> = values
-            .iter()
-            .map(|value| value.0.made.cast_const())
-            .collect();
-        let n = names.len().min(values.len());
-        if n == 0 {
-            return Ok(());
-        }
-        let add = function!(self.api, AddExternalInitializers);
-        // SAFETY: both arrays have `n` valid elements; ONNX Runtime copies names and values, not
-        // their memory.
-        let status = unsafe { add(self.options, names.as_ptr(), values.as_ptr(), n) };
+    /// The value's memory outlives the options and all sessions made with them.
+    pub unsafe fn inject(&mut self, value: &Value) -> Result<()> {
+        let (name, of) = (value.name.as_ptr(), value.of.made.cast_const());
+        // SAFETY: arrays of one valid element; ONNX Runtime copies names and values, not their memory.
+        let status = unsafe {
+            ((*self.api.0).AddExternalInitializers)(self.options, &raw const name, &raw const of, 1)
+        };
         self.api.check(status, "take weights")
     }
 }
 
 /// A tensor of ONNX Runtime over memory that is not its own.
-pub(crate) struct Value(Owned<OrtValue>);
+pub(crate) struct Value {
+    name: CString,
+    of: Owned<OrtValue>,
+}
 
 // SAFETY: a value is only read once it is made, and may be released by any thread.
 unsafe impl Send for Value {}
 
 impl Value {
-    /// A tensor over `bytes`.
+    /// A tensor over the bytes of `tensor`.
     ///
     /// # Safety
-    /// `bytes` stays where it is for as long as the value, and what it was given to, is used.
-    pub unsafe fn over(api: Api, bytes: &[u8], dims: &[i64], data_type: DataType) -> Result<Value> {
-        let element_type = element_type(data_type).ok_or_else(|| {
+    /// They stay where they are for as long as the value, and what it was given to, is used.
+    unsafe fn over(api: Api, tensor: &Tensor<'_>) -> Result<Value> {
+        let Tensor {
+            bytes, data_type, ..
+        } = tensor;
+        let element_type = element_type(*data_type).ok_or_else(|| {
             Fault::runtime(format!(
                 "ONNX Runtime takes no weights of type {data_type:?} from memory"
             ))
         })?;
+        let (name, dims) = (c_name(tensor.name)?, c_dims(tensor.dims)?);
         let memory = cpu_memory(api)?;
         let mut made = ptr::null_mut();
-        let create = function!(api, CreateTensorWithDataAsOrtValue);
         // SAFETY: memory and dims are as long as stated. ONNX Runtime only reads initializers,
         // though it asks for memory to write to.
         let status = unsafe {
-            create(
+            ((*api.0).CreateTensorWithDataAsOrtValue)(
                 memory.made,
                 bytes.as_ptr().cast_mut().cast(),
                 bytes.len(),
@@ -332,23 +319,25 @@ impl Value {
             )
         };
         api.check(status, "make a tensor")?;
-        let release = function!(api, ReleaseValue);
-        Ok(Value(Owned { made, release }))
+        // SAFETY: a function of the table.
+        let release = unsafe { (*api.0).ReleaseValue };
+        let of = Owned { made, release };
+        Ok(Value { name, of })
     }
 }
 
 /// Where values have their memory.
 fn cpu_memory(api: Api) -> Result<Owned<OrtMemoryInfo>> {
     let mut made = ptr::null_mut();
-    let create = function!(api, CreateCpuMemoryInfo);
     let kind = (
         OrtAllocatorType::OrtDeviceAllocator,
         OrtMemType::OrtMemTypeDefault,
     );
     // SAFETY: the place is ours.
-    let status = unsafe { create(kind.0, kind.1, &raw mut made) };
+    let status = unsafe { ((*api.0).CreateCpuMemoryInfo)(kind.0, kind.1, &raw mut made) };
     api.check(status, "describe memory")?;
-    let release = function!(api, ReleaseMemoryInfo);
+    // SAFETY: a function of the table.
+    let release = unsafe { (*api.0).ReleaseMemoryInfo };
     Ok(Owned { made, release })
 }
 
@@ -359,21 +348,20 @@ pub(crate) fn c_name(name: &str) -> Result<CString> {
 }
 
 /// What ONNX Runtime was given of a model's memory, which must live as long as its sessions: so it
-/// lives as long as the model.
+/// lives as long as the model. A process may have several libraries; a tensor is known by where its path lies.
 #[derive(Default)]
-pub(crate) struct Values(Vec<(Api, BTreeMap<Key, Value>)>);
-
-/// A tensor's name, and the address of its bytes.
-pub(crate) type Key = (CString, usize);
+pub(crate) struct Values(BTreeMap<(Api, usize), Value>);
 
 impl Values {
-    /// Those of one library: a process may have several.
-    pub(crate) fn of(&mut self, api: Api) -> &mut BTreeMap<Key, Value> {
-        let known = self.0.iter().position(|(of, _)| *of == api);
-        let index = known.unwrap_or_else(|| {
-            self.0.push((api, BTreeMap::new()));
-            self.0.len() - 1
-        });
-        &mut self.0[index].1
+    /// That of a tensor, made once.
+    ///
+    /// # Safety
+    /// That of [`Value::over`].
+    pub unsafe fn of(&mut self, api: Api, tensor: &Tensor<'_>) -> Result<&Value> {
+        Ok(match self.0.entry((api, tensor.path.as_ptr().addr())) {
+            Entry::Occupied(known) => known.into_mut(),
+            // SAFETY: as the caller promises.
+            Entry::Vacant(new) => new.insert(unsafe { Value::over(api, tensor) }?),
+        })
     }
 }

@@ -1,22 +1,23 @@
 //! ONNX Runtime sessions of opened models.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::PoisonError;
 
 use onnxseal_runtime::{
-    Error, OnLoss, PlaintextOnDisk, Prepared, Sharing, Tensor, WEIGHTS_ENTRY, WRITING_ENTRIES,
+    Error, OnLoss, PlaintextOnDisk, Prepared, Sharing, WEIGHTS_ENTRY, WRITING_ENTRIES,
 };
 use ort_sys::{OrtApiBase, OrtEnv, OrtSession, OrtSessionOptions};
+use zeroize::Zeroizing;
 
 use crate::arguments::{OutPointer, given, lent};
 use crate::error::{OnnxsealError, Result, guard};
 use crate::model::OnnxsealModel;
-use crate::ort::{Api, Key, SessionOptions, Value, c_dims, c_name};
+use crate::ort::{Api, SessionOptions};
 
 /// A model without the weights that session options give to ONNX Runtime.
-pub struct OnnxsealSkeleton(Prepared<'static>);
+pub struct OnnxsealSkeleton(Zeroizing<Vec<u8>>);
 
 /// Creates an ONNX Runtime session of `model`.
 ///
@@ -93,7 +94,7 @@ pub extern "C" fn onnxseal_create_session(
             }
             created => created?,
         };
-        place.fill(created);
+        place.fill_raw(created);
         Ok(())
     })
 }
@@ -137,9 +138,7 @@ pub extern "C" fn onnxseal_prepare_session(
         let mut options = unsafe { SessionOptions::borrowed(api, options) };
         // SAFETY: the caller keeps the model for as long as options and sessions.
         unsafe { model.fill(api, &mut options, &prepared) }?;
-        // SAFETY: of what it borrows, the skeleton makes no more use.
-        let prepared = unsafe { std::mem::transmute::<Prepared<'_>, Prepared<'static>>(prepared) };
-        place.fill(Box::into_raw(Box::new(OnnxsealSkeleton(prepared))));
+        place.fill(OnnxsealSkeleton(prepared.into_skeleton()));
         Ok(())
     })
 }
@@ -151,8 +150,10 @@ pub extern "C" fn onnxseal_skeleton_bytes(
     skeleton: Option<&OnnxsealSkeleton>,
     length_bytes: Option<&mut MaybeUninit<usize>>,
 ) -> *const c_void {
-    let bytes = skeleton.map(|OnnxsealSkeleton(prepared)| prepared.skeleton());
-    lent(bytes, length_bytes)
+    lent(
+        skeleton.map(|OnnxsealSkeleton(bytes)| &bytes[..]),
+        length_bytes,
+    )
 }
 
 /// Releases `skeleton`; does nothing for `NULL`.
@@ -188,30 +189,14 @@ impl OnnxsealModel {
             options.configure(key, value)?;
         }
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let values = values.of(api);
-        let mut given = |tensors: &[Tensor]| -> Result<Vec<Key>> {
-            let keys = tensors.iter().map(|tensor| {
-                let key = (c_name(tensor.name)?, tensor.bytes.as_ptr().addr());
-                if !values.contains_key(&key) {
-                    // SAFETY: values and model go together.
-                    let value = unsafe {
-                        Value::over(api, tensor.bytes, &c_dims(tensor.dims)?, tensor.data_type)
-                    }?;
-                    values.insert(key.clone(), value);
-                }
-                Ok(key)
-            });
-            keys.collect()
-        };
-        let (shared, injected) = (given(prepared.shared())?, given(prepared.injected())?);
-        for (key, value) in shared.iter().filter_map(|key| values.get_key_value(key)) {
+        for tensor in prepared.shared() {
             // SAFETY: the caller keeps the model, and with it the value.
-            unsafe { options.share(&key.0, value) }?;
+            unsafe { options.share(values.of(api, tensor)?) }?;
         }
-        let injected = injected.iter().filter_map(|key| values.get_key_value(key));
-        let (keys, values): (Vec<_>, Vec<_>) = injected.unzip();
-        let names: Vec<&CStr> = keys.iter().map(|(name, _)| name.as_c_str()).collect();
-        // SAFETY: as above.
-        unsafe { options.inject(&names, &values) }
+        for tensor in prepared.injected() {
+            // SAFETY: as above.
+            unsafe { options.inject(values.of(api, tensor)?) }?;
+        }
+        Ok(())
     }
 }
