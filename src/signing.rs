@@ -1,12 +1,10 @@
-//! Reads the arguments for opening and signing: demanded signers, claims and tiers, keys that sign.
+//! Reads the arguments for opening and signing: demanded signers and tiers, keys that sign.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use onnxseal_core::{
-    Access, AllowedSigners, Edition, Error, Identities, Requirements, SignedBy, SigningKey,
-};
+use onnxseal_core::{Access, AllowedSigners, Edition, Error, Identities, SignedBy, SigningKey};
 
 use crate::exit::usage;
 use crate::keys::IdentityArgs;
@@ -34,15 +32,6 @@ pub struct TierArgs {
     pub tier: Option<String>,
 }
 
-#[derive(Debug, Args)]
-pub struct ClaimArgs {
-    /// Fail (6) if a model does not make this claim: KEY=VALUE, KEY with any value, or `not-after` or
-    /// `not-before`, a date that must fit the present time. May be given several times. Only an
-    /// identity or allowed signers prove claims
-    #[arg(long = "require-claim", value_name = "CLAIM")]
-    pub require_claims: Vec<String>,
-}
-
 pub struct Opening {
     identities: Identities,
     signed_by: Option<SignedBy>,
@@ -65,13 +54,6 @@ impl OpeningArgs {
         let allowed = AllowedSigners::read(file, &name).map_err(Error::Key)?;
         let signer = self.signer.clone();
         Ok(Some(SignedBy { allowed, signer }))
-    }
-}
-
-impl ClaimArgs {
-    pub fn read(&self) -> Result<Option<Requirements>> {
-        let all = (!self.require_claims.is_empty()).then_some(&self.require_claims);
-        Ok(all.map(|all| Requirements::parse(all)).transpose()?)
     }
 }
 

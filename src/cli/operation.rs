@@ -13,7 +13,7 @@ use super::policy::{Policy, PolicyArgs};
 use super::shared::{folder, pair};
 use crate::io;
 use crate::keys::{NewRecipientArgs, RecipientArgs};
-use crate::signing::{ClaimArgs, OpeningArgs, TierArgs, signing_key};
+use crate::signing::{OpeningArgs, TierArgs, signing_key};
 
 #[derive(Debug, Args)]
 pub struct Sources {
@@ -79,8 +79,13 @@ pub struct Verifying {
     pub opening: OpeningArgs,
     #[command(flatten)]
     pub tier: TierArgs,
-    #[command(flatten)]
-    pub claims: ClaimArgs,
+
+    /// Fail (6) if a model does not make this claim: KEY=VALUE, KEY with any value, or `not-after` or
+    /// `not-before`, a date that must fit the present time. May be given several times. Only an
+    /// identity or allowed signers prove claims
+    #[arg(long = "require-claim", value_name = "CLAIM")]
+    pub require_claims: Vec<String>,
+
     #[command(flatten)]
     pub policy: PolicyArgs,
 }
@@ -130,7 +135,10 @@ impl Verifying {
             signed_by: self.opening.signed_by()?,
             edition: self.tier.edition_for(identities.as_ref())?,
             identities,
-            require: self.claims.read()?,
+            require: match &self.require_claims[..] {
+                [] => None,
+                claims => Some(Requirements::parse(claims)?),
+            },
             policy,
         })
     }

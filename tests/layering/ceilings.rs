@@ -25,7 +25,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2497),
     ("store", 5976),
     ("testkit", 995),
-    ("src", 7870),
+    ("src", 7860),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
