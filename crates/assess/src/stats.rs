@@ -7,7 +7,7 @@ use onnxseal_data::random::{rng, shuffled};
 use crate::assessment::Interval;
 
 /// The 97.5 % quantile of the normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+pub(crate) const Z: f64 = 1.959_963_984_540_054;
 
 /// Computes Wilson's 95 % interval for a share of `n` samples (Wilson, "Probable inference, the law
 /// of succession, and statistical inference", 1927).

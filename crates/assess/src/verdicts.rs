@@ -5,12 +5,12 @@ use crate::assessment::{
 };
 use crate::attacker::n_labels;
 use crate::options::PublicModel;
-use crate::stats::wilson;
+use crate::stats::Z;
 use crate::views::AttackerView;
 use crate::weights::numbers;
 
-/// The largest number of samples to try: if even these decide nothing, no number is suggested.
-const MAX_NEEDED: u64 = 10_000_000;
+/// If it takes more samples to decide, no number is suggested.
+const MAX_NEEDED: f64 = 1e7;
 
 /// The figures that attacks are compared with: floors, original and margin.
 pub(crate) struct Threshold<'t> {
@@ -118,27 +118,16 @@ impl Threshold<'_> {
         }
     }
 
-    /// Computes about how many samples would bring the upper end of the interval to the limit.
+    /// Computes how many samples would bring the upper end of an interval down to the limit.
     fn needed(&self, got: &Measure, interval: Interval, limit: f64) -> Option<u64> {
-        let is_enough = |samples: u64| {
-            let high = if self.is_rate {
-                wilson(got.value, samples as usize).high
-            } else {
-                let share = got.n_samples as f64 / samples as f64;
-                got.value + (interval.high - got.value) * share.sqrt()
-            };
-            high <= limit
+        let above = limit - got.value;
+        let needed = if self.is_rate {
+            // The upper end is where `(limit - share)^2 = Z^2 limit (1 - limit) / n`.
+            Z.powi(2) * limit * (1.0 - limit) / above.powi(2)
+        } else {
+            got.n_samples as f64 * ((interval.high - got.value) / above).powi(2)
         };
-        let (mut less, mut enough) = (got.n_samples as u64, MAX_NEEDED);
-        while is_enough(MAX_NEEDED) && enough - less > 1 {
-            let middle = less + (enough - less) / 2;
-            if is_enough(middle) {
-                enough = middle
-            } else {
-                less = middle
-            }
-        }
-        is_enough(enough).then_some(enough)
+        (needed <= MAX_NEEDED).then_some(needed.ceil() as u64)
     }
 
     /// Returns whether the intervals of the original and of each floor are apart: by chance, few
@@ -193,6 +182,7 @@ fn notes(view: &AttackerView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::wilson;
 
     #[test]
     fn verdicts_are_by_the_upper_end() {
