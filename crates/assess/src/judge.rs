@@ -123,10 +123,9 @@ impl<'m> Judge<'m> {
     fn class(&self, output: &[f32]) -> Option<usize> {
         match output {
             [] => None,
-            [one] if !one.is_finite() => None,
+            some if is_nan(some) => None,
             [one] if self.is_class => (*one >= 0.0).then_some(*one as usize),
             [one] => Some(usize::from(*one > self.cut)),
-            many if many.iter().any(|value| !value.is_finite()) => None,
             many => largest(many.iter().map(|value| f64::from(*value))),
         }
     }
@@ -165,11 +164,9 @@ impl<'m> Judge<'m> {
                 ratios.push(0.0);
                 continue;
             }
-            let square = |values: &mut dyn Iterator<Item = f32>| {
-                values.map(|v| f64::from(v).powi(2)).sum::<f64>()
-            };
-            let distance = square(&mut output.iter().zip(original).map(|(a, b)| a - b));
-            let size = square(&mut original.iter().copied());
+            let square = |value: f32| f64::from(value).powi(2);
+            let distance: f64 = (output.iter().zip(original).map(|(a, b)| square(a - b))).sum();
+            let size: f64 = original.iter().map(|value| square(*value)).sum();
             let mean = distance / output.len().max(1) as f64;
             let ratio = 10.0 * (self.peak * self.peak / mean.max(1e-300)).log10();
             ratios.push(if ratio.is_nan() {
@@ -238,9 +235,6 @@ impl<'m> Judge<'m> {
     }
 
     fn top5(&self, outputs: &Table, rows: &[usize]) -> Option<f64> {
-        if outputs.width < 6 {
-            return None;
-        }
         let is_in = |row: &&usize| {
             let output = outputs.row(**row);
             let of_label = self.label(**row).and_then(|label| output.get(label));
@@ -249,7 +243,7 @@ impl<'m> Judge<'m> {
             })
         };
         let n = rows.iter().filter(is_in).count();
-        Some(n as f64 / rows.len().max(1) as f64)
+        (outputs.width > 5).then(|| n as f64 / rows.len().max(1) as f64)
     }
 }
 
