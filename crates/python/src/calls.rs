@@ -105,7 +105,7 @@ pub fn verify<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAny>> {
     as_dict(keywords.py(), &verified)
 }
 
-/// What a check demands of a model.
+/// The demands of a check on a model.
 pub struct Demands {
     identities: Option<core::Identities>,
     signed_by: Option<core::SignedBy>,

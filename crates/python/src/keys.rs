@@ -239,7 +239,7 @@ pub fn edition(tier: Option<&str>) -> Edition<'_> {
     tier.map_or(Edition::Whole, Edition::named)
 }
 
-/// What opens a model.
+/// The keys that open a model, and the demands on it.
 pub struct Opened {
     identities: core::Identities,
     signed_by: Option<core::SignedBy>,

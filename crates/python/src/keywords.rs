@@ -13,13 +13,13 @@ use crate::call;
 use crate::errors::Result;
 use crate::source::Source;
 
-/// What reads the files that arguments name. It runs without the interpreter, in [`Keywords::run`].
+/// A function that reads the files that arguments name. It runs without the interpreter, in [`Keywords::run`].
 pub type Later<T> = Box<dyn FnOnce(&dyn Progress) -> Result<T> + Send>;
 
 /// The arguments of a call. Take those that name files before the output: it takes the place of none of these.
 pub struct Keywords<'py> {
     given: Bound<'py, PyDict>,
-    /// What was taken so far, and the identity file of the environment.
+    /// The files and models that were taken so far, and the identity file of the environment.
     reads: RefCell<NamedInputs>,
 }
 
@@ -104,7 +104,7 @@ impl<'py> Keywords<'py> {
         Ok(model)
     }
 
-    /// What the arguments name that were taken so far.
+    /// Returns the files and models that the arguments taken so far name.
     pub fn reads(&self) -> NamedInputs {
         self.reads.borrow().clone()
     }
