@@ -18,7 +18,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("engine", 1244),
     ("inputs", 5301),
     ("labels", 4511),
-    ("onnx", 4291),
+    ("onnx", 4289),
     ("plan", 4159),
     ("python", 3111),
     ("rewrite", 1040),

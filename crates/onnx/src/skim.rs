@@ -57,12 +57,7 @@ const HEAD_BYTES: usize = 20;
 /// then return for `bytes` what they would return for the file, sound or not. All else stays zero.
 ///
 /// Calls `fetch` with parts of `bytes` and their offsets, in ascending order, each once.
-pub fn skim<E>(
-    how: Skim,
-    bytes: &mut [u8],
-    limits: &Limits,
-    fetch: &mut dyn FnMut(&mut [u8], u64) -> Result<(), E>,
-) -> Result<(), E> {
+pub fn skim<E>(how: Skim, bytes: &mut [u8], limits: &Limits, fetch: Fetch<'_, E>) -> Result<(), E> {
     let end = bytes.len();
     let mut skimmer = Skimmer {
         how,
@@ -76,6 +71,9 @@ pub fn skim<E>(
     skimmer.message(&model::SCHEMA, 0, end)
 }
 
+/// Fills a part of the bytes, at an offset.
+type Fetch<'f, E> = &'f mut dyn FnMut(&mut [u8], u64) -> Result<(), E>;
+
 /// Returns whether a field has elements, which are skipped.
 fn is_elements(schema: &Schema, number: u32) -> bool {
     let of_attribute = [attribute::s, attribute::floats, attribute::strings];
@@ -87,7 +85,7 @@ struct Skimmer<'b, 'f, E> {
     how: Skim,
     /// The whole file.
     bytes: &'b mut [u8],
-    fetch: &'f mut dyn FnMut(&mut [u8], u64) -> Result<(), E>,
+    fetch: Fetch<'f, E>,
     /// Everything before this is done.
     fetched_to: usize,
     /// Bytes to fetch at once if the fetch continues the last one.
