@@ -41,23 +41,11 @@ pub(crate) struct Layer {
     node: usize,
     /// The value that the statistics describe.
     value: String,
-    n_channels: usize,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug)]
-enum Kind {
-    /// BatchNormalization, which has the statistics as tensors.
-    Norm {
-        mean: HiddenTensor,
-        variance: HiddenTensor,
-    },
-    /// Conv, whose outputs get these statistics.
-    Conv {
-        weight: HiddenTensor,
-        bias: HiddenTensor,
-        like: Statistics,
-    },
+    /// Mean and variance of a BatchNormalization, or bias and weight of a Conv; the first has a
+    /// number for each channel.
+    tensors: [HiddenTensor; 2],
+    /// The statistics that a Conv's outputs get.
+    like: Option<Statistics>,
 }
 
 /// Mean and variance of each channel.
@@ -100,11 +88,8 @@ pub(crate) fn layers(model: &Model<'_>, hidden: &Hidden, convolutions: &[Layer])
         Some(Layer {
             node: at,
             value: (*node.inputs.first()?).to_owned(),
-            n_channels: mean.n_elements,
-            kind: Kind::Norm {
-                mean,
-                variance: whole(model, node.inputs.get(4)?)?,
-            },
+            tensors: [mean, whole(model, node.inputs.get(4)?)?],
+            like: None,
         })
     };
     let mut found: Vec<Layer> = main(model).enumerate().filter_map(norm).collect();
@@ -132,16 +117,11 @@ pub(crate) fn convolutions(
         let bias = whole(model, node.inputs.get(2)?)?;
         let weight = whole(model, node.inputs.get(1)?)?;
         // `[M, C/group, kH, kW]`: M channels of the output.
-        let n_channels = bias.n_elements;
-        (weight.dims.first() == Some(&(n_channels as u64))).then(|| Layer {
+        (weight.dims.first() == Some(&(bias.n_elements as u64))).then(|| Layer {
             node: at,
             value: value.to_owned(),
-            n_channels,
-            kind: Kind::Conv {
-                weight,
-                bias,
-                like: Statistics::new(),
-            },
+            tensors: [bias, weight],
+            like: None,
         })
     };
     let mut found: Vec<Layer> = main(model).enumerate().filter_map(convolution).collect();
@@ -153,9 +133,7 @@ pub(crate) fn convolutions(
         return Ok(Vec::new());
     };
     for (layer, statistics) in found.iter_mut().zip(measured) {
-        if let (Kind::Conv { like, .. }, Some(statistics)) = (&mut layer.kind, statistics) {
-            *like = statistics;
-        }
+        layer.like = Some(statistics.unwrap_or_default());
     }
     Ok(found)
 }
@@ -172,41 +150,40 @@ pub(crate) fn estimate(files: &Files, layers: &[Layer], bench: &Bench<'_>) -> Re
             tensor.scatter(&elements, &mut files);
         };
         for (layer, own) in layers.iter().zip(measured) {
-            let Some(own) = own else { continue };
-            match &layer.kind {
-                Kind::Norm { mean, variance } => {
-                    let floats = own.iter().map(|of| (of.0 as f32, of.1 as f32));
-                    let (means, variances): (Vec<f32>, Vec<f32>) = floats.unzip();
-                    put(mean, &means);
-                    put(variance, &variances);
-                    // Each round changes the inputs of later layers, so all rounds are needed.
-                    moved = f64::INFINITY;
-                }
-                Kind::Conv { weight, bias, like } => {
-                    let of = |tensor: &HiddenTensor| {
-                        decode(tensor.data_type, &tensor.gather(&before), tensor.n_elements)
-                    };
-                    let (Some(mut weights), Some(mut biases)) = (of(weight), of(bias)) else {
-                        continue;
-                    };
-                    let n_row = weights.len() / layer.n_channels;
-                    let rows = weights.chunks_exact_mut(n_row.max(1)).zip(&mut biases);
-                    let channels = rows.zip(own).zip(like);
-                    for (((row, bias), (mean, variance)), (to_mean, to_variance)) in channels {
-                        let gain = if variance > 0.0 {
-                            (to_variance / variance).sqrt().min(MAX_GAIN)
-                        } else {
-                            1.0
-                        };
-                        let shift = (to_mean - mean).abs() / variance.sqrt().max(f64::MIN_POSITIVE);
-                        moved = moved.max((gain - 1.0).abs()).max(shift);
-                        row.iter_mut().for_each(|value| *value *= gain as f32);
-                        *bias = (to_mean + gain * (f64::from(*bias) - mean)) as f32;
-                    }
-                    put(weight, &weights);
-                    put(bias, &biases);
-                }
+            let (Some(own), [first, second]) = (own, &layer.tensors) else {
+                continue;
+            };
+            let Some(like) = &layer.like else {
+                let floats = own.iter().map(|of| (of.0 as f32, of.1 as f32));
+                let (means, variances): (Vec<f32>, Vec<f32>) = floats.unzip();
+                put(first, &means);
+                put(second, &variances);
+                // Each round changes the inputs of later layers, so all rounds are needed.
+                moved = f64::INFINITY;
+                continue;
+            };
+            let of = |tensor: &HiddenTensor| {
+                decode(tensor.data_type, &tensor.gather(&before), tensor.n_elements)
+            };
+            let (Some(mut biases), Some(mut weights)) = (of(first), of(second)) else {
+                continue;
+            };
+            let n_row = weights.len() / first.n_elements.max(1);
+            let rows = weights.chunks_exact_mut(n_row.max(1)).zip(&mut biases);
+            let channels = rows.zip(own).zip(like);
+            for (((row, bias), (mean, variance)), (to_mean, to_variance)) in channels {
+                let gain = if variance > 0.0 {
+                    (to_variance / variance).sqrt().min(MAX_GAIN)
+                } else {
+                    1.0
+                };
+                let shift = (to_mean - mean).abs() / variance.sqrt().max(f64::MIN_POSITIVE);
+                moved = moved.max((gain - 1.0).abs()).max(shift);
+                row.iter_mut().for_each(|value| *value *= gain as f32);
+                *bias = (to_mean + gain * (f64::from(*bias) - mean)) as f32;
             }
+            put(first, &biases);
+            put(second, &weights);
         }
         if moved < SETTLED {
             break;
@@ -226,7 +203,9 @@ fn measure(files: &Files, layers: &[Layer], bench: &Bench<'_>) -> Result<Vec<Opt
     let mut net = Net::new(&bench.engine, files, &names, name)?;
     let n_outputs = net.outputs().len();
     let wanted: Vec<usize> = (n_outputs - names.len()..n_outputs).collect();
-    let sums = layers.iter().map(|layer| Some(Sums::of(layer.n_channels)));
+    let sums = layers
+        .iter()
+        .map(|layer| Some(Sums::of(layer.tensors[0].n_elements)));
     let mut sums: Vec<Option<Sums>> = sums.collect();
     for (i, part) in rows.chunks(AT_ONCE).enumerate() {
         let has_enough = |sums: &Sums| sums.n >= ENOUGH.1;
