@@ -140,14 +140,9 @@ impl Features {
             }
         };
         let is_fast = |head: &&Head| **head == Head::Ridge || classes.len() <= MAX_CLASSES;
-        let probes = heads.iter().filter(is_fast).map(fit);
-        let best = probes.reduce(|best, next| {
-            if next.n_right > best.n_right {
-                next
-            } else {
-                best
-            }
-        });
+        // The first among equals.
+        let probes = heads.iter().rev().filter(is_fast).map(fit);
+        let best = probes.max_by_key(|probe| probe.n_right);
         best.ok_or_else(|| crate::Error::Usage("no head was tried".into()))
     }
 
