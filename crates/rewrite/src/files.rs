@@ -32,6 +32,9 @@ pub struct Files {
     external: Vec<Input>,
 }
 
+/// The bytes of a model file, and of its external data by the model's normalised paths.
+pub type Contents = (Vec<u8>, Vec<(String, Vec<u8>)>);
+
 /// The files that were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -61,9 +64,8 @@ impl Files {
         })
     }
 
-    /// Reads the model file and its external data, by the model's normalised paths, with edits. Edits
-    /// must be by file and in ascending order.
-    pub fn read(&self, edits: &[Edit]) -> Result<(Vec<u8>, Vec<(String, Vec<u8>)>)> {
+    /// Reads the files with edits, which must be by file and in ascending order.
+    pub fn read(&self, edits: &[Edit]) -> Result<Contents> {
         let mut external = Vec::new();
         for (file, (path, input)) in (1..).zip(self.paths.iter().zip(&self.external)) {
             let mut bytes = input.read_all()?;

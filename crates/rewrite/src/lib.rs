@@ -18,7 +18,7 @@ mod refusal;
 pub use changes::{Changes, Edit, apply};
 pub use elements::{Elements, bounds, is_float, width};
 pub use error::{Error, Result};
-pub use files::{Files, Written};
+pub use files::{Contents, Files, Written};
 pub use graph::{Attributes, Graph, Small, Source, slice};
 pub use onnxseal_onnx::model::FileId;
 pub use onnxseal_onnx::proto::tensor_proto::DataType;
