@@ -2,13 +2,12 @@
 
 use onnxseal_data::Values;
 use onnxseal_data::random::rng;
+use ort::session::builder::GraphOptimizationLevel as Optimization;
 use rand::RngExt as _;
 
 use crate::error::{Error, Result};
 use crate::files::Files;
 use crate::fit::random;
-use ort::session::builder::GraphOptimizationLevel as Optimization;
-
 use crate::library::Engine;
 use crate::net::{Net, OutputSpec};
 use crate::values::{Batch, Element, Table};
