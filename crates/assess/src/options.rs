@@ -34,6 +34,8 @@ pub enum PublicModel<'a> {
     Known(&'a Subject),
 }
 
+/// How a model is assessed.
+#[non_exhaustive]
 pub struct Options<'a> {
     /// The policies to compare. If empty: all presets or, for a protected model, its present
     /// protection.
@@ -71,20 +73,14 @@ impl Default for Options<'_> {
 /// Observes a long call, and can cancel it.
 pub trait Progress: Sync {
     /// The call begins, with about `n_steps` steps.
-    fn begin(&self, n_steps: u64) {
-        let _ = n_steps;
-    }
+    fn begin(&self, _n_steps: u64) {}
 
     /// A step begins, described by `what`.
-    fn step(&self, what: &str) {
-        let _ = what;
-    }
+    fn step(&self, _what: &str) {}
 
     /// The call was cancelled and returns a partial result, from `n_done` of `n_wanted` units that
     /// `what` names, such as samples.
-    fn cut_short(&self, n_done: usize, n_wanted: usize, what: &str) {
-        let _ = (n_done, n_wanted, what);
-    }
+    fn cut_short(&self, _n_done: usize, _n_wanted: usize, _what: &str) {}
 
     /// Returns whether to cancel; the call asks before each step. It then fails with
     /// [`Error::Cancelled`](crate::Error::Cancelled), unless its partial result is useful: see

@@ -22,12 +22,14 @@ pub struct Subject {
     pub(crate) protected: Option<Protected>,
 }
 
+/// Ranges `(first, end)` of elements in ascending order, each with its tier, or 1 without tiers.
+type TieredElements = Vec<((u64, u64), u8)>;
+
 /// The encrypted parts of a protected model.
 #[derive(Debug)]
 pub(crate) struct Protected {
-    /// By a tensor's protobuf path, ranges `(first, end)` of its encrypted elements in ascending
-    /// order, each with its tier, or 1 without tiers.
-    pub(crate) elements: HashMap<String, Vec<((u64, u64), u8)>>,
+    /// The encrypted elements of each tensor, by its protobuf path.
+    pub(crate) elements: HashMap<String, TieredElements>,
     /// The tiers below the highest, the least first, each with its edition's files.
     pub(crate) editions: Vec<(String, Files)>,
     /// The files as they are stored, only for a model with tiers, whose ciphertext may show more

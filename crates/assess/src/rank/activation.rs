@@ -12,7 +12,7 @@ use crate::bench::samples;
 use crate::error::Result;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
-use crate::rank::{Scores, per_unit};
+use crate::rank::scores::{Scores, per_unit};
 use crate::subject::Subject;
 use crate::weights::{Numbers, decode, numbers};
 

@@ -2,6 +2,7 @@
 
 mod activation;
 mod probabilistic;
+mod scores;
 
 use onnxseal_data::DataSet;
 use onnxseal_engine::Engine;
@@ -24,15 +25,6 @@ pub enum Method {
         share: f64,
         n_masks: usize,
     },
-}
-
-/// By a tensor's protobuf path, the scores of the units of its elements, in order.
-type Scores = Vec<(String, Vec<f64>)>;
-
-/// Returns the number of elements in a unit.
-fn per_unit(element_bits: u32, unit_bytes: u64) -> usize {
-    let n = unit_bytes * 8 / u64::from(element_bits.max(1));
-    usize::try_from(n).unwrap_or(1).max(1)
 }
 
 /// Ranks the weights of `subject` in units of `unit_bytes` bytes; models of more than 1 GiB get

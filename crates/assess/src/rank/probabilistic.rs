@@ -20,7 +20,7 @@ use crate::error::{Error, Result, attempt};
 use crate::heads::Basis;
 use crate::hidden::{Hidden, HiddenTensor};
 use crate::options::{Options, Progress};
-use crate::rank::{Scores, per_unit};
+use crate::rank::scores::{Scores, per_unit};
 use crate::subject::Subject;
 
 /// The approximate number of groups.
@@ -225,8 +225,10 @@ impl Masking<'_> {
                     distance / size.max(1e-12)
                 }
             };
-            // NaN becomes the most, too.
-            loss.min(MAX_LOSS).max(0.0)
+            if loss.is_nan() {
+                return MAX_LOSS;
+            }
+            loss.clamp(0.0, MAX_LOSS)
         };
         (0..n).map(sample).sum::<f64>() / n as f64
     }
