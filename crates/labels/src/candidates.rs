@@ -1,7 +1,6 @@
 //! Makes inputs for traces that are unlike a data set's, by mixing, shuffling and adding noise to
 //! samples.
 
-use chacha20::ChaCha8Rng;
 use rand::RngExt;
 
 use onnxseal_data::Values;
@@ -40,34 +39,25 @@ pub fn unlike(samples: &[Samples], n: usize, seed: u64) -> Vec<Samples> {
         .collect();
     let of_input = |input: &Samples| {
         let width = input.dims.iter().product::<usize>().max(1);
-        let deviation = deviation(&input.values);
+        let (is_whole, deviation) = (input.element.is_whole(), deviation(&input.values));
         let mut values = Vec::with_capacity(n * width);
         for (change, one, other) in &draws {
             let at = |sample: usize, i: usize| input.values.at(sample * width + i);
-            match change {
-                Change::Mixed if input.element.is_whole() => {
-                    values.extend(
-                        (0..width).map(|i| at(if random.random() { *one } else { *other }, i)),
-                    );
-                }
-                Change::Mixed => {
-                    values.extend((0..width).map(|i| (at(*one, i) + at(*other, i)) / 2.0))
-                }
-                Change::Shuffled => values.extend(
-                    shuffled(width, &mut random)
-                        .into_iter()
-                        .map(|i| at(*one, i)),
-                ),
-                Change::Noisy if input.element.is_whole() => {
-                    values
-                        .extend((0..width).map(|i| noisy(&mut random, &at, (*one, n_samples), i)));
-                }
-                Change::Noisy => {
-                    let noise =
-                        |random: &mut ChaCha8Rng| NOISE * deviation * f64::from(gaussian(random));
-                    values.extend((0..width).map(|i| at(*one, i) + noise(&mut random)));
-                }
-            }
+            let order = match change {
+                Change::Shuffled => shuffled(width, &mut random),
+                _ => Vec::new(),
+            };
+            values.extend((0..width).map(|i| match change {
+                Change::Mixed if is_whole => at(if random.random() { *one } else { *other }, i),
+                Change::Mixed => (at(*one, i) + at(*other, i)) / 2.0,
+                Change::Shuffled => at(*one, order[i]),
+                // One value in four from another sample.
+                Change::Noisy if is_whole => match random.random_range(0..4) {
+                    0 => at(random.random_range(0..n_samples), i),
+                    _ => at(*one, i),
+                },
+                Change::Noisy => at(*one, i) + NOISE * deviation * f64::from(gaussian(&mut random)),
+            }));
         }
         Samples {
             values: like(&input.values, values),
@@ -75,19 +65,6 @@ pub fn unlike(samples: &[Samples], n: usize, seed: u64) -> Vec<Samples> {
         }
     };
     samples.iter().map(of_input).collect()
-}
-
-/// Takes one value in four from another sample.
-fn noisy(
-    random: &mut ChaCha8Rng,
-    at: &impl Fn(usize, usize) -> f64,
-    (one, n): (usize, usize),
-    i: usize,
-) -> f64 {
-    match random.random_range(0..4) {
-        0 => at(random.random_range(0..n), i),
-        _ => at(one, i),
-    }
 }
 
 fn deviation(values: &Values) -> f64 {
