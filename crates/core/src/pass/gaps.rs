@@ -72,15 +72,12 @@ pub(crate) fn gaps_of_original<'i>(
 
 fn is_zero(input: &Input, span: Span) -> Result<bool> {
     let mut piece = vec![0; span.len.min(PIECE) as usize];
-    let mut at = span.start;
-    while at < span.end() {
-        let len = (span.end() - at).min(PIECE);
-        let piece = &mut piece[..len as usize];
+    for at in (span.start..span.end()).step_by(PIECE as usize) {
+        let piece = &mut piece[..(span.end() - at).min(PIECE) as usize];
         input.read_exact_at(piece, at)?;
         if piece.iter().any(|byte| *byte != 0) {
             return Ok(false);
         }
-        at += len;
     }
     Ok(true)
 }
