@@ -15,7 +15,7 @@ use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File};
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
-use crate::make::rename::{Naming, rename};
+use crate::make::rename::{Naming, choose_paths, rename};
 use crate::make::repack::repack;
 use crate::make::seal::Sealing;
 use crate::pass::gaps::gaps;
@@ -93,7 +93,8 @@ pub fn protect<'a>(
 ) -> Result<Report> {
     let destination = destination.into();
     let location = destination.source(location.into())?;
-    let naming = Naming::of(&destination, &location, options.external_data.as_deref());
+    let output = destination.renames(&location);
+    let naming = output.map(|output| (output, options.external_data.as_deref()));
     let source = Source::open(&location)?;
     let policy = &options.policy;
     let prepared = prepare(
@@ -172,7 +173,7 @@ fn prepare(
         bytes: input.len,
     });
     let mut files: Vec<File> = files.collect();
-    let names = naming.map_or(Ok(None), |naming| naming.choose(&files, inputs()))?;
+    let names = naming.map_or(Ok(None), |naming| choose_paths(naming, &files, inputs()))?;
     drop(model);
     let path = source.input.path.clone();
     let mut original = None;

@@ -14,95 +14,71 @@ use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::tensor::{Place, Tensor};
 use crate::open::protected::Unlocked;
 use crate::pass::outputs::check_names;
-use crate::pass::publish::Destination;
 use crate::pass::score::Unseen;
 use crate::pass::source::Source;
 
-/// The names of external data files: the caller's, or one derived from the output's if the present
-/// names would collide with inputs.
-pub(crate) struct Naming<'a> {
-    output: &'a Location,
-    name: Option<&'a str>,
-}
+/// Where the model file goes, and the caller's name for its external data.
+pub(crate) type Naming<'a> = (&'a Location, Option<&'a str>);
 
-impl<'a> Naming<'a> {
-    /// Chooses `name`, or one derived from the output's, for what a call makes of the model at
-    /// `location`; `None` if the names stay, because the caller has planned all outputs.
-    pub(crate) fn of(
-        destination: &'a Destination<'_>,
-        location: &'a Location,
-        name: Option<&'a str>,
-    ) -> Option<Naming<'a>> {
-        let output = match destination {
-            Destination::New(to) if to.keep_paths => return None,
-            Destination::New(to) => &to.location,
-            Destination::InPlace(_) => location,
+/// Chooses paths for the external files in `files`: the caller's name, or one derived from the
+/// output's if the present paths would collide with inputs. Returns `None` if all keep theirs.
+///
+/// One file gets the name. Several go to a folder of that name, under their present paths.
+pub(crate) fn choose_paths<'i>(
+    (output, name): Naming<'_>,
+    files: &[File],
+    inputs: impl Iterator<Item = &'i Input>,
+) -> Result<Option<Vec<String>>> {
+    let external = files.get(1..).unwrap_or_default();
+    if external.is_empty() {
+        return match name {
+            None => Ok(None),
+            Some(_) => Err(Error::Usage(
+                "the model has no external data to name".into(),
+            )),
         };
-        Some(Naming { output, name })
     }
-
-    /// Returns new paths for the external files in `files`, or `None` if all keep theirs.
-    ///
-    /// One file gets the name. Several go to a folder of that name, under their present paths.
-    pub(crate) fn choose<'i>(
-        &self,
-        files: &[File],
-        inputs: impl Iterator<Item = &'i Input>,
-    ) -> Result<Option<Vec<String>>> {
-        let Naming { output, name } = *self;
-        let external = files.get(1..).unwrap_or_default();
-        if external.is_empty() {
-            return match name {
-                None => Ok(None),
-                Some(_) => Err(Error::Usage(
-                    "the model has no external data to name".into(),
-                )),
-            };
+    let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
+    // Follow links: an input may have several paths.
+    let is_input = |path: &str| {
+        let found = output.beside(path).canonical();
+        found.is_some_and(|found| inputs.contains(&found))
+    };
+    let under = |name: &str| -> Vec<String> {
+        match external {
+            [_] => vec![name.to_owned()],
+            several => (several.iter())
+                .map(|file| format!("{name}/{}", file.path))
+                .collect(),
         }
-        let inputs: HashSet<Location> = inputs.filter_map(Input::location).collect();
-        // Follow links: an input may have several paths.
-        let is_input = |path: &str| {
-            let found = output.beside(path).canonical();
-            found.is_some_and(|found| inputs.contains(&found))
-        };
-        let under = |name: &str| -> Vec<String> {
-            match external {
-                [_] => vec![name.to_owned()],
-                several => (several.iter())
-                    .map(|file| format!("{name}/{}", file.path))
-                    .collect(),
-            }
-        };
-        let paths = if let Some(name) = name {
-            under(name)
-        } else if !external.iter().any(|file| is_input(&file.path)) {
-            return Ok(None);
-        } else {
-            let of_output = output.to_name();
-            let of_output = of_output.file_name().and_then(|name| name.to_str());
-            let names =
-                of_output.map(|name| [".data", ".sealed.data"].map(|end| format!("{name}{end}")));
-            // Neither the name itself nor a file in a folder of that name may be an input.
-            let is_free =
-                |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
-            let name = names.into_iter().flatten().find(is_free);
-            under(&name.ok_or_else(|| {
-                let fault = "cannot derive a name for external data from";
-                Error::Usage(format!("{fault} {output}: give one"))
-            })?)
-        };
-        for path in &paths {
-            if external::normalise(path).as_ref() != Ok(path)
-                || external::check_plain(path).is_err()
-            {
-                return Err(Error::Usage(format!(
-                    "external data cannot have the name {path:?}: expected a plain relative path, without parts that begin with a dot"
-                )));
-            }
+    };
+    let paths = if let Some(name) = name {
+        under(name)
+    } else if !external.iter().any(|file| is_input(&file.path)) {
+        return Ok(None);
+    } else {
+        let of_output = output.to_name();
+        let of_output = of_output.file_name().and_then(|name| name.to_str());
+        let names =
+            of_output.map(|name| [".data", ".sealed.data"].map(|end| format!("{name}{end}")));
+        // Neither the name itself nor a file in a folder of that name may be an input.
+        let is_free =
+            |name: &String| !is_input(name) && !under(name).iter().any(|path| is_input(path));
+        let name = names.into_iter().flatten().find(is_free);
+        under(&name.ok_or_else(|| {
+            let fault = "cannot derive a name for external data from";
+            Error::Usage(format!("{fault} {output}: give one"))
+        })?)
+    };
+    for path in &paths {
+        if external::normalise(path).as_ref() != Ok(path) || external::check_plain(path).is_err() {
+            return Err(Error::Usage(format!(
+                "external data cannot have the name {path:?}: expected a plain relative path, without parts that begin with a dot"
+            )));
         }
-        let is_same = paths.iter().eq(external.iter().map(|file| &file.path));
-        Ok((!is_same).then_some(paths))
     }
+    let is_same = paths.iter().eq(external.iter().map(|file| &file.path));
+    Ok((!is_same).then_some(paths))
 }
 
 /// Gives the external files new `paths`, in `files` and in the model file, `original`. Returns the
@@ -142,14 +118,14 @@ pub(crate) fn rename(
 /// Tensors of the model file then lie elsewhere: see [`follow`].
 pub(crate) fn rename_protected(
     unlocked: &Unlocked,
-    naming: &Naming<'_>,
+    naming: Naming<'_>,
     draft: &mut Draft,
     progress: &dyn Progress,
 ) -> Result<Option<Source>> {
     let manifest = unlocked.manifest();
     let mut files = manifest.original_files();
     let original_paths = || files.iter().skip(1).map(|file| file.path.clone());
-    let paths = naming.choose(&files, unlocked.files())?;
+    let paths = choose_paths(naming, &files, unlocked.files())?;
     let paths = paths.unwrap_or_else(|| original_paths().collect());
     let present = manifest.files().iter().skip(1).map(|file| &file.path);
     if paths.iter().eq(present) {

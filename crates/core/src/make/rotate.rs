@@ -15,7 +15,7 @@ use crate::format::manifest::draft::Draft;
 use crate::format::tiers::Edition;
 use crate::make::audience::Audience;
 use crate::make::planned::{Planned, Purpose, tier_names};
-use crate::make::rename::{Naming, follow, rename_protected};
+use crate::make::rename::{follow, rename_protected};
 use crate::make::seal::Sealing;
 use crate::open::protected::{Protected, Unlocked};
 use crate::pass::gaps::gaps_of_original;
@@ -99,8 +99,8 @@ pub fn rotate<'a>(
     };
     let unlocked = protected.unlock(access)?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(Error::Usage)?;
-    let renamed = match name.and_then(|_| Naming::of(&destination, &location, name)) {
-        Some(naming) => rename_protected(&unlocked, &naming, &mut draft, progress)?,
+    let renamed = match name.and_then(|_| destination.renames(&location)) {
+        Some(output) => rename_protected(&unlocked, (output, name), &mut draft, progress)?,
         None => None,
     };
     let outputs = Outputs::begin(destination, &draft.files, unlocked.files())?;

@@ -79,6 +79,15 @@ impl<'h> Destination<'h> {
         }
     }
 
+    /// Returns where the model at `location` goes, if external data may get other names there: not
+    /// if the caller has planned all outputs.
+    pub(crate) fn renames<'l>(&'l self, location: &'l Location) -> Option<&'l Location> {
+        match self {
+            Destination::New(to) => Some(&to.location).filter(|_| !to.keep_paths),
+            Destination::InPlace(_) => Some(location),
+        }
+    }
+
     /// Locks `model` if this call changes it in place, so that two calls do not overwrite each
     /// other's change.
     pub(crate) fn lock(&self, model: &Input) -> error::Result<()> {
