@@ -57,21 +57,31 @@ fn moments(values: &[f32], mask: &[bool], n: usize, line: impl Fn(usize) -> usiz
 /// become means of channels.
 pub(super) fn fill(tensor: &HiddenTensor, fill: Fill, values: &mut [f32], random: &mut ChaCha8Rng) {
     let mask = tensor.mask();
+    let whole = match numbers(tensor.data_type) {
+        Some(Numbers::Whole(low, high)) => Some((low, high)),
+        _ => None,
+    };
+    // Whole numbers of 4 to 16 bits, as quantised weights are.
+    let narrow = whole.filter(|(low, high)| (15.0..=65535.0).contains(&(high - low)));
+    // Zero points usually are in the middle of such a type's numbers; 0 for signed ones.
+    let center = match narrow {
+        Some((low, high)) if low >= 0.0 => ((high + 1.0) / 2.0).floor(),
+        _ => 0.0,
+    };
     // Attackers guess the range of whole numbers from what these index or scale.
-    let is_whole = matches!(numbers(tensor.data_type), Some(Numbers::Whole(..)));
-    let limits = is_whole.then(|| {
+    let limits = whole.map(|_| {
         let low = values.iter().copied().fold(f32::INFINITY, f32::min);
         (low, values.iter().copied().fold(low, f32::max))
     });
+    let center = limits.map_or(center, |(low, high)| center.clamp(low, high));
     // Zero the encrypted numbers first, so that no attack can use them.
     put(values, &mask, |_| 0.0);
-    let center = center(tensor);
-    let center = limits.map_or(center, |(low, high)| center.clamp(low, high));
     let (rows, columns) = matrix(tensor);
     if tensor.is_whole() || fill == Fill::Random {
         // A matrix is none of a channel's numbers, whatever operator reads it.
         let is_matrix = rows > 1 && columns > 1;
-        let spread = spread(tensor);
+        // A quarter of the range of whole numbers.
+        let spread = whole.map_or_else(|| spread(tensor), |(low, high)| (high - low) / 4.0);
         put(values, &mask, |_| match (tensor.role, limits) {
             (Role::Mean, _) => 0.0,
             (Role::Variance, _) => 1.0,
@@ -81,7 +91,7 @@ pub(super) fn fill(tensor: &HiddenTensor, fill: Fill, values: &mut [f32], random
             (Role::BlockScale, _) => 0.02,
             _ if fill == Fill::Zero => center,
             // Other numbers may be no index, no truth value, or no zero point.
-            (_, Some((low, high))) if low == high || !is_narrow(tensor) => {
+            (_, Some((low, high))) if low == high || narrow.is_none() => {
                 let share = random.next_u64() as f64 / u64::MAX as f64;
                 let steps = f64::from(high - low) + 1.0;
                 (low + (share * steps).floor() as f32).min(high)
@@ -118,28 +128,9 @@ fn put(values: &mut [f32], mask: &[bool], mut by: impl FnMut(usize) -> f32) {
     }
 }
 
-/// Returns the middle of a type's numbers, where zero points usually are; 0 for signed ones.
-fn center(tensor: &HiddenTensor) -> f32 {
-    match numbers(tensor.data_type) {
-        Some(Numbers::Whole(low, high)) if low >= 0.0 && is_narrow(tensor) => {
-            ((high + 1.0) / 2.0).floor()
-        }
-        _ => 0.0,
-    }
-}
-
-/// Returns whether elements are whole numbers of 4 to 16 bits, as quantised weights are.
-fn is_narrow(tensor: &HiddenTensor) -> bool {
-    let numbers = numbers(tensor.data_type);
-    matches!(numbers, Some(Numbers::Whole(low, high)) if (15.0..=65535.0).contains(&(high - low)))
-}
-
 /// Returns the deviation of weights before training: `sqrt(2 / n)` for sums of n products (He et
-/// al., "Delving deep into rectifiers", 2015), or a quarter of the range of whole numbers.
+/// al., "Delving deep into rectifiers", 2015).
 fn spread(tensor: &HiddenTensor) -> f32 {
-    if let Some(Numbers::Whole(low, high)) = numbers(tensor.data_type) {
-        return (high - low) / 4.0;
-    }
     let (rows, columns) = matrix(tensor);
     // `[in, out]`. Others sum over the last axes, or the difference is small.
     let has_inputs_first = matches!(tensor.op_type.as_str(), "MatMul" | "Attention");
