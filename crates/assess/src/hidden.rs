@@ -128,6 +128,14 @@ impl Hidden {
             let place = (tensor.node.is_none(), tensor.node);
             operators.entry(place).or_default().push(tensor);
         }
+        let tensor_row = |tensor: &HiddenTensor| TensorRow {
+            name: tensor.name.clone(),
+            path: tensor.path.clone(),
+            data_type: tensor.data_type.as_str_name().to_owned(),
+            dims: tensor.dims.clone(),
+            bytes: tensor.bytes(),
+            encrypted_bytes: tensor.encrypted_bytes(),
+        };
         let row = |tensors: Vec<&HiddenTensor>| {
             let bytes: u64 = tensors.iter().map(|tensor| tensor.bytes()).sum();
             let encrypted_bytes: u64 = tensors.iter().map(|tensor| tensor.encrypted_bytes()).sum();
@@ -138,7 +146,7 @@ impl Hidden {
                 encrypted_bytes,
                 share: encrypted_bytes as f64 / bytes.max(1) as f64,
                 strip: strip(&tensors, bytes),
-                tensors: tensors.iter().map(|tensor| tensor.row()).collect(),
+                tensors: tensors.into_iter().map(tensor_row).collect(),
             }
         };
         operators.into_values().map(row).collect()
@@ -271,17 +279,6 @@ impl HiddenTensor {
         };
         let piece = |i| (self.start + i * stride, bytes(i..i + 1));
         range.clone().map(piece).collect()
-    }
-
-    fn row(&self) -> TensorRow {
-        TensorRow {
-            name: self.name.clone(),
-            path: self.path.clone(),
-            data_type: self.data_type.as_str_name().to_owned(),
-            dims: self.dims.clone(),
-            bytes: self.bytes(),
-            encrypted_bytes: self.encrypted_bytes(),
-        }
     }
 }
 
