@@ -9,7 +9,7 @@ use crate::{root, sources};
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
-    ("assess", 5734),
+    ("assess", 5731),
     ("batch", 2960),
     ("capi", 2082),
     ("core", 7674),

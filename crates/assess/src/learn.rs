@@ -25,9 +25,8 @@ pub fn accuracy(features: &Table, labels: &[i64], n: usize, seed: u64) -> Result
         let (train, test) = order.split_at(n.min(order.len()));
         let probe = features.probe(train, &labels, &[Head::Ridge])?;
         let found = features.classes(&probe, test);
-        let is_right = |(class, row): &(&Option<usize>, &usize)| {
-            class.map(|class| class as u32) == labels.get(**row).copied()
-        };
+        let label = |row: &usize| labels.get(*row).map(|label| *label as usize);
+        let is_right = |(class, row): &(&Option<usize>, &usize)| **class == label(row);
         let right = found.iter().zip(test).filter(is_right).count();
         sum += right as f64 / test.len().max(1) as f64;
     }

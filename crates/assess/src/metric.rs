@@ -22,17 +22,15 @@ pub struct Answers<'a> {
 /// A metric of the caller's. More must be better for the attacker, so negate an error rate.
 pub trait Metric: Sync {
     /// Returns the name of the metric.
-    fn name(&self) -> &str;
+    fn name(&self) -> &str {
+        "metric"
+    }
 
     /// Computes the value.
     fn measure(&self, answers: &Answers<'_>) -> std::result::Result<f64, String>;
 }
 
 impl<F: Fn(&Answers<'_>) -> f64 + Sync> Metric for F {
-    fn name(&self) -> &str {
-        "metric"
-    }
-
     fn measure(&self, answers: &Answers<'_>) -> std::result::Result<f64, String> {
         Ok(self(answers))
     }
