@@ -222,20 +222,23 @@ fn plan_protect_and_inspect_tell_the_same() {
     fs::write(lab.path("tied.onnx"), tied.encode()).unwrap();
     let fixture = |name| format!("{}/fixtures/models/{name}", env!("CARGO_MANIFEST_DIR"));
     let [cnn, lstm] = ["digits_cnn.onnx", "digits_lstm.onnx"].map(fixture);
+    let little = "[default]\ncoefficient = 0.05\n";
+    fs::write(lab.path("little.toml"), little).unwrap();
     let mut n_clear = 0;
     for model in ["tied.onnx", &cnn, &lstm] {
+        n_clear += tell_the_same(&lab, model, ["--policy", "little.toml"]);
         for preset in ["balanced", "strong", "full"] {
-            n_clear += tell_the_same(&lab, model, preset);
+            n_clear += tell_the_same(&lab, model, ["--preset", preset]);
         }
     }
     assert!(n_clear > 2);
 }
 
 /// Compares the tables and the JSON of the three; says how many weights are wholly in clear.
-fn tell_the_same(lab: &Lab, model: &str, preset: &str) -> usize {
-    let plan = ["plan", model, "--preset", preset];
+fn tell_the_same(lab: &Lab, model: &str, policy: [&str; 2]) -> usize {
+    let plan = [&["plan", model][..], &policy].concat();
     let protect = ["protect", model, "-o", "s.onnx", "-r", &lab.recipient, "-f"];
-    let protect = [&protect[..], &["--preset", preset, "--claim", "a=b"]].concat();
+    let protect = [&protect[..], &policy, &["--claim", "a=b"]].concat();
     let inspect = ["inspect", "s.onnx"];
     let tables = [&plan[..], &protect, &inspect].map(|args| {
         let (table, _) = lab.expect(0, &[args, &["--positions"]].concat());
@@ -244,8 +247,8 @@ fn tell_the_same(lab: &Lab, model: &str, preset: &str) -> usize {
         let known = |line: &&str| !of_one.iter().any(|start| line.starts_with(start));
         table.lines().filter(known).collect::<Vec<_>>().join("\n")
     });
-    assert_eq!(tables[0], tables[1], "{model} {preset}");
-    assert_eq!(tables[1], tables[2], "{model} {preset}");
+    assert_eq!(tables[0], tables[1], "{model} {policy:?}");
+    assert_eq!(tables[1], tables[2], "{model} {policy:?}");
     let reports = [&plan[..], &protect, &inspect].map(|args| {
         let mut report = json(&lab.expect(0, &[args, &["--json"]].concat()).0);
         let members = report.as_object_mut().unwrap();
@@ -265,8 +268,8 @@ fn tell_the_same(lab: &Lab, model: &str, preset: &str) -> usize {
         }
         report
     });
-    assert_eq!(reports[0], reports[1], "{model} {preset}");
-    assert_eq!(reports[1], reports[2], "{model} {preset}");
+    assert_eq!(reports[0], reports[1], "{model} {policy:?}");
+    assert_eq!(reports[1], reports[2], "{model} {policy:?}");
     let operators = reports[2]["operators"].as_array().unwrap();
     let tensors = operators
         .iter()
