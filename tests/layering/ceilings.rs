@@ -19,7 +19,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("inputs", 5301),
     ("labels", 4488),
     ("onnx", 4289),
-    ("plan", 4161),
+    ("plan", 4163),
     ("python", 3111),
     ("rewrite", 1042),
     ("runtime", 2497),

@@ -2,6 +2,7 @@
 
 use onnxseal_onnx::model::{Model, Payload};
 
+use crate::op_types::OfOpTypes;
 use crate::policy::Policy;
 use crate::subsequence::MAX_UNITS;
 
@@ -53,8 +54,12 @@ pub fn bound(model: &Model<'_>, policy: &Policy) -> Bound {
 
 /// Returns the largest share below 1 that the policy takes of anything.
 fn largest_share(model: &Model<'_>, policy: &Policy) -> f64 {
-    let nodes = model.nodes.iter();
-    let of_types = nodes.map(|node| policy.coefficient(node.domain, node.op_type));
+    let known = OfOpTypes::new(model);
+    let nodes = model.nodes_with_ids();
+    let of_types = nodes.filter_map(|(id, _)| {
+        let share = known.get(id, |domain, op_type| policy.coefficient(domain, op_type));
+        share.copied()
+    });
     let of_names = policy.overrides.iter().map(|named| named.coefficient);
     let shares = of_types.chain(of_names).chain(policy.budget);
     shares.filter(|&share| share < 1.0).fold(0.0, f64::max)

@@ -3,6 +3,7 @@
 use onnxseal_onnx::model::{Model, NodeId, Payload};
 
 use crate::classify::{Classified, Reason};
+use crate::op_types::OfOpTypes;
 use crate::plan::OperatorPlan;
 use crate::policy::Policy;
 
@@ -16,6 +17,9 @@ pub(crate) struct Owners<'p, 'a> {
     model: &'p Model<'a>,
     policy: &'p Policy,
     is_small: bool,
+    /// The policy's own coefficient of each operator type, the coefficient, and bytes of a
+    /// subsequence.
+    of_types: OfOpTypes<'p, 'a, (Option<f64>, f64, u64)>,
 }
 
 impl<'p, 'a> Owners<'p, 'a> {
@@ -26,6 +30,7 @@ impl<'p, 'a> Owners<'p, 'a> {
             model,
             policy,
             is_small: bytes <= SMALL_MODEL_BYTES && policy.takes_small_models(),
+            of_types: OfOpTypes::new(model),
         }
     }
 
@@ -55,7 +60,7 @@ impl<'p, 'a> Owners<'p, 'a> {
         let readers = known.consumers.iter();
         let owner = readers
             .filter(|consumer| consumer.as_weight || !is_weight)
-            .map(|consumer| self.operator(consumer.node))
+            .filter_map(|consumer| self.operator(consumer.node))
             .reduce(|best, other| {
                 if other.coefficient > best.coefficient {
                     other
@@ -68,6 +73,7 @@ impl<'p, 'a> Owners<'p, 'a> {
                 coefficient: 1.0,
                 whole: false,
                 overridden: false,
+                unit_bytes: self.policy.least_unit_bytes(),
             });
         match *payload {
             Payload::Dense { element_bits, .. } | Payload::Strided { element_bits, .. } => {
@@ -81,17 +87,22 @@ impl<'p, 'a> Owners<'p, 'a> {
         }
     }
 
-    fn operator(&self, id: NodeId) -> OperatorPlan {
-        let node = &self.model.nodes[id.index()];
-        let named = self.policy.of_node(node.name);
-        let own = named.or_else(|| self.policy.own_coefficient(node.domain, node.op_type));
-        let share = own.unwrap_or_else(|| self.policy.coefficient(node.domain, node.op_type));
-        let whole = self.is_small && own.is_none() && share < 1.0;
-        OperatorPlan {
+    fn operator(&self, id: NodeId) -> Option<OperatorPlan> {
+        let (policy, node) = (self.policy, self.model.nodes.get(id.index())?);
+        let &(own, of_type, unit_bytes) = self.of_types.get(id, |domain, op_type| {
+            let own = policy.own_coefficient(domain, op_type);
+            let of_type = policy.coefficient(domain, op_type);
+            (own, of_type, policy.unit_bytes(domain, op_type))
+        })?;
+        let named = policy.of_node(node.name);
+        let share = named.unwrap_or(of_type);
+        let whole = self.is_small && named.or(own).is_none() && share < 1.0;
+        Some(OperatorPlan {
             node: Some(id),
             coefficient: if whole { 1.0 } else { share },
             whole,
             overridden: named.is_some(),
-        }
+            unit_bytes,
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The plan: the volume of every operator, and the subsequences to encrypt of every weight tensor.
+//! The plan: the owners of weights, and the subsequences to encrypt of every weight tensor.
 
 use onnxseal_onnx::model::{FileId, NodeId, Span, TensorId};
 
@@ -56,6 +56,8 @@ pub struct OperatorPlan {
     pub whole: bool,
     /// Whether an override names it.
     pub(crate) overridden: bool,
+    /// Bytes of a subsequence, unless the model is large.
+    pub(crate) unit_bytes: u64,
 }
 
 /// One weight tensor.

@@ -105,12 +105,8 @@ impl<'p, 'a> Planner<'p, 'a> {
             if operators.last().is_none_or(|last| last.node != owner.node) {
                 operators.push(owner);
             }
-            let unit_bytes = match owner.node.map(|node| &model.nodes[node.index()]) {
-                Some(node) => policy.unit_bytes(node.domain, node.op_type),
-                None => policy.least_unit_bytes(),
-            };
             let n_elements = model.tensors[tensor.index()].n_elements;
-            let cut = Cut::new(n_elements, bits, unit_bytes.max(least));
+            let cut = Cut::new(n_elements, bits, owner.unit_bytes.max(least));
             let plan = TensorPlan {
                 tensor,
                 operator: operators.len() - 1,

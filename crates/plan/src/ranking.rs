@@ -131,10 +131,9 @@ impl Ranking {
 
     /// Fails if the ranking is of another model.
     pub(crate) fn check(&self, model: &Model<'_>) -> Result<(), Error> {
-        if self.shapes == shapes(model) {
-            Ok(())
-        } else {
-            Err(Error::RankingOfAnother)
+        match self.shapes == shapes(model) {
+            true => Ok(()),
+            false => Err(Error::RankingOfAnother),
         }
     }
 

@@ -38,7 +38,7 @@ pub fn energy(bytes: &[u8], data_type: DataType, unit_elements: u64) -> Vec<f64>
     let bits = u64::from(element_bits(data_type).unwrap_or(8));
     let unit_bytes = (unit_elements * bits).div_ceil(8).max(1) as usize;
     match data_type {
-        DataType::Float => sums(bytes, unit_bytes, f32::from_le_bytes, square32),
+        DataType::Float => sums(bytes, unit_bytes, f32::from_le_bytes, |x| square(x.into())),
         DataType::Double => sums(bytes, unit_bytes, f64::from_le_bytes, square),
         DataType::Bfloat16 => sums(bytes, unit_bytes, u16::from_le_bytes, bfloat16),
         DataType::Float16 => sums(bytes, unit_bytes, u16::from_le_bytes, float16),
@@ -107,19 +107,15 @@ fn square(x: f64) -> f64 {
     x * x
 }
 
-fn square32(x: f32) -> f64 {
-    square(x.into())
-}
-
 fn bfloat16(bits: u16) -> f64 {
-    square32(f32::from_bits(u32::from(bits) << 16))
+    square(f32::from_bits(u32::from(bits) << 16).into())
 }
 
 /// The exponent's bias differs from that of f32 by 112, for subnormal numbers too. Infinity becomes
 /// 65536, an arbitrary value, since trained weights are finite.
 fn float16(bits: u16) -> f64 {
     let scaled = f32::from_bits(u32::from(bits & 0x7FFF) << 13);
-    square32(scaled * f32::from_bits((112 + 127) << 23))
+    square((scaled * f32::from_bits((112 + 127) << 23)).into())
 }
 
 /// Returns the sum of the squares of the elements in a byte.

@@ -1,7 +1,7 @@
 //! The demands of a policy that a plan does not meet.
 
 use onnxseal_onnx::excerpt;
-use onnxseal_onnx::model::{Model, Tensor, TensorId};
+use onnxseal_onnx::model::{LongSetting, Model, Tensor, TensorId};
 
 use crate::classify::{Reason, is_opaque};
 use crate::plan::Plan;
@@ -19,18 +19,18 @@ impl Plan {
             let tensor = model.tensors.get(clear.tensor.index());
             violations.extend(tensor.and_then(|tensor| of_clear(tensor, &clear.reason, policy)));
         }
+        let is_opaque = is_opaque(model);
+        let settings = model.long_settings.iter();
+        let settings = settings.filter(|of| !policy.allows_clear(&[of.attribute, &of.path]));
+        let (opaque, plain): (Vec<_>, Vec<_>) = settings.partition(|of| is_opaque(of));
         if policy.asks_for_any() {
-            violations.extend(self.in_clear(model, policy));
+            violations.extend(self.in_clear(model, policy, &opaque));
             if !encrypts && violations.is_empty() && policy.allow_clear.is_empty() {
                 violations.push("nothing is encrypted".to_owned());
             }
         }
         if require.settings == Demand::Error {
-            let is_opaque = is_opaque(model);
-            let plain = model.long_settings.iter().filter(|setting| {
-                !is_opaque(setting) && !policy.allows_clear(&[setting.attribute, &setting.path])
-            });
-            violations.extend(plain.map(|setting| {
+            violations.extend(plain.into_iter().map(|setting| {
                 let (attribute, path) = (excerpt(setting.attribute), excerpt(&setting.path));
                 format!("attribute {attribute:?} ({path}) stays in clear")
             }));
@@ -56,15 +56,16 @@ impl Plan {
     }
 
     /// Lists the parts of the model, other than tensors, that may hold weights and stay in clear.
-    fn in_clear(&self, model: &Model<'_>, policy: &Policy) -> Vec<String> {
+    fn in_clear(
+        &self,
+        model: &Model<'_>,
+        policy: &Policy,
+        opaque: &[&LongSetting<'_>],
+    ) -> Vec<String> {
         let parts = model.passed_over.iter();
         let parts = parts.filter(|part| !policy.allows_clear(&[&part.path]));
         let parts = parts.map(|part| format!("{} may hold weights, and stays in clear", part.path));
-        let is_opaque = is_opaque(model);
-        let opaque = model.long_settings.iter().filter(|setting| {
-            is_opaque(setting) && !policy.allows_clear(&[setting.attribute, &setting.path])
-        });
-        let opaque = opaque.map(|setting| {
+        let opaque = opaque.iter().map(|setting| {
             let (attribute, path) = (excerpt(setting.attribute), excerpt(&setting.path));
             let bytes = setting.bytes;
             format!(

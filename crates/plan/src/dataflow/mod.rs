@@ -110,9 +110,8 @@ impl<'m, 'a> Dataflow<'m, 'a> {
     }
 
     pub fn kind(&self, node: NodeId) -> Kind {
-        self.nodes
-            .get(node.index())
-            .map_or(Kind::Unknown, |node| node.kind)
+        let node = self.nodes.get(node.index());
+        node.map_or(Kind::Unknown, |node| node.kind)
     }
 
     /// Returns whether a node calls a model-local function, even if it is an operator too.
@@ -336,11 +335,8 @@ impl<'f, 'm, 'a> Follower<'f, 'm, 'a> {
     /// Follows a value out of a graph at output `position`.
     fn leave(&mut self, tensor: u32, graph: u32, position: u32, call: u32) {
         let flow = self.flow;
-        let owner = flow
-            .model
-            .graphs
-            .get(graph as usize)
-            .map(|graph| graph.owner);
+        let graphs = &flow.model.graphs;
+        let owner = graphs.get(graph as usize).map(|graph| graph.owner);
         match (owner, self.calls.get(call as usize)) {
             (Some(GraphOwner::Function(_)), Some(&Call { node, from, .. })) if call != NO_CALL => {
                 self.reach(tensor, flow.output(node, position), from);

@@ -85,11 +85,8 @@ impl Dataflow<'_, '_> {
 
 /// Marks everything that marked values are made of.
 fn spread(made_of: &Lists<u32>, marks: &mut [bool]) {
-    let mut pending: Vec<u32> = (0..)
-        .zip(&*marks)
-        .filter(|(_, mark)| **mark)
-        .map(|(i, _)| i)
-        .collect();
+    let marked = (0..).zip(&*marks).filter(|(_, mark)| **mark);
+    let mut pending: Vec<u32> = marked.map(|(value, _)| value).collect();
     while let Some(value) = pending.pop() {
         for &from in made_of.of(value) {
             if !std::mem::replace(&mut marks[from as usize], true) {

@@ -219,8 +219,7 @@ impl Policy {
 
     /// Returns the smallest [`Policy::unit_bytes`] of any operator type.
     pub(crate) fn least_unit_bytes(&self) -> u64 {
-        self.unit_bytes
-            .unwrap_or(DEFAULT_UNIT_BYTES.min(RECURRENT_UNIT_BYTES))
+        self.unit_bytes.unwrap_or(DEFAULT_UNIT_BYTES)
     }
 
     /// Returns the scores to choose by instead of energies.
