@@ -207,7 +207,7 @@ impl Policy {
     /// Returns the bytes of a subsequence that is chosen by score, for an operator type; models of
     /// more than 1 GiB get larger ones. `domain` is empty for `ai.onnx`.
     ///
-    /// Recurrent layers get [`RECURRENT_UNIT_BYTES`] unless the policy says otherwise, because a
+    /// Recurrent layers get 1024 bytes unless the policy says otherwise, because a
     /// gate with some visible weights is easier to fill in than a hidden one.
     pub fn unit_bytes(&self, domain: &str, op_type: &str) -> u64 {
         let class = rules::find(domain, op_type).and_then(Rule::class);
