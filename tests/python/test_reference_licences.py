@@ -39,8 +39,8 @@ def opened(entry):
     signers = None
     if "allowed_signers" in entry:
         signers = second.read_signers((SEALED / "keys" / entry["allowed_signers"]).read_bytes())
-    identities = second.load_identities(SEALED / "keys" / entry["identity"])
-    return second.open_model(SEALED / entry["file"], identities, entry.get("tier"), licence, signers, seconds(entry["now"]))
+    identities, now = second.load_identities(SEALED / "keys" / entry["identity"]), seconds(entry["now"])
+    return second.open_model(SEALED / entry["file"], identities, entry.get("tier"), licence, signers, now)
 
 
 def seconds(moment):
