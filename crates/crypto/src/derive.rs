@@ -37,6 +37,7 @@ const TIER_LABEL: &[u8] = b"onnxseal/v1/tier";
 const AUTH_KEY_LABEL: &[u8] = b"onnxseal/v1/auth";
 const STREAM_KEY_LABEL: &[u8] = b"onnxseal/v1/stream";
 const SHUFFLE_KEY_LABEL: &[u8] = b"onnxseal/v1/shuffle";
+const LICENCE_LABEL: &[u8] = b"onnxseal/v1/licence";
 const INPUT_SHUFFLE_LABEL: &[u8] = b"onnxseal/v1/inputs/shuffle";
 const INPUT_MASK_LABEL: &[u8] = b"onnxseal/v1/inputs/mask";
 const INPUT_FFX_LABEL: &[u8] = b"onnxseal/v1/inputs/ffx";
@@ -100,6 +101,16 @@ pub(crate) fn blob_key(blobs_key: &Secret, salt: &[u8; 32], name: &str) -> Resul
     let name_len = (name.len() as u64).to_be_bytes();
     let info = [BLOB_KEY_LABEL, &name_len, name.as_bytes()].concat();
     hkdf_sha256(blobs_key, Some(salt), &info)
+}
+
+/// `HMAC-SHA256(licence key, text)`, where `licence key = HKDF-SHA256(ikm = keys, salt = none,
+/// info = "onnxseal/v1/licence", length = 32)` and `keys` are the data keys of a licence, one after the
+/// other
+pub(crate) fn licence_mac(keys: &[u8], text: &[u8]) -> Result<Hmac<Sha256>, Error> {
+    let hkdf = Hkdf::<Sha256>::new(None, keys);
+    let key = Secret::try_new(|okm| hkdf.expand(LICENCE_LABEL, okm)).map_err(|_| Error::Backend)?;
+    let mac = Hmac::<Sha256>::new_from_slice(key.expose()).map_err(|_| Error::Backend)?;
+    Ok(mac.chain_update(text))
 }
 
 /// `key L = HKDF-SHA256(ikm = seed, salt = none, info = L, length = 32)`, where L is the label of

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use hmac::Mac as _;
+use zeroize::Zeroizing;
+
 use crate::backend::{Ctr, Gcm, Tag};
 use crate::blob::BlobKey;
 use crate::chunk;
@@ -89,6 +92,27 @@ impl DataKey {
     pub(crate) fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
+}
+
+/// Copies the bytes of all keys, in their order.
+pub(crate) fn joined(keys: &[&DataKey]) -> Zeroizing<Vec<u8>> {
+    // Allocated once: a vector that grows leaves secrets behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(32 * keys.len()));
+    keys.iter()
+        .for_each(|key| bytes.extend_from_slice(key.expose()));
+    bytes
+}
+
+/// Computes the MAC of a licence with these keys over its `text`.
+pub fn licence_mac(keys: &[&DataKey], text: &[u8]) -> Result<[u8; 32], Error> {
+    let mac = derive::licence_mac(&joined(keys), text)?;
+    Ok(mac.finalize().into_bytes().into())
+}
+
+/// Compares `expected` with [`licence_mac`], in constant time.
+pub fn check_licence(keys: &[&DataKey], text: &[u8], expected: &[u8; 32]) -> Result<(), Error> {
+    let mac = derive::licence_mac(&joined(keys), text)?;
+    mac.verify_slice(expected).map_err(|_| Error::Unauthentic)
 }
 
 /// Seals the chunks of a new artifact, and its manifest and tags.

@@ -66,6 +66,6 @@ pub use blob::BlobKey;
 pub use derive::ChunkId;
 pub use error::{Error, NotAllowed};
 pub use gather::{MAX_CHUNK_BYTES, Scratch};
-pub use keys::{DataKey, OpenKeys, SealKeys};
+pub use keys::{DataKey, OpenKeys, SealKeys, check_licence, licence_mac};
 pub use opens_with::opens_with;
 pub use tier::{Direction, MIN_SHUFFLED, TierKey};

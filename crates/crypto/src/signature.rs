@@ -38,8 +38,10 @@ pub const MAX_SIGNATURE_BYTES: usize = 16 << 10;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
 const MAGIC: &[u8] = b"SSHSIG";
-const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
-const END: &str = "-----END SSH SIGNATURE-----\n";
+/// The first line of an armored signature.
+pub const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
+/// The last line of an armored signature.
+pub const END: &str = "-----END SSH SIGNATURE-----\n";
 const ARMOR_COLUMNS: usize = 70;
 /// The bytes that a security key appends to a signature: flags (u8) and counter (u32).
 const SECURITY_KEY_TRAILER_BYTES: usize = 5;

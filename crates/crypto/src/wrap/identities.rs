@@ -131,7 +131,9 @@ impl Identities {
         let is_listed = !header.recipients.is_empty();
         let mut known = BTreeSet::from_iter(header.recipients);
         for one in self.0.iter().filter(|one| one.recipient.is_some()) {
-            let opened = decrypt_with(&file, &[one], &read_data_key);
+            let opened = decrypt_with(&file, &[one], &|payload: &mut dyn Read| {
+                read_data_keys(payload, 1)
+            });
             if matches!(opened, Ok(Some(_))) {
                 known.extend(one.recipient.clone());
             }
@@ -162,8 +164,15 @@ impl Identities {
     /// payload were changed, [`Error::Plugin`] if no identity matches and a plugin failed,
     /// [`Error::MalformedKey`] and [`Error::LimitExceeded`] if it is not a wrapped data key.
     pub fn unwrap(&self, armored: &str) -> Result<DataKey, Error> {
+        let mut keys = self.unwrap_all(armored, 1)?;
+        keys.pop().ok_or(Error::Backend)
+    }
+
+    /// Unwraps `n` data keys that [`Recipients::wrap_all`](crate::wrap::Recipients::wrap_all)
+    /// wrapped, with the errors of [`Identities::unwrap`].
+    pub fn unwrap_all(&self, armored: &str, n: usize) -> Result<Vec<DataKey>, Error> {
         let file = dearmor(armored)?;
-        self.decrypt(&file, read_data_key)
+        self.decrypt(&file, |payload| read_data_keys(payload, n))
     }
 
     /// Decrypts a text that [`Recipients::encrypt_text`](crate::wrap::Recipients::encrypt_text) or
@@ -264,15 +273,15 @@ fn read_text(payload: &mut dyn Read, longest: usize) -> Result<Zeroizing<String>
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Reads the payload, which must be exactly a data key.
-fn read_data_key(payload: &mut dyn Read) -> Result<DataKey, Error> {
-    let bytes = read_secret(payload, 32).map_err(|_| Error::Unauthentic)?;
-    match bytes.as_slice().try_into() {
-        Ok(key) => Ok(DataKey(Secret::copy(key))),
-        Err(_) => Err(Error::MalformedKey(
-            "its payload is not the 32 bytes of a data key",
-        )),
+/// Reads the payload, which must be exactly `n` data keys.
+fn read_data_keys(payload: &mut dyn Read, n: usize) -> Result<Vec<DataKey>, Error> {
+    let bytes = read_secret(payload, 32 * n).map_err(|_| Error::Unauthentic)?;
+    let (keys, rest) = bytes.as_chunks();
+    if keys.len() != n || !rest.is_empty() {
+        let reason = "its payload has not the 32 bytes of each data key";
+        return Err(Error::MalformedKey(reason));
     }
+    Ok(keys.iter().map(|key| DataKey(Secret::copy(key))).collect())
 }
 
 /// Decrypts an identity file with its passphrase, to its text.

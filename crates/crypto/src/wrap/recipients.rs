@@ -8,7 +8,7 @@ use age::{EncryptError, Encryptor, scrypt, tag, tagpq, x25519};
 use x25519_dalek::PublicKey;
 
 use crate::error::{Error, start_of};
-use crate::keys::DataKey;
+use crate::keys::{DataKey, joined};
 use crate::limited::read_limited;
 use crate::wrap::armor::{armor, check_limits};
 use crate::wrap::header::{Noted, check_comment};
@@ -167,7 +167,12 @@ impl Recipients {
 
     /// Wraps the data key to every one of the recipients, as an armored age file.
     pub fn wrap(&self, key: &DataKey) -> Result<String, Error> {
-        let file = self.file(key.expose())?;
+        self.wrap_all(&[key])
+    }
+
+    /// Wraps several data keys, in their order, as [`Recipients::wrap`] wraps one.
+    pub fn wrap_all(&self, keys: &[&DataKey]) -> Result<String, Error> {
+        let file = self.file(&joined(keys))?;
         let armored = armor(&file)?;
         check_limits(&armored, &file)?;
         Ok(armored)
