@@ -171,7 +171,11 @@ impl Check {
                     _ => "",
                 };
                 let except = except(&verified.unchecked);
-                format!("{path}: ok, {share:.1} % encrypted{policy}, {contents}{except}")
+                let force = match verified.not_in_force {
+                    Some(_) => ", NOT IN FORCE",
+                    None => "",
+                };
+                format!("{path}: ok, {share:.1} % encrypted{policy}, {contents}{except}{force}")
             }
             _ => {
                 let failed = if self.failure().is_some() {

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod inputs;
 #[cfg(feature = "labels")]
 pub mod labels;
+pub mod licence;
 mod operation;
 mod policy;
 pub mod run;
@@ -25,7 +26,7 @@ pub use self::shared::{Out, OutFolder, OutputOptions, SyncOptions, View};
 use self::shared::{location, out, out_model};
 use crate::exit;
 use crate::keys::{NewRecipientArgs, PassphraseArgs};
-use crate::signing::{OpeningArgs, TierArgs};
+use crate::signing::{OpeningArgs, ReaderArgs};
 
 /// Protect the weights of ONNX models that you give to others.
 #[derive(Debug, Parser)]
@@ -85,6 +86,9 @@ pub enum Command {
     Verify(Verify),
     /// Restore the original of a protected model, byte for byte
     Unprotect(Unprotect),
+    /// Licences: who opens protected models, and until when; the models stay as they are
+    #[command(subcommand)]
+    Licence(licence::Licence),
     /// Run a program on opened models, which it alone sees (Linux)
     ///
     /// The models are opened into memory that is never swapped out, and appear at the paths where they are.
@@ -307,7 +311,7 @@ pub struct Unprotect {
     pub opening: OpeningArgs,
 
     #[command(flatten)]
-    pub tier: TierArgs,
+    pub reader: ReaderArgs,
 
     /// File or object to write; in a folder, the file gets the model's name. External data goes
     /// beside it, under the paths of the original

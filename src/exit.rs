@@ -19,9 +19,10 @@ Exit codes:
   5  no matching key: none of the identities opens the model
   6  policy not met
   7  I/O: the system could not read or write
+  9  not in force: the model or licence opens from a later date, or opened until an earlier one
   130, 143  stopped by Ctrl-C or SIGTERM; the report of a batch says how far it got";
 
-fn code(error: &anyhow::Error) -> u8 {
+pub fn code(error: &anyhow::Error) -> u8 {
     if let Some(failures) = error.downcast_ref::<Failures>() {
         return failures.code;
     }
@@ -73,6 +74,7 @@ pub fn kind_code(kind: ErrorKind) -> u8 {
         ErrorKind::NoMatchingKey => 5,
         ErrorKind::PolicyNotMet => 6,
         ErrorKind::Io => 7,
+        ErrorKind::NotInForce => 9,
         _ => 1,
     }
 }
@@ -271,7 +273,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             "rename the file, and change its `location` in the model: docs/COMMAND.md, External data, has the lines of Python; a protected model opens in memory as it is, as a session does it"
         }
         Error::SignatureLost { .. } => "sign the result with --sign-key, or give --drop-signature",
-        Error::NotSigned { .. } => "the publisher can sign it with `onnxseal sign`",
+        Error::NotSigned { .. } => {
+            "the publisher can sign it: a model with `onnxseal sign`, a licence with `onnxseal licence issue --sign-key`"
+        }
         Error::InPlaceExternal { .. } => {
             "give --external-data NAME: the new external data goes there, beside the old, and the model is replaced last; or write to another folder with --output, then swap the folders"
         }
@@ -281,6 +285,13 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::LowerTier { .. } => {
             "ask the publisher for a key of that tier, or accept the tier that you have with --tier"
         }
+        Error::NotLicensed { .. } => {
+            "ask for a licence for this file: one that was encrypted again is another"
+        }
+        Error::Licence { .. } | Error::LicenceChanged { .. } => {
+            "get the licence again as it was issued; mail and editors may change lines"
+        }
+        Error::NotInForce { contact: None, .. } => "ask whoever issued it for a later date",
         Error::NoSuchTier { .. } => "`onnxseal inspect` shows the tiers",
         Error::NoMatchingKey { .. } => "name the matching identity file with --identity",
         Error::PolicyNotMet { violations, .. } => return policy_hint(violations),

@@ -172,7 +172,6 @@ impl<P: Args + PassphraseSource> RecipientArgs<P> {
     }
 
     /// Reads the recipients of `what`; `None` if the user names none. Refuses tiers.
-    #[cfg(any(feature = "inputs", feature = "labels"))]
     pub fn read_untiered(&self, what: &str) -> Result<Option<Recipients>> {
         let mut found = self.read()?;
         if found.iter().any(|(tier, _)| tier.is_some()) {

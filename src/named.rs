@@ -24,10 +24,12 @@ struct Named {
 /// and reads `PathBuf` and `Location`.
 pub fn remember(matches: &ArgMatches) {
     let mut matches = matches;
+    let mut named = Named::default();
+    // A licence may replace one.
+    named.reads.takes_licences = matches.subcommand_name() != Some("licence");
     while let Some((_, of_command)) = matches.subcommand() {
         matches = of_command;
     }
-    let mut named = Named::default();
     for id in matches.ids().map(clap::Id::as_str) {
         if let Ok(Some(paths)) = matches.try_get_many::<PathBuf>(id) {
             named.reads.files.extend(paths.map(|path| match id {

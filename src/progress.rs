@@ -36,6 +36,18 @@ impl<'s> Bar<'s> {
         Bar::of(OF_BYTES, None, None)
     }
 
+    /// Makes a bar that counts to `n`.
+    pub fn of_count(n: u64, stop: &'s Stop) -> Bar<'s> {
+        let bar = Bar::of("{bar:30} {pos}/{len}  {eta} left", None, Some(stop));
+        bar.bar.set_length(n);
+        bar
+    }
+
+    pub fn count_one(&self) {
+        self.bar.inc(1);
+        self.show();
+    }
+
     /// Makes a bar with steps, which ends the work when told to `stop`.
     #[cfg(feature = "assess")]
     pub fn of_steps(stop: &'s Stop) -> Bar<'s> {
@@ -223,7 +235,11 @@ impl Watch for Bars<'_> {
             let size = bytes(report.bytes);
             match report.outcome {
                 Outcome::Skipped => self.line(&format!("done before: {path}, {size}")),
-                _ => self.line(&format!("done: {path}, {size} in {:.2} s", report.seconds)),
+                _ => {
+                    let force = report.not_in_force.map_or("", |_| ", NOT IN FORCE");
+                    let seconds = report.seconds;
+                    self.line(&format!("done: {path}, {size} in {seconds:.2} s{force}"));
+                }
             }
         }
     }

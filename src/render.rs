@@ -166,8 +166,12 @@ pub fn verified(model: &Location, verified: &Verification) -> anyhow::Result<()>
         " (not authenticated)"
     };
     for (key, value) in &verified.claims {
+        let force = match verified.not_in_force == Some(key.as_str()) {
+            true => " (NOT IN FORCE: the model does not open now)",
+            false => "",
+        };
         let (key, value) = (one_line(key), one_line(value));
-        writeln!(out, "claim:     {key}={value}{standing}")?;
+        writeln!(out, "claim:     {key}={value}{standing}{force}")?;
     }
     Ok(())
 }

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use onnxseal_core::{Access, AllowedSigners, Edition, Error, Identities, SignedBy, SigningKey};
+use onnxseal_core::{
+    Access, AllowedSigners, Edition, Error, Identities, Licence, SignedBy, SigningKey,
+    licence_of_environment, read_licence,
+};
 
 use crate::exit::usage;
 use crate::keys::IdentityArgs;
@@ -14,8 +17,13 @@ use crate::{keys, prompt};
 pub struct OpeningArgs {
     #[command(flatten)]
     pub identities: IdentityArgs,
+    #[command(flatten)]
+    pub signers: SignerArgs,
+}
 
-    /// Refuse a model that is not signed by a key of this OpenSSH allowed_signers file
+#[derive(Debug, Args)]
+pub struct SignerArgs {
+    /// Refuse what is not signed by a key of this OpenSSH allowed_signers file
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
 
@@ -24,17 +32,24 @@ pub struct OpeningArgs {
     pub signer: Option<String>,
 }
 
+/// The arguments of commands that open models for readers.
 #[derive(Debug, Args)]
-pub struct TierArgs {
+pub struct ReaderArgs {
     /// Accept this tier of a model that has tiers, or `any` for the highest that the identities
     /// open. A tier below the highest is not the original
     #[arg(long, value_name = "TIER")]
     pub tier: Option<String>,
+
+    /// Open with this licence. Default: the file that ONNXSEAL_LICENCE names, or MODEL.licence if no
+    /// identity opens the model itself
+    #[arg(long, value_name = "FILE")]
+    pub licence: Option<PathBuf>,
 }
 
 pub struct Opening {
     identities: Identities,
     signed_by: Option<SignedBy>,
+    licence: Option<Licence>,
 }
 
 impl OpeningArgs {
@@ -42,11 +57,22 @@ impl OpeningArgs {
     pub fn require(&self) -> Result<Opening> {
         Ok(Opening {
             identities: self.identities.require()?,
-            signed_by: self.signed_by()?,
+            signed_by: self.signers.read()?,
+            licence: None,
         })
     }
 
-    pub fn signed_by(&self) -> Result<Option<SignedBy>> {
+    /// Reads them for a reader, who may have a licence.
+    pub fn require_for(&self, reader: &ReaderArgs) -> Result<Opening> {
+        Ok(Opening {
+            licence: reader.licence()?,
+            ..self.require()?
+        })
+    }
+}
+
+impl SignerArgs {
+    pub fn read(&self) -> Result<Option<SignedBy>> {
         let Some(path) = &self.allowed_signers else {
             return Ok(None);
         };
@@ -57,17 +83,28 @@ impl OpeningArgs {
     }
 }
 
-impl TierArgs {
+impl ReaderArgs {
     pub fn edition(&self) -> Edition<'_> {
         self.tier.as_deref().map_or(Edition::Whole, Edition::named)
+    }
+
+    /// Reads the licence that the command line or the environment names.
+    pub fn licence(&self) -> Result<Option<Licence>> {
+        Ok(match &self.licence {
+            Some(path) => Some(read_licence(path, "--licence")?),
+            None => licence_of_environment()?,
+        })
     }
 
     /// Returns the accepted edition for optional identities. Fails if the command names a tier
     /// without identities to open it.
     pub fn edition_for(&self, identities: Option<&Identities>) -> Result<Edition<'_>> {
-        match (&self.tier, identities) {
-            (Some(_), None) => Err(usage(
+        match (&self.tier, &self.licence, identities) {
+            (Some(_), _, None) => Err(usage(
                 "--tier says which tier an identity must open: give --identity too",
+            )),
+            (_, Some(_), None) => Err(usage(
+                "an identity opens a licence: give --identity with --licence",
             )),
             _ => Ok(self.edition()),
         }
@@ -80,12 +117,13 @@ impl Opening {
             identities: &self.identities,
             signed_by: self.signed_by.as_ref(),
             edition: Edition::Whole,
+            licence: self.licence.as_ref(),
         }
     }
 
-    pub fn access_to<'a>(&'a self, tier: &'a TierArgs) -> Access<'a> {
+    pub fn access_to<'a>(&'a self, reader: &'a ReaderArgs) -> Access<'a> {
         Access {
-            edition: tier.edition(),
+            edition: reader.edition(),
             ..self.access()
         }
     }

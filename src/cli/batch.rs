@@ -9,7 +9,7 @@ use onnxseal_core::Location;
 use super::operation::{Protecting, Rotating, Sources, Verifying};
 use super::shared::{Out, OutFolder, SyncOptions, out, out_models, size};
 use crate::keys::NewRecipientArgs;
-use crate::signing::{OpeningArgs, TierArgs};
+use crate::signing::{OpeningArgs, ReaderArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum Batch {
@@ -45,7 +45,7 @@ pub struct Unprotect {
     #[command(flatten)]
     pub opening: OpeningArgs,
     #[command(flatten)]
-    pub tier: TierArgs,
+    pub reader: ReaderArgs,
     #[command(flatten)]
     pub course: Course,
 }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use onnxseal_core::{
-    Checks, Edition, Identities, Location, Policy as CorePolicy, ProtectOptions, Requirements,
-    Resign, RotateOptions, SignedBy,
+    Checks, Edition, Identities, Licence, Location, Policy as CorePolicy, ProtectOptions,
+    Requirements, Resign, RotateOptions, SignedBy,
 };
 
 use super::policy::{Policy, PolicyArgs};
 use super::shared::{folder, pair};
 use crate::io;
 use crate::keys::{NewRecipientArgs, RecipientArgs};
-use crate::signing::{OpeningArgs, TierArgs, signing_key};
+use crate::signing::{OpeningArgs, ReaderArgs, signing_key};
 
 #[derive(Debug, Args)]
 pub struct Sources {
@@ -78,7 +78,7 @@ pub struct Verifying {
     #[command(flatten)]
     pub opening: OpeningArgs,
     #[command(flatten)]
-    pub tier: TierArgs,
+    pub reader: ReaderArgs,
 
     /// Fail (6) if a model does not make this claim: KEY=VALUE, KEY with any value, or `not-after` or
     /// `not-before`, a date that must fit the present time. May be given several times. Only an
@@ -95,6 +95,7 @@ pub struct Demands<'a> {
     pub identities: Option<Identities>,
     pub signed_by: Option<SignedBy>,
     edition: Edition<'a>,
+    licence: Option<Licence>,
     pub require: Option<Requirements>,
     pub policy: Option<CorePolicy>,
 }
@@ -132,8 +133,13 @@ impl Verifying {
         let policy = self.policy.read(many)?.policy()?;
         let identities = self.opening.identities.read()?;
         Ok(Demands {
-            signed_by: self.opening.signed_by()?,
-            edition: self.tier.edition_for(identities.as_ref())?,
+            signed_by: self.opening.signers.read()?,
+            edition: self.reader.edition_for(identities.as_ref())?,
+            licence: (identities
+                .is_some()
+                .then(|| self.reader.licence())
+                .transpose()?)
+            .flatten(),
             identities,
             require: match &self.require_claims[..] {
                 [] => None,
@@ -150,6 +156,7 @@ impl Demands<'_> {
             identities: self.identities.as_ref(),
             signed_by: self.signed_by.as_ref(),
             edition: self.edition,
+            licence: self.licence.as_ref(),
             require: self.require.as_ref(),
             policy: self.policy.as_ref(),
             ..Checks::default()

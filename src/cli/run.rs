@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::shared::{OutFolder, out_folder, size};
-use crate::signing::{OpeningArgs, TierArgs};
+use crate::signing::{OpeningArgs, ReaderArgs};
 
 #[derive(Debug, Args)]
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -20,7 +20,7 @@ pub struct Run {
     pub opening: OpeningArgs,
 
     #[command(flatten)]
-    pub tier: TierArgs,
+    pub reader: ReaderArgs,
 
     /// Leave models that are not protected as they are; otherwise they are refused (6)
     #[arg(long)]

@@ -96,7 +96,7 @@ pub fn subject(model: &Location, opening: &OpeningArgs) -> Result<Subject> {
         let opening = opening.require()?;
         return Subject::protected(model.clone(), opening.access()).map_err(lift);
     }
-    if opening.identities.is_given() || opening.allowed_signers.is_some() {
+    if opening.identities.is_given() || opening.signers.allowed_signers.is_some() {
         return Err(usage(format!(
             "{model} is not protected: leave out --identity, --identity-command and --allowed-signers"
         )));

@@ -30,8 +30,8 @@ pub fn run(args: &Batch) -> Result<()> {
         }
         Batch::Unprotect(args) => {
             let job = Job::begin(&args.course, Some(&args.outputs))?;
-            let opening = args.opening.require()?;
-            let access = opening.access_to(&args.tier);
+            let opening = args.opening.require_for(&args.reader)?;
+            let access = opening.access_to(&args.reader);
             job.carry_out(&Operation::Unprotect { access })
         }
         Batch::Rekey(args) => {

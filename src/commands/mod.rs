@@ -11,6 +11,7 @@ mod inspect;
 mod keygen;
 #[cfg(feature = "labels")]
 mod labels;
+mod licence;
 mod plan;
 mod protect;
 #[cfg(feature = "assess")]
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(_) => Err(crate::exit::usage(
             "`onnxseal run` needs Linux; `onnxseal unprotect` opens a model to files",
         )),
+        Command::Licence(args) => licence::run(&args),
         Command::Batch(args) => batch::run(&args),
         Command::Rekey(args) => rekey::run(&args),
         Command::Rotate(args) => rotate::run(&args),

@@ -76,12 +76,12 @@ impl Job<'_> {
         };
         let program = command(&self.args.program, path.as_deref())?;
         let umask_before = umask(Mode::RWXG | Mode::RWXO);
-        let opening = self.args.opening.require()?;
+        let opening = self.args.opening.require_for(&self.args.reader)?;
         let secrets = self.secrets();
         let here = std::env::current_dir().ok();
         let needed = self.sources.iter().chain(&secrets).chain(&here);
         let memory = namespace.memory(self.args.size, needed)?;
-        let opened = self.open(opening.access_to(&self.args.tier), &memory.opened()?)?;
+        let opened = self.open(opening.access_to(&self.args.reader), &memory.opened()?)?;
         drop(opening);
         self.forget()?;
         for secret in &secrets {
@@ -124,11 +124,11 @@ impl Job<'_> {
         };
         let program = command(&self.args.program, Some(&path))?;
         let umask_before = umask(Mode::RWXG | Mode::RWXO);
-        let opening = self.args.opening.require()?;
+        let opening = self.args.opening.require_for(&self.args.reader)?;
         let unplaced = given.unplaced();
         fs::create_dir(&unplaced)
             .with_context(|| format!("cannot write to {}", unplaced.display()))?;
-        let opened = self.open(opening.access_to(&self.args.tier), &unplaced)?;
+        let opened = self.open(opening.access_to(&self.args.reader), &unplaced)?;
         drop(opening);
         let secrets = self.secrets();
         self.forget()?;

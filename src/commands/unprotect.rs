@@ -10,11 +10,11 @@ use crate::progress::Bar;
 use crate::text::{is_quiet, one_line};
 
 pub fn run(args: &Unprotect) -> Result<()> {
-    let opening = args.opening.require()?;
+    let opening = args.opening.require_for(&args.reader)?;
     let output = args.output.for_output_of(&args.model)?;
     let bar = Bar::new();
     let publication = Publication::new(&output, args.output_options.core());
-    let access = opening.access_to(&args.tier);
+    let access = opening.access_to(&args.reader);
     let restored = core::unprotect(&args.model, publication, access, &bar)?;
     drop(bar);
     if !is_quiet() {

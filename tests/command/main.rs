@@ -26,6 +26,7 @@ mod key_files;
 mod keys;
 #[path = "../lab/mod.rs"]
 mod lab;
+mod licence;
 #[cfg(unix)]
 mod named;
 #[cfg(unix)]

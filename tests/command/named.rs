@@ -33,7 +33,16 @@ const COMMANDS: &[(&str, &[&str])] = &[
         &["--output"],
     ),
     (
-        "unprotect @model.onnx -i @identity --passphrase-file @passphrase --allowed-signers @signers",
+        "unprotect @model.onnx -i @identity --passphrase-file @passphrase --allowed-signers @signers \
+         --licence @licence",
+        &["--output"],
+    ),
+    (
+        "licence issue @model.onnx -i @identity -R @recipients --sign-key @signer",
+        &["--output"],
+    ),
+    (
+        "licence issue @model.onnx -i @identity --table @table",
         &["--output"],
     ),
     ("keygen --passphrase-file @passphrase", &["--output"]),
@@ -185,7 +194,7 @@ fn no_output_is_what_the_command_reads() {
 
 /// The names of the command that `words` begin with.
 fn group<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    let groups = ["batch", "inputs", "labels", "tiers"];
+    let groups = ["batch", "inputs", "labels", "licence", "tiers"];
     words[..1 + usize::from(groups.contains(&words[0]))].to_vec()
 }
 
@@ -220,7 +229,7 @@ fn all_commands_that_write_are_in_the_list() {
             assert!(!has || known.contains(&entry), "{entry}");
         }
     }
-    assert_eq!(known.len(), 22);
+    assert_eq!(known.len(), 23);
 }
 
 #[test]

@@ -347,10 +347,10 @@ fn shells_and_man_get_what_they_want() {
     let n_commands = commands
         .lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    // `help` has no page of its own, and the tool has one; those of `batch`, `inputs`, `labels` and `tiers` have theirs.
+    // `help` has no page of its own, and the tool has one; those of groups have theirs.
     let of_other = |page: &&String| {
-        let groups =
-            ["batch", "inputs", "labels", "tiers"].map(|group| format!("onnxseal-{group}-"));
+        let groups = ["batch", "inputs", "labels", "licence", "tiers"]
+            .map(|group| format!("onnxseal-{group}-"));
         groups.iter().any(|group| page.starts_with(group))
     };
     let n_pages = pages.len() - pages.iter().filter(of_other).count();

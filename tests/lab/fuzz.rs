@@ -133,6 +133,7 @@ fn look_at_editions<'a>(path: &Path, identities: impl Iterator<Item = &'a Identi
             identities,
             signed_by: None,
             edition,
+            licence: None,
         };
         open(path, access, &Silent).ok()
     }

@@ -51,6 +51,7 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_onnxseal"));
         command.current_dir(self.dir.path()).args(args);
         command.env_remove("ONNXSEAL_IDENTITY");
+        command.env_remove("ONNXSEAL_LICENCE");
         command
     }
 

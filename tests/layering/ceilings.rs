@@ -10,9 +10,9 @@ use crate::{root, sources};
 /// generated code.
 const CEILINGS: [(&str, usize); 17] = [
     ("assess", 5731),
-    ("batch", 2960),
-    ("capi", 2082),
-    ("core", 7674),
+    ("batch", 2977),
+    ("capi", 2123),
+    ("core", 8510),
     ("crypto", 4735),
     ("data", 1890),
     ("engine", 1243),
@@ -20,12 +20,12 @@ const CEILINGS: [(&str, usize); 17] = [
     ("labels", 4488),
     ("onnx", 4289),
     ("plan", 4163),
-    ("python", 3111),
+    ("python", 3140),
     ("rewrite", 1042),
     ("runtime", 2497),
-    ("store", 5976),
+    ("store", 5978),
     ("testkit", 995),
-    ("src", 7860),
+    ("src", 8389),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

@@ -42,6 +42,10 @@ pub struct ModelReport {
     /// How much of its weights is encrypted; absent if the operation does not examine them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Volume>,
+    /// The claim that keeps the model from opening now, `not-before` or `not-after`; absent if none
+    /// does, and for other operations than `verify`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_in_force: Option<&'static str>,
     pub seconds: f64,
     /// The files that were read, the model file first; empty if it failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -199,6 +199,7 @@ mod tests {
             let access = Access {
                 identities,
                 edition: Edition::Whole,
+                licence: None,
                 signed_by,
             };
             request(&Operation::Unprotect { access })

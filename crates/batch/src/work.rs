@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use onnxseal_core::{
     Checks, Destination, Edition, Error as CoreError, FileState, FileStates, Made, Progress,
-    Publication, PublishHook, Volume, check_identities, protect, rekey, rotate, unprotect, verify,
+    Publication, PublishHook, Volume, check_access, check_identities, protect, rekey, rotate,
+    unprotect, verify,
 };
 use onnxseal_store::parallel::lock;
 use onnxseal_store::{Flush, Location, OutputOptions, Stamp};
@@ -49,7 +50,12 @@ impl Batch<'_> {
             known: Mutex::default(),
         };
         let outcome = run.carry_out();
-        let Known { files, weights, .. } = std::mem::take(&mut *lock(&run.known));
+        let Known {
+            files,
+            weights,
+            not_in_force,
+            ..
+        } = std::mem::take(&mut *lock(&run.known));
         let mut report = match outcome {
             Ok(outcome) => {
                 let bytes = match files.input.is_empty() {
@@ -58,6 +64,7 @@ impl Batch<'_> {
                 };
                 ModelReport {
                     weights,
+                    not_in_force,
                     bytes,
                     input_files: self.told(files.input),
                     output_files: self.told(files.output),
@@ -99,6 +106,7 @@ impl Batch<'_> {
             outcome,
             bytes: survey.bytes,
             weights: None,
+            not_in_force: None,
             seconds: 0.0,
             input_files: Vec::new(),
             output_files: Vec::new(),
@@ -133,6 +141,7 @@ struct ModelRun<'a> {
 #[derive(Default)]
 struct Known {
     weights: Option<Volume>,
+    not_in_force: Option<&'static str>,
     files: FileStates,
     noted: Noted,
     old: Vec<FileState>,
@@ -227,11 +236,13 @@ impl ModelRun<'_> {
         }
     }
 
-    /// Fails as the operation would if no identity opens the model as far as the operation needs.
+    /// Fails as the operation would if the model does not open as far as the operation needs.
     /// Records do not tell which identities opened the source in the earlier run.
     fn check_opens(&self) -> Result<()> {
         let (access, edition) = match self.batch.operation {
-            Operation::Unprotect { access } => (access, access.edition),
+            Operation::Unprotect { access } => {
+                return Ok(check_access(&self.found.location, access)?);
+            }
             Operation::Rekey { access, .. } => (access, Edition::Any),
             Operation::Rotate { access, .. } => (access, Edition::Whole),
             Operation::Protect { .. } | Operation::Verify { .. } => return Ok(()),
@@ -266,7 +277,9 @@ impl ModelRun<'_> {
             Operation::Verify { checks } => {
                 let digests = self.batch.options.checksum;
                 let verified = verify(model, &Checks { digests, ..checks }, progress)?;
-                lock(&self.known).files.input = verified.digests;
+                let mut known = lock(&self.known);
+                known.files.input = verified.digests;
+                known.not_in_force = verified.not_in_force;
                 Some(verified.weights)
             }
         };

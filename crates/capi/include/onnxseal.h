@@ -44,6 +44,8 @@ typedef enum OnnxsealErrorKind {
   ONNXSEAL_ERROR_KIND_IO = 7,
   // ONNX Runtime is too old, or refuses the model.
   ONNXSEAL_ERROR_KIND_RUNTIME = 8,
+  // The model or licence opens from a later date, or opened until an earlier one.
+  ONNXSEAL_ERROR_KIND_NOT_IN_FORCE = 9,
 } OnnxsealErrorKind;
 
 // The content of a compiled cache, zeroized when it is released.
@@ -466,6 +468,18 @@ struct OnnxsealError *onnxseal_options_set_allowed_signers(struct OnnxsealOption
 ONNXSEAL_MUST_USE
 struct OnnxsealError *onnxseal_options_set_tier(struct OnnxsealOptions *options,
                                                 const char *tier);
+
+// Opens models with this licence, a file that is read now, instead of their own keys; `NULL` for the one
+// that the environment variable `ONNXSEAL_LICENCE` names, or that lies beside the model as
+// `MODEL.licence`, as at first. Another call replaces it.
+//
+// A model that it does not list is refused with `NO_MATCHING_KEY`, and every model before its first or
+// after its last day with `NOT_IN_FORCE`.
+//
+// Errors: `IO`; `USAGE`; `MALFORMED` if the file is no licence.
+ONNXSEAL_MUST_USE
+struct OnnxsealError *onnxseal_options_set_licence(struct OnnxsealOptions *options,
+                                                   const char *licence);
 
 // With `allowed`, ONNX Runtime may write models that are opened with these options to files, in clear,
 // if its session options say so: an optimized model, compiled models. Otherwise it writes no optimized

@@ -39,6 +39,8 @@ pub enum OnnxsealErrorKind {
     Io = 7,
     /// ONNX Runtime is too old, or refuses the model.
     Runtime = 8,
+    /// The model or licence opens from a later date, or opened until an earlier one.
+    NotInForce = 9,
 }
 
 /// An error on its way out.
@@ -61,6 +63,7 @@ impl Fault {
             ErrorKind::PolicyNotMet => OnnxsealErrorKind::PolicyNotMet,
             ErrorKind::Io => OnnxsealErrorKind::Io,
             ErrorKind::Runtime => OnnxsealErrorKind::Runtime,
+            ErrorKind::NotInForce => OnnxsealErrorKind::NotInForce,
             _ => OnnxsealErrorKind::Internal,
         };
         Fault::new(kind, with_causes(error))

@@ -295,10 +295,12 @@ fn open(
 ) -> Result<OnnxsealModel> {
     let defaults = OnnxsealOptions::default();
     let options = options.unwrap_or(&defaults);
+    let licence = options.licence()?;
     let access = Access {
         identities: &given(identities, "identities")?.0,
         signed_by: options.signed_by.as_ref(),
         edition: options.edition(),
+        licence: licence.as_ref(),
     };
     let how = Options {
         require: Requirements::parse(&options.claims)?,

@@ -4,11 +4,11 @@
 use std::ffi::c_char;
 use std::path::Path;
 
-use onnxseal_core::open_named;
+use onnxseal_core::{Licence, licence_of_environment, open_named, read_licence};
 use onnxseal_runtime::{AllowedSigners, Edition, PlaintextOnDisk, Requirements, SignedBy};
 
 use crate::arguments::{given, optional_text, path, text};
-use crate::error::{OnnxsealError, guard};
+use crate::error::{OnnxsealError, Result, guard};
 
 /// Demands on a model, and what sessions may do with it. At first there are no demands.
 ///
@@ -20,12 +20,21 @@ pub struct OnnxsealOptions {
     pub(crate) claims: Vec<String>,
     pub(crate) plaintext_on_disk: PlaintextOnDisk,
     tier: Option<String>,
+    licence: Option<Licence>,
 }
 
 impl OnnxsealOptions {
     /// The edition that is accepted.
     pub(crate) fn edition(&self) -> Edition<'_> {
         self.tier.as_deref().map_or(Edition::Whole, Edition::named)
+    }
+
+    /// The licence, or the one that the environment names.
+    pub(crate) fn licence(&self) -> Result<Option<Licence>> {
+        match &self.licence {
+            Some(licence) => Ok(Some(licence.clone())),
+            None => Ok(licence_of_environment()?),
+        }
     }
 }
 
@@ -104,6 +113,33 @@ pub extern "C" fn onnxseal_options_set_tier(
         // SAFETY: the caller gives text that ends with a NUL, or NULL.
         let tier = unsafe { optional_text(tier, "tier") }?;
         options.tier = tier.map(str::to_owned);
+        Ok(())
+    })
+}
+
+/// Opens models with this licence, a file that is read now, instead of their own keys; `NULL` for the one
+/// that the environment variable `ONNXSEAL_LICENCE` names, or that lies beside the model as
+/// `MODEL.licence`, as at first. Another call replaces it.
+///
+/// A model that it does not list is refused with `NO_MATCHING_KEY`, and every model before its first or
+/// after its last day with `NOT_IN_FORCE`.
+///
+/// Errors: `IO`; `USAGE`; `MALFORMED` if the file is no licence.
+#[must_use]
+#[unsafe(no_mangle)]
+pub extern "C" fn onnxseal_options_set_licence(
+    options: Option<&mut OnnxsealOptions>,
+    licence: *const c_char,
+) -> Option<Box<OnnxsealError>> {
+    guard(|| {
+        let options = given(options, "options")?;
+        options.licence = if licence.is_null() {
+            None
+        } else {
+            // SAFETY: the caller gives text that ends with a NUL.
+            let path = unsafe { path(licence, "licence") }?;
+            Some(read_licence(Path::new(&path), "licence")?)
+        };
         Ok(())
     })
 }

@@ -85,6 +85,7 @@ fn compare(sealed: &PathBuf, model: &PathBuf, preset: &str, mode: &str) {
         identities: &keys[tier],
         signed_by: None,
         edition,
+        licence: None,
     };
     let mut times = [const { Vec::new() }; 5];
     for _ in 0..ROUNDS {

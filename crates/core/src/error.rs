@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use onnxseal_crypto::Error as KeyError;
-use onnxseal_onnx::{Error as ModelError, Fault, Foreign, foreign};
+use onnxseal_crypto::{Error as KeyError, opens_with};
+use onnxseal_onnx::{Error as ModelError, Fault, Foreign, excerpt, foreign};
 use onnxseal_store::{Error as StoreError, ErrorKind, shown};
 
 /// The result of this crate's calls.
@@ -68,11 +68,17 @@ pub enum Error {
     )]
     Signature { path: PathBuf, source: KeyError },
     /// None of the identities opens the data key.
-    #[error("no identity opens {}: it opens with {recipients}", shown(path))]
+    #[error(
+        "no identity opens {}: it opens with {recipients}{}",
+        shown(path),
+        licence.as_ref().map_or_else(String::new, |licence| format!("; {licence}"))
+    )]
     NoMatchingKey {
         path: PathBuf,
         /// The number and kinds of its recipients, as far as age tells.
         recipients: String,
+        /// Why a licence that was there did not help.
+        licence: Option<String>,
     },
     /// The identities open a lower tier than the caller asks for.
     #[error(
@@ -90,6 +96,33 @@ pub enum Error {
         path: PathBuf,
         wanted: String,
         tiers: Vec<String>,
+    },
+    /// A licence breaks a rule of the format, or does not fit the model.
+    #[error("{} cannot be used as a licence: {reason}", shown(path))]
+    Licence { path: PathBuf, reason: String },
+    /// A licence was changed after it was issued.
+    #[error("authentication failed: {} was changed since it was issued", shown(.0))]
+    LicenceChanged(PathBuf),
+    /// A licence does not open the model.
+    #[error("{} has no key for {}", shown(path), shown(model))]
+    NotLicensed { path: PathBuf, model: PathBuf },
+    /// The model or licence does not open yet, or no longer.
+    #[error(
+        "{} {} {date}, and the clock of this machine says {now}{}",
+        shown(path),
+        if *key == "not-before" { "opens from" } else { "opened until" },
+        contact.as_ref().map_or_else(String::new, |contact| format!(": ask {contact:?}"))
+    )]
+    NotInForce {
+        path: PathBuf,
+        /// The claim that says so: `not-before` or `not-after`.
+        key: &'static str,
+        /// What it says.
+        date: String,
+        /// The present time.
+        now: String,
+        /// The claim `contact`, or else `issuer`: whom to ask.
+        contact: Option<String>,
     },
     /// A recipient or an identity cannot be used, or no key can be made.
     #[error(transparent)]
@@ -206,16 +239,20 @@ impl Error {
             Error::Model { .. }
             | Error::Metadata { .. }
             | Error::ExternalForeign { .. }
+            | Error::Licence { .. }
             | Error::Stripped { .. } => ErrorKind::Malformed,
             Error::Length { .. }
             | Error::Manifest { .. }
             | Error::Chunk { .. }
             | Error::NotSigned { .. }
+            | Error::LicenceChanged { .. }
             | Error::Signature { .. } => ErrorKind::Authentication,
             Error::NoMatchingKey { .. }
             | Error::LowerTier { .. }
+            | Error::NotLicensed { .. }
             | Error::Key(KeyError::WrongPassphrase { .. }) => ErrorKind::NoMatchingKey,
             Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
+            Error::NotInForce { .. } => ErrorKind::NotInForce,
             Error::Internal(_)
             | Error::Key(
                 KeyError::Backend
@@ -289,6 +326,22 @@ pub(crate) fn model(path: &Path, bytes: &[u8], source: ModelError) -> Error {
     };
     let path = path.to_owned();
     Error::Model { path, source }
+}
+
+/// Makes the error for identities that do not open the file at `path`.
+pub(crate) fn no_key(path: &Path, error: KeyError) -> Error {
+    let path = path.to_owned();
+    match error {
+        KeyError::NoMatchingKey { recipients } => Error::NoMatchingKey {
+            path,
+            recipients: excerpt(&opens_with(&recipients)),
+            licence: None,
+        },
+        KeyError::WrongPassphrase { .. } => {
+            Error::Key(KeyError::WrongPassphrase(path.display().to_string()))
+        }
+        error => Error::Key(error),
+    }
 }
 
 /// Adds the path of the model to the error of an external data file: `.map_err(external(path))`.

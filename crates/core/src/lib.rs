@@ -66,11 +66,13 @@ mod pass;
 
 pub use error::{Error, Result, io};
 pub use format::claims::Requirements;
+pub use format::licence::{Licence, LicensedModel, MAX_LICENCE_BYTES};
 pub use format::manifest::{self, File, Manifest, Operator};
 pub use format::tiers::{Edition, OpenedEdition};
 pub use named::keys::{
-    IDENTITY_VARIABLE, check_key, identity_of_environment, open_named, path_of_descriptor,
-    read_named, write_key, write_key_unsynced,
+    IDENTITY_VARIABLE, LICENCE_VARIABLE, check_key, identity_of_environment,
+    licence_of_environment, open_named, path_of_descriptor, read_licence, read_named, write_key,
+    write_key_unsynced,
 };
 pub use onnxseal_crypto::signature::{AllowedSigners, ClaimedSigner, Signer, SigningKey};
 pub use onnxseal_crypto::wrap::{
@@ -97,7 +99,7 @@ pub use pass::states::{FileState, FileStates, Volume};
 #[cfg(feature = "protect")]
 pub use {
     check::inspect::{inspect, is_marked, is_protected},
-    check::outline::{BYTES_FOR_STRUCTURE, Outline, check_identities, is_model},
+    check::outline::{BYTES_FOR_STRUCTURE, Outline, check_access, check_identities, is_model},
     check::report::Report,
     check::rows::{
         ClearRow, GapRow, LongSettingRow, OperatorRow, PassedOverRow, RecipientRow, RepackedRow,
@@ -105,6 +107,7 @@ pub use {
     },
     check::verify::{Checks, Verification, verify},
     make::audience::{Audience, RecipientNotes, TierRecipients, join_recipients},
+    make::issue::{Issuer, Terms},
     make::protect::{ProtectOptions, plan, protect},
     make::rekey::{Rewrap, rekey},
     make::rotate::{Resign, RotateOptions, rotate},

@@ -1,10 +1,11 @@
 //! The calls on files: what the command line has as subcommands. `_calls.py` makes them public.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use onnxseal_core::{
-    self as core, Checks, Policy, ProtectOptions, Publication, Requirements, Resign, RotateOptions,
-    TierRecipients,
+    self as core, Checks, Licence, Policy, ProtectOptions, Publication, Requirements, Resign,
+    RotateOptions, TierRecipients,
 };
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::call;
 use crate::errors::{Result, not_json, usage};
 use crate::keys::{
-    AudienceArgs, IdentityArgs, edition, opening, read_identities, signed_by, signing_key,
+    AudienceArgs, IdentityArgs, edition, licence, opening, read_identities, signed_by, signing_key,
 };
 use crate::keywords::{Keywords, Later};
 use crate::output::{Out, OutputArg, destination, finish, output_options};
@@ -110,22 +111,25 @@ pub struct Demands {
     identities: Option<core::Identities>,
     signed_by: Option<core::SignedBy>,
     tier: Option<String>,
+    licence: Option<Licence>,
+    has_licence: bool,
     require: Option<Requirements>,
     pub policy: Option<Policy>,
 }
 
 impl Demands {
-    /// Fails if a tier is named, and there are no identities to show which one they open.
+    /// Fails if a tier or a licence is named, and there are no identities to open it.
     pub fn checks(&self) -> Result<Checks<'_>> {
-        if self.tier.is_some() && self.identities.is_none() {
+        if (self.tier.is_some() || self.has_licence) && self.identities.is_none() {
             return Err(usage(
-                "only an identity shows which tier it opens: give one with identity=...",
+                "only an identity opens a tier or a licence: give one with identity=...",
             ));
         }
         Ok(Checks {
             identities: self.identities.as_ref(),
             signed_by: self.signed_by.as_ref(),
             edition: edition(self.tier.as_deref()),
+            licence: self.licence.as_ref(),
             require: self.require.as_ref(),
             policy: self.policy.as_ref(),
             ..Checks::default()
@@ -137,14 +141,23 @@ impl Demands {
 pub fn checking(keywords: &Keywords<'_>) -> Result<Later<Demands>> {
     let identity: Option<IdentityArgs> = keywords.read("identity")?;
     let (signed_by, policy) = (signed_by(keywords)?, policy(keywords)?);
+    let licence = licence(keywords)?;
+    let has_licence = keywords.get::<Option<PathBuf>>("licence")?.is_some();
     let tier = keywords.get("tier")?;
     let claims: Option<Vec<String>> = keywords.get("require_claims")?;
     let require = claims
         .map(|claims| Requirements::parse(&claims))
         .transpose()?;
     Ok(Box::new(move |progress| {
+        let identities = read_identities(identity, progress)?;
         Ok(Demands {
-            identities: read_identities(identity, progress)?,
+            has_licence,
+            // Without an identity, one that the environment names is for other calls.
+            licence: match identities.is_some() || has_licence {
+                true => licence(progress)?,
+                false => None,
+            },
+            identities,
             signed_by: signed_by(progress)?,
             tier,
             require,

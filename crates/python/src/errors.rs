@@ -124,6 +124,7 @@ fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<Bound<'_, PyAny>> {
         ErrorKind::Authentication => "AuthenticationError",
         ErrorKind::NoMatchingKey => "NoMatchingKeyError",
         ErrorKind::PolicyNotMet => "PolicyNotMetError",
+        ErrorKind::NotInForce => "NotInForceError",
         ErrorKind::Io => "IoError",
         ErrorKind::Runtime => "OnnxRuntimeError",
         _ => "InternalError",

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use onnxseal_core::{
     self as core, Access, AllowedSigners, COMMAND_PATIENCE, Edition, IDENTITY_VARIABLE, KeyError,
-    NoPrompt, Progress, Prompt, RecipientNotes, Recipients, TierRecipients,
-    identity_of_environment, join_recipients, open_named, redact,
+    Licence, NoPrompt, Progress, Prompt, RecipientNotes, Recipients, TierRecipients,
+    identity_of_environment, join_recipients, licence_of_environment, open_named, read_licence,
+    redact,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -244,6 +245,7 @@ pub struct Opened {
     identities: core::Identities,
     signed_by: Option<core::SignedBy>,
     tier: Option<String>,
+    licence: Option<Licence>,
 }
 
 impl Opened {
@@ -252,6 +254,7 @@ impl Opened {
             identities: &self.identities,
             signed_by: self.signed_by.as_ref(),
             edition: edition(self.tier.as_deref()),
+            licence: self.licence.as_ref(),
         }
     }
 }
@@ -259,12 +262,14 @@ impl Opened {
 /// Takes the arguments for opening a model. It fails later if there is no identity.
 pub fn opening(keywords: &Keywords<'_>) -> Result<Later<Opened>> {
     let identity = keywords.read("identity")?;
-    let (signed_by, tier) = (signed_by(keywords)?, keywords.get("tier")?);
+    let (signed_by, licence) = (signed_by(keywords)?, licence(keywords)?);
+    let tier = keywords.get("tier")?;
     Ok(Box::new(move |progress| {
         Ok(Opened {
             identities: require_identities(identity, progress)?,
             signed_by: signed_by(progress)?,
             tier,
+            licence: licence(progress)?,
         })
     }))
 }
@@ -380,6 +385,15 @@ pub fn signed_by(keywords: &Keywords<'_>) -> Result<Later<Option<core::SignedBy>
         let (file, name) = open_named(&path, "allowed_signers")?;
         let allowed = AllowedSigners::read(file, &name)?;
         Ok(Some(core::SignedBy { allowed, signer }))
+    }))
+}
+
+/// Takes the argument for a licence: the path of its file. Without it, the environment may name one.
+pub fn licence(keywords: &Keywords<'_>) -> Result<Later<Option<Licence>>> {
+    let path: Option<PathBuf> = keywords.read("licence")?;
+    Ok(Box::new(move |_| match path {
+        Some(path) => Ok(Some(read_licence(&path, "licence")?)),
+        None => Ok(licence_of_environment()?),
     }))
 }
 

@@ -129,6 +129,7 @@ impl<'py> FromPyObject<'_, 'py> for Keywords<'py> {
             given: value.cast::<PyDict>()?.to_owned(),
             reads: RefCell::new(NamedInputs {
                 files: Vec::from_iter(identity_of_environment().ok().flatten()),
+                takes_licences: value.contains("licence")?,
                 models: Vec::new(),
             }),
         })

@@ -79,6 +79,8 @@ pub enum ErrorKind {
     NoMatchingKey,
     /// A policy is not met, or a required claim is not made.
     PolicyNotMet,
+    /// A model or a licence says that it does not open yet, or no longer.
+    NotInForce,
     /// The system failed to read or write.
     Io,
     /// ONNX Runtime is missing or too old, or refuses the model.

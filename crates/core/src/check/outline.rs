@@ -7,9 +7,12 @@ use onnxseal_plan::{Bound, Policy, bound};
 use onnxseal_store::{Input, Location};
 
 use crate::error::{Error, Result};
+use crate::format::dates::now;
+use crate::format::licence::check_in_force;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
+use crate::pass::signature::Access;
 use crate::pass::source::Source;
 
 /// Bytes of memory to locate, plan and report one byte of a model's structure, which is all but its
@@ -68,6 +71,15 @@ fn structure_bytes(model: &Model<'_>, len: u64, policy: Option<&Policy>) -> u64 
     (BYTES_FOR_STRUCTURE.saturating_mul(len.saturating_sub(payload)))
         .saturating_add(BYTES_FOR_SCORE.saturating_mul(units))
         .saturating_add(to_choose.max(to_plan))
+}
+
+/// Checks that `access` opens the protected model at `location` now: its data key, manifest and tags,
+/// and its dates. Does not read the weights.
+pub fn check_access(location: &Location, access: &Access<'_>) -> Result<()> {
+    let protected = Protected::open(location)?;
+    let (_, _, key_tier) = protected.key_for(access, now())?;
+    check_in_force(protected.path(), protected.manifest().claims(), now())?;
+    protected.tier_of(access.edition, key_tier).map(drop)
 }
 
 /// Checks that one of `identities` opens `edition` of the protected model at `location`: its data

@@ -15,6 +15,8 @@ use crate::check::shortfall::shortfalls;
 use crate::error::{Error, Result};
 use crate::format::artifact::Artifact;
 use crate::format::claims::Requirements;
+use crate::format::dates::{now, out_of_force};
+use crate::format::licence::Licence;
 use crate::format::tiers::Edition;
 use crate::open::protected::{Protected, Unlocked};
 use crate::pass::chunks::Chunk;
@@ -56,6 +58,10 @@ pub struct Verification {
     pub weights: Volume,
     /// The publisher's statements. Trust them only if `authenticated`.
     pub claims: BTreeMap<String, String>,
+    /// The claim that keeps the model from opening now, `not-before` or `not-after`; absent if none
+    /// does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_in_force: Option<&'static str>,
     /// The files of the model with their digests, if [`Checks::digests`] asked for them. The JSON
     /// leaves them out.
     #[serde(skip)]
@@ -71,6 +77,8 @@ pub struct Checks<'a> {
     pub signed_by: Option<&'a SignedBy>,
     /// The edition that the identities must open at least.
     pub edition: Edition<'a>,
+    /// The licence to open the model with, instead of its own keys. It must be in force.
+    pub licence: Option<&'a Licence>,
     /// Claims that the model must make. Only identities or a demanded signature prove them.
     pub require: Option<&'a Requirements>,
     /// The policy that the protection must meet.
@@ -118,6 +126,7 @@ pub fn verify(
         policy_met: checks.policy.map(|_| true),
         unmatched: (unmatched.iter().map(|(entry, _)| entry.to_string())).collect(),
         weights: report.weights,
+        not_in_force: out_of_force(manifest.claims(), now()).map(|(key, _)| key),
         claims: report.claims,
         digests,
     })
@@ -143,11 +152,13 @@ fn authenticate(
         let signer = protected.check_signed(by, Some(structure), progress)?;
         return Ok((None, Some(signer), Vec::new()));
     };
-    let unlocked = protected.unlock(Access {
+    let access = Access {
         identities,
         signed_by: checks.signed_by,
         edition: checks.edition,
-    })?;
+        licence: checks.licence,
+    };
+    let unlocked = protected.unlock_with(protected.key_for(&access, now())?, access)?;
     let digester = Digester::new(protected.manifest(), checks.digests);
     let stored = |chunk: &Chunk, bytes: &[u8]| digester.take(chunk, bytes);
     unlocked.open_all(structure, progress, stored, |_, _| ())?;

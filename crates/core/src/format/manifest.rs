@@ -10,7 +10,7 @@ use crate::format::manifest::draft::Draft;
 
 pub(crate) mod check;
 pub(crate) mod draft;
-mod json;
+pub(crate) mod json;
 pub(crate) mod targets;
 pub(crate) mod tensor;
 

@@ -6,6 +6,8 @@
 
 pub(crate) mod artifact;
 pub(crate) mod claims;
+pub(crate) mod dates;
+pub(crate) mod licence;
 pub mod manifest;
 pub(crate) mod spans;
 pub(crate) mod tiers;

@@ -71,11 +71,15 @@ impl WrappedKeys {
         all.filter_map(|(key, part)| Some((key, part.as_ref()?.as_bytes())))
     }
 
+    /// Checks every key as far as possible without an identity, so that nothing can hide in one that is
+    /// never tried.
+    pub(crate) fn check(&self) -> Result<(), crypto::Error> {
+        (self.0.iter().flatten()).try_for_each(|part| check_wrapped(part))
+    }
+
     /// Returns the highest tier that one of `identities` opens, and its key.
     pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
-        // Check every part, including those never tried, so that nothing can hide in them.
-        let mut parts = self.0.iter().flatten();
-        parts.try_for_each(|part| check_wrapped(part))?;
+        self.check()?;
         let mut kinds = Vec::new();
         let mut wrong = None;
         for (tier, part) in (1..=u8::MAX).zip(&self.0).rev() {

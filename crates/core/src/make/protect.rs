@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::check::report::Report;
 use crate::check::rows::RepackedRow;
 use crate::error::{Error, Result};
+use crate::format::dates::check_new;
 use crate::format::manifest::draft::{Draft, OriginalDraft};
 use crate::format::manifest::{DEFAULT_CHUNK_BYTES, File};
 use crate::make::audience::Audience;
@@ -91,6 +92,7 @@ pub fn protect<'a>(
     options: &ProtectOptions,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    check_new(&options.claims, &options.claims)?;
     let destination = destination.into();
     let location = destination.source(location.into())?;
     let output = destination.renames(&location);

@@ -10,6 +10,7 @@ use onnxseal_store::{Input, Location, Progress};
 use crate::check::inspect::{check_files, examine};
 use crate::check::report::Report;
 use crate::error::{Error, Result};
+use crate::format::dates::check_new;
 use crate::format::manifest::Manifest;
 use crate::format::manifest::draft::Draft;
 use crate::format::tiers::Edition;
@@ -97,7 +98,8 @@ pub fn rotate<'a>(
         edition: Edition::Whole,
         ..access.into()
     };
-    let unlocked = protected.unlock(access)?;
+    // The publisher's own key: who has a licence passes it on to nobody by this call.
+    let unlocked = protected.unlock_with(protected.data_key(access.identities)?, access)?;
     let mut draft = Draft::parse(protected.artifact.manifest_bytes()).map_err(Error::Usage)?;
     let renamed = match name.and_then(|_| destination.renames(&location)) {
         Some(output) => rename_protected(&unlocked, (output, name), &mut draft, progress)?,
@@ -105,6 +107,7 @@ pub fn rotate<'a>(
     };
     let outputs = Outputs::begin(destination, &draft.files, unlocked.files())?;
     draft.claims.extend(options.claims.clone());
+    check_new(&options.claims, &draft.claims)?;
     let of_policy = options.policy.as_ref().and_then(Policy::lock);
     draft.lock = options.lock.or(of_policy).unwrap_or(draft.lock);
     let policy = options.policy.as_ref();

@@ -9,6 +9,7 @@ use onnxseal_store::{
 };
 
 use crate::error::{Error, Result, io};
+use crate::format::licence::{Licence, MAX_LICENCE_BYTES};
 
 /// The variable that names an identity file, or a descriptor as `fd:N`, for calls without an identity.
 pub const IDENTITY_VARIABLE: &str = "ONNXSEAL_IDENTITY";
@@ -28,6 +29,35 @@ pub fn identity_of_environment() -> Result<Option<PathBuf>> {
         None => return Ok(Some(value.into())),
     };
     Err(Error::Usage(format!("{IDENTITY_VARIABLE}{fault}")))
+}
+
+/// The variable that names a licence, for calls without one.
+pub const LICENCE_VARIABLE: &str = "ONNXSEAL_LICENCE";
+
+/// Reads the licence at `path`, which a caller names as `what`.
+pub fn read_licence(path: &Path, what: &str) -> Result<Licence> {
+    let (file, _) = open_named(path, what)?;
+    let mut bytes = Vec::new();
+    // One byte beyond the limit shows that it is too long.
+    let read = file
+        .take(MAX_LICENCE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes);
+    read.map_err(io("read", path))?;
+    Licence::parse(path, bytes)
+}
+
+/// Reads the licence that [`LICENCE_VARIABLE`] names. Models that it does not list open without it.
+pub fn licence_of_environment() -> Result<Option<Licence>> {
+    let Some(path) = std::env::var_os(LICENCE_VARIABLE) else {
+        return Ok(None);
+    };
+    if path.is_empty() {
+        let fault = format!("{LICENCE_VARIABLE} is empty: name a licence, or unset it");
+        return Err(Error::Usage(fault));
+    }
+    let mut licence = read_licence(Path::new(&path), LICENCE_VARIABLE)?;
+    licence.is_optional = true;
+    Ok(Some(licence))
 }
 
 /// Returns the path of an open descriptor of this process. Opening it leaves the descriptor open.

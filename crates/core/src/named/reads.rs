@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use onnxseal_store::{Location, is_same_file, shown};
 
 use crate::error::{Error, Result};
+use crate::format::licence::LICENCE_SUFFIX;
+use crate::named::keys::LICENCE_VARIABLE;
 use crate::pass::source::Source;
 
 /// The files that a caller names for a call to read.
@@ -14,6 +16,9 @@ pub struct NamedInputs {
     pub files: Vec<PathBuf>,
     /// Models. Their external data are read too.
     pub models: Vec<Location>,
+    /// Whether the call may open the models with licences: the one that the environment names, and
+    /// those beside the models.
+    pub takes_licences: bool,
 }
 
 impl NamedInputs {
@@ -32,10 +37,21 @@ impl NamedInputs {
             let fault = format!("{output} would be written over {file}, which is read");
             return Err(Error::Usage(fault));
         }
-        if self.models.iter().any(|model| is_of_model(output, model)) {
+        let is_licence = self.takes_licences && self.is_licence(output);
+        if is_licence || self.models.iter().any(|model| is_of_model(output, model)) {
             return Err(Error::OutputIsInput(output.to_owned()));
         }
         Ok(())
+    }
+
+    fn is_licence(&self, output: &Path) -> bool {
+        let beside = self.models.iter().map(|model| {
+            let mut name = model.to_name().into_os_string();
+            name.push(LICENCE_SUFFIX);
+            name
+        });
+        let mut licences = beside.chain(std::env::var_os(LICENCE_VARIABLE));
+        licences.any(|licence| is_same_file(output, licence.as_ref()))
     }
 }
 

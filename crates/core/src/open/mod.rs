@@ -3,6 +3,7 @@
 //! Plaintext leaves these calls only once every byte is authenticated. A device that only opens
 //! models builds this module without `make` and `check`.
 
+pub(crate) mod licensed;
 pub(crate) mod model;
 pub(crate) mod on_demand;
 pub(crate) mod protected;

@@ -84,7 +84,7 @@ pub fn open_on_demand<'a>(
     })
 }
 
-fn open_whole(
+pub(crate) fn open_whole(
     unlocked: Unlocked,
     obstacle: Option<String>,
     progress: &dyn Progress,

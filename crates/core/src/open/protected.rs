@@ -10,8 +10,10 @@ use onnxseal_onnx::model::Span;
 use onnxseal_onnx::{excerpt, foreign};
 use onnxseal_store::{Input, Location, Progress};
 
-use crate::error::{Error, Result, external as external_error, first, metadata};
+use crate::error::{Error, Result, external as external_error, first, metadata, no_key};
 use crate::format::artifact::Artifact;
+use crate::format::dates::{Moment, now};
+use crate::format::licence::check_in_force;
 use crate::format::manifest::Manifest;
 use crate::format::tiers::{Edition, OpenedEdition};
 use crate::pass::chunks::{self, Chunk, Tools};
@@ -87,20 +89,12 @@ impl Protected {
         let artifact = &self.artifact;
         let path = || self.path().to_owned();
         let (tier, data_key) = (artifact.keys.unwrap(identities)).map_err(|error| match error {
-            crypto::Error::NoMatchingKey { recipients } => Error::NoMatchingKey {
-                path: path(),
-                recipients: excerpt(&crypto::opens_with(&recipients)),
-            },
-            crypto::Error::WrongPassphrase { .. } => {
-                let name = path().display().to_string();
-                Error::Key(crypto::Error::WrongPassphrase(name))
-            }
             // The identity is a recipient, but the wrapped key was changed.
             crypto::Error::Unauthentic => Error::Manifest(path()),
             crypto::Error::MalformedKey { .. } | crypto::Error::LimitExceeded { .. } => {
                 metadata(self.path())(error.to_string())
             }
-            error => Error::Key(error),
+            error => no_key(self.path(), error),
         })?;
         let key = artifact.open_keys(tier, &data_key);
         let key = key.ok_or_else(|| Error::Manifest(path()))?;
@@ -131,14 +125,34 @@ impl Protected {
         Ok(wanted)
     }
 
-    /// Unwraps the data key, authenticates the manifest and the tags, and opens the external files
-    /// that the manifest names. The result demands a signature if `access` does.
+    /// Unwraps the data key, from a licence if there is one, authenticates the manifest and the tags,
+    /// and opens the external files that the manifest names. Fails if the model is not in force. The
+    /// result demands a signature if `access` does.
     pub(crate) fn unlock<'a>(
         self: &Arc<Protected>,
         access: impl Into<Access<'a>>,
     ) -> Result<Unlocked> {
-        let access = access.into();
-        let (data_key, key, key_tier) = self.data_key(access.identities)?;
+        self.unlock_at(access.into(), now())
+    }
+
+    /// Unlocks the model as [`Protected::unlock`] does at the time `at`.
+    pub(crate) fn unlock_at(
+        self: &Arc<Protected>,
+        access: Access<'_>,
+        at: Moment,
+    ) -> Result<Unlocked> {
+        let key = self.key_for(&access, at)?;
+        check_in_force(self.path(), self.manifest().claims(), at)?;
+        self.unlock_with(key, access)
+    }
+
+    /// Unlocks the model as [`Protected::unlock`] does, in force or not, with a key that
+    /// [`Protected::data_key`] or [`Protected::key_for`] returned.
+    pub(crate) fn unlock_with(
+        self: &Arc<Protected>,
+        (data_key, key, key_tier): (DataKey, OpenKeys, u8),
+        access: Access<'_>,
+    ) -> Result<Unlocked> {
         let manifest = self.manifest();
         let tier = self.tier_of(access.edition, key_tier)?;
         let keys = data_key.with_lower(key_tier, manifest.n_tiers())?;

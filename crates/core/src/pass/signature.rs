@@ -17,6 +17,7 @@ use onnxseal_crypto::wrap::Identities;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
+use crate::format::licence::Licence;
 use crate::format::tiers::Edition;
 use crate::pass::chunks::{Chunk, PerChunk};
 
@@ -39,6 +40,8 @@ pub struct Access<'a> {
     pub signed_by: Option<&'a SignedBy>,
     /// The edition that the caller accepts.
     pub edition: Edition<'a>,
+    /// The licence to open the model with, instead of its own keys.
+    pub licence: Option<&'a Licence>,
 }
 
 impl<'a> From<&'a Identities> for Access<'a> {
@@ -47,6 +50,7 @@ impl<'a> From<&'a Identities> for Access<'a> {
             identities,
             signed_by: None,
             edition: Edition::Whole,
+            licence: None,
         }
     }
 }

@@ -41,6 +41,7 @@ fn refusals(lab: &Lab, model: &Path, by: &SignedBy) -> Vec<Error> {
         identities: &lab.identities,
         edition: Edition::Whole,
         signed_by: Some(by),
+        licence: None,
     };
     let output = lab.path("refused/model.onnx");
     let to = &lab.recipients;
@@ -85,6 +86,7 @@ fn a_signature_lasts_until_the_weights_are_sealed_anew() {
             identities: &lab.identities,
             edition: Edition::Whole,
             signed_by: Some(by),
+            licence: None,
         };
         let accepted = |model: &Path| {
             let checks = Checks {

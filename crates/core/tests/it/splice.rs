@@ -120,6 +120,7 @@ impl Two {
             identities: &self.alice,
             signed_by: Some(&signed_by),
             edition: Edition::Whole,
+            licence: None,
         };
         let to = &self.to_alice;
         rekey(self.sealed(), IN_PLACE, access, to, &Silent).unwrap_err();

@@ -66,6 +66,7 @@ def _arguments():
         help="signer in that file, such as release@example.com, who must have signed",
     )
     run.add_argument("--tier", metavar="TIER", help='tier to open of models with tiers, or "any"')
+    run.add_argument("--licence", metavar="FILE", help="licence to open the models with")
     run.add_argument(
         "--label-key", metavar="FILE", help="label key, for models whose labels are protected"
     )

@@ -104,6 +104,7 @@ def verify(
     allowed_signers: _Place | None = None,
     signer: str | None = None,
     tier: _Tier = None,
+    licence: str | PathLike[str] | None = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,
@@ -123,6 +124,7 @@ def unprotect(
     allowed_signers: _Place | None = None,
     signer: str | None = None,
     tier: _Tier = None,
+    licence: str | PathLike[str] | None = None,
     replace: bool = False,
     sync: bool | None = None,
     progress: _Progress = None,
@@ -191,6 +193,7 @@ def open(
     allowed_signers: _Place | None = None,
     signer: str | None = None,
     tier: _Tier = None,
+    licence: str | PathLike[str] | None = None,
     external_files: Mapping[str, _Bytes] | None = None,
     inline: bool = False,
     progress: _Progress = None,
@@ -200,7 +203,8 @@ def open(
     bytes by relative path.
 
     `require_claims` lists claims that the model must make: "key=value", "key", "not-after", "not-before". `tier` is the
-    tier that is accepted in place of the original, or "any". With `inline=True`, `model_bytes` have the external data
+    tier that is accepted in place of the original, or "any". `licence` is the path of a licence to open the model with;
+    without it, the file that ONNXSEAL_LICENCE names, or MODEL.licence if no identity opens the model itself. With `inline=True`, `model_bytes` have the external data
     too, for programs that take a model from memory in one piece; that takes the model's memory once more, and 2 GiB at
     most.
     """

@@ -38,6 +38,12 @@ class PolicyNotMetError(Error):
     kind = "policy_not_met"
 
 
+class NotInForceError(Error):
+    """The model or licence opens from a later date, or opened until an earlier one."""
+
+    kind = "not_in_force"
+
+
 class IoError(Error, OSError):
     """The system failed to read or write; `errno` says how, if the system told."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MEANT = {
     "claim": ("claims", "require_claims"),
     "edition": ("tier",),
+    "license": ("licence",),
     "key": ("identity", "recipients"),
     "require": ("require_claims",),
     "signed_by": ("allowed_signers",),

@@ -28,6 +28,7 @@ def patch(
     allowed_signers: _Place | None = None,
     signer: str | None = None,
     tier: _Tier = None,
+    licence: str | os.PathLike[str] | None = None,
     label_key: str | os.PathLike[str] | bytes | None = None,
     progress: _Progress = None,
     prepack: bool = True,
@@ -182,7 +183,7 @@ def _kept(settings: dict[str, Any]) -> dict[str, Any]:
         identity = _kept_identity(identity)
     else:
         identity = [_kept_identity(one) for one in identity]
-    files = {name: _absolute(settings[name]) for name in ("allowed_signers", "label_key")}
+    files = {name: _absolute(settings[name]) for name in ("allowed_signers", "label_key", "licence")}
     return {**settings, **files, "identity": identity}
 
 

@@ -139,6 +139,8 @@ class InferenceSession(Unpatched):
         tier: The tier to open of a model with tiers, or "any" for the highest that the identity opens. Without it, a
             tier below the highest is refused, because it is not the original. `onnxseal.open` gives a model that says
             which tier it is.
+        licence: The path of a licence to open the model with. The default is the file that ONNXSEAL_LICENCE names, or
+            MODEL.licence beside the model if no identity opens the model itself.
         external_files: The external data files of a model in memory: bytes by relative path. Without them, the files
             are read from the folder that options name by `session.model_external_initializers_file_folder_path`.
         progress: True for a bar, or a function of the bytes done and the total. All weights are then decrypted before
@@ -174,6 +176,7 @@ class InferenceSession(Unpatched):
         allowed_signers=None,
         signer=None,
         tier=None,
+        licence=None,
         external_files=None,
         progress=None,
         input_key=None,
@@ -199,6 +202,7 @@ class InferenceSession(Unpatched):
             allowed_signers=allowed_signers,
             signer=signer,
             tier=tier,
+            licence=licence,
             external_files=external_files,
             progress=progress,
             input_key=input_key,
@@ -225,6 +229,7 @@ def make_session(
     allowed_signers,
     signer,
     tier,
+    licence,
     progress,
     label_key,
     prepack,
@@ -283,6 +288,7 @@ def make_session(
             allowed_signers=allowed_signers,
             signer=signer,
             tier=tier,
+            licence=licence,
             external_files=external_files,
             progress=progress,
         )

@@ -96,6 +96,7 @@ def unprotect(
     allowed_signers: _Place | None = None,
     signer: str | None = None,
     tier: _Tier = None,
+    licence: str | PathLike[str] | None = None,
     **course: Unpack[_Writing],
 ) -> Report:
     """Restores the originals of protected models, as `onnxseal.unprotect` does one."""
@@ -148,6 +149,7 @@ def verify(
     allowed_signers: _Place | None = None,
     signer: str | None = None,
     tier: _Tier = None,
+    licence: str | PathLike[str] | None = None,
     policy: str | PathLike[str] | None = None,
     preset: _Preset | None = None,
     ranking: str | PathLike[str] | None = None,

@@ -123,7 +123,7 @@ pub(super) fn element<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 }
 
 /// Reads an object of strings. It checks the limit before it allocates more.
-pub(super) fn claims<'de, D: Deserializer<'de>>(
+pub(crate) fn claims<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     struct Claims;

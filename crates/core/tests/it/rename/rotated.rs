@@ -226,6 +226,7 @@ fn the_model_file_gets_more_chunks_or_fewer() {
             identities: &lab.identities,
             edition: Edition::Whole,
             signed_by: Some(&alice),
+            licence: None,
         };
         let to = lab.path("rotated/a.onnx");
         let rotated = |from: &Path, to: &Path, name| {

@@ -38,6 +38,7 @@ fn opened(file: &str, identities: &Identities, edition: Edition<'_>) -> Result<O
         identities,
         signed_by: None,
         edition,
+        licence: None,
     };
     open(sealed(file), access, &Silent)
 }

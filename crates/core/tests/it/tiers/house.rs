@@ -127,6 +127,7 @@ pub fn access<'a>(identities: &'a Identities, edition: Edition<'a>) -> Access<'a
         identities,
         signed_by: None,
         edition,
+        licence: None,
     }
 }
 

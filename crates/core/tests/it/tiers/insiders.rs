@@ -529,6 +529,7 @@ fn a_trial_that_is_published_without_tiers() {
             identities: &keys[2],
             signed_by,
             edition,
+            licence: None,
         };
         open(model, access, &Silent)
     };
@@ -564,6 +565,7 @@ fn names_of_tiers_are_what_the_maker_of_a_file_says() {
             identities: &keys[2],
             signed_by,
             edition,
+            licence: None,
         };
         open(&scene.model, access, &Silent)
     };
@@ -621,6 +623,7 @@ fn a_signature_is_over_the_tags_and_macs_of_all_tiers() {
             identities: &scene.house.keys[reader - 1],
             signed_by: Some(&by),
             edition: Edition::Any,
+            licence: None,
         };
         let with_key = open(&scene.model, access, &Silent).map(drop);
         let keyless = Checks {
