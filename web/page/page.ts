@@ -42,6 +42,7 @@ const FAILURES: Record<string, string> = {
   malformed: "Malformed",
   authentication: "Changed since it was protected, or not by the signer",
   "no-matching-key": "No matching key",
+  "not-in-force": "Not in force",
   policy: "Not what was asked for",
   usage: "Not possible",
   io: "Cannot be read",
@@ -139,6 +140,7 @@ function options(): VerifyOptions {
     tier: tierChoice.value || undefined,
     allowedSigners: lines.length > 0 ? lines : undefined,
     signal: work.signal,
+    licence: () => beside.find((file) => file.name.endsWith(".licence")),
     external: (path) =>
       beside.find((file) => file.webkitRelativePath.endsWith(`/${path}`)) ??
       beside.find((file) => file.name === path.split("/").at(-1)),

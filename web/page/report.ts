@@ -1,3 +1,4 @@
+import { brokenDate } from "../src/dates.js";
 import type { Inspection, TensorReport } from "../src/index.js";
 import { strip } from "./strip.js";
 
@@ -122,13 +123,9 @@ export function row(cell: "th" | "td", ...values: string[]): HTMLTableRowElement
 /** A claim. A date that is past, or yet to come, is red. */
 function claim(name: string, value: string): HTMLTableRowElement {
   const drawn = row("td", name, value);
-  const from = Date.parse(value);
-  // A date lasts to its end, in UTC.
-  const until = /^\d{4}-\d\d-\d\d$/.test(value) ? from + 86_400_000 : from;
-  const expired = name === "not-after" && Date.now() >= until;
-  if (expired || (name === "not-before" && Date.now() < from)) {
+  if (brokenDate(new Map([[name, value]]), Date.now())) {
     drawn.className = "bad";
-    drawn.lastElementChild!.append(expired ? " (expired)" : " (not yet)");
+    drawn.lastElementChild!.append(name === "not-after" ? " (expired)" : " (not yet)");
   }
   return drawn;
 }

@@ -63,7 +63,8 @@ export async function unwrap(
   throw new NoMatchingKey("no identity or passphrase opens this model");
 }
 
-async function decrypt(decrypter: Decrypter, file: Bytes): Promise<Bytes | undefined> {
+/** The payload of an age file, if the secrets open it. */
+export async function decrypt(decrypter: Decrypter, file: Bytes): Promise<Bytes | undefined> {
   try {
     return (await decrypter.decrypt(file)) as Bytes;
   } catch (cause) {

@@ -1,5 +1,12 @@
 /** Why a call failed: the classes of the command's exit codes. */
-export type Kind = "malformed" | "authentication" | "no-matching-key" | "policy" | "usage" | "io";
+export type Kind =
+  | "malformed"
+  | "authentication"
+  | "no-matching-key"
+  | "not-in-force"
+  | "policy"
+  | "usage"
+  | "io";
 
 /** What every call of this package throws, unless its caller aborted it. */
 export class OnnxsealError extends Error {
@@ -35,6 +42,13 @@ export class NoMatchingKey extends OnnxsealError {
     options?: ErrorOptions,
   ) {
     super("no-matching-key", message, options);
+  }
+}
+
+/** A date of the model or of its licence has not come, or has passed. */
+export class NotInForce extends OnnxsealError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("not-in-force", message, options);
   }
 }
 

@@ -2,7 +2,9 @@ import { ascii, base64, startsWith, unpadded, utf8, type Bytes } from "./bytes.j
 import { need } from "./errors.js";
 
 const BEGIN = ascii("-----BEGIN AGE ENCRYPTED FILE-----\n");
-const END = ascii("\n-----END AGE ENCRYPTED FILE-----\n");
+/** The last line of an armored age file. */
+export const AGE_END = "-----END AGE ENCRYPTED FILE-----";
+const END = ascii(`\n${AGE_END}\n`);
 const COLUMNS = 64;
 const MOST_ARMORED = 131_072;
 const MOST_LINES = 4096;

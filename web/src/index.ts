@@ -5,6 +5,7 @@ export {
   verify,
   type External,
   type ExternalData,
+  type LicenceFinder,
   type OpenedModel,
   type OpenOptions,
   type Progress,
@@ -13,6 +14,7 @@ export {
 } from "./open.js";
 export { createSession, type SessionMaker } from "./session.js";
 export type { Secrets } from "./age.js";
+export type { LicenceInput } from "./licence.js";
 export type { Bytes } from "./bytes.js";
 export type { File } from "./members.js";
 export type { PublicKey } from "./signature.js";

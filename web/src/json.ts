@@ -20,24 +20,27 @@ const ESCAPES: Record<string, string> = {
  * Parses JSON (RFC 8259) as FORMAT.md restricts it: numbers are digits up to 2^53 - 1, members
  * occur once, escapes give whole characters. `JSON.parse` tells none of this.
  */
-export function parseJson(text: string): Json {
-  const parser = new Parser(text);
+export function parseJson(text: string, what = "the manifest"): Json {
+  const parser = new Parser(text, what);
   const value = parser.value(0);
   parser.space();
-  need(parser.at === text.length, "the manifest goes on after its JSON");
+  need(parser.at === text.length, `${what} goes on after its JSON`);
   return value;
 }
 
 class Parser {
   at = 0;
-  constructor(readonly text: string) {}
+  constructor(
+    readonly text: string,
+    readonly what: string,
+  ) {}
 
   space(): void {
     while (" \t\n\r".includes(this.text[this.at] ?? "x")) this.at++;
   }
 
   value(depth: number): Json {
-    need(depth < DEEPEST, "the manifest nests too deep");
+    this.demand(depth < DEEPEST, "it nests too deep");
     this.space();
     switch (this.text[this.at]) {
       case "{":
@@ -122,7 +125,7 @@ class Parser {
       /^(0|[1-9][0-9]{0,15})$/.test(digits) && Number(digits) <= Number.MAX_SAFE_INTEGER;
     this.demand(
       legal && !".eE".includes(this.text[this.at] ?? "x"),
-      "no value that the manifest may have",
+      "no value that it may have",
     );
     return Number(digits);
   }
@@ -143,6 +146,6 @@ class Parser {
   /** As `need`, but makes no text before it fails: a manifest has millions of characters. */
   demand(condition: unknown, what: string): asserts condition {
     if (condition) return;
-    need(false, `the manifest is not JSON as it must be: ${what}, at character ${this.at}`);
+    need(false, `${this.what} is not JSON as it must be: ${what}, at character ${this.at}`);
   }
 }

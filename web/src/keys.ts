@@ -3,6 +3,7 @@ import { Authentication } from "./errors.js";
 import type { Tail } from "./tail.js";
 
 const NO_SALT = new Uint8Array();
+const MAC = { name: "HMAC", hash: "SHA-256", length: 256 };
 
 /**
  * The keys of tiers 1 to t of a model whose MACs hold. Only `unlock` makes one, so nothing is
@@ -38,13 +39,7 @@ export class Keys {
     const length = new Uint8Array(8);
     new DataView(length.buffer).setBigUint64(0, BigInt(manifest.data.length));
     for (const [index, imported] of tiers.entries()) {
-      const macKey = await derive(
-        imported,
-        "mac",
-        NO_SALT,
-        { name: "HMAC", hash: "SHA-256", length: 256 },
-        "verify",
-      );
+      const macKey = await derive(imported, "mac", NO_SALT, MAC, "verify");
       const at = 32 * index;
       const message = concat(length, manifest.data, tags, macs.subarray(at + 32));
       if (!(await crypto.subtle.verify("HMAC", macKey, macs.subarray(at, at + 32), message))) {
@@ -93,6 +88,13 @@ export class Keys {
       "encrypt",
     );
   }
+}
+
+/** Verifies the MAC of a licence by the keys that it has, one after the other. */
+export async function licenceHolds(keys: Bytes, covered: Bytes, mac: Bytes): Promise<boolean> {
+  const imported = await crypto.subtle.importKey("raw", keys, "HKDF", false, ["deriveKey"]);
+  const macKey = await derive(imported, "licence", NO_SALT, MAC, "verify");
+  return crypto.subtle.verify("HMAC", macKey, mac, covered);
 }
 
 function hkdf(label: string, salt: Bytes): HkdfParams {

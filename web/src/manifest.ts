@@ -1,7 +1,7 @@
 import { utf8, type Bytes } from "./bytes.js";
 import { need } from "./errors.js";
 import { parseJson } from "./json.js";
-import { arrayOf, checkPaths, members, type File } from "./members.js";
+import { arrayOf, checkPaths, claimsOf, isTierName, members, type File } from "./members.js";
 import { Original } from "./original.js";
 import { overlap } from "./spans.js";
 import { Tensor } from "./tensor.js";
@@ -62,10 +62,7 @@ export class Manifest {
 
     this.tiers = arrayOf("string", member.tiers, "tiers");
     need(this.tiers.length !== 1 && this.tiers.length <= 16, "tiers: an illegal number");
-    need(
-      this.tiers.every((name) => /^[a-z0-9._-]{1,64}$/.test(name) && name !== "any"),
-      "tiers: an illegal name",
-    );
+    need(this.tiers.every(isTierName), "tiers: an illegal name");
     need(new Set(this.tiers).size === this.tiers.length, "tiers: a name is there twice");
 
     need(member.files.length >= 1 && member.files.length <= 65_536, "files: an illegal number");
@@ -78,9 +75,7 @@ export class Manifest {
     need(sum <= Number.MAX_SAFE_INTEGER, "files: too long");
     this.chunks = this.files.map((file) => Math.ceil(file.bytes / this.chunk));
 
-    need(member.claims.size <= 65_536, "claims: too many");
-    arrayOf("string", member.claims.values(), "claims");
-    this.claims = member.claims as Map<string, string>;
+    this.claims = claimsOf(member.claims, "claims");
 
     const tensors = member.tensors;
     this.tensors = tensors.map(

@@ -58,6 +58,18 @@ export function arrayOf<T extends Type>(type: T, values: Iterable<Json>, what: s
   return list as Types[T][];
 }
 
+/** Demands claims: an object of strings. */
+export function claimsOf(value: Json, what: string): Map<string, string> {
+  need(isA("object", value), `${what}: not an object`);
+  need(value.size <= 65_536, `${what}: too many`);
+  arrayOf("string", value.values(), what);
+  return value as Map<string, string>;
+}
+
+export function isTierName(name: string): boolean {
+  return /^[a-z0-9._-]{1,64}$/.test(name) && name !== "any";
+}
+
 /** Demands that each path is legal, and none is there twice. */
 export function checkPaths(paths: string[]): void {
   for (const path of paths) {

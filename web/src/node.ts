@@ -14,17 +14,20 @@ import {
 import { createSession, type SessionMaker } from "./session.js";
 import { memoryOf, type Source } from "./source.js";
 
-/** What a caller gives and demands. External data are the files below the model's folder. */
+/**
+ * What a caller gives and demands. External data are the files below the model's folder. The file
+ * `MODEL.licence` beside the model is its licence, if no other is given.
+ */
 export type FileOptions = Omit<VerifyOptions, "external">;
 
 /** Says what is encrypted in a model file, without a key. */
 export function inspectFile(model: string): Promise<Inspection> {
-  return withFiles(model, (source) => inspect(source));
+  return withFiles(model, {}, (source) => inspect(source));
 }
 
 /** Checks a model file and its external data, and with a key every byte. */
 export function verifyFile(model: string, options: FileOptions = {}): Promise<Verification> {
-  return withFiles(model, (source, external) => verify(source, { ...options, external }));
+  return withFiles(model, options, verify);
 }
 
 /** Opens a model file and its external data in memory. */
@@ -32,7 +35,7 @@ export function openFile(
   model: string,
   options: Omit<OpenOptions, "external">,
 ): Promise<OpenedModel> {
-  return withFiles(model, (source, external) => open(source, { ...options, external }));
+  return withFiles(model, options, open);
 }
 
 /** Opens a model file and makes a session of it, by `InferenceSession` of onnxruntime-node. */
@@ -42,25 +45,26 @@ export function createSessionFromFile<Session, Options extends object>(
   access: FileOptions,
   options?: Options,
 ): Promise<Session> {
-  return withFiles(model, (source, external) =>
-    createSession(sessions, source, { ...access, external }, options),
+  return withFiles(model, access, (source, files) =>
+    createSession(sessions, source, files, options),
   );
 }
 
-type Use<T> = (
-  model: Source,
-  external: (path: string) => Promise<Source | undefined>,
-) => Promise<T>;
-
-/** Calls with a model's files, and closes them afterwards. */
-async function withFiles<T>(model: string, use: Use<T>): Promise<T> {
+/** Calls with a model and options that find the files beside it, and closes all afterwards. */
+async function withFiles<Options extends FileOptions, T>(
+  model: string,
+  options: Options,
+  use: (model: Source, options: Options & VerifyOptions) => Promise<T>,
+): Promise<T> {
   const handles: FileHandle[] = [];
   try {
     const folder = path.dirname(path.resolve(model));
-    return await use(await sourceAt(model, handles), async (name) => {
+    const external = async (name: string) => {
       const place = await placeOf(folder, name);
       return place === undefined ? undefined : sourceAt(place, handles);
-    });
+    };
+    const licence = options.licence ?? (() => licenceAt(`${model}.licence`, handles));
+    return await use(await sourceAt(model, handles), { ...options, external, licence });
   } finally {
     await Promise.all(handles.map((handle) => handle.close()));
   }
@@ -79,6 +83,17 @@ async function placeOf(folder: string, name: string): Promise<string | undefined
     throw new Io(`${JSON.stringify(name)} cannot be read: ${cause}`, { cause });
   }
   throw new Malformed(`${JSON.stringify(name)} is no regular file in the model's folder`);
+}
+
+/** The licence beside a model, if it is there. */
+async function licenceAt(place: string, handles: FileHandle[]): Promise<Source | undefined> {
+  try {
+    return await sourceAt(place, handles);
+  } catch (error) {
+    const { code } = (error as Io).cause as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 async function sourceAt(place: string, handles: FileHandle[]): Promise<Source> {

@@ -1,12 +1,22 @@
+import type { Decrypter } from "age-encryption";
 import { decrypterOf, unwrap, type Secrets } from "./age.js";
 import { sha256, type Bytes } from "./bytes.js";
 import { ChunkOpener, nameOf, TAG } from "./chunk.js";
 import { checkClaims } from "./claims.js";
+import { checkInForce } from "./dates.js";
 import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
 import { inspectionOf, type Inspection } from "./inspect.js";
 import { Keys } from "./keys.js";
+import {
+  readLicence,
+  unwrapLicence,
+  whomToAsk,
+  type Licence,
+  type LicenceInput,
+} from "./licence.js";
 import type { Place } from "./manifest.js";
 import {
+  demandedSignature,
   holds,
   parseSignature,
   signedMessage,
@@ -27,8 +37,16 @@ export type External =
   | Record<string, Input>
   | ((path: string) => Input | undefined | Promise<Input | undefined>);
 
+/** Gives the licence of a model, or nothing if there is none. */
+export type LicenceFinder = () => LicenceInput | undefined | Promise<LicenceInput | undefined>;
+
 /** What a caller gives and demands. */
 export interface VerifyOptions extends Secrets {
+  /**
+   * A licence, which has the model's key in place of the keys in the model. A function is called
+   * only if the secrets do not open one of those, and may give nothing.
+   */
+  licence?: LicenceInput | LicenceFinder | undefined;
   /** The external data files, by their paths in the manifest. */
   external?: External | undefined;
   /**
@@ -58,6 +76,7 @@ export interface OpenOptions extends VerifyOptions {
 const OPTIONS: Record<keyof OpenOptions, 0> = {
   identities: 0,
   passphrase: 0,
+  licence: 0,
   external: 0,
   tier: 0,
   requireClaims: 0,
@@ -159,6 +178,8 @@ function wipe(files: Bytes[]): void {
  */
 export async function verify(model: Input, options: VerifyOptions = {}): Promise<Verification> {
   const decrypter = decrypterOf(options);
+  if (!decrypter && options.licence !== undefined && typeof options.licence !== "function")
+    throw new Usage("a licence opens by an identity or a passphrase, and none is given");
   const pass = await Pass.of(model, options);
   const inspection = await inspectionOf(pass.tail);
   const keys = decrypter && (await pass.unlock(decrypter));
@@ -208,19 +229,40 @@ class Pass {
     return new Pass(source, tail, options, signers);
   }
 
-  async unlock(decrypter: NonNullable<ReturnType<typeof decrypterOf>>): Promise<Keys> {
+  async unlock(decrypter: Decrypter): Promise<Keys> {
     const { manifest } = this.tail;
     const { tier: wanted } = this.options;
-    const { tier, key } = await unwrap(this.tail, decrypter);
+    const now = Date.now();
+    const { tier, key, licence } = await this.unwrap(decrypter, now);
     const named = wanted === undefined ? manifest.tierCount : manifest.tiers.indexOf(wanted) + 1;
     this.tierNumber = wanted === "any" ? tier : named;
     const keys = await Keys.unlock(this.tail, tier, key);
+    checkInForce(manifest.claims, "the model", whomToAsk(licence), now);
     if (tier < this.tierNumber) {
       const [held, asked] = [manifest.tiers[tier - 1], manifest.tiers[this.tierNumber - 1]];
       throw new NoMatchingKey(`the key opens the tier ${held}, not ${asked}`, held);
     }
     this.tier = manifest.tiers[this.tierNumber - 1] ?? null;
     return keys;
+  }
+
+  /** The key of a tier: the licence's if one is given, otherwise one of the model's own. */
+  private async unwrap(
+    decrypter: Decrypter,
+    now: number,
+  ): Promise<{ tier: number; key: Bytes; licence?: Licence }> {
+    let given = this.options.licence;
+    if (typeof given === "function" || given === undefined) {
+      try {
+        return await unwrap(this.tail, decrypter);
+      } catch (error) {
+        given = error instanceof NoMatchingKey ? await given?.() : undefined;
+        if (given === undefined) throw error;
+      }
+    }
+    const licence = await readLicence(given, this.options.signal);
+    const unwrapped = await unwrapLicence(licence, this.tail, decrypter, this.signers, now);
+    return { ...unwrapped, licence };
   }
 
   /**
@@ -284,16 +326,7 @@ class Pass {
   /** The signature to check: one that is demanded, or one that `verify` reports on. */
   private async signature(report: boolean): Promise<Signature | undefined> {
     const armored = this.tail.signature;
-    if (this.signers) {
-      if (!armored) throw new Authentication("the model has no signature");
-      const signature = await parseSignature(armored);
-      if (!this.signers.has(signature.key.line)) {
-        throw new Authentication(
-          `the signature is by ${signature.key.fingerprint}, no allowed signer`,
-        );
-      }
-      return signature;
-    }
+    if (this.signers) return demandedSignature(armored, this.signers, "the model");
     if (!armored || !report) return undefined;
     try {
       return await parseSignature(armored);

@@ -10,13 +10,15 @@ import {
   utf8,
   type Bytes,
 } from "./bytes.js";
-import { Authentication, Usage } from "./errors.js";
+import { Authentication, need, Usage } from "./errors.js";
 import type { Tail } from "./tail.js";
 
 const NAMESPACE = "onnxseal";
 const MAGIC = ascii("SSHSIG");
 const BEGIN = "-----BEGIN SSH SIGNATURE-----\n";
 const END = "-----END SSH SIGNATURE-----\n";
+/** Most bytes of a signature with its armor. */
+export const MOST_ARMORED = 16_384;
 const COLUMNS = 70;
 const RSA = "ssh-rsa";
 const HASHES: Record<string, string> = { sha256: "SHA-256", sha512: "SHA-512" };
@@ -53,6 +55,32 @@ export async function signedMessage(tail: Tail, chunks: Bytes): Promise<Bytes> {
       `mac ${hex(tail.macs)}\n` +
       `files ${await digest(chunks)}\n`,
   );
+}
+
+/** Demands the armor of one signature; what is in it, only those read who demand a signature. */
+export function checkArmor(armored: Bytes, what: string): void {
+  need(armored.length <= MOST_ARMORED, `${what}: the signature is too long`);
+  const lines = utf8(armored, what).split(/(?<=\n)/);
+  need(
+    lines.lastIndexOf(BEGIN) === 0 && lines.indexOf(END) === lines.length - 1,
+    `${what}: something else than one signature`,
+  );
+}
+
+/** Parses the signature that a caller demands, by one of these keys. It may still not hold. */
+export async function demandedSignature(
+  armored: Bytes | undefined,
+  signers: Set<string>,
+  what: string,
+): Promise<Signature> {
+  if (!armored) throw new Authentication(`${what} has no signature`);
+  const signature = await parseSignature(armored);
+  if (!signers.has(signature.key.line)) {
+    throw new Authentication(
+      `the signature of ${what} is by ${signature.key.fingerprint}, no allowed signer`,
+    );
+  }
+  return signature;
 }
 
 /** Parses an armored SSHSIG in its one spelling, in the namespace of onnxseal. */

@@ -2,6 +2,7 @@ import { ascii, base64, concat, equal, checkUtf8, startsWith, utf8, type Bytes }
 import { Authentication, need, NotProtected } from "./errors.js";
 import { Fields } from "./fields.js";
 import { Manifest } from "./manifest.js";
+import { MOST_ARMORED } from "./signature.js";
 import type { Source } from "./source.js";
 import { field, minimal } from "./wire.js";
 import { parseHeader, type Header } from "./header.js";
@@ -114,7 +115,7 @@ function parseTail(data: Bytes, length: number): Tail {
     const { key, value } = next();
     const name = utf8(key, "a key of the tail");
     if (name === "onnxseal.sig" && !signature && keys.length === 0) {
-      need(value.length <= 16_384, "onnxseal.sig is too long");
+      need(value.length <= MOST_ARMORED, "onnxseal.sig is too long");
       checkUtf8(value, name);
       signature = value.slice();
       continue;
