@@ -97,7 +97,8 @@ export function parseLicence(data: Bytes): Licence {
 function modelOf(line: string, what: string): LicensedModel {
   const [, digest, edition, name] = /^model ([0-9a-f]{64}) (\S+) (.+)$/s.exec(line) ?? [];
   need(digest && edition && name, `${what}: not a digest, an edition and a name`);
-  need(edition === "-" || isTierName(edition), `${what}: an illegal edition`);
+  // "-" has the form of a name.
+  need(isTierName(edition), `${what}: an illegal edition`);
   need(ascii(name).length <= 255, `${what}: the name is too long`);
   need(!/[\p{Cc}\u2028\u2029]/u.test(name), `${what}: the name has control characters`);
   return { digest, edition, name };
