@@ -14,6 +14,7 @@ export const KINDS = {
   malformed: ["malformed"],
   authentication: ["authentication"],
   no_matching_key: ["no-matching-key"],
+  not_in_force: ["not-in-force"],
   io: ["io"],
   lower_tier: ["no-matching-key", "policy"],
 };

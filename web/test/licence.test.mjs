@@ -21,7 +21,7 @@ const [own, customer, stranger] = await Promise.all(
     return { identities: [identity], recipient: await identityToRecipient(identity) };
   }),
 );
-const of = ({ identities }, more = {}) => ({ identities, ...more });
+const of = ({ identities }, more) => ({ identities, ...more });
 const model = await smallModel({ customer: "acme" }, own.recipient);
 const other = await smallModel({}, own.recipient);
 
@@ -63,13 +63,13 @@ test("a licence opens a model, in every form that it is given in", async () => {
   await refuses(model.bytes, of(customer, { licence: null }), { kind: "usage" });
 });
 
-test("a licence without a key is a mistake, and one that a function would give is not", async () => {
+test("a licence without a key is a mistake, a function that would give one is not", async () => {
   await assert.rejects(verify(model.bytes, { licence: "" }), { kind: "usage" });
   const licence = () => assert.fail("there is nothing to open it with");
   assert.equal((await verify(model.bytes, { licence })).authenticated, false);
 });
 
-test("a licence that is given is used, and one that a function gives only if need be", async () => {
+test("a licence that is given is used, one that a function gives only if need be", async () => {
   const expired = await licenceOf([model], own.recipient, { "not-after": "2020-01-01" });
   await refuses(model.bytes, of(own, { licence: expired }), { kind: "not-in-force" });
   let asked = 0;
@@ -176,17 +176,22 @@ test("dates of a model are kept whichever key opens it", async (context) => {
   await open(text.bytes, of(own));
 });
 
-test("demanded dates are dates", async () => {
-  for (const [date, fits] of [
-    ["2999-12-31", true],
-    ["2999-12-31T23:59:59+01:00", true],
-    ["2999-12-31t23:59:59Z", false],
-    ["2999-12-31T23:59:59.5Z", false],
-    ["never", false],
-    ["", false],
+test("demanded dates are dates that fit", async () => {
+  const today = new Date().toISOString().slice(0, 10);
+  for (const [name, date, fits] of [
+    ["not-after", today, true],
+    ["not-before", today, true],
+    ["not-after", "2999-12-31T23:59:59+01:00", true],
+    ["not-after", "2020-01-01", false],
+    ["not-before", "2999-12-31", false],
+    ["not-after", "2999-12-31t23:59:59Z", false],
+    ["not-after", "2999-12-31T23:59:59.5Z", false],
+    ["not-after", "2999-02-30", false],
+    ["not-before", "2020", false],
+    ["not-after", "never", false],
   ]) {
-    const { bytes } = await smallModel({ "not-after": date }, own.recipient);
-    const verified = verify(bytes, of(own, { requireClaims: ["not-after"] }));
+    const { bytes } = await smallModel({ [name]: date }, own.recipient);
+    const verified = verify(bytes, { requireClaims: [name] });
     if (fits) await verified;
     else await assert.rejects(verified, { kind: "policy" }, date);
   }
@@ -241,106 +246,24 @@ test("a licence beside a model is used if the model's own keys do not open", asy
   await assert.rejects(openFile(file, of(customer)), { kind: "io" });
 });
 
-const SIGNATURE = "-----BEGIN SSH SIGNATURE-----\nAA\n-----END SSH SIGNATURE-----\n";
-const LINE = /^model .*\n/m;
 const numbered = (i) => `model ${String(i).padStart(64, "0")} - x\n`;
-const lines = (count) => Array.from({ length: count }, (_, i) => numbered(i)).join("");
-const claimed = (json) => (text) => text.replace(/^claims .*$/m, () => `claims ${json}`);
-const instead = (from, to) => (text) => text.replace(from, to);
 
-/** A name, a change of a licence, and whether the result is one that can be parsed. */
-const CHANGES = [
-  ["nothing", (text) => text, true],
-  ["a signature", (text) => text + SIGNATURE, true],
-  ["a name of 255 bytes", instead("a model", "é".repeat(127) + "e"), true],
-  ["a name with spaces around", instead("a model", " a model "), true],
-  ["1024 models", instead(LINE, lines(1024)), true],
-  ["an edition", instead(" - ", ` ${"a._-9".repeat(12)}abcd `), true],
-  ["JSON with spaces", claimed('{ "a" : "b" }'), true],
-  ["claims of every kind", claimed('{"": "", "\\u0000": "\\ud83d\\ude00", "é\u2028": "x"}'), true],
-  ["dates", claimed('{"not-before": "0001-01-01", "not-after": "9999-12-31T23:59:59-01:00"}'), true],
-  ["claims that only look like dates", claimed('{"not_after": "never"}'), true],
-
-  ["an empty file", () => ""],
-  ["a later version", instead("licence 1", "licence 2")],
-  ["a byte order mark", (text) => `\ufeff${text}`],
-  ["an empty first line", (text) => `\n${text}`],
-  ["carriage returns", (text) => text.replaceAll("\n", "\r\n")],
-  ["no end of the last line", (text) => text.slice(0, -1)],
-  ["an empty last line", (text) => `${text}\n`],
-  ["text at the end", (text) => `${text}x\n`],
-  ["a comment", instead("claims", "# a comment\nclaims")],
-  ["no model", instead(LINE, "")],
-  ["1025 models", instead(LINE, lines(1025))],
-  ["one model twice", instead(LINE, numbered(1) + numbered(1))],
-  ["a model behind the claims", instead(/^(claims .*\n)/m, `$1${numbered(1)}`)],
-  ["a digest in capitals", instead(LINE, `model ${"A".repeat(64)} - x\n`)],
-  ["a short digest", instead(LINE, `model ${"a".repeat(63)} - x\n`)],
-  ["a long digest", instead(LINE, `model ${"a".repeat(65)} - x\n`)],
-  ["a space too many before the digest", instead(/^model /m, "model  ")],
-  ["a space too many before the edition", instead(" - ", "  - ")],
-  ["a tab", instead(" - ", "\t- ")],
-  ["no edition", instead(" - a model", " -")],
-  ["no name", instead(" - a model", " - ")],
-  ["an edition that is any", instead(" - ", " any ")],
-  ["an edition in capitals", instead(" - ", " Full ")],
-  ["a long edition", instead(" - ", ` ${"a".repeat(65)} `)],
-  ["a name of 256 bytes", instead("a model", "é".repeat(128))],
-  ...["\0", "\t", "\r", "\x1f", "\x7f", "\x85", "\x9f", "\u2028", "\u2029"].map((character) => [
-    `a name with ${JSON.stringify(character)}`,
-    instead("a model", `a${character}model`),
-  ]),
-  ["no claims", instead(/^claims .*\n/m, "")],
-  ["claims twice", instead(/^(claims .*\n)/m, "$1$1")],
-  ...["", "{", "[]", "null", '"x"', "{} ", " {}", "{}{}", "{}\t", "{\t}", "{,}", "{} x"].map(
-    (json) => [`claims ${JSON.stringify(json)}`, claimed(json)],
-  ),
-  ...['{"a": 1}', '{"a": null}', '{"a": {}}', '{"a": "b", "a": "b"}', '{"a": "\\ud800"}'].map(
-    (json) => [`claims ${json}`, claimed(json)],
-  ),
-  ...["", "never", "2027-02-29", "2027-01-01T00:00:00z", "2027-01-01 "].flatMap((date) =>
-    ["not-before", "not-after"].map((name) => [
-      `${name} ${JSON.stringify(date)}`,
-      claimed(JSON.stringify({ [name]: date })),
-    ]),
-  ),
-  ["no age file", instead(/-----BEGIN AGE[^]*END AGE.*\n/, "")],
-  ["two age files", instead(/(-----BEGIN AGE[^]*END AGE.*\n)/, "$1$1")],
-  ["an age file without end", instead(/^-----END AGE.*\n/m, "")],
-  ["an empty age file", instead(/(BEGIN AGE.*\n)[^]*(-----END AGE)/, "$1$2")],
-  ["an age file spelt another way", instead(/(BEGIN AGE.*\n.{64})\n(.)/, "$1$2\n")],
-  ["no MAC", instead(/^mac .*\n/m, "")],
-  ["a short MAC", instead(/^(mac .*).\n/m, "$1\n")],
-  ["a MAC in capitals", instead(/^mac .*$/m, `mac ${"A".repeat(64)}`)],
-  ["a space behind the MAC", instead(/^(mac .*)$/m, "$1 ")],
-  ["two signatures", (text) => text + SIGNATURE + SIGNATURE],
-  ["a signature that does not begin", (text) => text + SIGNATURE.slice(1)],
-  ["a signature that does not end", (text) => text + SIGNATURE.replace("END", "BEGIN")],
-  ["a signature that begins twice", (text) => text + SIGNATURE.replace(/(.*\n)/, "$1$1")],
-  ["text behind the signature", (text) => `${text}${SIGNATURE}x\n`],
-  ["a signature of 16,385 bytes", (text) => text + long(16_385)],
-  ["a signature of 16,384 bytes", (text) => text + long(16_384), true],
-  ["1 MiB", (text) => text.replace("{", `{${" ".repeat(2 ** 20 - text.length)}`), true],
-  ["1 MiB and a byte", (text) => text.replace("{", `{${" ".repeat(2 ** 20 - text.length + 1)}`)],
-];
-
-function long(bytes) {
-  return SIGNATURE.replace("AA", "A".repeat(bytes - SIGNATURE.length + 2));
-}
-
-test("what a licence may look like, and what not", async () => {
+test("limits of a licence", async () => {
   const text = await licenceOf([model], customer.recipient, { customer: "acme" });
-  const names = new Set();
-  for (const [name, change, legal] of CHANGES) {
-    const changed = Buffer.from(change(text));
-    assert.ok(!names.has(name) && (changed.toString() !== text || legal), name);
-    names.add(name);
-    const parsed = () => parseLicence(new Uint8Array(changed));
-    if (legal) assert.doesNotThrow(parsed, name);
-    else assert.throws(parsed, { kind: "malformed" }, name);
+  const lines = (count) => Array.from({ length: count }, (_, i) => numbered(i)).join("");
+  const models = (count) => text.replace(/^model .*\n/m, lines(count));
+  const length = (bytes) => text.replace("{", `{${" ".repeat(bytes - text.length)}`);
+  const edition = (bytes) => text.replace(" - ", ` ${"z".repeat(bytes)} `);
+  for (const [make, most, more] of [
+    [models, 1024, 1025],
+    [length, 2 ** 20, 2 ** 20 + 1],
+    [edition, 64, 65],
+  ]) {
+    const parsed = parseLicence(new Uint8Array(Buffer.from(make(most))));
+    assert.equal(parsed.claims.get("customer"), "acme");
+    const beyond = () => parseLicence(new Uint8Array(Buffer.from(make(more))));
+    assert.throws(beyond, { kind: "malformed" }, make.name);
   }
-  const bytes = new Uint8Array(Buffer.from(text.replace("a model", "a m\u00ffdel"), "latin1"));
-  assert.throws(() => parseLicence(bytes), { kind: "malformed", message: /not UTF-8/ });
   const big = new Blob([Buffer.alloc(2 ** 20 + 1)]);
   for (const licence of [() => big, () => big.stream()])
     await refuses(model.bytes, of(customer, { licence }), { message: /longer than 1 MiB/ });
@@ -358,7 +281,8 @@ test("errors of a licence say the line", () => {
     ],
     [`onnxseal licence 1\n${numbered(1)}claims {}\nx\n`, /^the licence, line 4: no age file/],
   ]) {
-    assert.throws(() => parseLicence(new TextEncoder().encode(text)), { kind: "malformed", message });
+    const parsed = () => parseLicence(new TextEncoder().encode(text));
+    assert.throws(parsed, { kind: "malformed", message });
   }
 });
 

@@ -12,7 +12,7 @@ import { SEALED } from "./fixtures.mjs";
 const REGISTRY = "https://registry.npmjs.org/";
 const WEB = path.resolve(import.meta.dirname, "..");
 
-test("all of it takes less than 60 KB", async () => {
+test("all of it takes less than 62 KB", async () => {
   const {
     outputFiles: [{ contents }],
   } = await build({
@@ -23,7 +23,7 @@ test("all of it takes less than 60 KB", async () => {
     write: false,
   });
   const size = gzipSync(contents, { level: 9 }).length;
-  assert.ok(size < 60_000, `${size} bytes`);
+  assert.ok(size < 62_000, `${size} bytes`);
 });
 
 test("it depends on age's package alone, and all packages come from npm's registry", async () => {

@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { CHROMIUM, launch, pageOf } from "./chromium.mjs";
 import { COMMAND, FIXTURES, identity, largeModel, SEALED } from "./fixtures.mjs";
+import { licenceOf, smallModel } from "./licences.mjs";
 
 const PAGE = pathToFileURL(path.resolve(import.meta.dirname, "../page/dist/onnxseal.html")).href;
 const PICTURES = process.env.ONNXSEAL_PICTURES;
@@ -214,29 +215,37 @@ test(
   },
 );
 
-test(
-  "a date of a claim that is past is red, and so is one to come",
-  { skip: skip || (!COMMAND && "the command is not built") },
-  async () => {
-    const model = path.join(FIXTURES, "models/tiny_int4.onnx");
-    const recipient = /age1\w+/.exec(identity())[0];
-    const day = (offset) => new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10);
-    const red = async (...claims) => {
-      const sealed = path.join(folder, "dated.onnx");
-      const args = claims.map((claim) => `--claim=${claim}`);
-      execFileSync(COMMAND, ["protect", model, "-fo", sealed, "-r", recipient, ...args]);
-      await drop(sealed);
-      return page.locator("#facts tr.bad").allTextContents();
-    };
-    const expired = await red("not-after=2020-01-01", "a=2020-01-01");
-    assert.deepEqual(expired, ["not-after2020-01-01 (expired)"]);
-    await picture("expired");
-    const later = "2999-12-31T00:00:00Z";
-    assert.deepEqual(await red(`not-before=${later}`), [`not-before${later} (not yet)`]);
-    // A date lasts to its end.
-    assert.deepEqual(await red(`not-after=${day(1)}`, `not-before=${day(0)}`), []);
-  },
-);
+test("a date of a claim that is past is red, and so is one to come", { skip }, async () => {
+  const recipient = /age1\w+/.exec(identity())[0];
+  const day = (offset) => new Date(Date.now() + offset * 86_400_000).toISOString().slice(0, 10);
+  const red = async (claims) => {
+    const sealed = path.join(folder, "dated.onnx");
+    writeFileSync(sealed, (await smallModel(claims, recipient)).bytes);
+    await drop(sealed);
+    return page.locator("#facts tr.bad").allTextContents();
+  };
+  const expired = await red({ "not-after": "2020-01-01", a: "2020-01-01" });
+  assert.deepEqual(expired, ["not-after2020-01-01 (expired)"]);
+  await picture("expired");
+  assert.match(await press("verify"), /Not in force.*until 2020-01-01: ask the publisher/);
+  const later = "2999-12-31T00:00:00Z";
+  assert.deepEqual(await red({ "not-before": later }), [`not-before${later} (not yet)`]);
+  assert.deepEqual(await red({ "not-after": "2020-02-30" }), []);
+  // A date lasts to its end.
+  assert.deepEqual(await red({ "not-after": day(1), "not-before": day(0) }), []);
+});
+
+test("a licence is dropped with its model", { skip }, async () => {
+  const sealed = path.join(folder, "licensed.onnx");
+  const licence = path.join(folder, "acme.licence");
+  const model = await smallModel({}, /age1\w+/.exec(identity("other.txt"))[0]);
+  writeFileSync(sealed, model.bytes);
+  writeFileSync(licence, await licenceOf([model], /age1\w+/.exec(identity())[0]));
+  await drop(sealed);
+  assert.match(await press("verify"), /No matching key/);
+  await drop(licence, sealed);
+  assert.match(await press("verify"), /Verified: every byte/);
+});
 
 test(
   "what a model says is text, and long lists are drawn in parts",

@@ -8,6 +8,7 @@ const access = {
   identities: ["AGE-SECRET-KEY-1"],
   requireClaims: ["customer=acme"],
   tier: "any",
+  licence: async () => new Blob([]),
   allowedSigners: ["ssh-ed25519 AAAA"],
   external: { "weights.bin": new Blob([]) },
 };
@@ -19,7 +20,8 @@ export async function inBrowser(): Promise<web.InferenceSession> {
 
 export async function inNode(): Promise<node.InferenceSession> {
   const session = node.InferenceSession;
-  return createSessionFromFile(session, "model.onnx", { passphrase: "p" }, { logSeverityLevel: 3 });
+  const given = { passphrase: "p", licence: "onnxseal licence 1" };
+  return createSessionFromFile(session, "model.onnx", given, { logSeverityLevel: 3 });
 }
 
 export async function bySource(): Promise<web.InferenceSession | Kind> {
