@@ -50,6 +50,7 @@ export async function readLicence(given: LicenceInput, signal?: AbortSignal): Pr
   return parseLicence(await source.read(0, source.bytes));
 }
 
+/** Parses a licence as strictly as FORMAT.md has it. */
 export function parseLicence(data: Bytes): Licence {
   need(data.length <= MOST_BYTES, "the licence is longer than 1 MiB");
   const text = utf8(data, "the licence");
