@@ -1,4 +1,4 @@
-"""docs/TUTORIAL.md, run as it is printed."""
+"""docs/TUTORIAL.md and docs/CUSTOMERS.md, run as they are printed."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ from catalog import MODELS, ROOT
 from store import free_port
 
 PAGE = (ROOT / "docs" / "TUTORIAL.md").read_text()
+CUSTOMERS = (ROOT / "docs" / "CUSTOMERS.md").read_text()
 
 
 def trained_elsewhere(folder):
@@ -46,3 +47,9 @@ def test_tutorial_runs_as_it_is_printed(model, tool, tmp_path):
     replaced = {"python train.py": train, "8000": str(free_port())}
     printed.run(PAGE, folder, printed.shell(tool, tmp_path), replaced)
     assert (folder / "report.html").exists()
+
+
+def test_the_walk_with_two_customers_runs_as_it_is_printed(tool, tmp_path):
+    folder = tmp_path / "customers"
+    folder.mkdir()
+    printed.run(CUSTOMERS, folder, printed.shell(tool, tmp_path), {"../fixtures": str(ROOT / "fixtures")})
