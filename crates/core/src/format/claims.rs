@@ -27,9 +27,8 @@ impl Requirements {
     /// Reads requirements, each in one of these forms:
     ///
     /// - `key=value`: the model makes the claim with that value.
-    /// - `not-after`, `not-before`: it makes the claim with a date (`2027-01-01`, a whole day in
-    ///   UTC) or a time (RFC 3339), and the clock of this machine is not after, or not before,
-    ///   that.
+    /// - `not-after`, `not-before`: it makes the claim with a date, as `docs/FORMAT.md` has them,
+    ///   and the clock of this machine is not after, or not before, that.
     /// - `key`: it makes the claim with any value.
     pub fn parse(texts: &[impl AsRef<str>]) -> Result<Requirements> {
         let requirements = texts.iter().map(|text| {
