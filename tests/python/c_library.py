@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime
 from catalog import ROOT
 
-KINDS = ["ok", "internal", "usage", "malformed", "authentication", "no_matching_key", "policy", "io", "runtime"]
+KINDS = ["ok", "internal", "usage", "malformed", "authentication", "no_matching_key", "policy", "io", "runtime", "not_in_force"]
 CAPI = ROOT / "crates" / "capi"
 HEADERS = ROOT / "target" / "ort-headers"
 

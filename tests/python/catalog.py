@@ -12,7 +12,7 @@ MODELS = ROOT / "fixtures" / "models"
 SEALED = ROOT / "fixtures" / "sealed"
 SHARED = ROOT.parent / "shared" / "models"
 
-EXIT_CODES = {"usage": 2, "malformed": 3, "authentication": 4, "no_matching_key": 5, "policy": 6, "io": 7}
+EXIT_CODES = {"usage": 2, "malformed": 3, "authentication": 4, "no_matching_key": 5, "policy": 6, "io": 7, "not_in_force": 9}
 
 
 class Tool:

@@ -275,6 +275,45 @@ def test_tiers(library, tiers, identities, options):
     library("identities_release", trial)
 
 
+def test_licences(library, tool, copy, tmp_path, options, identities, monkeypatch):
+    """The identity is that of a customer, for whom the model itself is not."""
+    model, customer = copy / MODEL.name, tmp_path / "acme.txt"
+    recipient = tool("keygen", "-o", customer).stdout.strip()
+    monkeypatch.delenv("ONNXSEAL_LICENCE", raising=False)
+    acme = library.identities(customer)
+
+    def issue(name, *more, source=model):
+        tool("licence", "issue", source, "-i", tool.identity_file, "-r", recipient, "-o", tmp_path / name, *more, "-q")
+        return str(tmp_path / name).encode()
+
+    def opened(licence, identities=acme):
+        library.check("options_set_licence", options, licence)
+        opened = library.open(model, identities, options)
+        judge(library, opened, MODEL)
+        library("model_release", opened)
+
+    valid, expired = issue("valid"), issue("expired", "--not-after", "2020-01-01", "--claim", "contact=a@b.example")
+    assert refusal(opened, None)[0] == "no_matching_key"
+    opened(valid)
+    kind, message = refusal(opened, expired)
+    assert kind == "not_in_force" and "opened until 2020-01-01" in message and "a@b.example" in message
+    assert refusal(opened, issue("later", "--not-before", "2999-01-01"))[0] == "not_in_force"
+    assert refusal(opened, issue("other", source=copy / EXTERNAL.name))[0] == "no_matching_key"
+    # One that is named is used, also by those who need none; `NULL` takes it back.
+    assert refusal(opened, valid, identities)[0] == "no_matching_key"
+    opened(None, identities)
+    monkeypatch.setenv("ONNXSEAL_LICENCE", str(tmp_path / "valid"))
+    opened(None)
+    monkeypatch.delenv("ONNXSEAL_LICENCE")
+    shutil.copy(tmp_path / "expired", copy / f"{MODEL.name}.licence")
+    assert refusal(opened, None)[0] == "not_in_force"
+    opened(None, identities)
+    opened(valid)
+    for name, kind in {b"/absent": "io", str(customer).encode(): "malformed", b"\xff": "usage"}.items():
+        assert refusal(library.check, "options_set_licence", options, name)[0] == kind
+    library("identities_release", acme)
+
+
 def test_a_model_without_tiers(library, protected, identities, options):
     library.check("options_set_tier", options, b"trial")
     kind, message = refusal(library.open, protected / MODEL.name, identities, options)
@@ -397,6 +436,7 @@ def test_null_is_a_mistake(library, protected, identities, options):
         ("options_set_allowed_signers", None, path, None): "options",
         ("options_set_allowed_signers", options, None, None): "allowed_signers",
         ("options_set_tier", None, b"x"): "options",
+        ("options_set_licence", None, b"x"): "options",
         ("model_open", path, identities, None, None): "model",
         ("model_open_memory", b"x", 1, None, 0, identities, None, None): "model",
         ("create_session", None, None, None, None, None): "session",
