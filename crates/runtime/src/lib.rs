@@ -78,8 +78,8 @@ pub use keyed::KeyedSession;
 pub use labels::SessionLabels;
 pub use model::{Contents, Model, Opening, Options, PlaintextOnDisk, Tensor};
 pub use onnxseal_core::{
-    Access, AllowedSigners, Bytes, Edition, ErrorKind, Identities, InMemory, Location, NoPrompt,
-    OnLoss, Passphrase, Progress, Prompt, Requirements, SignedBy, Silent,
+    Access, AllowedSigners, Bytes, Edition, ErrorKind, Identities, InMemory, Licence, Location,
+    NoPrompt, OnLoss, Passphrase, Progress, Prompt, Requirements, SignedBy, Silent, read_licence,
 };
 #[cfg(feature = "inputs")]
 pub use onnxseal_inputs::InputKey;
