@@ -44,9 +44,10 @@ fn issue(args: &Issue) -> Result<()> {
     licence.write(text.as_bytes(), Readers::Usual)?;
     let until = terms.claims.get(NOT_AFTER);
     let until = until.map_or("no last day".to_owned(), |date| format!("until {date}"));
-    let tier = terms.tier.as_deref().unwrap_or("the highest");
-    let path = args.output.display();
-    tell(&format!("wrote {path}: {until}, tier: {tier}"));
+    let tier = terms
+        .tier
+        .map_or_else(String::new, |tier| format!(", tier {tier}"));
+    tell(&format!("wrote {}: {until}{tier}", args.output.display()));
     Ok(())
 }
 
