@@ -192,12 +192,14 @@ async function check(): Promise<() => void> {
   const found = await verify(model!, options());
   const all = found.files.reduce((sum, { bytes }) => sum + bytes, 0);
   const paced = pace(all, started);
-  const bad = found.signature?.holds === false ? "bad" : undefined;
+  const bad = found.signature?.holds === false || found.notInForce ? "bad" : undefined;
+  const lines = [signature(found)];
+  if (found.notInForce) lines.push(`NOT IN FORCE by ${found.notInForce}: it does not open now.`);
   if (!found.authenticated)
-    return () => say(bad ?? "plain", "Well-formed; no key was given", signature(found));
+    return () => say(bad ?? "plain", "Well-formed; no key was given", ...lines);
   const which = tierText(found.tier);
   const title = `Verified: every byte${which} is as it was protected`;
-  return () => say(bad ?? "good", title, signature(found), paced);
+  return () => say(bad ?? "good", title, ...lines, paced);
 }
 
 async function run(): Promise<() => void> {

@@ -42,6 +42,17 @@ export interface Licence {
   signature: Bytes | undefined;
 }
 
+/** Whether a server answered that it has no licence. */
+export function isMissing(given: LicenceInput): boolean {
+  return given instanceof Response && given.status === 404;
+}
+
+/** What a message calls a licence. Files have names. */
+export function titleOf(given: LicenceInput): string {
+  const { name } = given as { name?: unknown };
+  return typeof name === "string" ? JSON.stringify(name) : "the licence";
+}
+
 /** Reads and parses a licence. */
 export async function readLicence(given: LicenceInput, signal?: AbortSignal): Promise<Licence> {
   if (typeof given === "string") return parseLicence(ascii(given));
@@ -116,8 +127,9 @@ export function whomToAsk(licence: Licence | undefined): string {
 }
 
 /**
- * Opens the key of the model that a licence has for it, once the licence's signature (if one by
- * `signers` is demanded), MAC and dates hold. `now` is the moment, in milliseconds since 1970.
+ * Opens the key of the model that a licence has for it, once the licence's MAC, its signature (if
+ * one by `signers` is demanded) and its dates hold. `now` is in milliseconds since 1970. Gives
+ * nothing if the licence is for other models.
  */
 export async function unwrapLicence(
   licence: Licence,
@@ -125,21 +137,11 @@ export async function unwrapLicence(
   decrypter: Decrypter,
   signers: Set<string> | undefined,
   now: number,
-): Promise<{ tier: number; key: Bytes }> {
+): Promise<{ tier: number; key: Bytes } | undefined> {
   const { models, header, covered, mac } = licence;
   const digest = hex(await sha256(tail.macs));
   const index = models.findIndex((model) => model.digest === digest);
-  if (index < 0) throw new NoMatchingKey("the licence is for other models");
-  const { tiers } = tail.manifest;
-  const { edition } = models[index]!;
-  // A tier may be called "-", and then no licence has its key.
-  const named = edition === "-" ? Number(tiers.length === 0) : tiers.indexOf(edition) + 1;
-  need(named > 0, `the licence is for the edition ${edition}, and the model has none of that name`);
-  if (signers) {
-    const signature = await demandedSignature(licence.signature, signers, "the licence");
-    if (!(await holds(signature, licence.signed)))
-      throw new Authentication("the signature of the licence does not hold");
-  }
+  if (index < 0) return undefined;
   const keys = await decrypt(decrypter, header.file);
   if (!keys) throw new NoMatchingKey("no identity or passphrase opens the licence");
   try {
@@ -149,7 +151,17 @@ export async function unwrapLicence(
     );
     if (!(await licenceHolds(keys, covered, mac)))
       throw new Authentication("the MAC of the licence does not hold: it was changed");
+    if (signers) {
+      const signature = await demandedSignature(licence.signature, signers, "the licence");
+      if (!(await holds(signature, licence.signed)))
+        throw new Authentication("the signature of the licence does not hold");
+    }
     checkInForce(licence.claims, "the licence", whomToAsk(licence), now);
+    const { tiers } = tail.manifest;
+    const { edition } = models[index]!;
+    // A tier may be called "-", and then no licence has its key.
+    const named = edition === "-" ? Number(tiers.length === 0) : tiers.indexOf(edition) + 1;
+    need(named > 0, `the licence is for the edition ${edition}, which the model lacks`);
     return { tier: named, key: keys.slice(KEY * index, KEY * (index + 1)) };
   } finally {
     keys.fill(0);

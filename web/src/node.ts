@@ -58,42 +58,36 @@ async function withFiles<Options extends FileOptions, T>(
 ): Promise<T> {
   const handles: FileHandle[] = [];
   try {
-    const folder = path.dirname(path.resolve(model));
+    const at = path.resolve(model);
     const external = async (name: string) => {
-      const place = await placeOf(folder, name);
+      const place = await placeOf(at, name);
       return place === undefined ? undefined : sourceAt(place, handles);
     };
-    const licence = options.licence ?? (() => licenceAt(`${model}.licence`, handles));
+    // What is there and is no file, or cannot be opened, is no licence.
+    const beside = () => external(`${path.basename(at)}.licence`).catch(() => undefined);
+    const licence = options.licence ?? beside;
     return await use(await sourceAt(model, handles), { ...options, external, licence });
   } finally {
     await Promise.all(handles.map((handle) => handle.close()));
   }
 }
 
-/** Where an external data file lies, if it is there. No link leads out of the model's folder. */
-async function placeOf(folder: string, name: string): Promise<string | undefined> {
-  let place: string;
-  let inside: string;
+/**
+ * Where a file beside a model lies, if it is there. No link leads out of the folder of the model's
+ * path and that of the file to which this path leads.
+ */
+async function placeOf(model: string, name: string): Promise<string | undefined> {
   try {
-    inside = await realpath(folder);
-    place = await realpath(path.join(inside, name));
-    if (place.startsWith(path.join(inside, path.sep)) && (await stat(place)).isFile()) return place;
+    const folder = await realpath(path.dirname(model));
+    const place = await realpath(path.join(folder, name));
+    const folders = [folder, path.dirname(await realpath(model))];
+    const inside = folders.some((folder) => place.startsWith(path.join(folder, path.sep)));
+    if (inside && (await stat(place)).isFile()) return place;
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw new Io(`${JSON.stringify(name)} cannot be read: ${cause}`, { cause });
   }
   throw new Malformed(`${JSON.stringify(name)} is no regular file in the model's folder`);
-}
-
-/** The licence beside a model, if it is there. */
-async function licenceAt(place: string, handles: FileHandle[]): Promise<Source | undefined> {
-  try {
-    return await sourceAt(place, handles);
-  } catch (error) {
-    const { code } = (error as Io).cause as NodeJS.ErrnoException;
-    if (code === "ENOENT") return undefined;
-    throw error;
-  }
 }
 
 async function sourceAt(place: string, handles: FileHandle[]): Promise<Source> {
@@ -109,7 +103,7 @@ async function sourceAt(place: string, handles: FileHandle[]): Promise<Source> {
 class HandleSource implements Source {
   constructor(
     private readonly handle: FileHandle,
-    private readonly place: string,
+    readonly name: string,
     readonly bytes: number,
   ) {}
 
@@ -119,9 +113,9 @@ class HandleSource implements Source {
       try {
         ({ bytesRead } = await this.handle.read(piece, at, length - at, offset + at));
       } catch (cause) {
-        throw new Io(`${this.place} cannot be read: ${cause}`, { cause });
+        throw new Io(`${this.name} cannot be read: ${cause}`, { cause });
       }
-      if (bytesRead === 0) throw new Io(`${this.place} became shorter while it was read`);
+      if (bytesRead === 0) throw new Io(`${this.name} became shorter while it was read`);
       at += bytesRead;
     }
     return piece;

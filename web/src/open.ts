@@ -3,12 +3,14 @@ import { decrypterOf, unwrap, type Secrets } from "./age.js";
 import { sha256, type Bytes } from "./bytes.js";
 import { ChunkOpener, nameOf, TAG } from "./chunk.js";
 import { checkClaims } from "./claims.js";
-import { checkInForce } from "./dates.js";
+import { brokenDate, checkInForce } from "./dates.js";
 import { Authentication, Io, NoMatchingKey, PolicyNotMet, Usage } from "./errors.js";
 import { inspectionOf, type Inspection } from "./inspect.js";
 import { Keys } from "./keys.js";
 import {
+  isMissing,
   readLicence,
+  titleOf,
   unwrapLicence,
   whomToAsk,
   type Licence,
@@ -37,14 +39,14 @@ export type External =
   | Record<string, Input>
   | ((path: string) => Input | undefined | Promise<Input | undefined>);
 
-/** Gives the licence of a model, or nothing if there is none. */
+/** Gives the licence of a model. Nothing, or a response with status 404, is none. */
 export type LicenceFinder = () => LicenceInput | undefined | Promise<LicenceInput | undefined>;
 
 /** What a caller gives and demands. */
 export interface VerifyOptions extends Secrets {
   /**
    * A licence, which has the model's key in place of the keys in the model. A function is called
-   * only if the secrets do not open one of those, and may give nothing.
+   * only if the secrets do not open one of those, and may give none.
    */
   licence?: LicenceInput | LicenceFinder | undefined;
   /** The external data files, by their paths in the manifest. */
@@ -106,6 +108,8 @@ export interface Verification extends Inspection {
   tier: string | null;
   /** The signature, and whether it holds; `null` if there is none. */
   signature: { key: PublicKey | null; holds: boolean } | null;
+  /** The claim that keeps the model from opening now; `null` if none does. */
+  notInForce: "not-before" | "not-after" | null;
 }
 
 /** A file of external data, as ONNX Runtime Web takes it. */
@@ -136,7 +140,7 @@ export async function open(model: Input, options: OpenOptions): Promise<OpenedMo
   if (!decrypter) throw new Usage("no identity and no passphrase is given");
   const pass = await Pass.of(model, options);
   const { manifest } = pass.tail;
-  const keys = await pass.unlock(decrypter);
+  const keys = await pass.unlock(decrypter, true);
   const files: Bytes[] = [];
   try {
     await pass.run(keys, files);
@@ -182,13 +186,16 @@ export async function verify(model: Input, options: VerifyOptions = {}): Promise
     throw new Usage("a licence opens by an identity or a passphrase, and none is given");
   const pass = await Pass.of(model, options);
   const inspection = await inspectionOf(pass.tail);
-  const keys = decrypter && (await pass.unlock(decrypter));
+  const keys = decrypter && (await pass.unlock(decrypter, false));
+  // Whoever gives no key demands the tier all the same.
+  if (!keys) pass.wanted(1);
   const signed = await pass.run(keys, undefined);
   return {
     ...inspection,
     authenticated: keys !== undefined,
     tier: pass.tier,
     signature: pass.tail.signature ? { key: inspection.signer, holds: signed } : null,
+    notInForce: brokenDate(inspection.claims, Date.now()) ?? null,
   };
 }
 
@@ -221,23 +228,17 @@ class Pass {
     const signers = lines && new Set([...lines].map(signerOf));
     const source = await sourceOf(model, collecting(options));
     const tail = await readTail(source);
-    const { tiers } = tail.manifest;
-    const { tier } = options;
-    if (tier !== undefined && (tier === "any" ? tiers.length === 0 : !tiers.includes(tier))) {
-      throw new PolicyNotMet(`the model has no tier ${tier}`);
-    }
     return new Pass(source, tail, options, signers);
   }
 
-  async unlock(decrypter: Decrypter): Promise<Keys> {
+  /** The keys. The dates of a licence count always, those of the model only for `opening`. */
+  async unlock(decrypter: Decrypter, opening: boolean): Promise<Keys> {
     const { manifest } = this.tail;
-    const { tier: wanted } = this.options;
     const now = Date.now();
     const { tier, key, licence } = await this.unwrap(decrypter, now);
-    const named = wanted === undefined ? manifest.tierCount : manifest.tiers.indexOf(wanted) + 1;
-    this.tierNumber = wanted === "any" ? tier : named;
     const keys = await Keys.unlock(this.tail, tier, key);
-    checkInForce(manifest.claims, "the model", whomToAsk(licence), now);
+    if (opening) checkInForce(manifest.claims, "the model", whomToAsk(licence), now);
+    this.tierNumber = this.wanted(tier);
     if (tier < this.tierNumber) {
       const [held, asked] = [manifest.tiers[tier - 1], manifest.tiers[this.tierNumber - 1]];
       throw new NoMatchingKey(`the key opens the tier ${held}, not ${asked}`, held);
@@ -246,22 +247,36 @@ class Pass {
     return keys;
   }
 
+  /** The tier to open by the key of the tier `held`, or one above it. */
+  wanted(held: number): number {
+    const { tiers, tierCount } = this.tail.manifest;
+    const { tier } = this.options;
+    if (tier === undefined) return tierCount;
+    const number = tier === "any" && tiers.length > 0 ? held : tiers.indexOf(tier) + 1;
+    if (number === 0) throw new PolicyNotMet(`the model has no tier ${tier}`);
+    return number;
+  }
+
   /** The key of a tier: the licence's if one is given, otherwise one of the model's own. */
   private async unwrap(
     decrypter: Decrypter,
     now: number,
   ): Promise<{ tier: number; key: Bytes; licence?: Licence }> {
     let given = this.options.licence;
+    let failed = "";
     if (typeof given === "function" || given === undefined) {
       try {
         return await unwrap(this.tail, decrypter);
       } catch (error) {
-        given = error instanceof NoMatchingKey ? await given?.() : undefined;
-        if (given === undefined) throw error;
+        if (!(error instanceof NoMatchingKey)) throw error;
+        given = await given?.();
+        if (given === undefined || isMissing(given)) throw error;
+        failed = `${error.message}, and `;
       }
     }
     const licence = await readLicence(given, this.options.signal);
     const unwrapped = await unwrapLicence(licence, this.tail, decrypter, this.signers, now);
+    if (!unwrapped) throw new NoMatchingKey(`${failed}${titleOf(given)} is for other files`);
     return { ...unwrapped, licence };
   }
 

@@ -5,6 +5,8 @@ import { Io, Usage } from "./errors.js";
 export interface Source {
   /** Its length. */
   readonly bytes: number;
+  /** Its name, for messages. */
+  readonly name?: string | undefined;
   /**
    * Reads `length` bytes from `offset` on, into memory that the caller may change and keep: `into`,
    * if it is given and the source can fill it, or memory of its own.

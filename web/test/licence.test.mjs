@@ -1,26 +1,13 @@
 // Licences, and dates of models.
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import os from "node:os";
-import path from "node:path";
 import { test } from "node:test";
-import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { inspect, open, verify } from "../dist/index.js";
 import { parseLicence } from "../dist/licence.js";
-import { openFile, verifyFile } from "../dist/node.js";
-import { licenceOf, lineOf, smallModel } from "./licences.mjs";
-
-const folder = mkdtempSync(path.join(os.tmpdir(), "onnxseal-licence-"));
-process.on("exit", () => rmSync(folder, { recursive: true }));
+import { licenceOf, lineOf, persons, smallModel } from "./licences.mjs";
 
 /** Keys of the publisher and of a customer. */
-const [own, customer, stranger] = await Promise.all(
-  Array.from({ length: 3 }, async () => {
-    const identity = await generateX25519Identity();
-    return { identities: [identity], recipient: await identityToRecipient(identity) };
-  }),
-);
+const [own, customer, stranger] = await persons(3);
 const of = ({ identities }, more) => ({ identities, ...more });
 const model = await smallModel({ customer: "acme" }, own.recipient);
 const other = await smallModel({}, own.recipient);
@@ -30,6 +17,8 @@ function at(context, moment) {
   context.mock.restoreAll();
   context.mock.method(Date, "now", () => Date.parse(moment));
 }
+
+const OWN_KEYS = "no identity or passphrase opens this model";
 
 /** Demands that nothing opens and verifies a model. */
 async function refuses(bytes, options, error) {
@@ -82,12 +71,38 @@ test("a licence that is given is used, one that a function gives only if need be
   await assert.rejects(open(model.bytes, of(stranger, { licence })), { kind: "no-matching-key" });
   assert.equal(asked, 1);
   const none = of(stranger, { licence: async () => undefined });
-  await refuses(model.bytes, none, { kind: "no-matching-key", message: /opens this model/ });
+  await refuses(model.bytes, none, { kind: "no-matching-key", message: OWN_KEYS });
   // Only a key that does not match leads to the licence.
   const changed = Buffer.from(model.bytes);
   changed[1] ^= 1;
   const good = await licenceOf([model], own.recipient);
   await refuses(changed, of(own, { licence: good }), { kind: "authentication" });
+});
+
+test("a licence for other files is none, and the error says it", async () => {
+  const text = await licenceOf([other], customer.recipient);
+  const bytes = Buffer.from(text);
+  const file = () => new File([text], "a.licence");
+  for (const [licence, message] of [
+    [text, "the licence is for other files"],
+    [file(), '"a.licence" is for other files'],
+    [() => bytes, `${OWN_KEYS}, and the licence is for other files`],
+    [async () => file(), `${OWN_KEYS}, and "a.licence" is for other files`],
+  ]) {
+    const error = { kind: "no-matching-key", message };
+    await refuses(model.bytes, of(customer, { licence }), error);
+  }
+});
+
+test("a server may say that it has no licence", async () => {
+  const answer = (status) => new Response("?", { status });
+  const licence = (status) => async () => answer(status);
+  const error = { kind: "no-matching-key", message: OWN_KEYS };
+  await refuses(model.bytes, of(customer, { licence: licence(404) }), error);
+  // Any other failure may be one of the server, and so may a licence be missing that is given.
+  for (const status of [403, 410, 500])
+    await refuses(model.bytes, of(customer, { licence: licence(status) }), { kind: "io" });
+  await refuses(model.bytes, of(customer, { licence: answer(404) }), { kind: "io" });
 });
 
 test("a licence that does not fit is refused", async () => {
@@ -148,25 +163,33 @@ test("dates of a licence are kept, and the error says whom to ask", async (conte
   }
 });
 
-test("dates of a model are kept whichever key opens it", async (context) => {
+test("dates of a model keep it from opening whichever key opens it", async (context) => {
   const dates = { "not-before": "2027-01-01", "not-after": "2027-12-31" };
   const dated = await smallModel(dates, own.recipient);
   const licence = await licenceOf([dated], customer.recipient, { contact: "Zoë" });
+  const broken = async (options) => {
+    const verified = await verify(dated.bytes, options);
+    assert.equal(verified.authenticated, true);
+    return verified.notInForce;
+  };
   for (const [options, asked] of [
     [of(own), "the publisher"],
     [of(customer, { licence }), '"Zoë"'],
   ]) {
     at(context, "2026-12-31T23:59:59Z");
     const early = `the model is not in force before 2027-01-01: ask ${asked}`;
-    await refuses(dated.bytes, options, { kind: "not-in-force", message: early });
+    await assert.rejects(open(dated.bytes, options), { kind: "not-in-force", message: early });
+    assert.equal(await broken(options), "not-before");
     at(context, "2027-12-31T23:59:59.999Z");
     await open(dated.bytes, options);
+    assert.equal(await broken(options), null);
     at(context, "2028-01-01T00:00:00Z");
     const late = `the model was in force until 2027-12-31: ask ${asked}`;
-    await refuses(dated.bytes, options, { kind: "not-in-force", message: late });
+    await assert.rejects(open(dated.bytes, options), { kind: "not-in-force", message: late });
+    assert.equal(await broken(options), "not-after");
   }
-  // Nothing is opened without a key.
-  assert.equal((await verify(dated.bytes)).authenticated, false);
+  const unproved = await verify(dated.bytes);
+  assert.deepEqual([unproved.authenticated, unproved.notInForce], [false, "not-after"]);
   assert.equal((await inspect(dated.bytes)).claims.get("not-after"), "2027-12-31");
   // A change of the date is found before the date counts.
   const changed = Buffer.from(dated.bytes);
@@ -174,6 +197,30 @@ test("dates of a model are kept whichever key opens it", async (context) => {
   await refuses(changed, of(own), { kind: "authentication" });
   const text = await smallModel({ "not-after": "2020-02-30", "not-before": "soon" }, own.recipient);
   await open(text.bytes, of(own));
+  assert.equal((await verify(text.bytes, of(own))).notInForce, null);
+});
+
+test("MAC, signature, dates and the rest are checked in this order", async () => {
+  const past = { "not-after": "2020-01-01" };
+  const dated = await smallModel(past, own.recipient);
+  const signer = generateKeyPairSync("ed25519");
+  const licence = async (more, claims = past) =>
+    licenceOf([{ ...dated, edition: "full" }], customer.recipient, claims, more);
+  const faulty = await licence({ signer });
+  const allowedSigners = [lineOf(generateKeyPairSync("ed25519"))];
+  for (const [options, message] of [
+    [{ licence: faulty.replace("full", "fool"), allowedSigners }, /^the MAC of the licence /],
+    [{ licence: faulty, allowedSigners }, /^the signature of the licence is by .* no allowed/],
+    [{ licence: faulty }, /^the licence was in force until 2020-01-01/],
+    [{ licence: await licence({}, {}) }, /^the licence is for the edition full, which the model/],
+  ]) {
+    await refuses(dated.bytes, of(customer, { ...options, tier: "none" }), { message });
+  }
+  // The model's own dates come before the tier, the signature and the claims.
+  const demands = of(own, { tier: "none", allowedSigners, requireClaims: ["x"] });
+  await assert.rejects(open(dated.bytes, demands), { kind: "not-in-force" });
+  await assert.rejects(verify(dated.bytes, demands), { kind: "policy", message: /no tier none/ });
+  await assert.rejects(verify(dated.bytes, { tier: "none" }), { kind: "policy" });
 });
 
 test("demanded dates are dates that fit", async () => {
@@ -221,31 +268,6 @@ test("a signature of the licence is demanded with the model's", async () => {
   }
 });
 
-test("a licence beside a model is used if the model's own keys do not open", async () => {
-  const file = path.join(folder, "model.onnx");
-  const beside = `${file}.licence`;
-  writeFileSync(file, model.bytes);
-  await assert.rejects(openFile(file, of(customer)), { kind: "no-matching-key" });
-  writeFileSync(beside, await licenceOf([model], customer.recipient));
-  assert.deepEqual(Buffer.from((await openFile(file, of(customer))).model), model.original);
-  assert.equal((await verifyFile(file, of(customer))).authenticated, true);
-  assert.equal((await verifyFile(file)).authenticated, false);
-
-  const expired = await licenceOf([model], customer.recipient, { "not-after": "2020-01-01" });
-  writeFileSync(beside, expired);
-  await assert.rejects(openFile(file, of(customer)), { kind: "not-in-force" });
-  await openFile(file, of(customer, { licence: await licenceOf([model], customer.recipient) }));
-  await assert.rejects(openFile(file, of(stranger)), { kind: "no-matching-key" });
-
-  writeFileSync(beside, "nonsense");
-  await openFile(file, of(own));
-  await assert.rejects(openFile(file, of(customer)), { kind: "malformed" });
-  rmSync(beside);
-  mkdirSync(beside);
-  await openFile(file, of(own));
-  await assert.rejects(openFile(file, of(customer)), { kind: "io" });
-});
-
 const numbered = (i) => `model ${String(i).padStart(64, "0")} - x\n`;
 
 test("limits of a licence", async () => {
@@ -284,6 +306,30 @@ test("errors of a licence say the line", () => {
     const parsed = () => parseLicence(new TextEncoder().encode(text));
     assert.throws(parsed, { kind: "malformed", message });
   }
+});
+
+test("a signature's first and last line are whole lines, each once", async () => {
+  const [begin, end] = ["BEGIN", "END"].map((word) => `-----${word} SSH SIGNATURE-----`);
+  const text = await licenceOf([model], customer.recipient);
+  const parse = (...lines) => parseLicence(Buffer.from(`${text}${lines.join("\n")}\n`));
+  for (const line of ["", "x", ` ${begin}`, `${begin} `, `x${end}`, `${end}x`])
+    parse(begin, line, end);
+  parse(begin, end);
+  for (const lines of [
+    [begin],
+    [end],
+    [end, begin],
+    [begin, begin, end],
+    [begin, end, end],
+    [begin, end, begin, end],
+    [`${begin}x`, end],
+    [` ${begin}`, end],
+    [begin, `${end} `],
+    [begin, `x${end}`],
+    [begin, end, ""],
+    ["", begin, end],
+  ])
+    assert.throws(() => parse(...lines), { kind: "malformed" }, lines.join("|"));
 });
 
 test("every cut of a licence, and every changed byte, gives one of the errors", async () => {

@@ -1,6 +1,6 @@
 // Makes licences, and the smallest models that they open, as FORMAT.md has them.
 import { createCipheriv, createHash, createHmac, hkdfSync, randomBytes, sign } from "node:crypto";
-import { armor, Encrypter } from "age-encryption";
+import { armor, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 
 const digestOf = (data) => createHash("sha256").update(data).digest();
 const derive = (key, label, salt = "") =>
@@ -23,6 +23,15 @@ function entry(name, value) {
     return Buffer.concat([Buffer.from([tag, ...length, rest]), body]);
   };
   return message(0x72, message(0x0a, Buffer.from(name)), message(0x12, Buffer.from(value)));
+}
+
+/** New keys of so many persons. */
+export function persons(count) {
+  const person = async () => {
+    const identity = await generateX25519Identity();
+    return { identities: [identity], recipient: await identityToRecipient(identity) };
+  };
+  return Promise.all(Array.from({ length: count }, person));
 }
 
 /** A protected model of one field and no tensor, and what a licence for it needs. */

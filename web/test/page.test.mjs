@@ -227,7 +227,8 @@ test("a date of a claim that is past is red, and so is one to come", { skip }, a
   const expired = await red({ "not-after": "2020-01-01", a: "2020-01-01" });
   assert.deepEqual(expired, ["not-after2020-01-01 (expired)"]);
   await picture("expired");
-  assert.match(await press("verify"), /Not in force.*until 2020-01-01: ask the publisher/);
+  assert.match(await press("verify"), /Verified: every byte.*NOT IN FORCE by not-after/);
+  assert.match(await press("open"), /Not in force.*until 2020-01-01: ask the publisher/);
   const later = "2999-12-31T00:00:00Z";
   assert.deepEqual(await red({ "not-before": later }), [`not-before${later} (not yet)`]);
   assert.deepEqual(await red({ "not-after": "2020-02-30" }), []);

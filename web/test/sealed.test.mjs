@@ -85,9 +85,8 @@ for (const { file, tiers } of EXPECTED.tiers_valid) {
         );
       }
     }
-    await assert.rejects(openFile(at(file), { identities: [identity()], tier: "none" }), {
-      kind: "policy",
-    });
+    const identities = [identity(tiers.find((tier) => tier.identity).identity)];
+    await assert.rejects(openFile(at(file), { identities, tier: "none" }), { kind: "policy" });
   });
 }
 
