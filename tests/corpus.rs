@@ -273,6 +273,16 @@ fn write_seeds() {
         write("open", name, &artifact);
     }
     for name in [
+        "date_escaped",
+        "date_from_and_until",
+        "highest_of_two_tiers",
+        "signed",
+        "of_other_models",
+    ] {
+        let path = root().join(format!("fixtures/sealed/licences/valid/{name}.licence"));
+        write("licence", name, &fs::read(path).unwrap());
+    }
+    for name in [
         "mac_before_tags",
         "key_empty",
         "graph_changed",

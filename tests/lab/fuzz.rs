@@ -10,9 +10,9 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_core::{
-    Access, AllowedSigners, Checks, Edition, Error, Identities, InMemory, Manifest, OpenedModel,
-    Policy, Preset, ProtectOptions, Recipients, SignedBy, Silent, inspect, open, plan, protect,
-    signed_message, unprotect, verify,
+    Access, AllowedSigners, Checks, Edition, Error, Identities, InMemory, Licence, Manifest,
+    OpenedModel, Policy, Preset, ProtectOptions, Recipients, SignedBy, Silent, inspect, open, plan,
+    protect, signed_message, unprotect, verify,
 };
 use onnxseal_crypto::{ChunkId, Scratch, signature};
 use onnxseal_inputs::rewrite::{
@@ -31,7 +31,7 @@ use tempfile::TempDir;
 pub type Target = fn(&[u8]);
 
 /// All targets by name; each has a folder of that name in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("wire_locate", wire_locate),
     ("manifest", manifest),
     ("open", open_artifact),
@@ -39,6 +39,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("round_trip", round_trip),
     ("policy", policy),
     ("signatures", signatures),
+    ("licence", licence),
     ("rewrite", rewritten),
     ("input_key", input_key),
     ("input_rewrite", input_rewrite),
@@ -703,6 +704,20 @@ pub fn label_rewrite(bytes: &[u8]) {
     }
 }
 
+/// A licence that can be read lists models, and its notes, keys and signature can be looked at.
+pub fn licence(bytes: &[u8]) {
+    let Ok(licence) = Licence::parse(Path::new("a licence"), bytes.to_vec()) else {
+        return;
+    };
+    assert!(!licence.models().is_empty());
+    let identities = Identities::read(IDENTITY.as_bytes(), "fixed identity").unwrap();
+    let _ = (licence.header(), licence.claimed_signer());
+    let _ = (
+        licence.check_in_force(),
+        licence.check_unchanged(&identities),
+    );
+}
+
 /// A folder in memory, where the system has one, and a fixed identity.
 struct Lab {
     dir: TempDir,
@@ -736,7 +751,7 @@ impl Lab {
         let mut checks = Checks::default();
         let keyless = verify(path, &checks, &Silent).is_ok();
         checks.identities = Some(&self.identities);
-        let verified = verify(path, &checks, &Silent).is_ok();
+        let verified = verify(path, &checks, &Silent);
         let policy = Policy::preset(Preset::Balanced);
         checks.policy = Some(&policy);
         let _ = verify(path, &checks, &Silent);
@@ -763,7 +778,10 @@ impl Lab {
             }
         }
         assert!(inspected || !keyless);
-        assert!(!verified || (keyless && opened.is_ok()));
+        if let Ok(verified) = verified {
+            // A model out of force is authentic, and does not open.
+            assert!(keyless && opened.is_ok() == verified.not_in_force.is_none());
+        }
         opened.ok().map(|opened| opened.model().to_vec())
     }
 }

@@ -12,7 +12,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("assess", 5731),
     ("batch", 2977),
     ("capi", 2123),
-    ("core", 8510),
+    ("core", 8509),
     ("crypto", 4735),
     ("data", 1890),
     ("engine", 1243),
@@ -25,7 +25,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2497),
     ("store", 5978),
     ("testkit", 995),
-    ("src", 8389),
+    ("src", 8390),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
