@@ -43,6 +43,7 @@ const INPUT_MASK_LABEL: &[u8] = b"onnxseal/v1/inputs/mask";
 const INPUT_FFX_LABEL: &[u8] = b"onnxseal/v1/inputs/ffx";
 const INPUT_ORTHOGONAL_LABEL: &[u8] = b"onnxseal/v1/inputs/orthogonal";
 const LABELS: &[u8] = b"onnxseal/v1/labels/";
+const FINGERPRINT_LABEL: &[u8] = b"onnxseal/v1/fingerprint";
 
 /// `mac key t = HKDF-SHA256(ikm = K_t, salt = none, info = "onnxseal/v1/mac", length = 32)`
 pub(crate) fn mac_key(key: &Secret) -> Result<Secret, Error> {
@@ -146,6 +147,21 @@ pub(crate) fn label_scalar(
 /// `Ed25519 secret = HKDF-SHA256(ikm = seed, salt = none, info = "onnxseal/v1/labels/sign", length = 32)`
 pub(crate) fn label_signing_key(seed: &Secret) -> Result<Secret, Error> {
     hkdf_sha256(seed, None, &[LABELS, b"sign"].concat())
+}
+
+/// `mark key = HKDF-SHA256(ikm = seed, salt = SHA-256(elements), info = "onnxseal/v1/fingerprint" ‖
+/// u64be(length of customer) ‖ customer ‖ at, length = 32)`
+///
+/// The elements are those of the original tensor, so marks of two models never agree.
+pub(crate) fn mark_key(
+    seed: &Secret,
+    digest: &[u8; 32],
+    customer: &str,
+    at: &str,
+) -> Result<Secret, Error> {
+    let len = (customer.len() as u64).to_be_bytes();
+    let info = [FINGERPRINT_LABEL, &len, customer.as_bytes(), at.as_bytes()].concat();
+    hkdf_sha256(seed, Some(digest), &info)
 }
 
 /// `SHA-512("onnxseal/v1/labels/" ‖ purpose ‖ 0 ‖ parts)`

@@ -46,6 +46,7 @@ mod blob;
 mod chunk;
 mod derive;
 mod error;
+pub mod fingerprint;
 mod gather;
 pub mod inputs;
 mod keys;

@@ -21,7 +21,7 @@ pub struct Source<'a> {
     pub bytes: &'a [u8],
     pub model: &'a Model<'a>,
     /// Reads bytes of the external data file with this normalised location.
-    pub external: &'a dyn Fn(&str, Span) -> Result<Vec<u8>>,
+    pub external: &'a (dyn Fn(&str, Span) -> Result<Vec<u8>> + Sync),
 }
 
 /// The main graph by names.

@@ -1,0 +1,58 @@
+//! The errors of fingerprints.
+
+use std::path::PathBuf;
+
+use onnxseal_store::ErrorKind;
+
+/// An error of marking or tracing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("not a fingerprint secret: {reason}")]
+    MalformedSecret { reason: &'static str },
+    #[error("{}", .path.display())]
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Key(#[from] onnxseal_crypto::Error),
+    #[error(transparent)]
+    Rewrite(#[from] onnxseal_rewrite::Error),
+    #[error(transparent)]
+    Store(#[from] onnxseal_store::Error),
+    /// [`Progress`](onnxseal_store::Progress) cancelled the call.
+    #[error("cancelled")]
+    Cancelled,
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// The result of this crate's calls.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Returns the class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        use onnxseal_crypto::Error as KeyError;
+        match self {
+            Error::Store(error) => error.kind(),
+            Error::Rewrite(error) => error.kind(),
+            Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
+            Error::Key(
+                KeyError::Backend
+                | KeyError::Memory { .. }
+                | KeyError::Randomness(_)
+                | KeyError::Plugin { .. },
+            ) => ErrorKind::Internal,
+            Error::MalformedSecret { .. } | Error::Key(KeyError::MalformedKey { .. }) => {
+                ErrorKind::Malformed
+            }
+            Error::Key(KeyError::Unauthentic) => ErrorKind::Authentication,
+            Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
+                ErrorKind::NoMatchingKey
+            }
+            Error::Key(_) | Error::Cancelled | Error::Usage(_) => ErrorKind::Usage,
+        }
+    }
+}

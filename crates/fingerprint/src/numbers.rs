@@ -1,0 +1,35 @@
+//! Elements as floats, in bulk.
+
+use half::{bf16, f16};
+use onnxseal_rewrite::{DataType, Elements};
+
+/// Reads elements as floats. Those of other types are read one by one.
+pub fn floats(elements: &Elements) -> Vec<f32> {
+    let raw = elements.raw();
+    match elements.data_type() {
+        DataType::Float => each(raw, f32::from_le_bytes),
+        DataType::Float16 => each(raw, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        DataType::Bfloat16 => each(raw, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        DataType::Int8 => each(raw, |bytes| f32::from(i8::from_le_bytes(bytes))),
+        DataType::Uint8 => each(raw, |[byte]| f32::from(byte)),
+        _ => (0..elements.len())
+            .map(|i| elements.get(i) as f32)
+            .collect(),
+    }
+}
+
+fn each<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    raw.as_chunks().0.iter().map(|bytes| read(*bytes)).collect()
+}
+
+/// Replaces each element by what `change` makes of it and of its index; `None` keeps it.
+pub fn change<const N: usize>(
+    raw: &mut [u8],
+    mut change: impl FnMut(usize, [u8; N]) -> Option<[u8; N]>,
+) {
+    for (i, place) in raw.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        if let Some(changed) = change(i, *place) {
+            *place = changed;
+        }
+    }
+}

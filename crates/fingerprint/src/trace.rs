@@ -1,0 +1,203 @@
+//! Tells whose mark a leaked model carries.
+
+use onnxseal_rewrite::{Files, Graph};
+use onnxseal_store::{Progress, parallel};
+use serde::Serialize;
+
+use crate::align::{Leak, Original, Residual};
+use crate::cores::on_all_cores;
+use crate::error::{Error, Result};
+use crate::mark::default_strength;
+use crate::secret::{Secret, check_customer};
+use crate::stream::Stream;
+use crate::weights::{Weight, weights};
+
+/// A customer is accused if the probability that any innocent scores as high is below this.
+pub const ACCUSED: f64 = 1e-6;
+
+/// A customer, and how well their mark fits the leak.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Suspect {
+    pub customer: String,
+    /// The correlation of the mark with what differs, in deviations of that of an innocent.
+    pub z: f64,
+    /// The decimal logarithm of [`Suspect::probability`].
+    pub log10_probability: f64,
+    pub accused: bool,
+}
+
+impl Suspect {
+    /// Returns the most that the probability can be that any of the customers scores as high
+    /// without having had to do with the leak.
+    pub fn probability(&self) -> f64 {
+        10f64.powf(self.log10_probability)
+    }
+}
+
+/// A tensor of the original that was found in the leak.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Found {
+    pub tensor: String,
+    /// Its name in the leak.
+    pub copy: String,
+    pub how: &'static str,
+    pub elements: u64,
+    /// The z that a mark of the default strength would have in this tensor alone.
+    pub expected_z: f64,
+}
+
+/// The scores of all customers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Traced {
+    /// All customers, by descending z.
+    pub suspects: Vec<Suspect>,
+    /// The least z of an accusation.
+    pub threshold: f64,
+    /// The z that the mark of one customer, of the default strength, would have in this leak.
+    pub expected_z: f64,
+    /// Tensors with marks, their elements, and the elements of those that were found.
+    pub tensors: usize,
+    pub elements: u64,
+    pub elements_found: u64,
+    pub found: Vec<Found>,
+}
+
+impl Traced {
+    pub fn accused(&self) -> impl Iterator<Item = &Suspect> {
+        self.suspects.iter().filter(|suspect| suspect.accused)
+    }
+}
+
+/// Compares what differs between a leaked model and the original with the marks of customers.
+///
+/// # Errors
+/// [`Error::Usage`] without customers or weights, or if a customer is listed twice.
+pub fn trace(
+    original: &Files,
+    leak: &Files,
+    secret: &Secret,
+    customers: &[String],
+    progress: &dyn Progress,
+) -> Result<Traced> {
+    customers.iter().try_for_each(|name| check_customer(name))?;
+    let mut names: Vec<&String> = customers.iter().collect();
+    names.sort_unstable();
+    if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
+        return Err(Error::Usage(format!("customer {name:?} is listed twice")));
+    }
+    if names.is_empty() {
+        return Err(Error::Usage("no customers to compare with".into()));
+    }
+    original.with(|original| {
+        leak.with(|leak| {
+            let (original, leak) = (Graph::new(*original), Graph::new(*leak));
+            scores(&original, &Leak::new(&leak), secret, customers, progress)
+        })
+    })
+}
+
+fn scores(
+    graph: &Graph<'_>,
+    leak: &Leak<'_, '_>,
+    secret: &Secret,
+    customers: &[String],
+    progress: &dyn Progress,
+) -> Result<Traced> {
+    let weights = weights(graph);
+    if weights.is_empty() {
+        return Err(Error::Usage(
+            "the original has no weights with marks".into(),
+        ));
+    }
+    let elements = weights.iter().map(|weight| weight.tensor.n_elements).sum();
+    let strength = default_strength(elements);
+    progress.begin(elements);
+    let mut traced = Traced {
+        suspects: Vec::new(),
+        threshold: threshold(customers.len()),
+        expected_z: 0.0,
+        tensors: weights.len(),
+        elements,
+        elements_found: 0,
+        found: Vec::new(),
+    };
+    let (mut products, mut squares) = (vec![0.0; customers.len()], 0.0);
+    // A batch at a time is in memory.
+    for batch in weights.chunks(2 * parallel::n_cores()) {
+        let aligned = on_all_cores(batch, |weight| {
+            let original = Original::load(graph, weight)?;
+            let found = leak.find(weight, &original, strength)?;
+            Ok(found.map(|found| (original, found)))
+        })?;
+        let of_batch = batch.iter().zip(aligned);
+        let aligned: Vec<(&Weight<'_>, (Original, Residual))> = of_batch
+            .filter_map(|(weight, found)| Some((weight, found?)))
+            .collect();
+        for (weight, (_, found)) in &aligned {
+            traced.elements_found += weight.tensor.n_elements;
+            traced.found.push(Found {
+                tensor: weight.tensor.name.to_owned(),
+                copy: found.copy.clone(),
+                how: found.how,
+                elements: weight.tensor.n_elements,
+                expected_z: found.quality.sqrt(),
+            });
+            traced.expected_z += found.quality;
+            squares += found.r.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>();
+        }
+        let jobs: Vec<(usize, usize)> = (0..customers.len())
+            .flat_map(|customer| (0..aligned.len()).map(move |i| (customer, i)))
+            .collect();
+        let parts = on_all_cores(&jobs, |(customer, i)| {
+            let (Some(customer), Some((_, (original, found)))) =
+                (customers.get(*customer), aligned.get(*i))
+            else {
+                return Ok(0.0);
+            };
+            let key = secret.key(&original.digest, customer, &original.at)?;
+            match progress.is_cancelled() {
+                true => Err(Error::Cancelled),
+                false => Ok(Stream::mark(&key).dot(&found.r)),
+            }
+        })?;
+        for ((customer, _), part) in jobs.iter().zip(parts) {
+            products[*customer] += part;
+        }
+        progress.advance(batch.iter().map(|weight| weight.tensor.n_elements).sum());
+    }
+    traced.expected_z = traced.expected_z.sqrt();
+    let scores = customers.iter().zip(products);
+    traced.suspects = scores
+        .map(|(customer, product)| {
+            let z = if squares > 0.0 {
+                product / squares.sqrt()
+            } else {
+                0.0
+            };
+            let log10_probability = log10_probability(z, customers.len());
+            Suspect {
+                customer: customer.clone(),
+                z,
+                log10_probability,
+                accused: log10_probability < ACCUSED.log10(),
+            }
+        })
+        .collect();
+    let suspects = &mut traced.suspects;
+    suspects.sort_by(|a, b| {
+        b.z.total_cmp(&a.z)
+            .then_with(|| a.customer.cmp(&b.customer))
+    });
+    Ok(traced)
+}
+
+/// Returns the logarithm of the most that the probability can be that any of `n` innocents has at
+/// least this z: n exp(-z² / 2), by Hoeffding's and Bonferroni's inequalities.
+fn log10_probability(z: f64, n: usize) -> f64 {
+    let of_one = -z.max(0.0).powi(2) / 2.0;
+    ((of_one + (n as f64).ln()) / std::f64::consts::LN_10).min(0.0)
+}
+
+fn threshold(n: usize) -> f64 {
+    (2.0 * ((n as f64).ln() - ACCUSED.ln())).sqrt()
+}

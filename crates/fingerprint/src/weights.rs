@@ -1,0 +1,196 @@
+//! The tensors that get marks, as matrices, and how strong the mark of each element is.
+
+use std::collections::{HashMap, HashSet};
+
+use onnxseal_onnx::Model;
+use onnxseal_onnx::model::{Payload, Tensor, TensorId};
+use onnxseal_rewrite::{DataType, Graph};
+
+/// The fewest elements of a tensor with a mark.
+pub const MIN_ELEMENTS: u64 = 256;
+
+/// A deviation of fewer elements says little.
+const MIN_SIDE: usize = 16;
+
+/// Operators of ai.onnx that read tables, masks, grids and biases, whose exact values matter.
+const NO_WEIGHTS: [&str; 17] = [
+    "Add",
+    "Concat",
+    "Div",
+    "Equal",
+    "Expand",
+    "Max",
+    "Min",
+    "Mod",
+    "Mul",
+    "Pad",
+    "Pow",
+    "Reshape",
+    "Resize",
+    "ScatterND",
+    "Sub",
+    "TopK",
+    "Where",
+];
+
+/// A tensor with a mark, as a matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    pub id: TensorId,
+    pub tensor: &'a Tensor<'a>,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+/// Returns the tensors that get marks, in the order of the file: those of two or more dimensions
+/// that operators with weights read. Of integers, those that are read as quantised weights.
+pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
+    let model = graph.model();
+    let mut readers: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
+    for node in &model.nodes {
+        for name in &node.inputs {
+            let reader = (node.domain, node.op_type);
+            readers.entry(name).or_default().push(reader);
+        }
+    }
+    let shared = shared(model);
+    let mut found = Vec::new();
+    for (id, tensor) in model.tensors_with_ids() {
+        let readers = readers.get(tensor.name).map_or(&[][..], Vec::as_slice);
+        let is_weight = match tensor.data_type {
+            DataType::Float | DataType::Float16 | DataType::Bfloat16 => readers
+                .iter()
+                .any(|(domain, op)| !domain.is_empty() || !NO_WEIGHTS.contains(op)),
+            DataType::Int8 | DataType::Uint8 => {
+                !readers.is_empty() && readers.iter().all(|(_, op)| is_quantised(op))
+            }
+            _ => false,
+        };
+        if is_weight && tensor.n_elements >= MIN_ELEMENTS && !shared.contains(&id) {
+            found.extend(matrix(tensor).map(|(rows, columns)| Weight {
+                id,
+                tensor,
+                rows,
+                columns,
+            }));
+        }
+    }
+    found
+}
+
+/// Returns whether an operator reads whole bytes as quantised numbers.
+fn is_quantised(op: &str) -> bool {
+    op == "DequantizeLinear"
+        || op.starts_with("QLinear")
+        || op.ends_with("Integer")
+        || matches!(
+            op,
+            "QGemm" | "QAttention" | "DynamicQuantizeMatMul" | "DynamicQuantizeLSTM"
+        )
+}
+
+/// Returns the sides of a tensor as a matrix with a row for each output channel.
+fn matrix(tensor: &Tensor<'_>) -> Option<(usize, usize)> {
+    let rows = *tensor.dims.iter().find(|dim| **dim > 1)?;
+    let columns = tensor.n_elements / rows;
+    let sides = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
+    (columns > 1).then_some(sides)
+}
+
+/// Returns the tensors that share bytes with others: a change of one would change the other too.
+fn shared(model: &Model<'_>) -> HashSet<TensorId> {
+    let spans = model.tensors_with_ids();
+    let spans = spans.filter_map(|(id, tensor)| match tensor.payload {
+        Payload::Dense { file, span, .. } => Some((file, span, id)),
+        _ => None,
+    });
+    let mut spans: Vec<_> = spans.collect();
+    spans.sort_unstable();
+    let mut shared = HashSet::new();
+    let mut last = None;
+    for (file, span, id) in spans {
+        if let Some((last_file, end, last_id)) = last
+            && last_file == file
+            && span.start < end
+        {
+            shared.extend([last_id, id]);
+            if span.end() <= end {
+                continue;
+            }
+        }
+        last = Some((file, span.end(), id));
+    }
+    shared
+}
+
+/// How strong the mark of each element is: the smaller deviation of its row and its column.
+pub struct Strength {
+    rows: Vec<f32>,
+    columns: Vec<f32>,
+    /// Whether most elements of the row are zero.
+    pub sparse: Vec<bool>,
+}
+
+impl Strength {
+    /// `values` are the elements of a matrix with this many columns.
+    pub fn new(values: &[f32], columns: usize) -> Strength {
+        let mut of_columns = vec![Sums::default(); columns];
+        let n_rows = values.len() / columns.max(1);
+        let (mut rows, mut sparse) = (Vec::new(), Vec::new());
+        for row in values.chunks_exact(columns.max(1)) {
+            let mut sums = Sums::default();
+            let mut zeros = 0;
+            for (value, column) in row.iter().zip(&mut of_columns) {
+                if value.is_finite() {
+                    sums.add(*value);
+                    column.add(*value);
+                }
+                zeros += usize::from(*value == 0.0);
+            }
+            rows.push(sums.deviation());
+            sparse.push(2 * zeros > columns);
+        }
+        let columns = match n_rows < MIN_SIDE {
+            true => vec![f32::INFINITY; columns],
+            false => of_columns.iter().map(Sums::deviation).collect(),
+        };
+        Strength {
+            rows,
+            columns,
+            sparse,
+        }
+    }
+
+    pub fn at(&self, row: usize, column: usize) -> f32 {
+        let row = self.rows.get(row).copied().unwrap_or(0.0);
+        row.min(self.columns.get(column).copied().unwrap_or(0.0))
+    }
+
+    /// Calls `each` with the strengths of the elements of a row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+        let of_row = self.rows.get(row).copied().unwrap_or(0.0);
+        self.columns.iter().map(move |column| of_row.min(*column))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Sums {
+    n: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Sums {
+    fn add(&mut self, value: f32) {
+        let value = f64::from(value);
+        self.n += 1.0;
+        self.sum += value;
+        self.squares += value * value;
+    }
+
+    fn deviation(&self) -> f32 {
+        let mean = self.sum / self.n.max(1.0);
+        let variance = self.squares / self.n.max(1.0) - mean * mean;
+        variance.max(0.0).sqrt() as f32
+    }
+}
