@@ -1,66 +1,375 @@
 //! What differs between a tensor and its copy, whose elements are in the same places.
+//!
+//! The copy may have other scales and zero points, by row, column or group. Each way to undo them is
+//! tried; the best is the one that would show a mark most clearly. None depends on the secret.
+
+use nalgebra::DMatrix;
 
 use crate::align::Original;
 
-/// Elements that differ by more deviations, by the median, count as this many.
-const CLIP: f32 = 4.0;
+/// Elements that differ by more deviations count as this many.
+const CLIP: f64 = 4.0;
 
-/// What differs, weighted.
+/// The deviation of a normal number over the mean of its size.
+const DEVIATION: f64 = 1.2533;
+
+/// Rounds of clipping, and of fitting scales of rows and columns in turns.
+const ROUNDS: usize = 2;
+const TURNS: usize = 4;
+
+/// Sides of groups that quantisers give a scale of their own.
+const GROUPS: [usize; 5] = [16, 32, 64, 128, 256];
+
+/// The least side of a matrix for deviations of its columns and of its rows.
+const MIN_ROWS: usize = 16;
+const MIN_COLUMNS: usize = 4;
+
+/// The fewest elements from which scales and offsets are fitted.
+const MIN_POINTS: f64 = 8.0;
+
+/// Deviations of rows and columns are taken for the mean of all with the weight of so many elements.
+const PRIOR: f64 = 8.0;
+
+/// A copy is as it was if a mark would show this share of its most.
+const CLEAR: f64 = 0.25;
+
+/// Sides of matrices whose rank is looked at, and the least fall of the spectrum at its end.
+const RANKED: std::ops::RangeInclusive<usize> = 8..=1024;
+const FALL: f64 = 10.0;
+
+/// What differs, weighted: where a mark is strong and other differences are small, it counts most.
 pub struct Fitted {
     pub r: Vec<f32>,
-    /// The z that a mark of full strength would have, squared.
+    /// The z that a mark would have, squared.
     pub quality: f64,
 }
 
-/// Compares a copy with the original, row by row, after the scale that fits best.
-pub fn residual(original: &Original, copy: &[f32], strength: f64) -> Fitted {
-    let columns = original.columns.max(1);
-    let mut r = vec![0.0; copy.len()];
-    let mut quality = 0.0;
-    let rows = original
-        .values
-        .chunks_exact(columns)
-        .zip(copy.chunks_exact(columns));
-    for (row, ((wanted, found), r)) in rows.zip(r.chunks_exact_mut(columns)).enumerate() {
-        let (mut both, mut square) = (0.0, 0.0);
-        for (w, c) in wanted.iter().zip(found) {
-            both += f64::from(*w) * f64::from(*c);
-            square += f64::from(*c) * f64::from(*c);
-        }
-        let scale = both / square;
-        for ((r, w), c) in r.iter_mut().zip(wanted).zip(found) {
-            if *c != 0.0 && scale.is_finite() {
-                *r = (scale * f64::from(*c) - f64::from(*w)) as f32;
-            }
-        }
-        quality += weigh(r, original.strength.row(row), strength);
-    }
-    Fitted { r, quality }
+/// A copy of a tensor, with its elements in the places of the original's.
+pub struct Placed {
+    pub values: Vec<f32>,
+    pub is_integer: bool,
+    /// Numbers that were fitted to place it.
+    pub n_fitted: f64,
 }
 
-/// Clips a row of differences, and weights them by the strength of the mark over the variance.
-/// Returns the z that a mark of full strength would have, squared.
-fn weigh(r: &mut [f32], strengths: impl Iterator<Item = f32>, strength: f64) -> f64 {
-    let mut sizes: Vec<f32> = r.iter().map(|r| r.abs()).filter(|r| *r > 0.0).collect();
-    let n = sizes.len();
-    if n == 0 {
-        return 0.0;
+/// Compares a copy with the original.
+pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
+    let of = Fit {
+        original,
+        copy,
+        strength,
+        n_rows: original.values.len() / original.columns.max(1),
+    };
+    let n = original.values.len() as f64;
+    let mut best = of.plain();
+    let mut fitted = of.weighed(best.clone());
+    if fitted.quality >= CLEAR * n {
+        return fitted;
     }
-    let (_, median, _) = sizes.select_nth_unstable_by(n / 2, f32::total_cmp);
-    let most = CLIP * 1.4826 * *median;
-    let (mut variance, mut signal) = (0.0, 0.0);
-    for (r, s) in r.iter_mut().zip(strengths) {
-        *r = r.clamp(-most, most);
-        variance += f64::from(*r).powi(2);
-        if *r != 0.0 {
-            signal += (strength * f64::from(s)).powi(2);
+    let has_zeros = copy.values.contains(&0.0);
+    for keeps_zeros in [false, true].into_iter().take(1 + usize::from(has_zeros)) {
+        let mut take = |different: Different| {
+            let found = of.weighed(different.clone());
+            if found.quality > fitted.quality {
+                (best, fitted) = (different, found);
+            }
+        };
+        take(of.scales(keeps_zeros));
+        for (height, width) in of.cells() {
+            take(of.lines(height, width, keeps_zeros));
         }
     }
-    variance /= n as f64;
-    // What differs less than a mark would is no marked copy, and must not count for more.
-    let variance = variance.max(signal / n as f64 / 4.0);
-    let weight = (signal / n as f64).sqrt() / variance;
-    r.iter_mut()
-        .for_each(|r| *r = (f64::from(*r) * weight) as f32);
-    signal / variance
+    if fitted.quality < CLEAR * n
+        && let Some(of_rank) = of.of_rank(&best)
+    {
+        let found = of.weighed(of_rank);
+        if found.quality > fitted.quality {
+            fitted = found;
+        }
+    }
+    fitted
+}
+
+/// What differs: `NaN` for elements that are left out. So many numbers were fitted to the original.
+#[derive(Clone)]
+struct Different {
+    r: Vec<f32>,
+    n_fitted: f64,
+}
+
+struct Fit<'o> {
+    original: &'o Original,
+    copy: &'o Placed,
+    strength: f64,
+    n_rows: usize,
+}
+
+/// Sums for a straight line through points.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    n: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Line {
+    fn add(&mut self, x: f64, y: f64) {
+        self.n += 1.0;
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+    }
+
+    /// Returns the scale and the offset, which are `NaN` if few points say what they are.
+    fn solve(&self) -> (f64, f64) {
+        if self.n < MIN_POINTS {
+            return (f64::NAN, f64::NAN);
+        }
+        let n = self.n;
+        let spread = self.xx - self.x * self.x / n;
+        let scale = match spread > 1e-12 * self.xx {
+            true => (self.xy - self.x * self.y / n) / spread,
+            false => 0.0,
+        };
+        (scale, (self.y - scale * self.x) / n)
+    }
+}
+
+impl Fit<'_> {
+    /// Returns all elements as row, column, original and copy.
+    fn elements(&self) -> impl Iterator<Item = (usize, usize, f64, f64)> {
+        let columns = self.original.columns.max(1);
+        let rows = self.original.values.chunks(columns);
+        let rows = rows.zip(self.copy.values.chunks(columns)).enumerate();
+        rows.flat_map(|(i, (w, c))| {
+            let pairs = w.iter().zip(c).enumerate();
+            pairs.map(move |(j, (w, c))| (i, j, f64::from(*w), f64::from(*c)))
+        })
+    }
+
+    /// Compares what `fitted` makes of each element. Leaves out zeros of the copy, unless they are
+    /// kept.
+    fn differences(
+        &self,
+        n_fitted: usize,
+        keeps_zeros: bool,
+        fitted: impl Fn(usize, usize, f64) -> f64,
+    ) -> Different {
+        let differ = |(i, j, w, c): (usize, usize, f64, f64)| match c != 0.0 || keeps_zeros {
+            true => (fitted(i, j, c) - w) as f32,
+            false => f32::NAN,
+        };
+        Different {
+            r: self.elements().map(differ).collect(),
+            n_fitted: n_fitted as f64,
+        }
+    }
+
+    fn plain(&self) -> Different {
+        self.differences(0, false, |_, _, c| c)
+    }
+
+    /// Fits a scale for each row and one for each column.
+    fn scales(&self, keeps_zeros: bool) -> Different {
+        let (n_rows, n_columns) = (self.n_rows, self.original.columns);
+        let (mut rows, mut columns) = (vec![1.0; n_rows], vec![1.0; n_columns]);
+        let solve = |sums: &[(f64, f64, f64)]| -> Vec<f64> {
+            let scale = |(n, square, both): &(f64, f64, f64)| match *n < MIN_POINTS {
+                true => f64::NAN,
+                false => both / square,
+            };
+            sums.iter().map(scale).collect()
+        };
+        for _ in 0..TURNS {
+            let mut sums = vec![(0.0, 0.0, 0.0); n_rows];
+            let mut add = |at: usize, w: f64, c: f64| {
+                if c != 0.0 && w.is_finite() && c.is_finite() {
+                    let (n, square, both) = sums[at];
+                    sums[at] = (n + 1.0, square + c * c, both + c * w);
+                }
+            };
+            self.elements().for_each(|(i, j, w, c)| add(i, w, c * columns[j]));
+            rows = solve(&sums);
+            // A scale for each element of a matrix of few rows would leave nothing that differs.
+            if n_rows < MIN_ROWS {
+                break;
+            }
+            let mut sums = vec![(0.0, 0.0, 0.0); n_columns];
+            let mut add = |at: usize, w: f64, c: f64| {
+                if c != 0.0 && w.is_finite() && c.is_finite() {
+                    let (n, square, both) = sums[at];
+                    sums[at] = (n + 1.0, square + c * c, both + c * w);
+                }
+            };
+            self.elements().for_each(|(i, j, w, c)| add(j, w, c * rows[i]));
+            columns = solve(&sums);
+        }
+        let n_fitted = n_rows + if n_rows < MIN_ROWS { 0 } else { n_columns };
+        self.differences(n_fitted, keeps_zeros, |i, j, c| rows[i] * columns[j] * c)
+    }
+
+    /// Returns the height and width of the cells that may have a scale and an offset.
+    fn cells(&self) -> Vec<(usize, usize)> {
+        let (rows, columns) = (self.n_rows.max(1), self.original.columns.max(1));
+        let mut cells = vec![(rows, columns), (1, columns), (rows, 1)];
+        if self.copy.is_integer {
+            let groups = |side: usize| {
+                GROUPS
+                    .into_iter()
+                    .filter(move |group| *group < side && side.is_multiple_of(*group))
+            };
+            cells.extend(groups(columns).map(|group| (1, group)));
+            cells.extend(groups(rows).map(|group| (group, 1)));
+        }
+        cells
+    }
+
+    /// Fits a scale and an offset for each cell.
+    fn lines(&self, height: usize, width: usize, keeps_zeros: bool) -> Different {
+        let across = self.original.columns.div_ceil(width);
+        let mut lines = vec![Line::default(); self.n_rows.div_ceil(height) * across];
+        for (i, j, w, c) in self.elements() {
+            if w.is_finite() && c.is_finite() && (keeps_zeros || c != 0.0) {
+                lines[i / height * across + j / width].add(c, w);
+            }
+        }
+        let solved: Vec<(f64, f64)> = lines.iter().map(Line::solve).collect();
+        self.differences(2 * solved.len(), keeps_zeros, |i, j, c| {
+            let (scale, offset) = solved[i / height * across + j / width];
+            scale * c + offset
+        })
+    }
+
+    /// Looks only at what a copy of lower rank has of the original's: differences in its space of
+    /// rows or in its space of columns.
+    fn of_rank(&self, best: &Different) -> Option<Different> {
+        let (rows, columns) = (self.n_rows, self.original.columns);
+        let side = rows.min(columns);
+        if !RANKED.contains(&side) || !self.copy.values.iter().all(|value| value.is_finite()) {
+            return None;
+        }
+        // Stored by columns: a column here is a row of the tensor.
+        let copy = DMatrix::from_column_slice(columns, rows, &self.copy.values).cast::<f64>();
+        let copy = if rows <= columns {
+            copy.transpose()
+        } else {
+            copy
+        };
+        let spectrum = (&copy * copy.transpose()).symmetric_eigen();
+        let mut order: Vec<usize> = (0..side).collect();
+        order.sort_by(|a, b| spectrum.eigenvalues[*b].total_cmp(&spectrum.eigenvalues[*a]));
+        let value = |k: usize| spectrum.eigenvalues[order[k]].max(0.0);
+        let falls = (1..side).map(|k| (k, value(k - 1) / value(k).max(1e-13 * value(0))));
+        let (rank, fall) = falls.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        if fall < FALL {
+            return None;
+        }
+        let left = DMatrix::from_fn(side, rank, |i, k| spectrum.eigenvectors[(i, order[k])]);
+        let mut right = copy.tr_mul(&left);
+        for (k, mut column) in right.column_iter_mut().enumerate() {
+            column /= value(k).sqrt().max(f64::MIN_POSITIVE);
+        }
+        let r = best
+            .r
+            .iter()
+            .map(|r| if r.is_nan() { 0.0 } else { f64::from(*r) });
+        let r = DMatrix::from_iterator(columns, rows, r);
+        let r = if rows <= columns { r.transpose() } else { r };
+        // r - (1 - P) r (1 - Q) = P r + (1 - P) r Q
+        let inner = &left * (left.transpose() * &r);
+        let outer = &r - &inner;
+        let r = inner + (&outer * &right) * right.transpose();
+        let r = if rows <= columns { r.transpose() } else { r };
+        let kept = rank * (rows + columns - rank);
+        Some(Different {
+            r: r.iter().map(|r| *r as f32).collect(),
+            n_fitted: (rows * columns - kept) as f64,
+        })
+    }
+
+    /// Clips and weights what differs.
+    fn weighed(&self, Different { mut r, n_fitted }: Different) -> Fitted {
+        let columns = self.original.columns.max(1);
+        let mut sizes = Sizes::new(&r, columns);
+        for _ in 0..ROUNDS {
+            for (i, row) in r.chunks_mut(columns).enumerate() {
+                for (j, r) in row.iter_mut().enumerate() {
+                    let most = (CLIP * sizes.at(i, j)) as f32;
+                    *r = if r.is_nan() { *r } else { r.clamp(-most, most) };
+                }
+            }
+            sizes = Sizes::new(&r, columns);
+        }
+        let (mut n, mut signal, mut square, mut least) = (0.0, 0.0, 0.0, 0.0);
+        for (i, row) in r.chunks_mut(columns).enumerate() {
+            let strengths = self.original.strength.row(i);
+            for (j, (r, s)) in row.iter_mut().zip(strengths).enumerate() {
+                let s = self.strength * f64::from(s);
+                // What differs less than a mark would is no marked copy, and must not count for more.
+                let variance = sizes.at(i, j).powi(2).max(s * s / 4.0);
+                let weight = if variance > 0.0 { s / variance } else { 0.0 };
+                if r.is_nan() || weight == 0.0 {
+                    *r = 0.0;
+                    continue;
+                }
+                let weighted = weight * f64::from(*r);
+                *r = weighted as f32;
+                n += 1.0;
+                signal += weight * s;
+                square += weighted * weighted;
+                least += (weight * s).powi(2) / 4.0;
+            }
+        }
+        let kept = 1.0 - (n_fitted + self.copy.n_fitted) / f64::max(n, 1.0);
+        let quality = (signal * kept.max(0.0)).powi(2) / f64::max(square, least);
+        Fitted {
+            r,
+            quality: if quality.is_finite() { quality } else { 0.0 },
+        }
+    }
+}
+
+/// The deviations of what differs, as a product of one for the row and one for the column.
+struct Sizes {
+    rows: Vec<f64>,
+    columns: Vec<f64>,
+}
+
+impl Sizes {
+    fn new(r: &[f32], columns: usize) -> Sizes {
+        let n_rows = r.len() / columns;
+        let mut of_rows = vec![(0.0, 0.0); n_rows];
+        let mut of_columns = vec![(0.0, 0.0); columns];
+        for (row, r) in of_rows.iter_mut().zip(r.chunks_exact(columns)) {
+            for (column, r) in of_columns.iter_mut().zip(r) {
+                if !r.is_nan() {
+                    let size = f64::from(r.abs());
+                    *row = (row.0 + 1.0, row.1 + size);
+                    *column = (column.0 + 1.0, column.1 + size);
+                }
+            }
+        }
+        let n: f64 = of_rows.iter().map(|row| row.0).sum();
+        let mean = of_rows.iter().map(|row| row.1).sum::<f64>() / n.max(1.0);
+        let means = |sums: Vec<(f64, f64)>, counts: bool| -> Vec<f64> {
+            let mean_of = |(n, sum): (f64, f64)| match counts {
+                true => (sum + PRIOR * mean) / (n + PRIOR),
+                false => mean,
+            };
+            sums.into_iter().map(mean_of).collect()
+        };
+        let mut rows = means(of_rows, columns >= MIN_COLUMNS);
+        let columns = means(of_columns, n_rows >= MIN_ROWS);
+        let scale = if mean > 0.0 { DEVIATION / mean } else { 0.0 };
+        rows.iter_mut().for_each(|row| *row *= scale);
+        Sizes { rows, columns }
+    }
+
+    fn at(&self, row: usize, column: usize) -> f64 {
+        self.rows.get(row).copied().unwrap_or(0.0)
+            * self.columns.get(column).copied().unwrap_or(0.0)
+    }
 }

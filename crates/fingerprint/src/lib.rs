@@ -16,6 +16,7 @@ mod error;
 mod fit;
 mod mark;
 mod numbers;
+mod place;
 mod secret;
 mod stream;
 mod trace;

@@ -33,3 +33,15 @@ pub fn change<const N: usize>(
         }
     }
 }
+
+/// Reads elements of 4 bits, the low ones of a byte first.
+pub fn nibbles(raw: &[u8], data_type: DataType) -> Vec<f32> {
+    let signed = |nibble: u8| f32::from((nibble << 4) as i8 >> 4);
+    let number = |nibble: u8| match data_type {
+        DataType::Int4 => signed(nibble),
+        _ => f32::from(nibble),
+    };
+    raw.iter()
+        .flat_map(|byte| [number(byte & 15), number(byte >> 4)])
+        .collect()
+}

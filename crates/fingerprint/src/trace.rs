@@ -4,7 +4,7 @@ use onnxseal_rewrite::{Files, Graph};
 use onnxseal_store::{Progress, parallel};
 use serde::Serialize;
 
-use crate::align::{Leak, Original, Residual};
+use crate::align::{self, Leak, Original};
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::mark::default_strength;
@@ -111,6 +111,7 @@ fn scores(
     }
     let elements = weights.iter().map(|weight| weight.tensor.n_elements).sum();
     let strength = default_strength(elements);
+    let n_tensors = graph.model().tensors.len().max(1) as f64;
     progress.begin(elements);
     let mut traced = Traced {
         suspects: Vec::new(),
@@ -126,11 +127,12 @@ fn scores(
     for batch in weights.chunks(2 * parallel::n_cores()) {
         let aligned = on_all_cores(batch, |weight| {
             let original = Original::load(graph, weight)?;
-            let found = leak.find(weight, &original, strength)?;
+            let position = weight.id.index() as f64 / n_tensors;
+            let found = leak.find(weight, position, &original, strength)?;
             Ok(found.map(|found| (original, found)))
         })?;
         let of_batch = batch.iter().zip(aligned);
-        let aligned: Vec<(&Weight<'_>, (Original, Residual))> = of_batch
+        let aligned: Vec<(&Weight<'_>, (Original, align::Found))> = of_batch
             .filter_map(|(weight, found)| Some((weight, found?)))
             .collect();
         for (weight, (_, found)) in &aligned {
@@ -140,10 +142,15 @@ fn scores(
                 copy: found.copy.clone(),
                 how: found.how,
                 elements: weight.tensor.n_elements,
-                expected_z: found.quality.sqrt(),
+                expected_z: found.fitted.quality.sqrt(),
             });
-            traced.expected_z += found.quality;
-            squares += found.r.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>();
+            traced.expected_z += found.fitted.quality;
+            squares += found
+                .fitted
+                .r
+                .iter()
+                .map(|r| f64::from(*r).powi(2))
+                .sum::<f64>();
         }
         let jobs: Vec<(usize, usize)> = (0..customers.len())
             .flat_map(|customer| (0..aligned.len()).map(move |i| (customer, i)))
@@ -157,7 +164,7 @@ fn scores(
             let key = secret.key(&original.digest, customer, &original.at)?;
             match progress.is_cancelled() {
                 true => Err(Error::Cancelled),
-                false => Ok(Stream::mark(&key).dot(&found.r)),
+                false => Ok(Stream::mark(&key).dot(&found.fitted.r)),
             }
         })?;
         for ((customer, _), part) in jobs.iter().zip(parts) {

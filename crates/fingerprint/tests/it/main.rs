@@ -1,6 +1,7 @@
 //! What the crate promises, on made-up and real models.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod attacks;
 mod marks;
 mod real;
 mod traces;

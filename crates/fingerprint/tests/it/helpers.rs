@@ -1,0 +1,87 @@
+pub fn secret(byte: u8) -> Secret {
+    let seed = format!("{byte:02x}").repeat(32);
+    Secret::from_text(&format!("version = 1\nseed = \"{seed}\"\n")).unwrap()
+}
+
+pub fn open(model: &[u8]) -> Files {
+    let memory = InMemory::new("model.onnx", model.to_vec());
+    Files::open(&Location::Memory(memory)).unwrap()
+}
+
+/// The copy of a customer.
+pub fn marked(model: &[u8], customer: &str) -> Vec<u8> {
+    let files = open(model);
+    let marked = apply(&files, &secret(1), customer, None, &Silent).unwrap();
+    files.read(&marked.edits).unwrap().0
+}
+
+/// Traces a leak among 40 innocents and the guilty.
+pub fn traced(model: &[u8], leak: &[u8], guilty: &[&str]) -> Traced {
+    let innocents = (0..40).map(|i| format!("innocent {i}"));
+    let customers: Vec<String> = innocents
+        .chain(guilty.iter().map(|name| (*name).to_owned()))
+        .collect();
+    trace(&open(model), &open(leak), &secret(1), &customers, &Silent).unwrap()
+}
+
+/// The score of one of several guilty, the least, after a check that no innocent is accused.
+pub fn least(model: &[u8], leak: &[u8], guilty: &[&str]) -> f64 {
+    let traced = traced(model, leak, guilty);
+    let is_guilty = |name: &str| guilty.contains(&name);
+    let mut least = f64::INFINITY;
+    for suspect in &traced.suspects {
+        match is_guilty(&suspect.customer) {
+            true => least = least.min(suspect.z),
+            false => assert!(!suspect.accused && suspect.z < 5.0, "{suspect:?}"),
+        }
+    }
+    least
+}
+
+/// Changes the elements of each float tensor of two or more dimensions.
+pub fn changed(model: &[u8], mut change: impl FnMut(&str, &[usize], &mut Vec<f32>)) -> Vec<u8> {
+    let mut model = ModelProto::decode(model).unwrap();
+    for tensor in &mut model.graph.as_mut().unwrap().initializer {
+        let Some(mut values) = floats(tensor) else {
+            continue;
+        };
+        let dims: Vec<usize> = tensor.dims.iter().map(|dim| *dim as usize).collect();
+        if dims.len() > 1 {
+            change(&tensor.name.clone().unwrap_or_default(), &dims, &mut values);
+            set(tensor, &values);
+        }
+    }
+    model.encode_to_vec()
+}
+
+/// The elements of a tensor of floats.
+pub fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    let raw = tensor.raw_data.as_deref().unwrap_or_default();
+    match DataType::try_from(tensor.data_type?).ok()? {
+        DataType::Float if raw.is_empty() => Some(tensor.float_data.clone()),
+        DataType::Float => Some(
+            raw.as_chunks()
+                .0
+                .iter()
+                .map(|bytes| f32::from_le_bytes(*bytes))
+                .collect(),
+        ),
+        DataType::Float16 if !raw.is_empty() => Some(
+            raw.as_chunks()
+                .0
+                .iter()
+                .map(|bytes| half::f16::from_le_bytes(*bytes).to_f32())
+                .collect(),
+        ),
+        _ => None,
+    }
+}
+
+/// Makes a tensor one of 32-bit floats.
+pub fn set(tensor: &mut TensorProto, values: &[f32]) {
+    tensor.data_type = Some(DataType::Float as i32);
+    tensor.float_data = Vec::new();
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+    tensor.raw_data = Some(bytes.collect());
+}
+
