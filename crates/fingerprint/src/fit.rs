@@ -42,6 +42,8 @@ pub struct Fitted {
     pub r: Vec<f32>,
     /// The z that a mark would have, squared.
     pub quality: f64,
+    /// The elements that count.
+    n: f64,
 }
 
 /// A copy of a tensor, with its elements in the places of the original's.
@@ -60,10 +62,9 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
         strength,
         n_rows: original.values.len() / original.columns.max(1),
     };
-    let n = original.values.len() as f64;
     let mut best = of.plain();
     let mut fitted = of.weighed(best.clone());
-    if fitted.quality >= CLEAR * n {
+    if fitted.is_clear() {
         return fitted;
     }
     let has_zeros = copy.values.contains(&0.0);
@@ -79,7 +80,7 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
             take(of.lines(height, width, keeps_zeros));
         }
     }
-    if fitted.quality < CLEAR * n
+    if !fitted.is_clear()
         && let Some(of_rank) = of.of_rank(&best)
     {
         let found = of.weighed(of_rank);
@@ -95,6 +96,12 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
 struct Different {
     r: Vec<f32>,
     n_fitted: f64,
+}
+
+impl Fitted {
+    fn is_clear(&self) -> bool {
+        self.n > 0.0 && self.quality >= CLEAR * self.n
+    }
 }
 
 struct Fit<'o> {
@@ -284,9 +291,12 @@ impl Fit<'_> {
         let r = inner + (&outer * &right) * right.transpose();
         let r = if rows <= columns { r.transpose() } else { r };
         let kept = rank * (rows + columns - rank);
+        let n = best.r.iter().filter(|r| !r.is_nan()).count();
+        let pairs = r.iter().zip(&best.r);
+        let r = pairs.map(|(r, before)| if before.is_nan() { f32::NAN } else { *r as f32 });
         Some(Different {
-            r: r.iter().map(|r| *r as f32).collect(),
-            n_fitted: (rows * columns - kept) as f64,
+            r: r.collect(),
+            n_fitted: (1.0 - kept as f64 / (rows * columns) as f64) * n as f64,
         })
     }
 
@@ -327,6 +337,7 @@ impl Fit<'_> {
         let quality = (signal * kept.max(0.0)).powi(2) / f64::max(square, least);
         Fitted {
             r,
+            n,
             quality: if quality.is_finite() { quality } else { 0.0 },
         }
     }
