@@ -1,0 +1,393 @@
+//! Whose copy a leak was, by attack: the z of the guilty and the highest of the innocents, and what
+//! is asked.
+//!
+//!     cargo bench -p onnxseal-fingerprint --bench fingerprints -- [MODEL]... [only=WORDS]
+//!
+//! The models are those of the fixtures, and further ones that are named. Of each line, what is asked
+//! holds for models of 400,000 marked weights and more; of smaller ones, the attacks that a small
+//! mark outlives are asked to end in an accusation. `only=int8` runs the attacks whose names contain
+//! that. Nothing is asserted.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod attacks;
+#[path = "../../tests/it/attacks.rs"]
+#[allow(dead_code)]
+mod basic;
+mod model;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use model::{Matrix, Original, changed};
+use onnxseal_onnx::proto::ModelProto;
+use prost::Message as _;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/models/");
+
+const MODELS: [&str; 6] = [
+    "digits_cnn",
+    "digits_cnn_fp16",
+    "digits_embedding",
+    "digits_lstm",
+    "digits_tensorflow",
+    "digits_finetuned",
+];
+
+/// The model of the fixtures that `digits_finetuned` was made of.
+const BASE: &str = "digits_base";
+
+const INNOCENTS: usize = 200;
+
+/// Innocents of a model of some thousand weights.
+const MANY_INNOCENTS: usize = 100_000;
+
+/// From this many marked weights on, the figures for large models are asked.
+const LARGE: u64 = 400_000;
+
+type OfMatrix = fn(&mut Matrix);
+type OfModel = fn(&Original, &ModelProto) -> ModelProto;
+
+enum Attack {
+    /// Each tensor by itself.
+    Each(OfMatrix),
+    /// All of the copy.
+    Whole(OfModel),
+    /// So many customers combine their copies.
+    Together(usize, &'static str),
+}
+use Attack::{Each, Together, Whole};
+
+/// An attack, whether models of all sizes are asked to name the guilty after it, and the z that is
+/// asked of large ones: 0 where none is, because the mark is gone or the attack is only looked at.
+struct Line(&'static str, Attack, bool, f64);
+
+const LINES: &[Line] = &[
+    Line("none", Each(|_| {}), true, 640.0),
+    Line(
+        "rows permuted and scaled",
+        Each(|m| basic::scatter_rows(&mut m.values, m.rows)),
+        true,
+        400.0,
+    ),
+    Line(
+        "rows and columns permuted and scaled",
+        Each(scattered),
+        false,
+        200.0,
+    ),
+    Line("transposed", Each(transposed), true, 500.0),
+    Line(
+        "other names and order",
+        Whole(|_, m| model::renamed(m)),
+        true,
+        640.0,
+    ),
+    Line(
+        "half of the layers missing",
+        Whole(|_, m| model::halved(m)),
+        false,
+        200.0,
+    ),
+    Line("float16", Whole(|_, m| model::as_float16(m)), true, 500.0),
+    Line("bfloat16", Whole(|_, m| model::as_bfloat16(m)), true, 300.0),
+    Line(
+        "noise of 3 %",
+        Each(|m| basic::noise(&mut m.values, 0.03)),
+        true,
+        62.0,
+    ),
+    Line(
+        "noise of 10 %",
+        Each(|m| basic::noise(&mut m.values, 0.1)),
+        false,
+        19.0,
+    ),
+    Line(
+        "int8 by tensor",
+        Each(|m| round(m, 127.0, false)),
+        true,
+        117.0,
+    ),
+    Line(
+        "int8 by tensor, DequantizeLinear",
+        Whole(|_, m| model::as_int8(m)),
+        true,
+        117.0,
+    ),
+    Line("int4 by row", Each(|m| round(m, 7.0, true)), false, 13.0),
+    Line(
+        "int4 by row, errors fed back",
+        Each(attacks::with_feedback),
+        false,
+        6.3,
+    ),
+    Line(
+        "16 values by k-means",
+        Each(|m| attacks::codebook(m, 16)),
+        false,
+        16.0,
+    ),
+    Line(
+        "multiples of three marks",
+        Each(|m| attacks::snapped(m, 0.003)),
+        true,
+        300.0,
+    ),
+    Line(
+        "50 % zeros",
+        Each(|m| basic::prune(&mut m.values, 0.5)),
+        true,
+        407.0,
+    ),
+    Line(
+        "80 % zeros",
+        Each(|m| basic::prune(&mut m.values, 0.8)),
+        true,
+        257.0,
+    ),
+    Line("50 % zeros, int8", Each(pruned_and_rounded), true, 68.0),
+    Line(
+        "half of the rank",
+        Each(|m| basic::low_rank(&mut m.values, m.rows, 0.5)),
+        false,
+        74.0,
+    ),
+    Line(
+        "a fifth of the rank",
+        Each(|m| basic::low_rank(&mut m.values, m.rows, 0.2)),
+        false,
+        6.3,
+    ),
+    Line(
+        "half of the rank, int8",
+        Each(reduced_and_rounded),
+        false,
+        10.0,
+    ),
+    Line(
+        "a LoRA of rank 8 merged",
+        Each(|m| attacks::low_rank_added(m, 8)),
+        false,
+        20.0,
+    ),
+    Line("columns rotated", Each(rotated), false, 100.0),
+    Line(
+        "each fourth row missing",
+        Each(attacks::fewer_rows),
+        false,
+        0.0,
+    ),
+    Line("rows doubled", Each(attacks::doubled_rows), false, 0.0),
+    Line(
+        "another secret's mark on it",
+        Whole(|_, m| model::marked_by_another(m)),
+        true,
+        300.0,
+    ),
+    Line("mean with the base", Whole(merged), false, 0.0),
+    Line("mean of 2", Together(2, "mean"), true, 400.0),
+    Line("mean of 5", Together(5, "mean"), true, 250.0),
+    Line("mean of 10", Together(10, "mean"), true, 202.0),
+    Line("mean of 20", Together(20, "mean"), true, 140.0),
+    Line("median of 10", Together(10, "median"), true, 172.0),
+    Line("mid-range of 10", Together(10, "mid-range"), true, 147.0),
+    Line("picked by chance of 2", Together(2, "chance"), true, 300.0),
+    Line("picked by chance of 5", Together(5, "chance"), true, 120.0),
+    Line("picked by chance of 10", Together(10, "chance"), true, 63.0),
+    Line(
+        "picked by chance of 20",
+        Together(20, "chance"),
+        false,
+        30.0,
+    ),
+];
+
+fn main() {
+    let (options, paths): (Vec<String>, Vec<String>) = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .partition(|argument| argument.starts_with("only="));
+    let only = options
+        .first()
+        .map_or("", |option| &option["only=".len()..]);
+    let fixtures = MODELS.iter().map(|name| format!("{FIXTURES}{name}.onnx"));
+    let mut missed = 0;
+    for path in fixtures.chain(paths).map(PathBuf::from) {
+        missed += table(&Original::read(&path), only);
+    }
+    if "false accusations".contains(only) {
+        missed += false_accusations();
+    }
+    println!("lines that missed what is asked: {missed}");
+}
+
+/// Prints the lines of one model. Returns how many miss what is asked.
+fn table(original: &Original, only: &str) -> usize {
+    let n = original.n_marked;
+    println!("\n{}: {n} marked weights", original.name);
+    println!(
+        "{:38} {:>7} {:>7} {:>6}  highest of {INNOCENTS} innocents",
+        "attack", "z", "asked", ""
+    );
+    let mut missed = 0;
+    for Line(name, attack, of_all, large) in LINES.iter().filter(|line| line.0.contains(only)) {
+        let (guilty, leak) = leaked(original, attack);
+        let innocents = (0..INNOCENTS).map(|i| format!("innocent {i}"));
+        let customers: Vec<String> = guilty.iter().cloned().chain(innocents).collect();
+        let began = Instant::now();
+        let traced = original.trace(&leak, &customers);
+        let seconds = began.elapsed().as_secs_f64();
+        let (mut least, mut innocent) = (f64::INFINITY, f64::NEG_INFINITY);
+        for suspect in &traced.suspects {
+            match guilty.contains(&suspect.customer) {
+                true => least = least.min(suspect.z),
+                false => innocent = innocent.max(suspect.z),
+            }
+        }
+        let asked = match n >= LARGE {
+            true => *large,
+            false if *of_all => traced.threshold,
+            false => 0.0,
+        };
+        let (asked, met) = match asked {
+            0.0 => ("-".to_owned(), ""),
+            asked if least >= asked => (format!("{asked:.1}"), "met"),
+            asked => (format!("{asked:.1}"), "MISSED"),
+        };
+        missed += usize::from(met == "MISSED");
+        let accused = if innocent >= traced.threshold {
+            ": ACCUSED"
+        } else {
+            ""
+        };
+        let share = 100 * traced.elements_found / traced.elements;
+        println!(
+            "{name:38} {least:7.1} {asked:>7} {met:6}  {innocent:.1}{accused}; {share} % found, {seconds:.1} s"
+        );
+    }
+    missed
+}
+
+/// Returns the guilty, and what they leak.
+fn leaked(original: &Original, attack: &Attack) -> (Vec<String>, ModelProto) {
+    let guilty = |n| {
+        (0..n)
+            .map(|i| format!("guilty {i}"))
+            .collect::<Vec<String>>()
+    };
+    match attack {
+        Each(attack) => {
+            let copy = original.copy("guilty 0");
+            (guilty(1), changed(&copy, |_, matrix| attack(matrix)))
+        }
+        Whole(attack) => (guilty(1), attack(original, &original.copy("guilty 0"))),
+        Together(n, by) => {
+            let names = guilty(*n);
+            let mut copies: Vec<_> = names.iter().map(|name| original.copy(name)).collect();
+            let first = copies[0].clone();
+            let weights: Vec<Vec<Matrix>> = copies.iter_mut().map(matrices).collect();
+            let leak = changed(&first, |i, matrix| {
+                let of_all: Vec<_> = weights.iter().map(|of| of[i].values.clone()).collect();
+                matrix.values = basic::collude(&of_all, by);
+            });
+            (names, leak)
+        }
+    }
+}
+
+fn matrices(model: &mut ModelProto) -> Vec<Matrix> {
+    model::weights(model)
+        .into_iter()
+        .map(|(_, matrix)| matrix)
+        .collect()
+}
+
+/// Traces an unmarked copy with changed weights among very many customers.
+fn false_accusations() -> usize {
+    let original = Original::read(Path::new(&format!("{FIXTURES}digits_cnn.onnx")));
+    let leak = changed(&original.copy("not a customer"), |_, m| {
+        basic::noise(&mut m.values, 0.01)
+    });
+    let customers: Vec<String> = (0..MANY_INNOCENTS)
+        .map(|i| format!("innocent {i}"))
+        .collect();
+    let began = Instant::now();
+    let traced = original.trace(&leak, &customers);
+    let seconds = began.elapsed().as_secs_f64();
+    let all: Vec<f64> = traced.suspects.iter().map(|suspect| suspect.z).collect();
+    let n = all.len() as f64;
+    let mean = all.iter().sum::<f64>() / n;
+    let deviation = (all.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let above = |least: f64| all.iter().filter(|z| **z >= least).count();
+    let accused = traced.accused().count();
+    println!(
+        "\n{MANY_INNOCENTS} innocents, {} marked weights, {seconds:.1} s",
+        original.n_marked
+    );
+    println!(
+        "mean {mean:.3} (0), deviation {deviation:.3} (1), highest {:.1}",
+        all[0]
+    );
+    println!(
+        "from 3 on {} (135 by chance), from 4 on {} (3)",
+        above(3.0),
+        above(4.0)
+    );
+    println!(
+        "accused {accused}, asked 0: {}",
+        if accused == 0 { "met" } else { "MISSED" }
+    );
+    usize::from(accused > 0)
+}
+
+fn scattered(matrix: &mut Matrix) {
+    basic::scatter_rows(&mut matrix.values, matrix.rows);
+    basic::scatter_columns(&mut matrix.values, matrix.rows);
+}
+
+fn transposed(matrix: &mut Matrix) {
+    let columns = matrix.columns();
+    basic::transpose(&mut matrix.values, matrix.rows);
+    matrix.rows = columns;
+}
+
+fn round(matrix: &mut Matrix, steps: f32, by_row: bool) {
+    let group = if by_row {
+        matrix.columns()
+    } else {
+        matrix.values.len()
+    };
+    basic::round(&mut matrix.values, steps, group);
+}
+
+fn pruned_and_rounded(matrix: &mut Matrix) {
+    basic::prune(&mut matrix.values, 0.5);
+    round(matrix, 127.0, false);
+}
+
+fn reduced_and_rounded(matrix: &mut Matrix) {
+    basic::low_rank(&mut matrix.values, matrix.rows, 0.5);
+    round(matrix, 127.0, false);
+}
+
+/// All columns are mixed by one random orthogonal matrix.
+fn rotated(matrix: &mut Matrix) {
+    let columns = matrix.columns();
+    if columns <= 1024 {
+        basic::rotate(&mut matrix.values, matrix.rows, columns);
+    }
+}
+
+/// With its base, or with noise of the weights' size where there is none.
+fn merged(original: &Original, copy: &ModelProto) -> ModelProto {
+    let base = (original.name == "digits_finetuned").then(|| {
+        let bytes = std::fs::read(format!("{FIXTURES}{BASE}.onnx")).unwrap();
+        matrices(&mut ModelProto::decode(&*bytes).unwrap())
+    });
+    if base.is_none() {
+        println!("  (there is no base: noise of the weights' size takes its place)");
+    }
+    changed(copy, |i, matrix| {
+        attacks::merged(matrix, base.as_ref().map(|of| &of[i]))
+    })
+}
