@@ -27,15 +27,19 @@ const MIN_COLUMNS: usize = 4;
 /// The fewest elements from which scales and offsets are fitted.
 const MIN_POINTS: f64 = 8.0;
 
-/// Deviations of rows and columns are taken for the mean of all with the weight of so many elements.
+/// Deviations of rows and columns are taken for that of a quiet one with the weight of so many
+/// elements.
 const PRIOR: f64 = 8.0;
 
 /// A copy is as it was if a mark would show this share of its most.
-const CLEAR: f64 = 0.25;
+const CLEAR: f64 = 0.6;
 
 /// Sides of matrices whose rank is looked at, and the least fall of the spectrum at its end.
 const RANKED: std::ops::RangeInclusive<usize> = 8..=1024;
-const FALL: f64 = 10.0;
+const FALL: f64 = 100.0;
+
+/// How much better a mark has to show in a part of a matrix.
+const BETTER: f64 = 1.5;
 
 /// What differs, weighted: where a mark is strong and other differences are small, it counts most.
 pub struct Fitted {
@@ -84,7 +88,7 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
         && let Some(of_rank) = of.of_rank(&best)
     {
         let found = of.weighed(of_rank);
-        if found.quality > fitted.quality {
+        if found.quality > BETTER * fitted.quality {
             fitted = found;
         }
     }
@@ -198,7 +202,8 @@ impl Fit<'_> {
                     sums[at] = (n + 1.0, square + c * c, both + c * w);
                 }
             };
-            self.elements().for_each(|(i, j, w, c)| add(i, w, c * columns[j]));
+            self.elements()
+                .for_each(|(i, j, w, c)| add(i, w, c * columns[j]));
             rows = solve(&sums);
             // A scale for each element of a matrix of few rows would leave nothing that differs.
             if n_rows < MIN_ROWS {
@@ -211,7 +216,8 @@ impl Fit<'_> {
                     sums[at] = (n + 1.0, square + c * c, both + c * w);
                 }
             };
-            self.elements().for_each(|(i, j, w, c)| add(j, w, c * rows[i]));
+            self.elements()
+                .for_each(|(i, j, w, c)| add(j, w, c * rows[i]));
             columns = solve(&sums);
         }
         let n_fitted = n_rows + if n_rows < MIN_ROWS { 0 } else { n_columns };
@@ -366,8 +372,12 @@ impl Sizes {
         let n: f64 = of_rows.iter().map(|row| row.0).sum();
         let mean = of_rows.iter().map(|row| row.1).sum::<f64>() / n.max(1.0);
         let means = |sums: Vec<(f64, f64)>, counts: bool| -> Vec<f64> {
+            let counted = sums.iter().filter(|sum| sum.0 > 0.0);
+            let mut sizes: Vec<f64> = counted.map(|(n, sum)| sum / n).collect();
+            sizes.sort_by(f64::total_cmp);
+            let quiet = sizes.get(sizes.len() / 4).copied().unwrap_or(0.0);
             let mean_of = |(n, sum): (f64, f64)| match counts {
-                true => (sum + PRIOR * mean) / (n + PRIOR),
+                true => (sum + PRIOR * quiet) / (n + PRIOR),
                 false => mean,
             };
             sums.into_iter().map(mean_of).collect()

@@ -15,7 +15,7 @@ use crate::weights::{Strength, Weight, weights};
 
 /// The deviation of a mark, as a share of that of the weights: of models with at least
 /// [`MANY`] marked elements, and of smaller ones.
-pub const STRENGTHS: [f64; 2] = [0.003, 0.01];
+pub const STRENGTHS: [f64; 2] = [0.0035, 0.01];
 pub const MANY: u64 = 100_000;
 
 /// The strongest mark.

@@ -22,6 +22,11 @@ const ROUNDS: usize = 4;
 /// Sides of the blocks that attention heads are, and whole small matrices.
 const HEADS: [usize; 13] = [8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128, 256, 512];
 
+const MAX_HEAD: usize = 768;
+
+/// How much less alike smaller blocks may be.
+const SLACK: f64 = 0.05;
+
 /// The correlation that the best rotation finds between two unlike square blocks.
 const ROTATED_BY_CHANCE: f64 = 0.85;
 
@@ -253,38 +258,35 @@ fn rotated(
         (&wanted_turned, &found_turned, true),
     ] {
         let (long, side) = wanted.shape();
+        let back = |at: usize, head: usize| {
+            let (wanted, found) = (wanted.columns(at, head), found.columns(at, head));
+            turn_back(&wanted.into_owned(), &found.into_owned())
+        };
+        // How alike the first block is, from 0 for what chance would give.
+        let mut alike = Vec::new();
         let heads = HEADS.into_iter().chain([side]);
-        for head in heads.filter(|head| side.is_multiple_of(*head) && *head <= long.min(512)) {
-            let back = |at: usize| {
-                turn_back(
-                    &wanted.columns(at, head).into(),
-                    &found.columns(at, head).into(),
-                )
-            };
+        for head in heads.filter(|head| side.is_multiple_of(*head) && *head <= long.min(MAX_HEAD)) {
+            let (first, turned) = (wanted.columns(0, head), back(0, head));
+            let cosine = first.dot(&turned) / (first.norm() * turned.norm());
             let by_chance = ROTATED_BY_CHANCE * (head as f64 / long as f64).sqrt();
-            let first = wanted.columns(0, head).into_owned();
-            let alike = first.dot(&back(0)) / (first.norm() * found.columns(0, head).norm());
-            if f64::from(alike) < (1.0 + by_chance) / 2.0 {
-                continue;
-            }
-            let blocks = (0..side).step_by(head).map(back);
-            let columns: Vec<_> = blocks
-                .flat_map(|block| {
-                    block
-                        .column_iter()
-                        .map(|c| c.into_owned())
-                        .collect::<Vec<_>>()
-                })
-                .collect();
-            let turned = DMatrix::from_columns(&columns);
-            let turned = if is_turned {
-                turned.transpose()
-            } else {
-                turned
-            };
-            if let Some(values) = if_alike(original, &turned, ALIKE) {
-                return Some((values, (side * (head - 1) / 2) as f64));
-            }
+            alike.push((head, (f64::from(cosine) - by_chance) / (1.0 - by_chance)));
+        }
+        let most = alike.iter().map(|of| of.1).fold(ALIKE, f64::max);
+        // Larger blocks that contain the true ones are as much alike.
+        let Some((head, _)) = alike.iter().find(|of| of.1 > most - SLACK) else {
+            continue;
+        };
+        let mut turned = found.clone();
+        for at in (0..side).step_by(*head) {
+            turned.columns_mut(at, *head).copy_from(&back(at, *head));
+        }
+        let turned = if is_turned {
+            turned.transpose()
+        } else {
+            turned
+        };
+        if let Some(values) = if_alike(original, &turned, ALIKE) {
+            return Some((values, (side * (head - 1) / 2) as f64));
         }
     }
     None

@@ -11,7 +11,9 @@ pub fn normal(n: usize, seed: u64) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1u32 << 24) as f32
     };
-    (0..n).map(|_| ((0..12).map(|_| next()).sum::<f32>() - 6.0)).collect()
+    (0..n)
+        .map(|_| ((0..12).map(|_| next()).sum::<f32>() - 6.0))
+        .collect()
 }
 
 /// The numbers below `n` in random order.
@@ -31,7 +33,10 @@ pub fn deviation(values: &[f32]) -> f32 {
 pub fn noise(values: &mut [f32], share: f32) {
     let size = share * deviation(values);
     let noise = normal(values.len(), values.len() as u64);
-    values.iter_mut().zip(noise).for_each(|(v, n)| *v += size * n);
+    values
+        .iter_mut()
+        .zip(noise)
+        .for_each(|(v, n)| *v += size * n);
 }
 
 /// Rounds to so many steps, by groups of so many elements.
@@ -40,7 +45,9 @@ pub fn round(values: &mut [f32], steps: f32, group: usize) {
         let most = group.iter().fold(0.0f32, |most, v| most.max(v.abs()));
         let step = most / steps;
         if step > 0.0 {
-            group.iter_mut().for_each(|v| *v = (*v / step).round() * step);
+            group
+                .iter_mut()
+                .for_each(|v| *v = (*v / step).round() * step);
         }
     }
 }
@@ -50,7 +57,10 @@ pub fn prune(values: &mut [f32], share: f64) {
     let mut sizes: Vec<f32> = values.iter().map(|v| v.abs()).collect();
     sizes.sort_by(f32::total_cmp);
     let least = sizes[((sizes.len() - 1) as f64 * share) as usize];
-    values.iter_mut().filter(|v| v.abs() <= least).for_each(|v| *v = 0.0);
+    values
+        .iter_mut()
+        .filter(|v| v.abs() <= least)
+        .for_each(|v| *v = 0.0);
 }
 
 /// Keeps a share of the directions.
@@ -60,7 +70,9 @@ pub fn low_rank(values: &mut [f32], rows: usize, share: f64) {
     let svd = matrix.svd(true, true);
     let (u, v_t) = (svd.u.unwrap(), svd.v_t.unwrap());
     let rank = ((rows.min(columns) as f64 * share) as usize).max(1);
-    let kept = u.columns(0, rank) * DMatrix::from_diagonal(&svd.singular_values.rows(0, rank).into_owned()) * v_t.rows(0, rank);
+    let kept = u.columns(0, rank)
+        * DMatrix::from_diagonal(&svd.singular_values.rows(0, rank).into_owned())
+        * v_t.rows(0, rank);
     values.copy_from_slice(kept.transpose().as_slice());
 }
 
@@ -85,7 +97,9 @@ pub fn scatter_columns(values: &mut Vec<f32>, rows: usize) {
 
 pub fn transpose(values: &mut Vec<f32>, rows: usize) {
     let columns = values.len() / rows;
-    *values = DMatrix::from_row_slice(rows, columns, values).as_slice().to_vec();
+    *values = DMatrix::from_row_slice(rows, columns, values)
+        .as_slice()
+        .to_vec();
 }
 
 /// Multiplies blocks of `head` columns by random orthogonal matrices.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod attacks;
+mod formats;
 mod marks;
 mod real;
 mod traces;
