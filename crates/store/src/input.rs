@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::beside;
+use crate::change::Change;
 use crate::error::{Error, Result, io};
 use crate::location::Location;
 use crate::object_url::ObjectUrl;
@@ -20,6 +21,8 @@ pub struct Input {
     pub len: u64,
     /// The bytes that take the place of its own.
     edited: Option<Bytes>,
+    /// What changes its bytes as they are read, and the name of external data there.
+    changed: Option<(Arc<dyn Change>, Option<String>)>,
     /// Length in bytes without edits.
     len_before: u64,
     backing: Arc<dyn Backing>,
@@ -76,6 +79,7 @@ impl Input {
             path,
             len,
             edited: None,
+            changed: None,
             len_before: len,
             backing,
         }
@@ -90,8 +94,24 @@ impl Input {
     }
 
     pub fn before_edit(&self) -> Option<Input> {
-        let of = || Input::new(self.path.clone(), self.len_before, self.backing.clone());
+        let of = || Input {
+            changed: self.changed.clone(),
+            ..Input::new(self.path.clone(), self.len_before, self.backing.clone())
+        };
         self.edited.as_ref().map(|_| of())
+    }
+
+    /// Changes its bytes, and those of external data beside it, as they are read.
+    pub(crate) fn changed(self, by: Arc<dyn Change>) -> Input {
+        Input {
+            changed: Some((by, None)),
+            ..self
+        }
+    }
+
+    /// Returns whether its bytes are those of its backing.
+    fn is_itself(&self) -> bool {
+        self.edited.is_none() && self.changed.is_none()
     }
 
     pub fn read_all(&self) -> Result<Vec<u8>> {
@@ -104,7 +124,12 @@ impl Input {
     /// [`beside::open`].
     pub fn open_beside(&self, name: &str) -> Result<Input> {
         beside::check_normalised(name)?;
-        self.backing.open_beside(&self.path, name)
+        let beside = self.backing.open_beside(&self.path, name)?;
+        let of_name = |(by, _): &(Arc<dyn Change>, _)| (Arc::clone(by), Some(name.to_owned()));
+        Ok(Input {
+            changed: self.changed.as_ref().map(of_name),
+            ..beside
+        })
     }
 
     /// Opens all external data files that the model in this file calls `names`, in their order.
@@ -113,7 +138,7 @@ impl Input {
         let inputs = names.iter().map(|name| self.open_beside(name));
         let inputs = inputs.collect::<Result<Vec<Input>>>()?;
         // In a store or in memory, different names are different files.
-        if self.is_file() && !names.is_empty() {
+        if self.backing.is_file() && !names.is_empty() {
             let model = self.path.canonicalize().map_err(io("read", &self.path))?;
             beside::check_apart(&model, names.iter().zip(inputs.iter().map(|of| &*of.path)))?;
         }
@@ -143,25 +168,30 @@ impl Input {
     }
 
     pub fn is_file(&self) -> bool {
-        self.edited.is_none() && self.backing.is_file()
+        self.is_itself() && self.backing.is_file()
     }
 
     /// Returns the file if it is one: open, or opened again.
     pub fn file(&self) -> Result<Option<Arc<File>>> {
-        match self.edited {
-            None => self.backing.file(&self.path),
-            Some(_) => Ok(None),
+        match self.is_itself() {
+            true => self.backing.file(&self.path),
+            false => Ok(None),
         }
     }
 
     pub fn held(&self) -> Option<&File> {
-        self.backing.held().filter(|_| self.edited.is_none())
+        self.backing.held().filter(|_| self.is_itself())
     }
 
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        match &self.edited {
-            None => self.backing.read_exact_at(&self.path, buffer, offset),
-            Some(bytes) => copy_at(bytes, buffer, offset).map_err(io("read", &self.path)),
+        if let Some(bytes) = &self.edited {
+            return copy_at(bytes, buffer, offset).map_err(io("read", &self.path));
+        }
+        let read = |buffer: &mut [u8], at| self.backing.read_exact_at(&self.path, buffer, at);
+        read(buffer, offset)?;
+        match &self.changed {
+            Some((by, name)) => by.change(name.as_deref(), buffer, offset, &read),
+            None => Ok(()),
         }
     }
 

@@ -44,6 +44,7 @@ macro_rules! never {
 }
 
 pub mod beside;
+mod change;
 pub mod draft;
 mod error;
 #[cfg_attr(not(target_os = "linux"), path = "no_faults.rs")]
@@ -74,6 +75,7 @@ mod stamp;
 mod stream;
 
 pub use bytes::Bytes;
+pub use change::{Change, Changed};
 pub use draft::{Replaced, replace_whole, write_unsynced, write_whole};
 pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
 pub use folder::{sync_all, sync_folder};

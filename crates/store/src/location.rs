@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::change::Changed;
 use crate::error::{Error, Result, io};
 use crate::memory::InMemory;
 use crate::object_url::{ObjectUrl, SCHEMES};
@@ -19,6 +20,8 @@ pub enum Location {
     Object(ObjectUrl),
     /// Only to read.
     Memory(InMemory),
+    /// Only to read.
+    Changed(Changed),
 }
 
 impl Location {
@@ -63,7 +66,7 @@ impl Location {
         match self {
             Location::File(path) => path.canonicalize().map_err(io("open", &path)),
             Location::Object(_) => Err(Error::InPlaceObject(self.to_name())),
-            Location::Memory(_) => Err(self.not_an_output()),
+            Location::Memory(_) | Location::Changed(_) => Err(self.not_an_output()),
         }
     }
 
@@ -72,7 +75,7 @@ impl Location {
         match self {
             Location::File(folder) => Ok(Location::File(folder.join(relative))),
             Location::Object(url) => url.join(relative).map(Location::Object),
-            Location::Memory(_) => Err(self.not_an_output()),
+            Location::Memory(_) | Location::Changed(_) => Err(self.not_an_output()),
         }
     }
 
@@ -86,7 +89,7 @@ impl Location {
                 last.is_some_and(ends_in) || path.is_dir()
             }
             Location::Object(url) => url.names_folder(),
-            Location::Memory(_) => false,
+            Location::Memory(_) | Location::Changed(_) => false,
         };
         if !is_folder {
             return Ok(self.clone());
@@ -98,7 +101,11 @@ impl Location {
     }
 
     pub fn not_an_output(&self) -> Error {
-        Error::Location(format!("{self} is in memory, and no place for an output"))
+        let what = match self {
+            Location::Changed(_) => "changes as it is read",
+            _ => "is in memory",
+        };
+        Error::Location(format!("{self} {what}, and no place for an output"))
     }
 
     /// Returns whether it is `folder` or lies in it. For files, this follows links, even if the
@@ -121,12 +128,15 @@ impl Location {
         match self {
             Location::File(path) => path.canonicalize().ok().map(Location::File),
             Location::Object(_) => Some(self.clone()),
-            Location::Memory(_) => None,
+            Location::Memory(_) | Location::Changed(_) => None,
         }
     }
 
     pub fn is_object(&self) -> bool {
-        matches!(self, Location::Object(_))
+        match self {
+            Location::Changed(changed) => changed.of.is_object(),
+            _ => matches!(self, Location::Object(_)),
+        }
     }
 
     /// Returns its name in messages: the path of a file, or the URL of an object as a path.
@@ -135,6 +145,7 @@ impl Location {
             Location::File(path) => path.clone(),
             Location::Object(url) => PathBuf::from(url.to_string()),
             Location::Memory(model) => model.name.clone(),
+            Location::Changed(changed) => changed.of.to_name(),
         }
     }
 
@@ -144,6 +155,7 @@ impl Location {
             Location::File(file) => Location::File(folder_of(file).join(path)),
             Location::Object(url) => Location::Object(url.beside(path)),
             Location::Memory(model) => Location::File(folder_of(&model.name).join(path)),
+            Location::Changed(changed) => changed.of.beside(path),
         }
     }
 }
@@ -216,6 +228,7 @@ from! {
     &PathBuf, |path: &PathBuf| Location::File(path.clone());
     &Path, |path: &Path| Location::File(path.to_owned());
     InMemory, Location::Memory;
+    Changed, Location::Changed;
     &ObjectUrl, |url: &ObjectUrl| Location::Object(url.clone());
     &Location, Clone::clone;
 }

@@ -22,6 +22,9 @@ impl Input {
             Location::File(path) => Input::of(path, open_regular(path).map_err(io("open", path))?),
             Location::Object(url) => Object::at(url)?.open(),
             Location::Memory(model) => Ok(of_memory(model.clone())),
+            Location::Changed(changed) => {
+                Ok(Input::open(&changed.of)?.changed(Arc::clone(&changed.by)))
+            }
         }
     }
 }
@@ -36,7 +39,7 @@ pub fn create(
 ) -> Result<Box<dyn Output>> {
     match location {
         Location::File(path) => create_file(path, below, replace),
-        Location::Memory(_) => Err(location.not_an_output()),
+        Location::Memory(_) | Location::Changed(_) => Err(location.not_an_output()),
         Location::Object(url) => Object::at(url)?.create(replace, len),
     }
 }
@@ -83,7 +86,7 @@ impl Location {
         match self {
             Location::File(path) => Ok(path.is_dir()),
             Location::Object(url) => Ok(url.names_folder() || !self.exists()?),
-            Location::Memory(_) => Ok(false),
+            Location::Memory(_) | Location::Changed(_) => Ok(false),
         }
     }
 
@@ -93,6 +96,7 @@ impl Location {
             Location::File(path) => Ok(fs::symlink_metadata(path).is_ok()),
             Location::Object(url) => Object::at(url)?.exists(),
             Location::Memory(_) => Ok(true),
+            Location::Changed(changed) => changed.of.exists(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Location {
             Location::File(path) => fs::metadata(path).ok().map(|metadata| metadata.len()),
             Location::Object(url) => Some(Object::at(url).ok()?.open().ok()?.len),
             Location::Memory(model) => Some(model.model.len() as u64),
+            Location::Changed(changed) => changed.of.len_bytes(),
         }
     }
 
@@ -111,7 +116,7 @@ impl Location {
                 _ => Ok(()),
             },
             Location::Object(url) => Object::at(url)?.delete(),
-            Location::Memory(_) => Err(self.not_an_output()),
+            Location::Memory(_) | Location::Changed(_) => Err(self.not_an_output()),
         }
     }
 
