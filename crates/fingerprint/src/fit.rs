@@ -321,7 +321,7 @@ impl Fit<'_> {
         }
         let (mut n, mut signal, mut square, mut least) = (0.0, 0.0, 0.0, 0.0);
         for (i, row) in r.chunks_mut(columns).enumerate() {
-            let strengths = self.original.strength.row(i);
+            let strengths = self.original.strength.row(i, 0);
             for (j, (r, s)) in row.iter_mut().zip(strengths).enumerate() {
                 let s = self.strength * f64::from(s);
                 // What differs less than a mark would is no marked copy, and must not count for more.

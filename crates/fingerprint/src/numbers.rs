@@ -22,18 +22,6 @@ fn each<const N: usize>(raw: &[u8], read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
     raw.as_chunks().0.iter().map(|bytes| read(*bytes)).collect()
 }
 
-/// Replaces each element by what `change` makes of it and of its index; `None` keeps it.
-pub fn change<const N: usize>(
-    raw: &mut [u8],
-    mut change: impl FnMut(usize, [u8; N]) -> Option<[u8; N]>,
-) {
-    for (i, place) in raw.as_chunks_mut::<N>().0.iter_mut().enumerate() {
-        if let Some(changed) = change(i, *place) {
-            *place = changed;
-        }
-    }
-}
-
 /// Reads elements of 4 bits, the low ones of a byte first.
 pub fn nibbles(raw: &[u8], data_type: DataType) -> Vec<f32> {
     let signed = |nibble: u8| f32::from((nibble << 4) as i8 >> 4);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use onnxseal_onnx::Model;
-use onnxseal_onnx::model::{Payload, Tensor, TensorId};
+use onnxseal_onnx::model::{FileId, Payload, Span, Tensor, TensorId};
 use onnxseal_rewrite::{DataType, Graph};
 
 /// The fewest elements of a tensor with a mark.
@@ -38,8 +38,9 @@ const NO_WEIGHTS: [&str; 17] = [
 pub struct Weight<'a> {
     pub id: TensorId,
     pub tensor: &'a Tensor<'a>,
-    pub rows: usize,
     pub columns: usize,
+    pub file: FileId,
+    pub span: Span,
 }
 
 /// Returns the tensors that get marks, in the order of the file: those of two or more dimensions
@@ -67,12 +68,7 @@ pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
             _ => false,
         };
         if is_weight && tensor.n_elements >= MIN_ELEMENTS && !shared.contains(&id) {
-            found.extend(matrix(tensor).map(|(rows, columns)| Weight {
-                id,
-                tensor,
-                rows,
-                columns,
-            }));
+            found.extend(weight(id, tensor));
         }
     }
     found
@@ -89,12 +85,21 @@ fn is_quantised(op: &str) -> bool {
         )
 }
 
-/// Returns the sides of a tensor as a matrix with a row for each output channel.
-fn matrix(tensor: &Tensor<'_>) -> Option<(usize, usize)> {
+/// Returns a tensor as a matrix with a row for each output channel, if it is one and its elements
+/// lie side by side.
+fn weight<'a>(id: TensorId, tensor: &'a Tensor<'a>) -> Option<Weight<'a>> {
+    let Payload::Dense { file, span, .. } = tensor.payload else {
+        return None;
+    };
     let rows = *tensor.dims.iter().find(|dim| **dim > 1)?;
     let columns = tensor.n_elements / rows;
-    let sides = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
-    (columns > 1).then_some(sides)
+    (columns > 1).then_some(Weight {
+        id,
+        tensor,
+        columns: usize::try_from(columns).ok()?,
+        file,
+        span,
+    })
 }
 
 /// Returns the tensors that share bytes with others: a change of one would change the other too.
@@ -161,15 +166,11 @@ impl Strength {
         }
     }
 
-    pub fn at(&self, row: usize, column: usize) -> f32 {
-        let row = self.rows.get(row).copied().unwrap_or(0.0);
-        row.min(self.columns.get(column).copied().unwrap_or(0.0))
-    }
-
-    /// Calls `each` with the strengths of the elements of a row.
-    pub fn row(&self, row: usize) -> impl Iterator<Item = f32> {
+    /// Returns the strengths of a row from a column on.
+    pub fn row(&self, row: usize, column: usize) -> impl Iterator<Item = f32> {
         let of_row = self.rows.get(row).copied().unwrap_or(0.0);
-        self.columns.iter().map(move |column| of_row.min(*column))
+        let columns = self.columns.get(column..).unwrap_or_default();
+        columns.iter().map(move |column| of_row.min(*column))
     }
 }
 

@@ -7,7 +7,7 @@ use onnxseal_fingerprint::{Secret, Traced, apply, trace};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
 use onnxseal_rewrite::Files;
-use onnxseal_store::{InMemory, Location, Silent};
+use onnxseal_store::{InMemory, Input, Location, Silent};
 use onnxseal_testkit::build::{le_bytes, node, raw_tensor};
 use prost::Message as _;
 
@@ -36,8 +36,7 @@ impl Original {
     pub fn read(path: &Path) -> Original {
         let bytes = std::fs::read(path).unwrap();
         let secret = Secret::from_text(&text_of(7)).unwrap();
-        let files = open(&bytes);
-        let n_marked = apply(&files, &secret, "-", None, &Silent)
+        let n_marked = apply(&location(&bytes), &secret, "-", None, &Silent)
             .unwrap()
             .report
             .elements;
@@ -67,9 +66,9 @@ pub fn marked_by_another(model: &ModelProto) -> ModelProto {
 }
 
 fn marked(bytes: &[u8], secret: &Secret, customer: &str) -> ModelProto {
-    let files = open(bytes);
-    let marked = apply(&files, secret, customer, None, &Silent).unwrap();
-    ModelProto::decode(&*files.read(&marked.edits).unwrap().0).unwrap()
+    let marked = apply(&location(bytes), secret, customer, None, &Silent).unwrap();
+    let input = Input::open(&marked.model).unwrap();
+    ModelProto::decode(&*input.read_all().unwrap()).unwrap()
 }
 
 fn text_of(byte: u8) -> String {
@@ -77,9 +76,12 @@ fn text_of(byte: u8) -> String {
     format!("version = 1\nseed = \"{seed}\"\n")
 }
 
+fn location(bytes: &[u8]) -> Location {
+    Location::Memory(InMemory::new("model.onnx", bytes.to_vec()))
+}
+
 fn open(bytes: &[u8]) -> Files {
-    let memory = InMemory::new("model.onnx", bytes.to_vec());
-    Files::open(&Location::Memory(memory)).unwrap()
+    Files::open(&location(bytes)).unwrap()
 }
 
 /// The weights of a model: its tensors of floats with two or more axes.

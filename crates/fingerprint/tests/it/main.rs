@@ -11,7 +11,7 @@ use onnxseal_fingerprint::{Secret, Traced, apply, trace};
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
 use onnxseal_rewrite::Files;
-use onnxseal_store::{InMemory, Location, Silent};
+use onnxseal_store::{InMemory, Input, Location, Silent};
 use onnxseal_testkit::build::{GraphBuilder, node, node_with, weights};
 use prost::Message as _;
 
@@ -20,16 +20,22 @@ pub fn secret(byte: u8) -> Secret {
     Secret::from_text(&format!("version = 1\nseed = \"{seed}\"\n")).unwrap()
 }
 
+pub fn location(model: &[u8]) -> Location {
+    Location::Memory(InMemory::new("model.onnx", model.to_vec()))
+}
+
 pub fn open(model: &[u8]) -> Files {
-    let memory = InMemory::new("model.onnx", model.to_vec());
-    Files::open(&Location::Memory(memory)).unwrap()
+    Files::open(&location(model)).unwrap()
 }
 
 /// The copy of a customer.
 pub fn marked(model: &[u8], customer: &str) -> Vec<u8> {
-    let files = open(model);
-    let marked = apply(&files, &secret(1), customer, None, &Silent).unwrap();
-    files.read(&marked.edits).unwrap().0
+    let marked = apply(&location(model), &secret(1), customer, None, &Silent).unwrap();
+    read(&marked.model)
+}
+
+pub fn read(model: &Location) -> Vec<u8> {
+    Input::open(model).unwrap().read_all().unwrap()
 }
 
 /// Traces a leak among 40 innocents and the guilty.

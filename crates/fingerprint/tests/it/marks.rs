@@ -1,9 +1,8 @@
 //! Marks of all types of elements.
 
-use onnxseal_fingerprint::{Error, Secret, apply, check_customer};
-use onnxseal_onnx::proto::tensor_proto::DataType;
-use onnxseal_store::{ErrorKind, Silent};
-use onnxseal_testkit::build::*;
+use onnxseal_fingerprint::{Secret, apply, check_customer};
+use onnxseal_store::{ErrorKind, Input, OutputOptions, Silent};
+use onnxseal_testkit::build::external;
 
 use crate::*;
 
@@ -50,4 +49,69 @@ fn a_mark_is_small_the_same_each_time_and_another_for_each_customer() {
         let share = (moved / sum(&mut original.iter().copied())).sqrt();
         assert!((0.002..0.0035).contains(&share), "{name}: {share}");
     });
+}
+
+#[test]
+fn marks_do_not_depend_on_how_a_model_is_read() {
+    let model = network();
+    let marked = apply(&location(&model), &secret(1), "a", None, &Silent).unwrap();
+    let whole = read(&marked.model);
+    let input = Input::open(&marked.model).unwrap();
+    for piece in [4099, 100_000, 999_999] {
+        let mut pieces = vec![0; model.len()];
+        for (piece, at) in pieces.chunks_mut(piece).zip((0..).step_by(piece)) {
+            input.read_exact_at(piece, at).unwrap();
+        }
+        assert!(pieces == whole, "{piece}");
+    }
+    // Single bytes, which are parts of elements.
+    for at in (0..model.len()).step_by(997) {
+        let mut byte = [0];
+        input.read_exact_at(&mut byte, at as u64).unwrap();
+        assert_eq!(byte[0], whole[at], "{at}");
+    }
+}
+
+#[test]
+fn external_data_is_marked_as_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut proto = ModelProto::decode(&*network()).unwrap();
+    let tensor = &mut proto.graph.as_mut().unwrap().initializer[3];
+    let mut data = vec![7; 5];
+    data.extend(tensor.raw_data.as_ref().unwrap());
+    data.extend([9; 11]);
+    let (dims, len) = (tensor.dims.clone(), data.len() as u64 - 16);
+    *tensor = external("m2", &dims, "w.bin", Some(5), Some(len));
+    let model = folder.path().join("m.onnx");
+    std::fs::write(&model, proto.encode_to_vec()).unwrap();
+    std::fs::write(folder.path().join("w.bin"), &data).unwrap();
+
+    let marked = apply(&(&model).into(), &secret(1), "a", None, &Silent).unwrap();
+    let output = folder.path().join("marked.onnx");
+    let options = OutputOptions::default();
+    let files = Files::open(&marked.model).unwrap();
+    let written = files.write(&[], &(&output).into(), options).unwrap();
+    assert_eq!(written.files.len(), 2);
+    let copy = std::fs::read(folder.path().join("marked.onnx.data")).unwrap();
+    assert_eq!(
+        (&copy[..5], &copy[copy.len() - 11..]),
+        (&[7; 5][..], &[9; 11][..])
+    );
+    assert_ne!(copy, data);
+    assert_eq!(std::fs::read(folder.path().join("w.bin")).unwrap(), data);
+    let (original, leak) = (
+        Files::open(&(&model).into()),
+        Files::open(&(&output).into()),
+    );
+    let customers = ["a".to_owned(), "b".to_owned()];
+    let traced = trace(
+        &original.unwrap(),
+        &leak.unwrap(),
+        &secret(1),
+        &customers,
+        &Silent,
+    );
+    let traced = traced.unwrap();
+    assert!(traced.suspects[0].customer == "a" && traced.suspects[0].z > 400.0);
+    assert!(!traced.suspects[1].accused);
 }
