@@ -3,10 +3,9 @@
 //!
 //!     cargo bench -p onnxseal-fingerprint --bench fingerprints -- [MODEL]... [only=WORDS]
 //!
-//! The models are those of the fixtures, and further ones that are named. Of each line, what is asked
-//! holds for models of 400,000 marked weights and more; of smaller ones, the attacks that a small
-//! mark outlives are asked to end in an accusation. `only=int8` runs the attacks whose names contain
-//! that. Nothing is asserted.
+//! The models are those of the fixtures, and further ones that are named. A mark's z grows with the
+//! square root of the number of marked weights, so what is asked does too. `only=int8` runs the
+//! attacks whose names contain that. Nothing is asserted.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod attacks;
@@ -41,165 +40,124 @@ const INNOCENTS: usize = 200;
 /// Innocents of a model of some thousand weights.
 const MANY_INNOCENTS: usize = 100_000;
 
-/// From this many marked weights on, the figures for large models are asked.
-const LARGE: u64 = 400_000;
-
 type OfMatrix = fn(&mut Matrix);
-type OfModel = fn(&Original, &ModelProto) -> ModelProto;
+type OfModel = fn(&Original, &ModelProto) -> Option<ModelProto>;
 
 enum Attack {
     /// Each tensor by itself.
     Each(OfMatrix),
-    /// All of the copy.
+    /// All of the copy; `None` where the attacker lacks something.
     Whole(OfModel),
     /// So many customers combine their copies.
     Together(usize, &'static str),
 }
 use Attack::{Each, Together, Whole};
 
-/// An attack, whether models of all sizes are asked to name the guilty after it, and the z that is
-/// asked of large ones: 0 where none is, because the mark is gone or the attack is only looked at.
-struct Line(&'static str, Attack, bool, f64);
+/// An attack, and the z that is asked after it, as a share of the square root of the number of marked
+/// weights. It is 0 where none is asked: the mark is gone, or the attack is only looked at.
+struct Line(&'static str, Attack, f64);
 
 const LINES: &[Line] = &[
-    Line("none", Each(|_| {}), true, 640.0),
+    Line("none", Each(|_| {}), 0.85),
     Line(
         "rows permuted and scaled",
         Each(|m| basic::scatter_rows(&mut m.values, m.rows)),
-        true,
-        400.0,
+        0.8,
     ),
-    Line(
-        "rows and columns permuted and scaled",
-        Each(scattered),
-        false,
-        200.0,
-    ),
-    Line("transposed", Each(transposed), true, 500.0),
+    Line("rows and columns permuted and scaled", Each(scattered), 0.0),
+    Line("transposed", Each(transposed), 0.85),
     Line(
         "other names and order",
-        Whole(|_, m| model::renamed(m)),
-        true,
-        640.0,
+        Whole(|_, m| Some(model::renamed(m))),
+        0.85,
     ),
     Line(
         "half of the layers missing",
-        Whole(|_, m| model::halved(m)),
-        false,
-        200.0,
+        Whole(|_, m| Some(model::halved(m))),
+        0.3,
     ),
-    Line("float16", Whole(|_, m| model::as_float16(m)), true, 500.0),
-    Line("bfloat16", Whole(|_, m| model::as_bfloat16(m)), true, 300.0),
+    Line("float16", Whole(|_, m| Some(model::as_float16(m))), 0.85),
+    Line("bfloat16", Whole(|_, m| Some(model::as_bfloat16(m))), 0.8),
     Line(
         "noise of 3 %",
         Each(|m| basic::noise(&mut m.values, 0.03)),
-        true,
-        62.0,
+        0.09,
     ),
     Line(
         "noise of 10 %",
         Each(|m| basic::noise(&mut m.values, 0.1)),
-        false,
-        19.0,
+        0.028,
     ),
-    Line(
-        "int8 by tensor",
-        Each(|m| round(m, 127.0, false)),
-        true,
-        117.0,
-    ),
+    Line("int8 by tensor", Each(|m| round(m, 127.0, false)), 0.12),
     Line(
         "int8 by tensor, DequantizeLinear",
-        Whole(|_, m| model::as_int8(m)),
-        true,
-        117.0,
+        Whole(|_, m| Some(model::as_int8(m))),
+        0.12,
     ),
-    Line("int4 by row", Each(|m| round(m, 7.0, true)), false, 13.0),
+    Line("int4 by row", Each(|m| round(m, 7.0, true)), 0.016),
     Line(
         "int4 by row, errors fed back",
         Each(attacks::with_feedback),
-        false,
-        6.3,
+        0.015,
     ),
     Line(
         "16 values by k-means",
         Each(|m| attacks::codebook(m, 16)),
-        false,
-        16.0,
+        0.02,
     ),
     Line(
         "multiples of three marks",
         Each(|m| attacks::snapped(m, 0.003)),
-        true,
-        300.0,
+        0.7,
     ),
     Line(
         "50 % zeros",
         Each(|m| basic::prune(&mut m.values, 0.5)),
-        true,
-        407.0,
+        0.6,
     ),
     Line(
         "80 % zeros",
         Each(|m| basic::prune(&mut m.values, 0.8)),
-        true,
-        257.0,
+        0.38,
     ),
-    Line("50 % zeros, int8", Each(pruned_and_rounded), true, 68.0),
+    Line("50 % zeros, int8", Each(pruned_and_rounded), 0.07),
     Line(
         "half of the rank",
         Each(|m| basic::low_rank(&mut m.values, m.rows, 0.5)),
-        false,
-        74.0,
+        0.11,
     ),
     Line(
         "a fifth of the rank",
         Each(|m| basic::low_rank(&mut m.values, m.rows, 0.2)),
-        false,
-        6.3,
+        0.0,
     ),
-    Line(
-        "half of the rank, int8",
-        Each(reduced_and_rounded),
-        false,
-        10.0,
-    ),
+    Line("half of the rank, int8", Each(reduced_and_rounded), 0.015),
     Line(
         "a LoRA of rank 8 merged",
         Each(|m| attacks::low_rank_added(m, 8)),
-        false,
-        20.0,
+        0.03,
     ),
-    Line("columns rotated", Each(rotated), false, 100.0),
-    Line(
-        "each fourth row missing",
-        Each(attacks::fewer_rows),
-        false,
-        0.0,
-    ),
-    Line("rows doubled", Each(attacks::doubled_rows), false, 0.0),
+    Line("columns rotated", Each(rotated), 0.0),
+    Line("each fourth row missing", Each(attacks::fewer_rows), 0.0),
+    Line("rows doubled", Each(attacks::doubled_rows), 0.0),
     Line(
         "another secret's mark on it",
-        Whole(|_, m| model::marked_by_another(m)),
-        true,
-        300.0,
+        Whole(|_, m| Some(model::marked_by_another(m))),
+        0.6,
     ),
-    Line("mean with the base", Whole(merged), false, 0.0),
-    Line("mean of 2", Together(2, "mean"), true, 400.0),
-    Line("mean of 5", Together(5, "mean"), true, 250.0),
-    Line("mean of 10", Together(10, "mean"), true, 202.0),
-    Line("mean of 20", Together(20, "mean"), true, 140.0),
-    Line("median of 10", Together(10, "median"), true, 172.0),
-    Line("mid-range of 10", Together(10, "mid-range"), true, 147.0),
-    Line("picked by chance of 2", Together(2, "chance"), true, 300.0),
-    Line("picked by chance of 5", Together(5, "chance"), true, 120.0),
-    Line("picked by chance of 10", Together(10, "chance"), true, 63.0),
-    Line(
-        "picked by chance of 20",
-        Together(20, "chance"),
-        false,
-        30.0,
-    ),
+    Line("mean with the base", Whole(merged), 0.0),
+    Line("a fifth of what differs from the base", Whole(trimmed), 0.0),
+    Line("rank 4 of what differs from the base", Whole(reduced), 0.0),
+    Line("mean of 2", Together(2, "mean"), 0.6),
+    Line("mean of 5", Together(5, "mean"), 0.38),
+    Line("mean of 10", Together(10, "mean"), 0.27),
+    Line("mean of 20", Together(20, "mean"), 0.18),
+    Line("median of 10", Together(10, "median"), 0.22),
+    Line("mid-range of 10", Together(10, "mid-range"), 0.19),
+    Line("picked by chance of 2", Together(2, "chance"), 0.42),
+    Line("picked by chance of 5", Together(5, "chance"), 0.15),
+    Line("picked by chance of 10", Together(10, "chance"), 0.07),
+    Line("picked by chance of 20", Together(20, "chance"), 0.0),
 ];
 
 fn main() {
@@ -230,8 +188,11 @@ fn table(original: &Original, only: &str) -> usize {
         "attack", "z", "asked", ""
     );
     let mut missed = 0;
-    for Line(name, attack, of_all, large) in LINES.iter().filter(|line| line.0.contains(only)) {
-        let (guilty, leak) = leaked(original, attack);
+    for Line(name, attack, asked) in LINES.iter().filter(|line| line.0.contains(only)) {
+        let Some((guilty, leak)) = leaked(original, attack) else {
+            println!("{name:38}: there is no base");
+            continue;
+        };
         let innocents = (0..INNOCENTS).map(|i| format!("innocent {i}"));
         let customers: Vec<String> = guilty.iter().cloned().chain(innocents).collect();
         let began = Instant::now();
@@ -244,11 +205,7 @@ fn table(original: &Original, only: &str) -> usize {
                 false => innocent = innocent.max(suspect.z),
             }
         }
-        let asked = match n >= LARGE {
-            true => *large,
-            false if *of_all => traced.threshold,
-            false => 0.0,
-        };
+        let asked = asked * (n as f64).sqrt();
         let (asked, met) = match asked {
             0.0 => ("-".to_owned(), ""),
             asked if least >= asked => (format!("{asked:.1}"), "met"),
@@ -269,7 +226,7 @@ fn table(original: &Original, only: &str) -> usize {
 }
 
 /// Returns the guilty, and what they leak.
-fn leaked(original: &Original, attack: &Attack) -> (Vec<String>, ModelProto) {
+fn leaked(original: &Original, attack: &Attack) -> Option<(Vec<String>, ModelProto)> {
     let guilty = |n| {
         (0..n)
             .map(|i| format!("guilty {i}"))
@@ -278,9 +235,12 @@ fn leaked(original: &Original, attack: &Attack) -> (Vec<String>, ModelProto) {
     match attack {
         Each(attack) => {
             let copy = original.copy("guilty 0");
-            (guilty(1), changed(&copy, |_, matrix| attack(matrix)))
+            Some((guilty(1), changed(&copy, |_, matrix| attack(matrix))))
         }
-        Whole(attack) => (guilty(1), attack(original, &original.copy("guilty 0"))),
+        Whole(attack) => {
+            let leak = attack(original, &original.copy("guilty 0"))?;
+            Some((guilty(1), leak))
+        }
         Together(n, by) => {
             let names = guilty(*n);
             let mut copies: Vec<_> = names.iter().map(|name| original.copy(name)).collect();
@@ -290,7 +250,7 @@ fn leaked(original: &Original, attack: &Attack) -> (Vec<String>, ModelProto) {
                 let of_all: Vec<_> = weights.iter().map(|of| of[i].values.clone()).collect();
                 matrix.values = basic::collude(&of_all, by);
             });
-            (names, leak)
+            Some((names, leak))
         }
     }
 }
@@ -378,16 +338,46 @@ fn rotated(matrix: &mut Matrix) {
     }
 }
 
-/// With its base, or with noise of the weights' size where there is none.
-fn merged(original: &Original, copy: &ModelProto) -> ModelProto {
-    let base = (original.name == "digits_finetuned").then(|| {
-        let bytes = std::fs::read(format!("{FIXTURES}{BASE}.onnx")).unwrap();
-        matrices(&mut ModelProto::decode(&*bytes).unwrap())
-    });
+/// The mean with the base, or with noise of the weights' size where there is none.
+fn merged(original: &Original, copy: &ModelProto) -> Option<ModelProto> {
+    let base = base(original);
     if base.is_none() {
         println!("  (there is no base: noise of the weights' size takes its place)");
     }
-    changed(copy, |i, matrix| {
-        attacks::merged(matrix, base.as_ref().map(|of| &of[i]))
+    let of = |i: usize| base.as_ref().map(|base| &base[i]);
+    Some(changed(copy, |i, matrix| attacks::merged(matrix, of(i))))
+}
+
+/// The base with the largest fifth of what differs from it.
+fn trimmed(original: &Original, copy: &ModelProto) -> Option<ModelProto> {
+    on_base(original, copy, |differs| {
+        basic::prune(&mut differs.values, 0.8)
+    })
+}
+
+/// The base with a LoRA made of what differs from it.
+fn reduced(original: &Original, copy: &ModelProto) -> Option<ModelProto> {
+    on_base(original, copy, |differs| {
+        let side = differs.rows.min(differs.columns());
+        basic::low_rank(&mut differs.values, differs.rows, 4.0 / side as f64);
+    })
+}
+
+fn on_base(original: &Original, copy: &ModelProto, change: OfMatrix) -> Option<ModelProto> {
+    let base = base(original)?;
+    Some(changed(copy, |i, matrix| {
+        let of_base = base[i].values.iter();
+        let pairs = matrix.values.iter_mut().zip(of_base.clone());
+        pairs.for_each(|(value, of_base)| *value -= of_base);
+        change(matrix);
+        let pairs = matrix.values.iter_mut().zip(of_base);
+        pairs.for_each(|(value, of_base)| *value += of_base);
+    }))
+}
+
+fn base(original: &Original) -> Option<Vec<Matrix>> {
+    (original.name == "digits_finetuned").then(|| {
+        let bytes = std::fs::read(format!("{FIXTURES}{BASE}.onnx")).unwrap();
+        matrices(&mut ModelProto::decode(&*bytes).unwrap())
     })
 }
