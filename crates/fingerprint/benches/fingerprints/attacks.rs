@@ -73,6 +73,16 @@ pub fn low_rank_added(matrix: &mut Matrix, rank: usize) {
     }
 }
 
+/// Rounds to one digit before the point and three after it, in binary, as float8 does.
+pub fn float8(matrix: &mut Matrix) {
+    for value in &mut matrix.values {
+        let step = (value.abs().log2().floor() - 3.0).exp2();
+        if step > 0.0 {
+            *value = (*value / step).round() * step;
+        }
+    }
+}
+
 /// Rounds to multiples of three times the mark.
 pub fn snapped(matrix: &mut Matrix, strength: f32) {
     let columns = matrix.columns();
