@@ -53,8 +53,8 @@ enum Attack {
 }
 use Attack::{Each, Together, Whole};
 
-/// An attack, and the z that is asked after it, as a share of the square root of the number of marked
-/// weights. It is 0 where none is asked: the mark is gone, or the attack is only looked at.
+/// An attack, and the z that is asked after it, as a share of the square root of the number of
+/// marked weights. It is 0 where none is asked: the mark is gone, or the attack is only looked at.
 struct Line(&'static str, Attack, f64);
 
 const LINES: &[Line] = &[

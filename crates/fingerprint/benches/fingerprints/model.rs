@@ -153,7 +153,7 @@ pub fn as_bfloat16(model: &ModelProto) -> ModelProto {
     model
 }
 
-/// The model with weights of 8 bits that DequantizeLinear reads: one scale for a tensor, 127 steps on
+/// The model with weights of 8 bits that DequantizeLinear reads: a scale for a tensor, 127 steps on
 /// each side.
 pub fn as_int8(model: &ModelProto) -> ModelProto {
     let mut model = model.clone();
