@@ -13,7 +13,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("batch", 2977),
     ("capi", 2123),
     ("core", 8509),
-    ("crypto", 4796),
+    ("crypto", 4797),
     ("data", 1890),
     ("engine", 1243),
     ("inputs", 5301),
@@ -23,7 +23,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("python", 3140),
     ("rewrite", 1042),
     ("runtime", 2497),
-    ("store", 6096),
+    ("store", 6097),
     ("testkit", 995),
     ("src", 8390),
 ];

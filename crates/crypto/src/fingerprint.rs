@@ -42,3 +42,30 @@ impl MarkSeed {
         Ok(Zeroizing::new(*key.expose()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn keys_are_what_another_program_derives() {
+        let seed =
+            MarkSeed::from_hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+        // SHA-256("elements")
+        let mut digest = [0; 32];
+        base16ct::lower::decode(
+            "b0b17893a51343979e2090deee730538430cff2a88498e3885eb0ba179c58b6b",
+            &mut digest,
+        )
+        .unwrap();
+        let key = seed
+            .unwrap()
+            .key(&digest, "Société", "graph.initializer[3]");
+        assert_eq!(
+            base16ct::lower::encode_string(&*key.unwrap()),
+            "867e181ae102f34423de99e448deb8e5321838f6f58dea2eb7a9c8208fdc93b8"
+        );
+    }
+}

@@ -1,6 +1,5 @@
 //! Finds the tensors of the original in a leaked model.
 
-use onnxseal_crypto::labels::sha256;
 use onnxseal_onnx::model::{Payload, Tensor, TensorId};
 use onnxseal_rewrite::{DataType, Graph, slice, width};
 
@@ -14,7 +13,7 @@ use crate::weights::{Strength, Weight};
 pub const ALIKE: f64 = 0.5;
 
 /// The most tensors to compare with permuted or rotated, and the most elements of such a tensor.
-const MAX_HARD: usize = 16;
+const MAX_HARD: usize = 6;
 const MAX_HARD_ELEMENTS: usize = 1 << 24;
 
 /// A tensor of the original.
@@ -31,14 +30,14 @@ pub struct Original {
 
 impl Original {
     pub fn load(graph: &Graph<'_>, weight: &Weight<'_>) -> Result<Original> {
-        let elements = graph.load(weight.id)?;
-        let values = floats(&elements);
+        let mut values = Vec::new();
+        let (digest, strength) = weight.read(graph, |piece| values.extend_from_slice(piece))?;
         let dims = weight.tensor.dims.iter().map(|dim| *dim as usize);
         Ok(Original {
-            digest: sha256(elements.raw()),
+            digest,
             at: weight.tensor.path.clone(),
             dims: dims.filter(|dim| *dim != 1).collect(),
-            strength: Strength::new(&values, weight.columns),
+            strength,
             values,
             columns: weight.columns,
         })
@@ -147,7 +146,7 @@ impl<'g, 'a> Leak<'g, 'a> {
 
     fn load(&self, of: &Candidate<'_>) -> Result<Placed> {
         let values = match of.is_packed {
-            false => floats(&self.graph.load(of.id)?),
+            false => floats(of.tensor.data_type, self.graph.load(of.id)?.raw()),
             true => nibbles(&self.packed(of.tensor)?, of.tensor.data_type),
         };
         let data_type = of.tensor.data_type;

@@ -3,7 +3,7 @@
 //! The copy may have other scales and zero points, by row, column or group. Each way to undo them is
 //! tried; the best is the one that would show a mark most clearly. None depends on the secret.
 
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, SymmetricEigen};
 
 use crate::align::Original;
 
@@ -38,6 +38,9 @@ const CLEAR: f64 = 0.6;
 const RANKED: std::ops::RangeInclusive<usize> = 8..=1024;
 const FALL: f64 = 100.0;
 
+/// Steps for each row after which a spectrum is given up.
+const MAX_STEPS: usize = 64;
+
 /// How much better a mark has to show in a part of a matrix.
 const BETTER: f64 = 1.5;
 
@@ -66,11 +69,11 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
         strength,
         n_rows: original.values.len() / original.columns.max(1),
     };
-    let mut best = of.plain();
-    let mut fitted = of.weighed(best.clone());
+    let mut fitted = of.weighed(of.plain());
     if fitted.is_clear() {
         return fitted;
     }
+    let mut best = of.plain();
     let has_zeros = copy.values.contains(&0.0);
     for keeps_zeros in [false, true].into_iter().take(1 + usize::from(has_zeros)) {
         let mut take = |different: Different| {
@@ -170,7 +173,7 @@ impl Fit<'_> {
         fitted: impl Fn(usize, usize, f64) -> f64,
     ) -> Different {
         let differ = |(i, j, w, c): (usize, usize, f64, f64)| match c != 0.0 || keeps_zeros {
-            true => (fitted(i, j, c) - w) as f32,
+            true => or_none(fitted(i, j, c) - w),
             false => f32::NAN,
         };
         Different {
@@ -271,7 +274,8 @@ impl Fit<'_> {
         } else {
             copy
         };
-        let spectrum = (&copy * copy.transpose()).symmetric_eigen();
+        let square = &copy * copy.transpose();
+        let spectrum = SymmetricEigen::try_new(square, f64::EPSILON, MAX_STEPS * side)?;
         let mut order: Vec<usize> = (0..side).collect();
         order.sort_by(|a, b| spectrum.eigenvalues[*b].total_cmp(&spectrum.eigenvalues[*a]));
         let value = |k: usize| spectrum.eigenvalues[order[k]].max(0.0);
@@ -299,7 +303,13 @@ impl Fit<'_> {
         let kept = rank * (rows + columns - rank);
         let n = best.r.iter().filter(|r| !r.is_nan()).count();
         let pairs = r.iter().zip(&best.r);
-        let r = pairs.map(|(r, before)| if before.is_nan() { f32::NAN } else { *r as f32 });
+        let r = pairs.map(|(r, before)| {
+            if before.is_nan() {
+                f32::NAN
+            } else {
+                or_none(*r)
+            }
+        });
         Some(Different {
             r: r.collect(),
             n_fitted: (1.0 - kept as f64 / (rows * columns) as f64) * n as f64,
@@ -311,21 +321,27 @@ impl Fit<'_> {
         let columns = self.original.columns.max(1);
         let mut sizes = Sizes::new(&r, columns);
         for _ in 0..ROUNDS {
-            for (i, row) in r.chunks_mut(columns).enumerate() {
-                for (j, r) in row.iter_mut().enumerate() {
-                    let most = (CLIP * sizes.at(i, j)) as f32;
-                    *r = if r.is_nan() { *r } else { r.clamp(-most, most) };
+            for (row, r) in sizes.rows.iter().zip(r.chunks_exact_mut(columns)) {
+                for (r, column) in r.iter_mut().zip(&sizes.columns) {
+                    let most = (CLIP * row * column) as f32;
+                    // `NaN` stays.
+                    *r = r.clamp(-most, most);
                 }
             }
             sizes = Sizes::new(&r, columns);
         }
         let (mut n, mut signal, mut square, mut least) = (0.0, 0.0, 0.0, 0.0);
-        for (i, row) in r.chunks_mut(columns).enumerate() {
+        for (i, (row, r)) in sizes
+            .rows
+            .iter()
+            .zip(r.chunks_exact_mut(columns))
+            .enumerate()
+        {
             let strengths = self.original.strength.row(i, 0);
-            for (j, (r, s)) in row.iter_mut().zip(strengths).enumerate() {
+            for ((r, s), column) in r.iter_mut().zip(strengths).zip(&sizes.columns) {
                 let s = self.strength * f64::from(s);
                 // What differs less than a mark would is no marked copy, and must not count for more.
-                let variance = sizes.at(i, j).powi(2).max(s * s / 4.0);
+                let variance = (row * column).powi(2).max(s * s / 4.0);
                 let weight = if variance > 0.0 { s / variance } else { 0.0 };
                 if r.is_nan() || weight == 0.0 {
                     *r = 0.0;
@@ -347,6 +363,12 @@ impl Fit<'_> {
             quality: if quality.is_finite() { quality } else { 0.0 },
         }
     }
+}
+
+/// Returns a number, or `NaN` if it is none.
+fn or_none(number: f64) -> f32 {
+    let number = number as f32;
+    if number.is_finite() { number } else { f32::NAN }
 }
 
 /// The deviations of what differs, as a product of one for the row and one for the column.
@@ -387,10 +409,5 @@ impl Sizes {
         let scale = if mean > 0.0 { DEVIATION / mean } else { 0.0 };
         rows.iter_mut().for_each(|row| *row *= scale);
         Sizes { rows, columns }
-    }
-
-    fn at(&self, row: usize, column: usize) -> f64 {
-        self.rows.get(row).copied().unwrap_or(0.0)
-            * self.columns.get(column).copied().unwrap_or(0.0)
     }
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use onnxseal_crypto::labels::sha256;
 use onnxseal_onnx::model::Span;
 use onnxseal_rewrite::{DataType, Files, Graph, width};
 use onnxseal_store::{Change, Changed, Location, Progress, Result as StoreResult};
@@ -13,7 +12,6 @@ use zeroize::Zeroizing;
 
 use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
-use crate::numbers::floats;
 use crate::secret::{Secret, check_customer};
 use crate::stream::{DEVIATION, PIECE, Stream};
 use crate::weights::{Strength, weights};
@@ -76,19 +74,18 @@ pub fn apply(
         }
         progress.begin(elements);
         let tensors = on_all_cores(&weights, |weight| {
-            let elements = graph.load(weight.id)?;
-            let digest = sha256(elements.raw());
+            let (digest, strengths) = weight.read(&graph, |_| ())?;
             progress.advance(weight.tensor.n_elements);
             if progress.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             Ok(Tensor {
                 span: weight.span,
-                data_type: elements.data_type(),
-                width: width(elements.data_type()).unwrap_or(1),
+                data_type: weight.tensor.data_type,
+                width: width(weight.tensor.data_type).unwrap_or(1),
                 columns: weight.columns,
                 key: secret.key(&digest, customer, &weight.tensor.path)?,
-                strengths: Strength::new(&floats(&elements), weight.columns),
+                strengths,
                 by: (strength / DEVIATION) as f32,
             })
         })?;

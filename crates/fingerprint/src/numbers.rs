@@ -3,18 +3,19 @@
 use half::{bf16, f16};
 use onnxseal_rewrite::{DataType, Elements};
 
-/// Reads elements as floats. Those of other types are read one by one.
-pub fn floats(elements: &Elements) -> Vec<f32> {
-    let raw = elements.raw();
-    match elements.data_type() {
+/// Reads elements as floats.
+pub fn floats(data_type: DataType, raw: &[u8]) -> Vec<f32> {
+    match data_type {
         DataType::Float => each(raw, f32::from_le_bytes),
         DataType::Float16 => each(raw, |bytes| f16::from_le_bytes(bytes).to_f32()),
         DataType::Bfloat16 => each(raw, |bytes| bf16::from_le_bytes(bytes).to_f32()),
         DataType::Int8 => each(raw, |bytes| f32::from(i8::from_le_bytes(bytes))),
         DataType::Uint8 => each(raw, |[byte]| f32::from(byte)),
-        _ => (0..elements.len())
-            .map(|i| elements.get(i) as f32)
-            .collect(),
+        _ => {
+            let elements = Elements::new(data_type, raw.to_vec());
+            let numbers = (0..elements.len()).map(|i| elements.get(i) as f32);
+            numbers.collect()
+        }
     }
 }
 

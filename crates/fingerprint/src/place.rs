@@ -24,11 +24,11 @@ const HEADS: [usize; 13] = [8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128, 256, 512
 
 const MAX_HEAD: usize = 768;
 
+/// Steps for each row after which a rotation is given up.
+const MAX_STEPS: usize = 64;
+
 /// How much less alike smaller blocks may be.
 const SLACK: f64 = 0.05;
-
-/// The correlation that the best rotation finds between two unlike square blocks.
-const ROTATED_BY_CHANCE: f64 = 0.85;
 
 /// Puts axes in the order of the original's, if the copy is like it then. Returns what it did.
 pub fn turned(original: &Original, copy: &mut Placed) -> Option<&'static str> {
@@ -258,23 +258,18 @@ fn rotated(
         (&wanted_turned, &found_turned, true),
     ] {
         let (long, side) = wanted.shape();
-        let back = |at: usize, head: usize| {
-            let (wanted, found) = (wanted.columns(at, head), found.columns(at, head));
-            turn_back(&wanted.into_owned(), &found.into_owned())
-        };
-        // How alike the first block is, from 0 for what chance would give.
-        let mut alike = Vec::new();
         let heads = HEADS.into_iter().chain([side]);
-        for head in heads.filter(|head| side.is_multiple_of(*head) && *head <= long.min(MAX_HEAD)) {
-            let (first, turned) = (wanted.columns(0, head), back(0, head));
-            let cosine = first.dot(&turned) / (first.norm() * turned.norm());
-            let by_chance = ROTATED_BY_CHANCE * (head as f64 / long as f64).sqrt();
-            alike.push((head, (f64::from(cosine) - by_chance) / (1.0 - by_chance)));
-        }
+        let heads = heads.filter(|head| side.is_multiple_of(*head) && *head <= long.min(MAX_HEAD));
+        let alike = heads.map(|head| (head, products_alike(wanted, found, head)));
+        let alike: Vec<(usize, f64)> = alike.collect();
         let most = alike.iter().map(|of| of.1).fold(ALIKE, f64::max);
         // Larger blocks that contain the true ones are as much alike.
         let Some((head, _)) = alike.iter().find(|of| of.1 > most - SLACK) else {
             continue;
+        };
+        let back = |at: usize, head: usize| {
+            let (wanted, found) = (wanted.columns(at, head), found.columns(at, head));
+            turn_back(&wanted.into_owned(), &found.into_owned())
         };
         let mut turned = found.clone();
         for at in (0..side).step_by(*head) {
@@ -292,15 +287,36 @@ fn rotated(
     None
 }
 
+/// Returns how alike two blocks of columns are in the products of their rows, which stay the same if
+/// a block is multiplied by an orthogonal matrix.
+fn products_alike(wanted: &DMatrix<f32>, found: &DMatrix<f32>, head: usize) -> f64 {
+    let step = wanted.nrows().div_ceil(ROWS).max(1);
+    let rows: Vec<usize> = (0..wanted.nrows()).step_by(step).collect();
+    let products = |matrix: &DMatrix<f32>| {
+        let some = matrix.columns(0, head).select_rows(&rows);
+        &some * some.transpose()
+    };
+    let (wanted, found) = (products(wanted), products(found));
+    let pairs = wanted.iter().zip(found.iter()).enumerate();
+    // Those of rows with themselves are large in any matrix.
+    let pairs = pairs.filter(|(i, _)| i % rows.len() != i / rows.len());
+    let pairs = pairs.map(|(_, (a, b))| (f64::from(*a), f64::from(*b)));
+    correlation(&pairs.collect::<Vec<_>>())
+}
+
 /// Multiplies a matrix by the orthogonal one that makes it most like another.
 fn turn_back(wanted: &DMatrix<f32>, found: &DMatrix<f32>) -> DMatrix<f32> {
     let product = (found.transpose() * wanted).cast::<f64>();
-    match product.svd(true, true) {
-        nalgebra::SVD {
+    if !product.iter().all(|value| value.is_finite()) {
+        return found.clone();
+    }
+    let max_steps = MAX_STEPS * product.nrows();
+    match product.try_svd(true, true, f64::EPSILON, max_steps) {
+        Some(nalgebra::SVD {
             u: Some(u),
             v_t: Some(v_t),
             ..
-        } => found * (u * v_t).cast::<f32>(),
+        }) => found * (u * v_t).cast::<f32>(),
         _ => found.clone(),
     }
 }

@@ -15,6 +15,9 @@ use crate::weights::{Weight, weights};
 /// A customer is accused if the probability that any innocent scores as high is below this.
 pub const ACCUSED: f64 = 1e-6;
 
+/// The most elements of tensors in memory, unless one has more.
+const MAX_BATCH: u64 = 1 << 27;
+
 /// A customer, and how well their mark fits the leak.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Suspect {
@@ -124,7 +127,7 @@ fn scores(
     };
     let (mut products, mut squares) = (vec![0.0; customers.len()], 0.0);
     // A batch at a time is in memory.
-    for batch in weights.chunks(2 * parallel::n_cores()) {
+    for batch in batches(&weights) {
         let aligned = on_all_cores(batch, |weight| {
             let original = Original::load(graph, weight)?;
             let position = weight.id.index() as f64 / n_tensors;
@@ -196,6 +199,25 @@ fn scores(
             .then_with(|| a.customer.cmp(&b.customer))
     });
     Ok(traced)
+}
+
+/// Splits tensors into parts that fit in memory, of two tensors for each core.
+fn batches<'w, 'a>(mut rest: &'w [Weight<'a>]) -> impl Iterator<Item = &'w [Weight<'a>]> {
+    std::iter::from_fn(move || {
+        let mut n_elements = 0;
+        let fits = |weight: &&Weight<'_>| {
+            n_elements += weight.tensor.n_elements;
+            n_elements <= MAX_BATCH
+        };
+        let n = rest
+            .iter()
+            .take(2 * parallel::n_cores())
+            .take_while(fits)
+            .count();
+        let (batch, after) = rest.split_at(n.clamp(usize::from(!rest.is_empty()), rest.len()));
+        rest = after;
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 /// Returns the logarithm of the most that the probability can be that any of `n` innocents has at

@@ -1,10 +1,15 @@
 //! The tensors that get marks, as matrices, and how strong the mark of each element is.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{FileId, Payload, Span, Tensor, TensorId};
-use onnxseal_rewrite::{DataType, Graph};
+use onnxseal_rewrite::{DataType, Graph, slice};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Result;
+use crate::numbers::floats;
 
 /// The fewest elements of a tensor with a mark.
 pub const MIN_ELEMENTS: u64 = 256;
@@ -74,6 +79,36 @@ pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
     found
 }
 
+/// Bytes to read at once; elements have 1, 2 or 4.
+const PIECE: u64 = 1 << 20;
+
+impl Weight<'_> {
+    /// Reads the tensor in pieces. Returns its digest and the strength of its mark.
+    pub fn read(
+        &self,
+        graph: &Graph<'_>,
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<([u8; 32], Strength)> {
+        let mut deviations = Deviations::new(self.columns);
+        let mut digest = Sha256::new();
+        let source = &graph.source;
+        for start in (self.span.start..self.span.end()).step_by(PIECE as usize) {
+            let len = PIECE.min(self.span.end() - start);
+            let raw = match source.model.location(self.file) {
+                Some(location) => Cow::Owned((source.external)(location, Span { start, len })?),
+                None => slice(source.bytes, Span { start, len })
+                    .unwrap_or_default()
+                    .into(),
+            };
+            digest.update(&raw);
+            let values = floats(self.tensor.data_type, &raw);
+            deviations.add(&values);
+            each(&values);
+        }
+        Ok((digest.finalize().into(), deviations.finish()))
+    }
+}
+
 /// Returns whether an operator reads whole bytes as quantised numbers.
 fn is_quantised(op: &str) -> bool {
     op == "DequantizeLinear"
@@ -137,40 +172,69 @@ pub struct Strength {
 }
 
 impl Strength {
-    /// `values` are the elements of a matrix with this many columns.
-    pub fn new(values: &[f32], columns: usize) -> Strength {
-        let mut of_columns = vec![Sums::default(); columns];
-        let n_rows = values.len() / columns.max(1);
-        let (mut rows, mut sparse) = (Vec::new(), Vec::new());
-        for row in values.chunks_exact(columns.max(1)) {
-            let mut sums = Sums::default();
-            let mut zeros = 0;
-            for (value, column) in row.iter().zip(&mut of_columns) {
-                if value.is_finite() {
-                    sums.add(*value);
-                    column.add(*value);
-                }
-                zeros += usize::from(*value == 0.0);
-            }
-            rows.push(sums.deviation());
-            sparse.push(2 * zeros > columns);
-        }
-        let columns = match n_rows < MIN_SIDE {
-            true => vec![f32::INFINITY; columns],
-            false => of_columns.iter().map(Sums::deviation).collect(),
-        };
-        Strength {
-            rows,
-            columns,
-            sparse,
-        }
-    }
-
     /// Returns the strengths of a row from a column on.
     pub fn row(&self, row: usize, column: usize) -> impl Iterator<Item = f32> {
         let of_row = self.rows.get(row).copied().unwrap_or(0.0);
         let columns = self.columns.get(column..).unwrap_or_default();
         columns.iter().map(move |column| of_row.min(*column))
+    }
+}
+
+/// Takes in the elements of a matrix, in order.
+pub struct Deviations {
+    columns: Vec<Sums>,
+    row: Sums,
+    n_zeros: usize,
+    /// The column of the next element.
+    at: usize,
+    found: Strength,
+}
+
+impl Deviations {
+    pub fn new(columns: usize) -> Deviations {
+        Deviations {
+            columns: vec![Sums::default(); columns],
+            row: Sums::default(),
+            n_zeros: 0,
+            at: 0,
+            found: Strength {
+                rows: Vec::new(),
+                columns: Vec::new(),
+                sparse: Vec::new(),
+            },
+        }
+    }
+
+    pub fn add(&mut self, mut values: &[f32]) {
+        while !values.is_empty() {
+            let n = values.len().min(self.columns.len() - self.at);
+            let (part, rest) = values.split_at(n);
+            for (value, column) in part.iter().zip(&mut self.columns[self.at..]) {
+                self.row.add(*value);
+                column.add(*value);
+                self.n_zeros += usize::from(*value == 0.0);
+            }
+            (values, self.at) = (rest, self.at + n);
+            if self.at == self.columns.len() {
+                let row = std::mem::take(&mut self.row);
+                self.found.rows.push(row.deviation());
+                self.found.sparse.push(2 * self.n_zeros > self.at);
+                (self.n_zeros, self.at) = (0, 0);
+            }
+        }
+    }
+
+    pub fn finish(mut self) -> Strength {
+        let is_low = self.found.rows.len() < MIN_SIDE;
+        let deviation = |column: &Sums| {
+            if is_low {
+                f32::INFINITY
+            } else {
+                column.deviation()
+            }
+        };
+        self.found.columns = self.columns.iter().map(deviation).collect();
+        self.found
     }
 }
 
@@ -183,6 +247,9 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, value: f32) {
+        if !value.is_finite() {
+            return;
+        }
         let value = f64::from(value);
         self.n += 1.0;
         self.sum += value;

@@ -173,3 +173,75 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod of_changed {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::change::{Change, Changed};
+
+    /// Adds 1 to each byte of a file, except where it is 9.
+    struct More(Option<&'static str>);
+
+    impl Change for More {
+        fn change(
+            &self,
+            external: Option<&str>,
+            buffer: &mut [u8],
+            offset: u64,
+            read: &dyn Fn(&mut [u8], u64) -> Result<()>,
+        ) -> Result<()> {
+            let mut before = vec![0; buffer.len()];
+            read(&mut before, offset)?;
+            assert_eq!(before, buffer);
+            if external == self.0 {
+                buffer
+                    .iter_mut()
+                    .filter(|byte| **byte != 9)
+                    .for_each(|byte| *byte += 1);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_model_and_its_external_data_change_as_they_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        fs::write(&path, [1, 2, 9]).unwrap();
+        fs::write(folder.path().join("w.bin"), [4, 5, 6]).unwrap();
+        for (of, model, external) in [
+            (None, [2, 3, 9], [4, 5, 6]),
+            (Some("w.bin"), [1, 2, 9], [5, 6, 7]),
+        ] {
+            let (by, other): (Arc<dyn Change>, Arc<dyn Change>) =
+                (Arc::new(More(of)), Arc::new(More(of)));
+            let at = |by: &Arc<dyn Change>| {
+                let of = Box::new(Location::from(&path));
+                Location::from(Changed {
+                    of,
+                    by: Arc::clone(by),
+                })
+            };
+            let changed = at(&by);
+            assert!(changed == at(&by) && changed != at(&other));
+            let input = Input::open(&changed).unwrap();
+            assert_eq!(input.read_all().unwrap(), model);
+            assert_eq!(
+                input.open_beside("w.bin").unwrap().read_all().unwrap(),
+                external
+            );
+            assert!(!input.is_file() && input.file().unwrap().is_none() && input.held().is_none());
+            assert_eq!(
+                input.location(),
+                Some(Location::File(path.canonicalize().unwrap()))
+            );
+            assert!(create(&changed, 0, false, 3).is_err());
+            let edited = input.edited(vec![8].into());
+            assert_eq!(edited.read_all().unwrap(), [8]);
+            assert_eq!(edited.before_edit().unwrap().read_all().unwrap(), model);
+        }
+        assert_eq!(fs::read(&path).unwrap(), [1, 2, 9]);
+    }
+}

@@ -129,3 +129,51 @@ fn all_colluders_are_named() {
         assert!(z > CLEAR, "{by}: {z}");
     }
 }
+
+#[test]
+fn numbers_that_are_none_do_no_harm() {
+    let model = network();
+    let copy = marked(&model, "a");
+    let leak = changed(&copy, |_, _, values| {
+        for (value, odd) in values
+            .iter_mut()
+            .step_by(7)
+            .zip([f32::NAN, f32::INFINITY, f32::MAX, 0.0].iter().cycle())
+        {
+            *value = *odd;
+        }
+    });
+    assert!(least(&model, &leak, &["a"]) > 300.0);
+    for odd in [
+        f32::NAN,
+        f32::INFINITY,
+        f32::MAX,
+        f32::MIN_POSITIVE,
+        0.0,
+        1.0,
+    ] {
+        let leak = changed(&copy, |_, _, values| values.fill(odd));
+        assert_eq!(traced(&model, &leak, &["a"]).accused().count(), 0, "{odd}");
+    }
+}
+
+#[test]
+fn customers_are_listed_once() {
+    let model = network();
+    for (customers, says) in [
+        (&["a", "b", "a"][..], "twice"),
+        (&[][..], "no customers"),
+        (&[" a"][..], "name"),
+    ] {
+        let customers: Vec<String> = customers.iter().map(|name| (*name).to_owned()).collect();
+        let found = trace(
+            &open(&model),
+            &open(&model),
+            &secret(1),
+            &customers,
+            &Silent,
+        );
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
