@@ -69,22 +69,26 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
         strength,
         n_rows: original.values.len() / original.columns.max(1),
     };
-    let mut fitted = of.weighed(of.plain());
+    let mut best = of.differences(of.values(false), 0);
+    let mut fitted = of.weighed(best.clone());
     if fitted.is_clear() {
         return fitted;
     }
-    let mut best = of.plain();
     let has_zeros = copy.values.contains(&0.0);
     for keeps_zeros in [false, true].into_iter().take(1 + usize::from(has_zeros)) {
-        let mut take = |different: Different| {
+        for way in of.ways() {
+            let (mut values, mut n_fitted) = (of.values(keeps_zeros), 0);
+            for (turn, cells) in way.iter().enumerate() {
+                let n_cells;
+                (values, n_cells) = of.lines(values, cells);
+                // Later turns fit the same scales again.
+                n_fitted += if turn < 2 { 2 * n_cells } else { 0 };
+            }
+            let different = of.differences(values, n_fitted);
             let found = of.weighed(different.clone());
             if found.quality > fitted.quality {
                 (best, fitted) = (different, found);
             }
-        };
-        take(of.scales(keeps_zeros));
-        for (height, width) in of.cells() {
-            take(of.lines(height, width, keeps_zeros));
         }
     }
     if !fitted.is_clear()
@@ -118,6 +122,14 @@ struct Fit<'o> {
     n_rows: usize,
 }
 
+/// Parts of a matrix with a scale each, and an offset.
+#[derive(Clone, Copy)]
+struct Cells {
+    height: usize,
+    width: usize,
+    has_offset: bool,
+}
+
 /// Sums for a straight line through points.
 #[derive(Clone, Copy, Default)]
 struct Line {
@@ -138,9 +150,12 @@ impl Line {
     }
 
     /// Returns the scale and the offset, which are `NaN` if few points say what they are.
-    fn solve(&self) -> (f64, f64) {
+    fn solve(&self, has_offset: bool) -> (f64, f64) {
         if self.n < MIN_POINTS {
             return (f64::NAN, f64::NAN);
+        }
+        if !has_offset {
+            return (self.xy / self.xx, 0.0);
         }
         let n = self.n;
         let spread = self.xx - self.x * self.x / n;
@@ -153,110 +168,80 @@ impl Line {
 }
 
 impl Fit<'_> {
-    /// Returns all elements as row, column, original and copy.
-    fn elements(&self) -> impl Iterator<Item = (usize, usize, f64, f64)> {
-        let columns = self.original.columns.max(1);
-        let rows = self.original.values.chunks(columns);
-        let rows = rows.zip(self.copy.values.chunks(columns)).enumerate();
-        rows.flat_map(|(i, (w, c))| {
-            let pairs = w.iter().zip(c).enumerate();
-            pairs.map(move |(j, (w, c))| (i, j, f64::from(*w), f64::from(*c)))
-        })
+    /// Returns the elements of the copy, with `NaN` for those that say nothing: zeros, unless they
+    /// are kept.
+    fn values(&self, keeps_zeros: bool) -> Vec<f32> {
+        let values = self.copy.values.iter();
+        let or_none = |c: &f32| {
+            if *c != 0.0 || keeps_zeros {
+                *c
+            } else {
+                f32::NAN
+            }
+        };
+        values.map(or_none).collect()
     }
 
-    /// Compares what `fitted` makes of each element. Leaves out zeros of the copy, unless they are
-    /// kept.
-    fn differences(
-        &self,
-        n_fitted: usize,
-        keeps_zeros: bool,
-        fitted: impl Fn(usize, usize, f64) -> f64,
-    ) -> Different {
-        let differ = |(i, j, w, c): (usize, usize, f64, f64)| match c != 0.0 || keeps_zeros {
-            true => or_none(fitted(i, j, c) - w),
-            false => f32::NAN,
-        };
+    fn differences(&self, mut values: Vec<f32>, n_fitted: usize) -> Different {
+        for (c, w) in values.iter_mut().zip(&self.original.values) {
+            *c = or_none(f64::from(*c) - f64::from(*w));
+        }
         Different {
-            r: self.elements().map(differ).collect(),
+            r: values,
             n_fitted: n_fitted as f64,
         }
     }
 
-    fn plain(&self) -> Different {
-        self.differences(0, false, |_, _, c| c)
-    }
-
-    /// Fits a scale for each row and one for each column.
-    fn scales(&self, keeps_zeros: bool) -> Different {
-        let (n_rows, n_columns) = (self.n_rows, self.original.columns);
-        let (mut rows, mut columns) = (vec![1.0; n_rows], vec![1.0; n_columns]);
-        let solve = |sums: &[(f64, f64, f64)]| -> Vec<f64> {
-            let scale = |(n, square, both): &(f64, f64, f64)| match *n < MIN_POINTS {
-                true => f64::NAN,
-                false => both / square,
-            };
-            sums.iter().map(scale).collect()
-        };
-        for _ in 0..TURNS {
-            let mut sums = vec![(0.0, 0.0, 0.0); n_rows];
-            let mut add = |at: usize, w: f64, c: f64| {
-                if c != 0.0 && w.is_finite() && c.is_finite() {
-                    let (n, square, both) = sums[at];
-                    sums[at] = (n + 1.0, square + c * c, both + c * w);
-                }
-            };
-            self.elements()
-                .for_each(|(i, j, w, c)| add(i, w, c * columns[j]));
-            rows = solve(&sums);
-            // A scale for each element of a matrix of few rows would leave nothing that differs.
-            if n_rows < MIN_ROWS {
-                break;
-            }
-            let mut sums = vec![(0.0, 0.0, 0.0); n_columns];
-            let mut add = |at: usize, w: f64, c: f64| {
-                if c != 0.0 && w.is_finite() && c.is_finite() {
-                    let (n, square, both) = sums[at];
-                    sums[at] = (n + 1.0, square + c * c, both + c * w);
-                }
-            };
-            self.elements()
-                .for_each(|(i, j, w, c)| add(j, w, c * rows[i]));
-            columns = solve(&sums);
-        }
-        let n_fitted = n_rows + if n_rows < MIN_ROWS { 0 } else { n_columns };
-        self.differences(n_fitted, keeps_zeros, |i, j, c| rows[i] * columns[j] * c)
-    }
-
-    /// Returns the height and width of the cells that may have a scale and an offset.
-    fn cells(&self) -> Vec<(usize, usize)> {
+    /// Returns the ways to undo scales and offsets, one kind of cells after the other.
+    fn ways(&self) -> Vec<Vec<Cells>> {
         let (rows, columns) = (self.n_rows.max(1), self.original.columns.max(1));
-        let mut cells = vec![(rows, columns), (1, columns), (rows, 1)];
-        if self.copy.is_integer {
-            let groups = |side: usize| {
-                GROUPS
-                    .into_iter()
-                    .filter(move |group| *group < side && side.is_multiple_of(*group))
-            };
-            cells.extend(groups(columns).map(|group| (1, group)));
-            cells.extend(groups(rows).map(|group| (group, 1)));
+        let cells = |height, width, has_offset| Cells {
+            height,
+            width,
+            has_offset,
+        };
+        let each = |height, width| vec![cells(height, width, true)];
+        let mut ways = vec![each(rows, columns), each(1, columns)];
+        // Few rows cannot say what is of a column.
+        if rows >= MIN_ROWS {
+            ways.push(each(rows, 1));
+            ways.push([cells(1, columns, false), cells(rows, 1, false)].repeat(TURNS));
         }
-        cells
+        if self.copy.is_integer {
+            let divides = |side: usize, group: &usize| *group < side && side.is_multiple_of(*group);
+            let groups = |side| GROUPS.into_iter().filter(move |group| divides(side, group));
+            ways.extend(groups(columns).map(|group| each(1, group)));
+            ways.extend(groups(rows).map(|group| each(group, 1)));
+        }
+        ways
     }
 
-    /// Fits a scale and an offset for each cell.
-    fn lines(&self, height: usize, width: usize, keeps_zeros: bool) -> Different {
-        let across = self.original.columns.div_ceil(width);
+    /// Fits a scale and an offset for each cell. Returns how many cells there are, too.
+    fn lines(&self, mut values: Vec<f32>, cells: &Cells) -> (Vec<f32>, usize) {
+        let Cells {
+            height,
+            width,
+            has_offset,
+        } = *cells;
+        let columns = self.original.columns.max(1);
+        let across = columns.div_ceil(width);
         let mut lines = vec![Line::default(); self.n_rows.div_ceil(height) * across];
-        for (i, j, w, c) in self.elements() {
-            if w.is_finite() && c.is_finite() && (keeps_zeros || c != 0.0) {
-                lines[i / height * across + j / width].add(c, w);
+        let rows = self.original.values.chunks(columns);
+        for (i, (c, w)) in values.chunks(columns).zip(rows).enumerate() {
+            for (j, (c, w)) in c.iter().zip(w).enumerate() {
+                if c.is_finite() && w.is_finite() {
+                    lines[i / height * across + j / width].add(f64::from(*c), f64::from(*w));
+                }
             }
         }
-        let solved: Vec<(f64, f64)> = lines.iter().map(Line::solve).collect();
-        self.differences(2 * solved.len(), keeps_zeros, |i, j, c| {
-            let (scale, offset) = solved[i / height * across + j / width];
-            scale * c + offset
-        })
+        let solved: Vec<(f64, f64)> = lines.iter().map(|line| line.solve(has_offset)).collect();
+        for (i, row) in values.chunks_mut(columns).enumerate() {
+            for (j, c) in row.iter_mut().enumerate() {
+                let (scale, offset) = solved[i / height * across + j / width];
+                *c = or_none(scale * f64::from(*c) + offset);
+            }
+        }
+        (values, solved.len())
     }
 
     /// Looks only at what a copy of lower rank has of the original's: differences in its space of

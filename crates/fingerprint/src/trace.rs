@@ -85,7 +85,7 @@ pub fn trace(
     customers.iter().try_for_each(|name| check_customer(name))?;
     let mut names: Vec<&String> = customers.iter().collect();
     names.sort_unstable();
-    if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
+    if let Some([name, ..]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Error::Usage(format!("customer {name:?} is listed twice")));
     }
     if names.is_empty() {

@@ -12,7 +12,7 @@ pub fn normal(n: usize, seed: u64) -> Vec<f32> {
         (state >> 40) as f32 / (1u32 << 24) as f32
     };
     (0..n)
-        .map(|_| ((0..12).map(|_| next()).sum::<f32>() - 6.0))
+        .map(|_| (0..12).map(|_| next()).sum::<f32>() - 6.0)
         .collect()
 }
 
