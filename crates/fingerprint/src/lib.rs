@@ -11,7 +11,6 @@
 #![allow(missing_docs)]
 
 mod align;
-mod cores;
 mod error;
 mod fit;
 mod mark;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use onnxseal_onnx::model::Span;
 use onnxseal_rewrite::{DataType, Files, Graph, width};
-use onnxseal_store::{Change, Changed, Location, Progress, Result as StoreResult};
+use onnxseal_store::{Change, Changed, Location, Progress, Result as StoreResult, parallel};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::secret::{Secret, check_customer};
 use crate::stream::{DEVIATION, PIECE, Stream};
@@ -73,7 +72,8 @@ pub fn apply(
             ));
         }
         progress.begin(elements);
-        let tensors = on_all_cores(&weights, |weight| {
+        let tensors = parallel::map(weights.len(), |i| {
+            let weight = &weights[i];
             let (digest, strengths) = weight.read(&graph, |_| ())?;
             progress.advance(weight.tensor.n_elements);
             if progress.is_cancelled() {

@@ -5,7 +5,6 @@ use onnxseal_store::{Progress, parallel};
 use serde::Serialize;
 
 use crate::align::{self, Leak, Original};
-use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::mark::default_strength;
 use crate::secret::{Secret, check_customer};
@@ -128,7 +127,8 @@ fn scores(
     let (mut products, mut squares) = (vec![0.0; customers.len()], 0.0);
     // A batch at a time is in memory.
     for batch in batches(&weights) {
-        let aligned = on_all_cores(batch, |weight| {
+        let aligned = parallel::map(batch.len(), |i| -> Result<_> {
+            let weight = &batch[i];
             let original = Original::load(graph, weight)?;
             let position = weight.id.index() as f64 / n_tensors;
             let found = leak.find(weight, position, &original, strength)?;
@@ -155,23 +155,17 @@ fn scores(
                 .map(|r| f64::from(*r).powi(2))
                 .sum::<f64>();
         }
-        let jobs: Vec<(usize, usize)> = (0..customers.len())
-            .flat_map(|customer| (0..aligned.len()).map(move |i| (customer, i)))
-            .collect();
-        let parts = on_all_cores(&jobs, |(customer, i)| {
-            let (Some(customer), Some((_, (original, found)))) =
-                (customers.get(*customer), aligned.get(*i))
-            else {
-                return Ok(0.0);
-            };
-            let key = secret.key(&original.digest, customer, &original.at)?;
+        let n = aligned.len();
+        let parts = parallel::map(customers.len() * n, |job| {
+            let (_, (original, found)) = &aligned[job % n];
+            let key = secret.key(&original.digest, &customers[job / n], &original.at)?;
             match progress.is_cancelled() {
                 true => Err(Error::Cancelled),
                 false => Ok(Stream::mark(&key).dot(&found.fitted.r)),
             }
         })?;
-        for ((customer, _), part) in jobs.iter().zip(parts) {
-            products[*customer] += part;
+        for (job, part) in parts.iter().enumerate() {
+            products[job / n] += part;
         }
         progress.advance(batch.iter().map(|weight| weight.tensor.n_elements).sum());
     }

@@ -9,10 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use onnxseal_crypto::labels::{LabelSeed, LabelSigner};
 use onnxseal_crypto::wrap::{Identities, Recipients, key_text, read_secret};
+use onnxseal_store::parallel;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::exponents::Exponents;
 use crate::group::{MAX_COLLUSION, POINT_BYTES, Place, Row, reveal};
@@ -341,12 +341,12 @@ impl Authority {
             .iter()
             .map(|trace| trace.row(self.book.collusion).ok_or_else(damaged));
         let rows = rows.collect::<Result<Vec<Row>>>()?;
-        let prepared = on_all_cores(rows.len(), |i| {
+        let prepared = parallel::map(rows.len(), |i| {
             let row = rows.get(i).ok_or_else(damaged)?;
             self.exponents.prepare(&row.points).map_err(|_| damaged())
         })?;
         let users = &self.book.users;
-        let matches = on_all_cores(users.len(), |i| {
+        let matches = parallel::map(users.len(), |i| -> Result<usize> {
             let name = users.get(i).map_or("", |user| &user.name);
             let key = self.derive(name)?;
             let mut matches = 0;

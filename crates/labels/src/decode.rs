@@ -1,6 +1,7 @@
 //! Turns answers back into logits.
 
-use crate::cores::on_all_cores;
+use onnxseal_store::parallel;
+
 use crate::error::{Error, Result};
 use crate::group::{Hidden, Place, UNIT, check_value, is_weight, open, shared};
 use crate::key::UserKey;
@@ -53,7 +54,7 @@ impl Decoder {
     pub fn unchecked(table: &Table, key: &UserKey) -> Result<Decoder> {
         fitting(table, key)?;
         let classes = table.classes() as usize;
-        let hidden = on_all_cores(table.n_rows() as usize, |c| {
+        let hidden = parallel::map(table.n_rows() as usize, |c| {
             let place = Place {
                 digest: table.digest(),
                 row: c as u32,

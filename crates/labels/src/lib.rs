@@ -16,7 +16,6 @@ pub mod attack;
 mod authority;
 #[cfg(feature = "engine")]
 mod candidates;
-mod cores;
 mod decode;
 #[cfg(feature = "engine")]
 pub mod decoding;

@@ -12,9 +12,9 @@
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::Rng as _;
+use onnxseal_store::parallel;
 use rand_distr::{Distribution as _, StandardNormal};
 
-use crate::cores::on_all_cores;
 use crate::draw::{stream, uniform};
 use crate::error::Result;
 use crate::group::UNIT;
@@ -35,7 +35,7 @@ pub(crate) fn split(
     let typical: Vec<(f64, f64)> = (0..columns)
         .map(|i| mean_and_deviation(&classes, i))
         .collect();
-    let of_class = on_all_cores(classes.len(), |y| {
+    let of_class = parallel::map(classes.len(), |y| -> Result<_> {
         let mut rng = stream(seed, y as u64);
         let weights = draw_weights(codewords, &mut rng);
         let root = sum_of_squares(&weights).sqrt();

@@ -37,6 +37,27 @@ pub fn for_each<J: Send, S, E: Send>(
     for_each_on(cores, n_jobs, jobs, init, work)
 }
 
+/// Calls `work` for 0 to `n` - 1 on all cores, and returns the results in order.
+pub fn map<T: Send, E: Send>(
+    n: usize,
+    work: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let mut done: Vec<Option<T>> = Vec::new();
+    done.resize_with(n, || None);
+    let jobs = done.iter_mut().enumerate();
+    for_each(
+        false,
+        n as u64,
+        jobs,
+        || (),
+        |(), (i, place)| {
+            *place = Some(work(i)?);
+            Ok(())
+        },
+    )?;
+    Ok(done.into_iter().flatten().collect())
+}
+
 /// Starts a thread for which `scope` waits. `Scope::spawn` would panic where this fails.
 pub fn start<'s, T: Send + 's>(
     scope: &'s Scope<'s, '_>,
@@ -225,6 +246,19 @@ mod tests {
     /// The error of one job.
     #[derive(Debug, PartialEq)]
     struct Failed(u64);
+
+    #[test]
+    fn results_are_in_order_and_the_first_error_counts() {
+        assert_eq!(map(100, |i| Ok::<_, Failed>(i * i)).unwrap()[99], 99 * 99);
+        let odd = |i: usize| {
+            if i % 2 == 1 {
+                Err(Failed(i as u64))
+            } else {
+                Ok(())
+            }
+        };
+        assert_eq!(map(100, odd).unwrap_err(), Failed(1));
+    }
 
     /// Runs `n` jobs and returns the threads that ran them.
     fn threads(cores: &Cores, n: u64, work: impl Fn(u64) + Sync) -> HashSet<thread::ThreadId> {

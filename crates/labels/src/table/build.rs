@@ -1,8 +1,9 @@
 //! Makes the table of a model.
 
+use onnxseal_store::parallel;
+
 use super::{Description, MAX_CLASSES, MAX_POINTS, MAX_ROWS, Raw, RowKind, SIGNED, Table, VERSION};
 use crate::authority::{Authority, random_seed};
-use crate::cores::on_all_cores;
 use crate::error::{Error, Result};
 use crate::exponents::Randomness;
 use crate::group::{Hidden, Place};
@@ -29,7 +30,7 @@ impl Table {
         let digest = about.digest();
         let seed = random_seed()?;
         let exponents = authority.exponents();
-        let rows = on_all_cores(kinds.len(), |c| {
+        let rows = parallel::map(kinds.len(), |c| -> Result<_> {
             let place = Place {
                 digest: &digest,
                 row: c as u32,
