@@ -6,47 +6,13 @@ use onnxseal_rewrite::{DataType, Graph, slice, width};
 use crate::error::Result;
 use crate::fit::{Fitted, Placed, residual};
 use crate::numbers::{floats, nibbles};
+use crate::original::Original;
 use crate::place;
-use crate::weights::{Strength, Weight};
-
-/// The correlation from which on a tensor is taken for the copy.
-pub const ALIKE: f64 = 0.5;
+use crate::weights::Weight;
 
 /// The most tensors to compare with permuted or rotated, and the most elements of such a tensor.
 const MAX_HARD: usize = 6;
 const MAX_HARD_ELEMENTS: usize = 1 << 24;
-
-/// A tensor of the original.
-pub struct Original {
-    /// SHA-256 of its elements, and its path: marks depend on both.
-    pub digest: [u8; 32],
-    pub at: String,
-    /// Its sides, without those of one element.
-    pub dims: Vec<usize>,
-    pub values: Vec<f32>,
-    pub columns: usize,
-    pub strength: Strength,
-}
-
-impl Original {
-    pub fn load(graph: &Graph<'_>, weight: &Weight<'_>) -> Result<Original> {
-        let mut values = Vec::new();
-        let (digest, strength) = weight.read(graph, |piece| values.extend_from_slice(piece))?;
-        let dims = weight.tensor.dims.iter().map(|dim| *dim as usize);
-        Ok(Original {
-            digest,
-            at: weight.tensor.path.clone(),
-            dims: dims.filter(|dim| *dim != 1).collect(),
-            strength,
-            values,
-            columns: weight.columns,
-        })
-    }
-
-    pub fn rows(&self) -> usize {
-        self.values.len() / self.columns.max(1)
-    }
-}
 
 /// The copy of a tensor in a leak, and what differs.
 pub struct Found {

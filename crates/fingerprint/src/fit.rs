@@ -1,11 +1,11 @@
-//! What differs between a tensor and its copy, whose elements are in the same places.
+//! The differences between a tensor and its copy, whose elements are in the same places.
 //!
 //! The copy may have other scales and zero points, by row, column or group. Each way to undo them is
 //! tried; the best is the one that would show a mark most clearly. None depends on the secret.
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use crate::align::Original;
+use crate::original::Original;
 
 /// Elements that differ by more deviations count as this many.
 const CLIP: f64 = 4.0;
@@ -44,7 +44,7 @@ const MAX_STEPS: usize = 64;
 /// How much better a mark has to show in a part of a matrix.
 const BETTER: f64 = 1.5;
 
-/// What differs, weighted: where a mark is strong and other differences are small, it counts most.
+/// The differences, weighted: where a mark is strong and other differences are small, it counts most.
 pub struct Fitted {
     pub r: Vec<f32>,
     /// The z that a mark would have, squared.
@@ -102,10 +102,11 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
     fitted
 }
 
-/// What differs: `NaN` for elements that are left out. So many numbers were fitted to the original.
+/// The differences, `NaN` for elements that are left out.
 #[derive(Clone)]
 struct Different {
     r: Vec<f32>,
+    /// Numbers that were fitted to the original.
     n_fitted: f64,
 }
 
@@ -350,7 +351,7 @@ impl Fit<'_> {
     }
 }
 
-/// Returns a number, or `NaN` if it is none.
+/// Returns a number in 32 bits, or `NaN` if it is not finite there.
 fn or_none(number: f64) -> f32 {
     let number = number as f32;
     if number.is_finite() { number } else { f32::NAN }

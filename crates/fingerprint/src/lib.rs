@@ -15,6 +15,7 @@ mod error;
 mod fit;
 mod mark;
 mod numbers;
+mod original;
 mod place;
 mod secret;
 mod stream;

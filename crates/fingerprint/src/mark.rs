@@ -32,7 +32,7 @@ pub struct Marked {
     pub report: Applied,
 }
 
-/// What is marked.
+/// The report of a mark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Applied {
     pub customer: String,

@@ -2,8 +2,11 @@
 
 use nalgebra::{DMatrix, RowDVector};
 
-use crate::align::{ALIKE, Original};
 use crate::fit::Placed;
+use crate::original::Original;
+
+/// The correlation from which on a tensor is taken for the copy.
+const ALIKE: f64 = 0.5;
 
 /// Rows to compare, and elements of each.
 const ROWS: usize = 32;

@@ -4,9 +4,10 @@ use onnxseal_rewrite::{Files, Graph};
 use onnxseal_store::{Progress, parallel};
 use serde::Serialize;
 
-use crate::align::{self, Leak, Original};
+use crate::align::{self, Leak};
 use crate::error::{Error, Result};
 use crate::mark::default_strength;
+use crate::original::Original;
 use crate::secret::{Secret, check_customer};
 use crate::stream::Stream;
 use crate::weights::{Weight, weights};

@@ -75,13 +75,13 @@ mod stamp;
 mod stream;
 
 pub use bytes::Bytes;
-pub use change::{Change, Changed};
+pub use change::Change;
 pub use draft::{Replaced, replace_whole, write_unsynced, write_whole};
 pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
 pub use folder::{sync_all, sync_folder};
 pub use input::{Input, is_same, is_same_file, read_exact_at, zeros};
 pub use limit::{raise_file_limit, restore_file_limit};
-pub use location::{Location, folder_of, or_here};
+pub use location::{Changed, Location, folder_of, or_here};
 pub use map::SparseBytes;
 pub use memory::InMemory;
 pub use new_file::create_file;

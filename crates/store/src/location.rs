@@ -1,10 +1,13 @@
 //! Locations of models: files, objects in stores, and memory.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use crate::change::Changed;
+use crate::change::Change;
 use crate::error::{Error, Result, io};
 use crate::memory::InMemory;
 use crate::object_url::{ObjectUrl, SCHEMES};
@@ -22,6 +25,52 @@ pub enum Location {
     Memory(InMemory),
     /// Only to read.
     Changed(Changed),
+}
+
+/// A model that changes as it is read.
+#[derive(Clone)]
+pub struct Changed {
+    pub of: Box<Location>,
+    pub by: Arc<dyn Change>,
+}
+
+impl Changed {
+    /// Two are equal if one change is made to one location.
+    fn key(&self) -> (&Location, *const ()) {
+        (&self.of, Arc::as_ptr(&self.by).cast())
+    }
+}
+
+impl fmt::Debug for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Changed").field(&self.of).finish()
+    }
+}
+
+impl PartialEq for Changed {
+    fn eq(&self, other: &Changed) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Changed {}
+
+impl PartialOrd for Changed {
+    fn partial_cmp(&self, other: &Changed) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Changed {
+    fn cmp(&self, other: &Changed) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl Hash for Changed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
 }
 
 impl Location {

@@ -179,7 +179,8 @@ mod of_changed {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::change::{Change, Changed};
+    use crate::change::Change;
+    use crate::location::Changed;
 
     /// Adds 1 to each byte of a file, except where it is 9.
     struct More(Option<&'static str>);
