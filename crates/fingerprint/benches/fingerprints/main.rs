@@ -62,7 +62,7 @@ const LINES: &[Line] = &[
     Line(
         "rows permuted and scaled",
         Each(|m| basic::scatter_rows(&mut m.values, m.rows)),
-        0.8,
+        0.75,
     ),
     Line("rows and columns permuted and scaled", Each(scattered), 0.0),
     Line("transposed", Each(transposed), 0.85),
