@@ -1,5 +1,8 @@
 //! Marks of all types of elements.
 
+use std::path::{Path, PathBuf};
+
+use onnxseal_core::{Identities, Policy, ProtectOptions, Recipients, generate_identity, protect};
 use onnxseal_fingerprint::{Secret, apply, check_customer};
 use onnxseal_store::{ErrorKind, Input, OutputOptions, Silent};
 use onnxseal_testkit::build::external;
@@ -72,20 +75,44 @@ fn marks_do_not_depend_on_how_a_model_is_read() {
     }
 }
 
+/// Writes a model with elements of a tensor in `w.bin`, between as many other bytes. Returns its
+/// path, and all these bytes.
+fn with_external_data(folder: &Path, (before, after): (usize, usize)) -> (PathBuf, Vec<u8>) {
+    let mut proto = ModelProto::decode(&*network()).unwrap();
+    let tensor = &mut proto.graph.as_mut().unwrap().initializer[3];
+    let raw = tensor.raw_data.clone().unwrap();
+    let data = [&vec![7; before], &raw[..], &vec![9; after]].concat();
+    let (dims, len) = (tensor.dims.clone(), raw.len() as u64);
+    *tensor = external("m2", &dims, "w.bin", Some(before as u64), Some(len));
+    let model = folder.join("m.onnx");
+    std::fs::write(&model, proto.encode_to_vec()).unwrap();
+    std::fs::write(folder.join("w.bin"), &data).unwrap();
+    (model, data)
+}
+
+#[test]
+fn a_marked_model_is_protected_as_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, _) = with_external_data(folder.path(), (0, 0));
+    let marked = apply(&(&model).into(), &secret(1), "a", None, &Silent).unwrap();
+    let identity = generate_identity();
+    let recipients = Recipients::parse(&[identity.recipient()]).unwrap();
+    let sealed = folder.path().join("sealed.onnx");
+    let options = ProtectOptions::new(Policy::default());
+    protect(&marked.model, &sealed, &recipients, &options, &Silent).unwrap();
+
+    let identities = Identities::from(identity);
+    let opened = onnxseal_core::open(&sealed, &identities, &Silent).unwrap();
+    let wanted = Input::open(&marked.model).unwrap();
+    let wanted = wanted.open_beside("w.bin").unwrap().read_all().unwrap();
+    assert!(opened.external_files().next().unwrap().1 == wanted);
+    assert_eq!(*opened.original_model(), read(&marked.model));
+}
+
 #[test]
 fn external_data_is_marked_as_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    let mut proto = ModelProto::decode(&*network()).unwrap();
-    let tensor = &mut proto.graph.as_mut().unwrap().initializer[3];
-    let mut data = vec![7; 5];
-    data.extend(tensor.raw_data.as_ref().unwrap());
-    data.extend([9; 11]);
-    let (dims, len) = (tensor.dims.clone(), data.len() as u64 - 16);
-    *tensor = external("m2", &dims, "w.bin", Some(5), Some(len));
-    let model = folder.path().join("m.onnx");
-    std::fs::write(&model, proto.encode_to_vec()).unwrap();
-    std::fs::write(folder.path().join("w.bin"), &data).unwrap();
-
+    let (model, data) = with_external_data(folder.path(), (5, 11));
     let marked = apply(&(&model).into(), &secret(1), "a", None, &Silent).unwrap();
     let output = folder.path().join("marked.onnx");
     let options = OutputOptions::default();
