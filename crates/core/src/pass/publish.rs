@@ -1,6 +1,6 @@
 //! Where the results of calls go, and the hook that may refuse them.
 
-use onnxseal_store::{Flush, Input, Location, OutputOptions};
+use onnxseal_store::{Changed, Flush, Input, Location, OutputOptions};
 
 use crate::error;
 use crate::pass::states::{FileStates, Volume};
@@ -75,7 +75,13 @@ impl<'h> Destination<'h> {
     pub(crate) fn source(&self, location: Location) -> error::Result<Location> {
         match self {
             Destination::New(_) => Ok(location),
-            Destination::InPlace(_) => Ok(location.in_place()?.into()),
+            Destination::InPlace(_) => match location {
+                Location::Changed(Changed { of, by }) => {
+                    let of = Box::new(of.in_place()?.into());
+                    Ok(Changed { of, by }.into())
+                }
+                location => Ok(location.in_place()?.into()),
+            },
         }
     }
 
