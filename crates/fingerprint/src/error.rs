@@ -21,9 +21,14 @@ pub enum Error {
     Rewrite(#[from] onnxseal_rewrite::Error),
     #[error(transparent)]
     Store(#[from] onnxseal_store::Error),
+    #[cfg(feature = "engine")]
+    #[error(transparent)]
+    Engine(#[from] onnxseal_engine::Error),
     /// [`Progress`](onnxseal_store::Progress) cancelled the call.
     #[error("cancelled")]
     Cancelled,
+    #[error("{0} is protected: open it first, with unprotect")]
+    Protected(&'static str),
     #[error("{0}")]
     Usage(String),
 }
@@ -38,6 +43,8 @@ impl Error {
         match self {
             Error::Store(error) => error.kind(),
             Error::Rewrite(error) => error.kind(),
+            #[cfg(feature = "engine")]
+            Error::Engine(error) => error.kind(),
             Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
             Error::Key(
                 KeyError::Backend
@@ -52,7 +59,9 @@ impl Error {
             Error::Key(KeyError::NoMatchingKey { .. } | KeyError::WrongPassphrase { .. }) => {
                 ErrorKind::NoMatchingKey
             }
-            Error::Key(_) | Error::Cancelled | Error::Usage(_) => ErrorKind::Usage,
+            Error::Key(_) | Error::Cancelled | Error::Protected(_) | Error::Usage(_) => {
+                ErrorKind::Usage
+            }
         }
     }
 }

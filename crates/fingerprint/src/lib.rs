@@ -11,6 +11,8 @@
 #![allow(missing_docs)]
 
 mod align;
+#[cfg(feature = "engine")]
+mod compare;
 mod error;
 mod fit;
 mod mark;
@@ -22,6 +24,8 @@ mod stream;
 mod trace;
 mod weights;
 
+#[cfg(feature = "engine")]
+pub use compare::{Compared, Report, compare};
 pub use error::{Error, Result};
 pub use mark::{Applied, Marked, apply};
 pub use secret::{Secret, check_customer};

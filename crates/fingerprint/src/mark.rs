@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::secret::{Secret, check_customer};
 use crate::stream::{DEVIATION, PIECE, Stream};
-use crate::weights::{Strength, weights};
+use crate::weights::{Strength, check_plain, weights};
 
 /// The deviation of a mark, as a share of that of the weights: of models with at least
 /// [`MANY`] marked elements, and of smaller ones.
@@ -58,6 +58,7 @@ pub fn apply(
     check_customer(customer)?;
     let (mark, report) = Files::open(model)?.with(|source| {
         let graph = Graph::new(*source);
+        check_plain(&graph, "the model")?;
         let weights = weights(&graph);
         let elements = weights.iter().map(|weight| weight.tensor.n_elements).sum();
         let strength = strength.unwrap_or_else(|| default_strength(elements));

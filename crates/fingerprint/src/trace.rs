@@ -10,7 +10,7 @@ use crate::mark::default_strength;
 use crate::original::Original;
 use crate::secret::{Secret, check_customer};
 use crate::stream::Stream;
-use crate::weights::{Weight, weights};
+use crate::weights::{Weight, check_plain, weights};
 
 /// A customer is accused if the probability that any innocent scores as high is below this.
 pub const ACCUSED: f64 = 1e-6;
@@ -94,6 +94,8 @@ pub fn trace(
     original.with(|original| {
         leak.with(|leak| {
             let (original, leak) = (Graph::new(*original), Graph::new(*leak));
+            check_plain(&original, "the original")?;
+            check_plain(&leak, "the leaked model")?;
             scores(&original, &Leak::new(&leak), secret, customers, progress)
         })
     })

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use onnxseal_onnx::Model;
 use onnxseal_onnx::model::{FileId, Payload, Span, Tensor, TensorId};
+use onnxseal_onnx::{Model, tail};
 use onnxseal_rewrite::{DataType, Graph, slice};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::numbers::floats;
 
 /// The fewest elements of a tensor with a mark.
@@ -46,6 +46,14 @@ pub struct Weight<'a> {
     pub columns: usize,
     pub file: FileId,
     pub span: Span,
+}
+
+/// Fails for a model whose weights are encrypted, called `what` in messages.
+pub fn check_plain(graph: &Graph<'_>, what: &'static str) -> Result<()> {
+    match tail::is_in(graph.model()) {
+        true => Err(Error::Protected(what)),
+        false => Ok(()),
+    }
 }
 
 /// Returns the tensors that get marks, in the order of the file: those of two or more dimensions
