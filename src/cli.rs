@@ -3,6 +3,8 @@
 #[cfg(feature = "assess")]
 pub mod assess;
 pub mod batch;
+#[cfg(feature = "fingerprint")]
+pub mod fingerprint;
 #[cfg(feature = "inputs")]
 pub mod inputs;
 #[cfg(feature = "labels")]
@@ -79,6 +81,10 @@ pub enum Command {
     #[cfg(feature = "labels")]
     #[command(subcommand)]
     Labels(labels::Labels),
+    /// A copy for each customer, with a mark in its weights that tells whose copy leaked
+    #[cfg(feature = "fingerprint")]
+    #[command(subcommand)]
+    Fingerprint(fingerprint::Fingerprint),
     /// Check protected models: their structure, a policy, and with an identity every byte
     ///
     /// Models must meet or exceed --policy and --preset. Without an identity, this checks how much
@@ -183,6 +189,10 @@ pub struct Protect {
     /// the folder for them. `unprotect` restores the original names
     #[arg(long, value_name = "NAME")]
     pub external_data: Option<String>,
+
+    #[cfg(feature = "fingerprint")]
+    #[command(flatten)]
+    pub mark: fingerprint::MarkArgs,
 
     #[command(flatten)]
     pub protecting: Protecting,

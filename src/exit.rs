@@ -50,7 +50,8 @@ fn kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
         #[cfg(feature = "assess")] onnxseal_data::Error,
         #[cfg(feature = "inputs")] onnxseal_inputs::Error,
         #[cfg(feature = "labels")] onnxseal_labels::Error,
-        #[cfg(any(feature = "inputs", feature = "labels"))] onnxseal_rewrite::Error,
+        #[cfg(feature = "fingerprint")] onnxseal_fingerprint::Error,
+        #[cfg(any(feature = "fingerprint", feature = "inputs", feature = "labels"))] onnxseal_rewrite::Error,
     }
     None
 }
@@ -193,11 +194,11 @@ pub fn batch_hint(error: &BatchError) -> Option<&'static str> {
     })
 }
 
-#[cfg(any(feature = "inputs", feature = "labels"))]
+#[cfg(any(feature = "fingerprint", feature = "inputs", feature = "labels"))]
 const FREE_OUTPUT: &str = "choose another output, or replace it with --force; external data of a model are never replaced: write it to another folder";
 
 fn vendor_hint(error: &anyhow::Error) -> Option<&'static str> {
-    #[cfg(any(feature = "inputs", feature = "labels"))]
+    #[cfg(any(feature = "fingerprint", feature = "inputs", feature = "labels"))]
     match rewriting(error) {
         Some(onnxseal_rewrite::Error::Refused(refusal)) => return refusal.advice,
         Some(onnxseal_rewrite::Error::Store(StoreError::OutputExists { .. })) => {
@@ -220,7 +221,7 @@ fn vendor_hint(error: &anyhow::Error) -> Option<&'static str> {
 }
 
 /// The error of rewriting a model that is the cause of `error`.
-#[cfg(any(feature = "inputs", feature = "labels"))]
+#[cfg(any(feature = "fingerprint", feature = "inputs", feature = "labels"))]
 fn rewriting(error: &anyhow::Error) -> Option<&onnxseal_rewrite::Error> {
     #[cfg(feature = "inputs")]
     if let Some(onnxseal_inputs::Error::Rewrite(error)) = cause(error) {
@@ -228,6 +229,10 @@ fn rewriting(error: &anyhow::Error) -> Option<&onnxseal_rewrite::Error> {
     }
     #[cfg(feature = "labels")]
     if let Some(onnxseal_labels::Error::Rewrite(error)) = cause(error) {
+        return Some(error);
+    }
+    #[cfg(feature = "fingerprint")]
+    if let Some(onnxseal_fingerprint::Error::Rewrite(error)) = cause(error) {
         return Some(error);
     }
     cause(error)

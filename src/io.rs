@@ -11,6 +11,10 @@ use onnxseal_core::{Error, Policy, Ranking, Readers, There, folder_of, read_name
 use crate::exit::usage;
 use crate::{keys, named};
 
+/// The longest list of names, in bytes.
+#[cfg(feature = "assess")]
+const MAX_LIST_BYTES: usize = 64 << 20;
+
 /// An output of a command, other than a model or a key.
 #[derive(Debug)]
 pub struct Written<'a> {
@@ -95,4 +99,29 @@ pub fn read_text(path: &Path, what: &str, max_bytes: usize) -> Result<String> {
     let (file, name) = keys::open(path, what)?;
     let text = String::from_utf8(read_named(file, &name, what, max_bytes)?);
     text.map_err(|_| usage(format!("{name} is not text in UTF-8")))
+}
+
+/// Reads the names in a file of users or customers, one per line, and skips empty lines and those that
+/// begin with #.
+#[cfg(feature = "assess")]
+pub fn listed(path: &Path, of: &str) -> Result<Vec<String>> {
+    let text = read_text(path, &format!("--{of}s"), MAX_LIST_BYTES)?;
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut names: Vec<String> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for line in lines {
+        if !seen.insert(line) {
+            let path = path.display();
+            return Err(usage(format!("{path} has the {of} {line:?} twice")));
+        }
+        names.push(line.to_owned());
+    }
+    if names.is_empty() {
+        Err(usage(format!("{} has no {of}s", path.display())))
+    } else {
+        Ok(names)
+    }
 }

@@ -84,7 +84,7 @@ pub struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
 
-pub const RIGHT: [&str; 8] = [
+pub const RIGHT: [&str; 10] = [
     "tensors",
     "operators",
     "weights",
@@ -93,6 +93,8 @@ pub const RIGHT: [&str; 8] = [
     "share",
     "n",
     "k",
+    "z",
+    "probability",
 ];
 
 /// The headings of columns to shorten if a table is too wide: first those of one line, then the

@@ -5,6 +5,8 @@ mod assess;
 mod batch;
 #[cfg(feature = "assess")]
 mod compared;
+#[cfg(feature = "fingerprint")]
+mod fingerprint;
 #[cfg(feature = "inputs")]
 mod inputs;
 mod inspect;
@@ -63,5 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Inputs(args) => inputs::run(&args),
         #[cfg(feature = "labels")]
         Command::Labels(args) => labels::run(&args),
+        #[cfg(feature = "fingerprint")]
+        Command::Fingerprint(args) => fingerprint::run(&args),
     }
 }

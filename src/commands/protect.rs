@@ -23,6 +23,10 @@ pub fn run(args: &Protect) -> Result<()> {
         Some(output) => output.for_output_of(&args.model)?,
         None => args.model.clone(),
     };
+    #[cfg(feature = "fingerprint")]
+    let model = &super::fingerprint::marked(&args.model, &args.mark)?;
+    #[cfg(not(feature = "fingerprint"))]
+    let model = &args.model;
     let mut new_identity = None;
     let recipients = match protecting.recipients.read()? {
         found if !found.is_empty() => found,
@@ -53,7 +57,7 @@ pub fn run(args: &Protect) -> Result<()> {
     let bar = Bar::new();
     let output = (!args.in_place).then_some(target);
     let destination = Destination::new(output, args.output_options.core());
-    let protected = core::protect(&args.model, destination, &recipients, &options, &bar);
+    let protected = core::protect(model, destination, &recipients, &options, &bar);
     drop(bar);
     if let (Err(_), Some(path)) = (&protected, &new_identity) {
         // The output stays as it was, so no key is lost.

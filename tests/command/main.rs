@@ -13,6 +13,8 @@ mod descriptors;
 mod external;
 #[cfg(unix)]
 mod faults;
+#[cfg(all(unix, feature = "fingerprint"))]
+mod fingerprint;
 #[cfg(unix)]
 mod hostile;
 #[cfg(target_os = "linux")]

@@ -14,9 +14,6 @@ use crate::exit::usage;
 use crate::text::{count, one_line, printable, tell};
 use crate::{io, render};
 
-/// The longest list of users, in bytes.
-const MAX_LIST_BYTES: usize = 64 << 20;
-
 pub fn setup(args: &Setup) -> Result<()> {
     let recipients = args.recipients.read_untiered("a label authority")?;
     if recipients
@@ -48,7 +45,7 @@ pub fn run(args: &Keygen) -> Result<()> {
     let mut authority = authority::read(&args.authority)?;
     let names = match &args.users {
         None => args.user.clone(),
-        Some(path) => listed(path)?,
+        Some(path) => io::listed(path, "user")?,
     };
     let mut n_new = 0;
     for name in &names {
@@ -102,31 +99,6 @@ pub fn run(args: &Keygen) -> Result<()> {
         authority.users().len()
     ));
     Ok(())
-}
-
-/// Reads the names in a file, one per line, and skips empty lines and those that begin with #.
-fn listed(path: &std::path::Path) -> Result<Vec<String>> {
-    let text = io::read_text(path, "--users", MAX_LIST_BYTES)?;
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut names: Vec<String> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    for line in lines {
-        if !seen.insert(line) {
-            return Err(usage(format!(
-                "{} has the user {line:?} twice",
-                path.display()
-            )));
-        }
-        names.push(line.to_owned());
-    }
-    if names.is_empty() {
-        Err(usage(format!("{} has no users", path.display())))
-    } else {
-        Ok(names)
-    }
 }
 
 pub fn users(args: &Users) -> Result<()> {
