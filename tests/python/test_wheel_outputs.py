@@ -266,6 +266,30 @@ def calls(at, identity):
             ),
             [MODEL.name, "authority", "identity", "data.npz", "labels.npy"],
         ),
+        "protect, marked": (
+            lambda out: onnxseal.protect(
+                model,
+                out,
+                recipients=[team],
+                fingerprint="acme",
+                fingerprint_secret=at / "authority",
+                identity=readers,
+                replace=True,
+            ),
+            [MODEL.name, "authority", "identity", "recipients"],
+        ),
+        "apply_fingerprint": (
+            lambda out: onnxseal.apply_fingerprint(
+                model,
+                out,
+                customer="acme",
+                secret=at / "authority",
+                identity=readers,
+                **data,
+                replace=True,
+            ),
+            [MODEL.name, "authority", "identity", "data.npz", "labels.npy"],
+        ),
         "rewrite": (
             lambda out: onnxseal.InputKey.generate(block=4, channels=1).rewrite(
                 external, out, replace=True

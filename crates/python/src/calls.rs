@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::call;
 use crate::errors::{Result, not_json, usage};
+use crate::fingerprint::marked;
 use crate::keys::{
     AudienceArgs, IdentityArgs, edition, licence, opening, read_identities, signed_by, signing_key,
 };
@@ -26,11 +27,12 @@ pub fn protect<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAny>> {
     if keywords.get::<Option<OutputArg>>("out")?.is_some() == in_place {
         return Err(usage("give either the output, or in_place=True"));
     }
-    let model = keywords.model()?;
+    let model = marked(&keywords, keywords.model()?)?;
     let protecting = protecting(&keywords)?;
     let (out, destination) = destination(&keywords)?;
     let report = keywords.run(move |progress| {
         let (recipients, options) = protecting(progress)?;
+        let model = model(progress)?;
         let made = core::protect(model, destination, &recipients, &options, progress);
         Ok(made?)
     });

@@ -31,6 +31,7 @@ ours!(
     onnxseal_runtime::Error,
     onnxseal_data::Error,
     onnxseal_engine::Error,
+    onnxseal_fingerprint::Error,
     onnxseal_inputs::Error,
     onnxseal_labels::Error,
     onnxseal_rewrite::Error

@@ -7,6 +7,7 @@ mod calls;
 mod command;
 mod data;
 mod errors;
+mod fingerprint;
 mod inputs;
 mod keys;
 mod keywords;
@@ -34,6 +35,8 @@ mod _onnxseal {
     };
     #[pymodule_export]
     use crate::command::run_command;
+    #[pymodule_export]
+    use crate::fingerprint::{apply_fingerprint, generate_fingerprint_secret, trace_fingerprint};
     #[pymodule_export]
     use crate::inputs::RawInputKey;
     #[pymodule_export]

@@ -16,7 +16,9 @@ other threads run. Ctrl-C or an exception from `progress` ends them, and nothing
 
 from onnxseal import batch
 from onnxseal._calls import (
+    apply_fingerprint,
     assess,
+    generate_fingerprint_secret,
     generate_identity,
     inspect,
     is_protected,
@@ -27,6 +29,7 @@ from onnxseal._calls import (
     rank,
     rekey,
     rotate,
+    trace_fingerprint,
     trace_labels,
     tune_tiers,
     unprotect,
@@ -75,8 +78,10 @@ __all__ = [
     "PolicyNotMetError",
     "UsageError",
     "__version__",
+    "apply_fingerprint",
     "assess",
     "batch",
+    "generate_fingerprint_secret",
     "generate_identity",
     "inspect",
     "is_protected",
@@ -89,6 +94,7 @@ __all__ = [
     "rank",
     "rekey",
     "rotate",
+    "trace_fingerprint",
     "trace_labels",
     "tune_tiers",
     "unpatch",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 inspect = helps_with_keywords(_onnxseal.inspect)
 is_protected = helps_with_keywords(_onnxseal.is_protected)
 generate_identity = helps_with_keywords(_onnxseal.generate_identity)
+generate_fingerprint_secret = helps_with_keywords(_onnxseal.generate_fingerprint_secret)
 
 
 @helps_with_keywords
@@ -60,6 +61,9 @@ def protect(
     claims: Mapping[str, str] | None = None,
     sign_key: str | PathLike[str] | None = None,
     sign_key_passphrase: Passphrase | None = None,
+    fingerprint: str | None = None,
+    fingerprint_secret: str | PathLike[str] | None = None,
+    identity: _Identities = None,
     in_place: bool = False,
     replace: bool = False,
     sync: bool | None = None,
@@ -75,6 +79,9 @@ def protect(
     the public model that yours was fine-tuned from gets much of yours back from a partial preset.
 
     Without the key, programs refuse the protected model. With `runnable=True` they run it, and get wrong answers.
+
+    `fingerprint` is a customer, for whom the copy is marked first, in memory alone, with the secret in the file
+    `fingerprint_secret`; `identity` opens that if it is encrypted. `trace_fingerprint` then tells whose copy leaked.
     """
     return _onnxseal._protect(locals())
 
@@ -354,3 +361,52 @@ def trace_labels(
     `probability_of_an_innocent`, as `onnxseal labels trace --json` prints them.
     """
     return _onnxseal._trace_labels(locals())
+
+
+@helps_with_keywords
+def apply_fingerprint(
+    model: _Model,
+    out: _Out,
+    *,
+    customer: str,
+    secret: str | PathLike[str],
+    identity: _Identities = None,
+    strength: float | None = None,
+    data: _Data | None = None,
+    labels: _Labels | None = None,
+    output: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    scale: float = 1.0,
+    check: bool = True,
+    replace: bool = False,
+    sync: bool | None = None,
+    progress: _Progress = None,
+) -> Report:
+    """Makes a customer's copy of a model: with a mark in its weights that only the secret shows.
+
+    `secret` is the path of the file that `generate_fingerprint_secret` made; `identity` opens it if it is encrypted.
+    `strength` is the deviation of the mark, as a share of that of the weights. ONNX Runtime runs the original and the
+    copy on `data`, or on random numbers, unless `check=False`. The result is what `onnxseal fingerprint apply --json`
+    prints: `comparison` says how far the outputs are from the original's, and `is_moved` whether that is more than
+    chance explains; without ONNX Runtime it is None, and `not_compared` says why.
+    """
+    return _onnxseal._apply_fingerprint(locals())
+
+
+@helps_with_keywords
+def trace_fingerprint(
+    leak: _Model,
+    *,
+    original: _Model,
+    secret: str | PathLike[str],
+    customers: str | Iterable[str],
+    identity: _Identities = None,
+    progress: _Progress = None,
+) -> Report:
+    """Finds out whose mark a leaked model has, of `customers`, who have copies of `original`.
+
+    The result is what `onnxseal fingerprint trace --json` prints: `suspects` are all customers, by descending `z`. That
+    nobody is `accused` does not mean that no customer leaked it: a mark may have been removed.
+    """
+    return _onnxseal._trace_fingerprint(locals())
