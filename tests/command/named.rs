@@ -19,7 +19,7 @@ use crate::lab::{self, Lab, contents};
 const COMMANDS: &[(&str, &[&str])] = &[
     (
         "protect @model.onnx -R @recipients --policy @policy --ranking @ranking --sign-key @signer \
-         --passphrase-file @passphrase",
+         --passphrase-file @passphrase --fingerprint acme --fingerprint-secret @secret -i @identity",
         &["--output"],
     ),
     (
@@ -59,6 +59,17 @@ const COMMANDS: &[(&str, &[&str])] = &[
         "tiers tune @model.onnx -i @identity --target a=0.5 --data @data.npz --labels @labels.npy \
          --policy @policy --ranking @ranking",
         &["--output"],
+    ),
+    ("fingerprint keygen -R @recipients", &["--output"]),
+    (
+        "fingerprint apply @model.onnx --customer acme --secret @secret -i @identity --data @data.npz \
+         --labels @labels.npy",
+        &["--output"],
+    ),
+    (
+        "fingerprint trace @model.onnx --original @base.onnx --secret @secret -i @identity \
+         --customers @customers",
+        &["--picture"],
     ),
     ("inputs keygen --block 4 -R @recipients", &["--output"]),
     (
@@ -112,7 +123,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
 ];
 
 /// Options for what is written.
-const OUTPUTS: [&str; 3] = ["--output", "--report", "--inputs"];
+const OUTPUTS: [&str; 4] = ["--output", "--report", "--inputs", "--picture"];
 
 /// A lab with a model whose weights lie in `w.bin`, and other files that commands read.
 fn files_to_read() -> Lab {
@@ -194,7 +205,14 @@ fn no_output_is_what_the_command_reads() {
 
 /// The names of the command that `words` begin with.
 fn group<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    let groups = ["batch", "inputs", "labels", "licence", "tiers"];
+    let groups = [
+        "batch",
+        "fingerprint",
+        "inputs",
+        "labels",
+        "licence",
+        "tiers",
+    ];
     words[..1 + usize::from(groups.contains(&words[0]))].to_vec()
 }
 
@@ -229,7 +247,7 @@ fn all_commands_that_write_are_in_the_list() {
             assert!(!has || known.contains(&entry), "{entry}");
         }
     }
-    assert_eq!(known.len(), 23);
+    assert_eq!(known.len(), 26);
 }
 
 #[test]

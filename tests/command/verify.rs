@@ -347,11 +347,19 @@ fn shells_and_man_get_what_they_want() {
     let n_commands = commands
         .lines()
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    // `help` has no page of its own, and the tool has one; those of groups have theirs.
+    // `help` has no page of its own, and the tool has one; those of `batch`, `fingerprint` and
+    // others have theirs.
     let of_other = |page: &&String| {
-        let groups = ["batch", "inputs", "labels", "licence", "tiers"]
-            .map(|group| format!("onnxseal-{group}-"));
-        groups.iter().any(|group| page.starts_with(group))
+        let groups = [
+            "batch",
+            "fingerprint",
+            "inputs",
+            "labels",
+            "licence",
+            "tiers",
+        ];
+        let mut groups = groups.iter().map(|group| format!("onnxseal-{group}-"));
+        groups.any(|group| page.starts_with(&group))
     };
     let n_pages = pages.len() - pages.iter().filter(of_other).count();
     assert_eq!(n_pages, n_commands.count(), "{pages:?}");
