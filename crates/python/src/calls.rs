@@ -12,11 +12,11 @@ use serde::Serialize;
 
 use crate::call;
 use crate::errors::{Result, not_json, usage};
-use crate::fingerprint::marked;
 use crate::keys::{
     AudienceArgs, IdentityArgs, edition, licence, opening, read_identities, signed_by, signing_key,
 };
 use crate::keywords::{Keywords, Later};
+use crate::marks::marked;
 use crate::output::{Out, OutputArg, destination, finish, output_options};
 use crate::policy::policy;
 use crate::source::Source;

@@ -1,9 +1,8 @@
 //! Fingerprints.
 
-use std::fs::File;
 use std::path::PathBuf;
 
-use onnxseal_core::{Location, write_key};
+use onnxseal_core::write_key;
 use onnxseal_fingerprint::{Report, Secret, apply, compare, trace};
 use onnxseal_rewrite::Files;
 use pyo3::prelude::*;
@@ -11,9 +10,10 @@ use pyo3::prelude::*;
 use crate::assess::{library, load};
 use crate::calls::as_dict;
 use crate::data::{Data, preparation};
-use crate::errors::{Result, io, usage};
-use crate::keys::{AudienceArgs, IdentityArgs, read_identities};
-use crate::keywords::{Keywords, Later};
+use crate::errors::{Result, usage};
+use crate::keys::AudienceArgs;
+use crate::keywords::Keywords;
+use crate::marks::secret;
 use crate::output::{Out, output_options};
 use crate::source::Source;
 
@@ -73,29 +73,4 @@ pub fn trace_fingerprint<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAn
         Ok(trace(&original, &leak, &secret, &customers, progress)?)
     })?;
     as_dict(keywords.py(), &traced)
-}
-
-/// Takes the arguments for a mark in a model that is protected: what gives the model, which is marked as it is read.
-pub fn marked(keywords: &Keywords<'_>, model: Location) -> Result<Later<Location>> {
-    let Some(customer) = keywords.get::<Option<String>>("fingerprint")? else {
-        return match keywords.get::<Option<PathBuf>>("fingerprint_secret")? {
-            None => Ok(Box::new(move |_| Ok(model))),
-            Some(_) => Err(usage("fingerprint_secret is given, and no fingerprint")),
-        };
-    };
-    let secret = secret(keywords, "fingerprint_secret")?;
-    Ok(Box::new(move |progress| {
-        let secret = secret(progress)?;
-        Ok(apply(&model, &secret, &customer, None, progress)?.model)
-    }))
-}
-
-fn secret(keywords: &Keywords<'_>, name: &str) -> Result<Later<Secret>> {
-    let path: PathBuf = keywords.read(name)?;
-    let identity: Option<IdentityArgs> = keywords.read("identity")?;
-    Ok(Box::new(move |progress| {
-        let identities = read_identities(identity, progress)?;
-        let file = File::open(&path).map_err(io("read", &path))?;
-        Ok(Secret::read(file, &path, identities.as_ref())?)
-    }))
 }

@@ -12,6 +12,7 @@ mod inputs;
 mod keys;
 mod keywords;
 mod labels;
+mod marks;
 mod model;
 mod output;
 mod policy;
