@@ -35,7 +35,7 @@ def marked(secret, **more):
 
 
 def digits():
-    """What the model is fed, by its input's name, and the labels."""
+    """The samples by the name of the model's input, and their labels."""
     pixels, labels = held_out()
     return {SESSION.get_inputs()[0].name: feed_of(digits_models()[NAME]["input"], pixels)}, labels
 
