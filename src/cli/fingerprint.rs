@@ -133,11 +133,6 @@ pub struct MarkArgs {
     pub fingerprint_secret: Option<PathBuf>,
 
     /// Identity that opens the secret [default: the one that ONNXSEAL_IDENTITY names]
-    #[arg(
-        short,
-        long = "identity",
-        value_name = "FILE",
-        requires = "fingerprint"
-    )]
-    pub identities: Vec<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "fingerprint")]
+    pub fingerprint_identity: Vec<PathBuf>,
 }

@@ -116,7 +116,7 @@ pub fn marked(location: &Location, args: &MarkArgs) -> Result<Location> {
         return Ok(location.clone());
     };
     let identities = IdentityArgs {
-        identities: args.identities.clone(),
+        identities: args.fingerprint_identity.clone(),
         ..IdentityArgs::default()
     };
     let secret = identities.open(secret, "--fingerprint-secret", Secret::read)?;

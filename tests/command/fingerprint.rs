@@ -98,6 +98,7 @@ fn a_secret_is_for_its_owner_and_opens_for_its_recipient() {
         "secret.age",
     ];
     lab.expect(2, &protect);
+    let id = ["--fingerprint-identity", "id.txt"];
     lab.expect(0, &[&protect[..], &id].concat());
     // What is no secret says so, and shows none of it.
     let (_, err) = lab.expect(3, &[&apply[..], &["id.txt"], &to, &["-f"]].concat());
@@ -338,7 +339,7 @@ fn what_cannot_be_marked_or_traced_is_refused() {
     for part in [
         &["--fingerprint", "acme"][..],
         &["--fingerprint-secret", "secret"],
-        &["-i", "id.txt"],
+        &["--fingerprint-identity", "id.txt"],
     ] {
         lab.expect(2, &[&protect[..], part].concat());
     }

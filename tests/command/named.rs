@@ -19,7 +19,8 @@ use crate::lab::{self, Lab, contents};
 const COMMANDS: &[(&str, &[&str])] = &[
     (
         "protect @model.onnx -R @recipients --policy @policy --ranking @ranking --sign-key @signer \
-         --passphrase-file @passphrase --fingerprint acme --fingerprint-secret @secret -i @identity",
+         --passphrase-file @passphrase --fingerprint acme --fingerprint-secret @secret \
+         --fingerprint-identity @identity",
         &["--output"],
     ),
     (

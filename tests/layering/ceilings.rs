@@ -25,7 +25,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2497),
     ("store", 6115),
     ("testkit", 995),
-    ("src", 8836),
+    ("src", 8831),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
