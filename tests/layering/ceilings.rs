@@ -20,7 +20,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("labels", 4463),
     ("onnx", 4289),
     ("plan", 4163),
-    ("python", 3260),
+    ("python", 3263),
     ("rewrite", 1042),
     ("runtime", 2497),
     ("store", 6115),

@@ -129,7 +129,7 @@ def test_protect_marks_what_it_protects(secret, tmp_path):
     (tmp_path / "model.onnx").write_bytes(MODEL.read_bytes())
     onnxseal.protect(tmp_path / "model.onnx", recipients=identity, in_place=True, **mark)
     assert bytes(onnxseal.open(tmp_path / "model.onnx", identity).model_bytes) == copy
-    for part in ({"fingerprint": "acme"}, {"fingerprint_secret": secret}):
+    for part in ({"fingerprint": "acme"}, {"fingerprint_secret": secret}, {"fingerprint_identity": identity}):
         with pytest.raises((onnxseal.UsageError, TypeError)):
             onnxseal.protect(MODEL, io.BytesIO(), recipients=identity, **part)
     # A protected leak has to be opened first.

@@ -273,7 +273,7 @@ def calls(at, identity):
                 recipients=[team],
                 fingerprint="acme",
                 fingerprint_secret=at / "authority",
-                identity=readers,
+                fingerprint_identity=readers,
                 replace=True,
             ),
             [MODEL.name, "authority", "identity", "recipients"],

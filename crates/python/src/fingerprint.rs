@@ -36,7 +36,7 @@ pub fn apply_fingerprint<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAn
     let check: bool = keywords.get("check")?;
     let library = if check { library(keywords.py())? } else { None };
     let model = keywords.model()?;
-    let secret = secret(&keywords, "secret")?;
+    let secret = secret(&keywords, ["secret", "identity"])?;
     let (customer, strength): (String, _) = (keywords.get("customer")?, keywords.get("strength")?);
     let (data, how) = (Data::of(&keywords)?, preparation(&keywords)?);
     let output: Option<String> = keywords.get("output")?;
@@ -65,7 +65,7 @@ pub fn apply_fingerprint<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAn
 pub fn trace_fingerprint<'py>(keywords: Keywords<'py>) -> Result<Bound<'py, PyAny>> {
     let leak = keywords.get::<Source>("leak")?.location()?;
     let original = keywords.get::<Source>("original")?.location()?;
-    let secret = secret(&keywords, "secret")?;
+    let secret = secret(&keywords, ["secret", "identity"])?;
     let customers: Vec<String> = keywords.several("customers")?;
     let traced = keywords.run(move |progress| {
         let (original, leak) = (Files::open(&original)?, Files::open(&leak)?);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use onnxseal_core::Location;
 use onnxseal_fingerprint::{Secret, apply};
+use pyo3::prelude::*;
 
 use crate::errors::{Result, io, usage};
 use crate::keys::{IdentityArgs, read_identities};
@@ -13,12 +14,14 @@ use crate::keywords::{Keywords, Later};
 /// Takes the arguments for a mark in a model that is protected: what gives the model, which is marked as it is read.
 pub fn marked(keywords: &Keywords<'_>, model: Location) -> Result<Later<Location>> {
     let Some(customer) = keywords.get::<Option<String>>("fingerprint")? else {
-        return match keywords.get::<Option<PathBuf>>("fingerprint_secret")? {
-            None => Ok(Box::new(move |_| Ok(model))),
-            Some(_) => Err(usage("fingerprint_secret is given, and no fingerprint")),
-        };
+        for name in ["fingerprint_secret", "fingerprint_identity"] {
+            if keywords.get::<Option<Py<PyAny>>>(name)?.is_some() {
+                return Err(usage(format!("{name} is given, and no fingerprint")));
+            }
+        }
+        return Ok(Box::new(move |_| Ok(model)));
     };
-    let secret = secret(keywords, "fingerprint_secret")?;
+    let secret = secret(keywords, ["fingerprint_secret", "fingerprint_identity"])?;
     Ok(Box::new(move |progress| {
         let secret = secret(progress)?;
         Ok(apply(&model, &secret, &customer, None, progress)?.model)
@@ -26,9 +29,9 @@ pub fn marked(keywords: &Keywords<'_>, model: Location) -> Result<Later<Location
 }
 
 /// Takes the arguments that name the vendor's secret, and what opens it.
-pub fn secret(keywords: &Keywords<'_>, name: &str) -> Result<Later<Secret>> {
-    let path: PathBuf = keywords.read(name)?;
-    let identity: Option<IdentityArgs> = keywords.read("identity")?;
+pub fn secret(keywords: &Keywords<'_>, [path, identity]: [&str; 2]) -> Result<Later<Secret>> {
+    let path: PathBuf = keywords.read(path)?;
+    let identity: Option<IdentityArgs> = keywords.read(identity)?;
     Ok(Box::new(move |progress| {
         let identities = read_identities(identity, progress)?;
         let file = File::open(&path).map_err(io("read", &path))?;

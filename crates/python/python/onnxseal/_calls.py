@@ -63,7 +63,7 @@ def protect(
     sign_key_passphrase: Passphrase | None = None,
     fingerprint: str | None = None,
     fingerprint_secret: str | PathLike[str] | None = None,
-    identity: _Identities = None,
+    fingerprint_identity: _Identities = None,
     in_place: bool = False,
     replace: bool = False,
     sync: bool | None = None,
@@ -80,8 +80,8 @@ def protect(
 
     Without the key, programs refuse the protected model. With `runnable=True` they run it, and get wrong answers.
 
-    `fingerprint` is a customer, for whom the copy is marked first, in memory alone, with the secret in the file
-    `fingerprint_secret`; `identity` opens that if it is encrypted. `trace_fingerprint` then tells whose copy leaked.
+    `fingerprint` is a customer, for whom the copy is marked first, with the secret in the file `fingerprint_secret`;
+    `fingerprint_identity` opens that if it is encrypted. `trace_fingerprint` then tells whose copy leaked.
     """
     return _onnxseal._protect(locals())
 
