@@ -266,7 +266,7 @@ impl IdentityArgs {
 
     /// Opens the secret file that the option `what` names by `read`, which gets the identities for a
     /// file that is encrypted.
-    #[cfg(any(feature = "inputs", feature = "labels"))]
+    #[cfg(any(feature = "fingerprint", feature = "inputs", feature = "labels"))]
     pub fn open<T, E: std::error::Error + Send + Sync + 'static>(
         &self,
         path: &Path,
