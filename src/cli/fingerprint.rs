@@ -9,8 +9,6 @@ use super::assess::DataArgs;
 use super::shared::{Out, OutputOptions, location, out, out_model};
 use crate::keys::{IdentityArgs, RecipientArgs};
 
-// One value lives for the whole program.
-#[expect(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 pub enum Fingerprint {
     Keygen(Keygen),

@@ -8,7 +8,7 @@ use crate::{root, sources};
 
 /// The most lines of `src` of each crate: code, comments and blank lines, without tests and without
 /// generated code.
-const CEILINGS: [(&str, usize); 17] = [
+const CEILINGS: [(&str, usize); 18] = [
     ("assess", 5731),
     ("batch", 2977),
     ("capi", 2123),
@@ -16,6 +16,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("crypto", 4797),
     ("data", 1890),
     ("engine", 1243),
+    ("fingerprint", 2216),
     ("inputs", 5301),
     ("labels", 4463),
     ("onnx", 4289),
@@ -25,7 +26,7 @@ const CEILINGS: [(&str, usize); 17] = [
     ("runtime", 2497),
     ("store", 6115),
     ("testkit", 995),
-    ("src", 8831),
+    ("src", 8829),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

@@ -118,7 +118,9 @@ pub fn changed(model: &ModelProto, mut change: impl FnMut(usize, &mut Matrix)) -
     for (i, (tensor, mut matrix)) in weights(&mut model).into_iter().enumerate() {
         let before = matrix.rows;
         change(i, &mut matrix);
-        if matrix.rows != before || matrix.values.len() as i64 != tensor.dims.iter().product() {
+        if matrix.rows != before
+            || matrix.values.len() as i64 != tensor.dims.iter().product::<i64>()
+        {
             tensor.dims = vec![matrix.rows as i64, matrix.columns() as i64];
         }
         store(
