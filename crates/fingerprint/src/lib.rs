@@ -1,7 +1,7 @@
 //! Fingerprints: each customer gets a copy of a model with marks of their own in its weights, and a
 //! leaked copy tells whose it was.
 //!
-//! [`apply`] adds a mark to the weights: noise of 0.3 % of their deviation, drawn from a key of the
+//! [`apply`] adds a mark to the weights: noise of 0.35 % of their deviation, drawn from a key of the
 //! vendor's [`Secret`], the customer's name, and the tensor. [`trace`] finds the weights of the
 //! original in a leaked model again, whatever was done to them, and compares what differs with the
 //! marks of customers. The score of an innocent is at least z with a probability of at most
