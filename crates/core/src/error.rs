@@ -117,7 +117,7 @@ pub enum Error {
         path: PathBuf,
         /// The claim that says so: `not-before` or `not-after`.
         key: &'static str,
-        /// What it says.
+        /// The date in it.
         date: String,
         /// The present time.
         now: String,

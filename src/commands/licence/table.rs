@@ -34,7 +34,7 @@ impl Row {
     }
 }
 
-/// Reads a table with a header. What a cell says replaces what `defaults` say.
+/// Reads a table with a header. A cell replaces the value of `defaults`.
 pub fn read(path: &Path, defaults: &Terms) -> Result<Vec<Row>> {
     let text = io::read_text(path, "--table", MAX_TABLE_BYTES)?;
     rows(text.trim_start_matches('\u{feff}'), defaults)

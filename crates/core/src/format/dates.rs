@@ -81,7 +81,7 @@ fn seconds(clock: &[u16]) -> Option<i64> {
 }
 
 /// Returns the claim that keeps a model or a licence with these claims from opening at `at`, and its
-/// date. A value that is no date keeps nothing.
+/// date. Other values have no effect.
 pub(crate) fn out_of_force(
     claims: &BTreeMap<String, String>,
     at: Moment,
@@ -98,7 +98,7 @@ pub(crate) fn out_of_force(
 }
 
 /// Fails if `new` statements, which become part of `all`, hold a secret key or a date that no reader
-/// keeps: a value that is no date, a name that only looks like that of a date, an end before the
+/// keeps: a value of another form, a name that only looks like that of a date, an end before the
 /// beginning.
 #[cfg(feature = "protect")]
 pub(crate) fn check_new(

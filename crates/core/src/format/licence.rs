@@ -18,7 +18,7 @@ use crate::format::tiers::is_tier_name;
 /// The longest licence to read, in bytes.
 pub const MAX_LICENCE_BYTES: usize = 1 << 20;
 
-/// What the name of a licence adds to that of the model beside which it lies.
+/// The end of the name of a licence that lies beside a model, after the model's name.
 pub(crate) const LICENCE_SUFFIX: &str = ".licence";
 
 /// The most models of a licence: their keys fit into a wrapped key.
@@ -27,11 +27,11 @@ pub const MAX_LICENSED_MODELS: usize = 1024;
 const MAGIC: &str = "onnxseal licence ";
 const VERSION: &str = "1";
 const AGE_END: &str = "-----END AGE ENCRYPTED FILE-----\n";
-/// What stands for the tier of a model of one edition.
+/// The word for the tier of a model of one edition.
 pub(crate) const NO_TIER: &str = "-";
 const MAX_NAME_BYTES: usize = 255;
 
-/// A licence, well-formed. What it says is proven only once a model was opened with it, or its
+/// A licence, well-formed. Its statements are proven only once a model was opened with it, or its
 /// signature was checked.
 #[derive(Clone, Debug)]
 pub struct Licence {

@@ -14,12 +14,12 @@ use crate::format::licence::{Licence, LicensedModel, NO_TIER, encode, with_mac};
 use crate::format::tiers::Edition;
 use crate::open::protected::Protected;
 
-/// What a licence allows.
+/// The terms of a licence.
 #[derive(Clone, Debug, Default)]
 pub struct Terms {
     /// The tier that it opens; the original if absent.
     pub tier: Option<String>,
-    /// What it says: the customer, `not-before`, `not-after`, whatever else.
+    /// Its statements: the customer, `not-before`, `not-after`, and others.
     pub claims: BTreeMap<String, String>,
 }
 

@@ -45,8 +45,7 @@ impl Protected {
         Err(error)
     }
 
-    /// Reads the licence beside the model, if there is one. What is there and is no file, or cannot be
-    /// opened, is none.
+    /// Reads the licence beside the model, if a file lies there that can be opened.
     fn licence_beside(&self) -> Result<Option<Licence>> {
         let name = self.path().file_name().and_then(|name| name.to_str());
         let Some(name) = name.map(|name| format!("{name}{LICENCE_SUFFIX}")) else {
