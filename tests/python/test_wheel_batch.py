@@ -197,6 +197,7 @@ def test_it_takes_what_the_call_on_one_model_takes(name):
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     one = named(getattr(onnxseal, name))
-    for of_one in ("external_data", "in_place", "replace", "sync", "progress"):
+    marks = ("fingerprint", "fingerprint_identity", "fingerprint_secret")
+    for of_one in ("external_data", "in_place", "replace", "sync", "progress", *marks):
         one.pop(of_one, None)
     assert named(getattr(onnxseal.batch, name)) == one

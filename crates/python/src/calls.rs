@@ -124,7 +124,7 @@ impl Demands {
     pub fn checks(&self) -> Result<Checks<'_>> {
         if (self.tier.is_some() || self.has_licence) && self.identities.is_none() {
             return Err(usage(
-                "only an identity opens a tier or a licence: give one with identity=...",
+                "only an identity shows which tier it opens, or opens a licence: give one with identity=...",
             ));
         }
         Ok(Checks {
