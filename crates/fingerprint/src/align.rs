@@ -1,26 +1,29 @@
 //! Finds the tensors of the original in a leaked model.
 
 use onnxseal_onnx::model::{Payload, Tensor, TensorId};
-use onnxseal_rewrite::{DataType, Graph, slice, width};
+use onnxseal_rewrite::{DataType, Graph, is_float, slice, width};
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::fit::{Fitted, Placed, residual};
 use crate::numbers::{floats, nibbles};
-use crate::original::Original;
 use crate::place;
-use crate::weights::Weight;
+use crate::weights::{Original, Weight};
 
 /// The most tensors to compare with permuted or rotated, and the most elements of such a tensor.
 const MAX_HARD: usize = 6;
 const MAX_HARD_ELEMENTS: usize = 1 << 24;
 
-/// The copy of a tensor in a leak, and what differs.
+/// A tensor of the original that was found in the leak.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Found {
+    pub tensor: String,
     /// Its name in the leak.
     pub copy: String,
-    /// How its elements were put in their places.
     pub how: &'static str,
-    pub fitted: Fitted,
+    pub elements: u64,
+    /// The z that a mark of the default strength would have in this tensor alone.
+    pub expected_z: f64,
 }
 
 /// The tensors of a leaked model.
@@ -36,89 +39,89 @@ struct Candidate<'a> {
     n_elements: u64,
     /// Whether each byte is two elements of 4 bits.
     is_packed: bool,
-    /// Where in the file it is, from 0 to 1.
-    position: f64,
 }
 
 impl<'g, 'a> Leak<'g, 'a> {
     pub fn new(graph: &'g Graph<'a>) -> Leak<'g, 'a> {
-        let model = graph.model();
-        let n_tensors = model.tensors.len().max(1) as f64;
         let mut all = Vec::new();
-        for (id, tensor) in model.tensors_with_ids() {
-            let of = |n_elements, is_packed| Candidate {
-                id,
-                tensor,
-                n_elements,
-                is_packed,
-                position: id.index() as f64 / n_tensors,
+        for (id, tensor) in graph.model().tensors_with_ids() {
+            let mut add = |n_elements, is_packed| {
+                all.push(Candidate {
+                    id,
+                    tensor,
+                    n_elements,
+                    is_packed,
+                });
             };
             match tensor.data_type {
-                DataType::Int4 | DataType::Uint4 => all.push(of(tensor.n_elements, true)),
-                data_type if width(data_type).is_some() => {
-                    all.push(of(tensor.n_elements, false));
-                    // MatMulNBits has its elements of 4 bits in bytes.
-                    if data_type == DataType::Uint8 {
-                        all.push(of(2 * tensor.n_elements, true));
-                    }
-                }
+                DataType::Int4 | DataType::Uint4 => add(tensor.n_elements, true),
+                data_type if width(data_type).is_some() => add(tensor.n_elements, false),
                 _ => {}
+            }
+            // MatMulNBits has its elements of 4 bits in bytes.
+            if tensor.data_type == DataType::Uint8 {
+                add(2 * tensor.n_elements, true);
             }
         }
         Leak { graph, all }
     }
 
-    /// Finds the copy of a tensor that is at this `position` of its model, from 0 to 1: the first
-    /// that is like it. Those of the same name come first, then those near that position.
+    /// Finds the copy of a tensor: the first that is like it. Those of the same name come first, then
+    /// those near its place in the file. Returns what differs, too.
     pub fn find(
         &self,
         weight: &Weight<'_>,
-        position: f64,
         original: &Original,
         strength: f64,
-    ) -> Result<Option<Found>> {
-        let n_elements = original.values.len() as u64;
+    ) -> Result<Option<(Found, Vec<f32>)>> {
+        let n_elements = weight.tensor.n_elements;
         let of_size = self.all.iter().filter(|of| of.n_elements == n_elements);
         let mut candidates: Vec<&Candidate<'_>> = of_size.collect();
         let is_named = |of: &Candidate<'_>| of.tensor.name == weight.tensor.name;
-        candidates.sort_by(|a, b| {
-            let distance = |of: &Candidate<'_>| (of.position - position).abs();
-            let nearer = distance(a).total_cmp(&distance(b));
-            is_named(b).cmp(&is_named(a)).then(nearer)
+        candidates.sort_by_key(|of| {
+            let distance = of.id.index().abs_diff(weight.id.index());
+            (!is_named(of), distance)
         });
-        let found = |of: &Candidate<'_>, how, copy: &Placed| Found {
-            copy: of.tensor.name.to_owned(),
-            how,
-            fitted: residual(original, copy, strength),
+        let found = |of: &Candidate<'_>, how, copy: &Placed| {
+            let Fitted { r, quality, .. } = residual(original, copy, strength);
+            let found = Found {
+                tensor: weight.tensor.name.to_owned(),
+                copy: of.tensor.name.to_owned(),
+                how,
+                elements: n_elements,
+                expected_z: quality.sqrt(),
+            };
+            Ok(Some((found, r)))
         };
         for of in &candidates {
             let mut copy = self.load(of)?;
             if let Some(how) = place::turned(original, &mut copy) {
-                return Ok(Some(found(of, how, &copy)));
+                return found(of, how, &copy);
             }
         }
-        if original.values.len() <= MAX_HARD_ELEMENTS {
-            for of in candidates.iter().take(MAX_HARD) {
-                if let Some((how, copy)) = place::scattered(original, self.load(of)?) {
-                    return Ok(Some(found(of, how, &copy)));
-                }
+        for of in candidates.iter().take(MAX_HARD) {
+            let copy = self.load(of)?;
+            if copy.values.len() <= MAX_HARD_ELEMENTS
+                && let Some((how, copy)) = place::scattered(original, copy)
+            {
+                return found(of, how, &copy);
             }
         }
         match candidates.first() {
-            Some(of) if is_named(of) => Ok(Some(found(of, "named alike", &self.load(of)?))),
+            Some(of) if is_named(of) => found(of, "named alike", &self.load(of)?),
             _ => Ok(None),
         }
     }
 
     fn load(&self, of: &Candidate<'_>) -> Result<Placed> {
-        let values = match of.is_packed {
-            false => floats(of.tensor.data_type, self.graph.load(of.id)?.raw()),
-            true => nibbles(&self.packed(of.tensor)?, of.tensor.data_type),
-        };
         let data_type = of.tensor.data_type;
+        let values = match of.is_packed {
+            false => floats(data_type, self.graph.load(of.id)?.raw()),
+            true => nibbles(&self.packed(of.tensor)?, data_type),
+        };
         Ok(Placed {
             values,
-            is_integer: !onnxseal_rewrite::is_float(data_type),
+            is_integer: !is_float(data_type),
             n_fitted: 0.0,
         })
     }

@@ -5,7 +5,7 @@
 
 use nalgebra::{DMatrix, SymmetricEigen};
 
-use crate::original::Original;
+use crate::weights::Original;
 
 /// Elements that differ by more deviations count as this many.
 const CLIP: f64 = 4.0;
@@ -67,7 +67,6 @@ pub fn residual(original: &Original, copy: &Placed, strength: f64) -> Fitted {
         original,
         copy,
         strength,
-        n_rows: original.values.len() / original.columns.max(1),
     };
     let mut best = of.differences(of.values(false), 0);
     let mut fitted = of.weighed(best.clone());
@@ -120,7 +119,6 @@ struct Fit<'o> {
     original: &'o Original,
     copy: &'o Placed,
     strength: f64,
-    n_rows: usize,
 }
 
 /// Parts of a matrix with a scale each, and an offset.
@@ -195,7 +193,7 @@ impl Fit<'_> {
 
     /// Returns the ways to undo scales and offsets, one kind of cells after the other.
     fn ways(&self) -> Vec<Vec<Cells>> {
-        let (rows, columns) = (self.n_rows.max(1), self.original.columns.max(1));
+        let (rows, columns) = (self.original.rows.max(1), self.original.columns.max(1));
         let cells = |height, width, has_offset| Cells {
             height,
             width,
@@ -226,7 +224,7 @@ impl Fit<'_> {
         } = *cells;
         let columns = self.original.columns.max(1);
         let across = columns.div_ceil(width);
-        let mut lines = vec![Line::default(); self.n_rows.div_ceil(height) * across];
+        let mut lines = vec![Line::default(); self.original.rows.div_ceil(height) * across];
         let rows = self.original.values.chunks(columns);
         for (i, (c, w)) in values.chunks(columns).zip(rows).enumerate() {
             for (j, (c, w)) in c.iter().zip(w).enumerate() {
@@ -248,7 +246,7 @@ impl Fit<'_> {
     /// Looks only at what a copy of lower rank has of the original's: differences in its space of
     /// rows or in its space of columns.
     fn of_rank(&self, best: &Different) -> Option<Different> {
-        let (rows, columns) = (self.n_rows, self.original.columns);
+        let (rows, columns) = (self.original.rows, self.original.columns);
         let side = rows.min(columns);
         if !RANKED.contains(&side) || !self.copy.values.iter().all(|value| value.is_finite()) {
             return None;

@@ -17,16 +17,16 @@ mod error;
 mod fit;
 mod mark;
 mod numbers;
-mod original;
 mod place;
 mod secret;
 mod stream;
 mod trace;
 mod weights;
 
+pub use align::Found;
 #[cfg(feature = "engine")]
 pub use compare::{Compared, Report, compare};
 pub use error::{Error, Result};
 pub use mark::{Applied, Marked, apply};
 pub use secret::{Secret, check_customer};
-pub use trace::{ACCUSED, Found, Suspect, Traced, trace};
+pub use trace::{ACCUSED, Suspect, Traced, trace};

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::secret::{Secret, check_customer};
-use crate::stream::{DEVIATION, PIECE, Stream};
+use crate::stream::{DEVIATION, Stream};
 use crate::weights::{Strength, check_plain, weights};
 
 /// The deviation of a mark, as a share of that of the weights: of models with at least
@@ -75,7 +75,7 @@ pub fn apply(
         progress.begin(elements);
         let tensors = parallel::map(weights.len(), |i| {
             let weight = &weights[i];
-            let (digest, strengths) = weight.read(&graph, |_| ())?;
+            let (_, digest, strengths) = weight.read(&graph)?;
             progress.advance(weight.tensor.n_elements);
             if progress.is_cancelled() {
                 return Err(Error::Cancelled);
@@ -156,74 +156,52 @@ impl Tensor {
     /// Marks bytes of the tensor, from `at` on, which may begin and end within an element.
     fn change(
         &self,
-        mut part: &mut [u8],
+        part: &mut [u8],
         at: u64,
         read: &dyn Fn(&mut [u8], u64) -> StoreResult<()>,
     ) -> StoreResult<()> {
-        let (mut element, within) = ((at / self.width as u64) as usize, at as usize % self.width);
-        let cut = match within {
-            0 => 0,
-            within => part.len().min(self.width - within),
-        };
-        let (begun, rest) = part.split_at_mut(cut);
-        if cut > 0 {
-            self.change_cut(begun, element, within, read)?;
-            element += 1;
+        let width = self.width as u64;
+        let (first, within) = (at / width, (at % width) as usize);
+        let mut whole = vec![0; (within + part.len()).next_multiple_of(self.width)];
+        let end = within + part.len();
+        if within > 0 {
+            read(&mut whole[..self.width], self.span.start + first * width)?;
         }
-        part = rest;
-        let n = part.len() / self.width;
-        let (whole, cut) = part.split_at_mut(n * self.width);
-        self.mark(whole, element);
-        match cut.is_empty() {
-            true => Ok(()),
-            false => self.change_cut(cut, element + n, 0, read),
+        if end < whole.len() {
+            let last = whole.len() - self.width;
+            let from = self.span.start + first * width + last as u64;
+            read(&mut whole[last..], from)?;
         }
-    }
-
-    /// Marks a part of an element, which begins so many bytes after it.
-    fn change_cut(
-        &self,
-        part: &mut [u8],
-        element: usize,
-        within: usize,
-        read: &dyn Fn(&mut [u8], u64) -> StoreResult<()>,
-    ) -> StoreResult<()> {
-        let mut whole = vec![0; self.width];
-        read(&mut whole, self.span.start + (element * self.width) as u64)?;
-        self.mark(&mut whole, element);
-        part.copy_from_slice(&whole[within..within + part.len()]);
+        whole[within..end].copy_from_slice(part);
+        self.mark(&mut whole, first as usize);
+        part.copy_from_slice(&whole[within..end]);
         Ok(())
     }
 
     /// Marks elements, of which the first is given. Those that are zero or not finite stay; a
     /// quantised zero stays only in rows of zeros.
-    fn mark(&self, raw: &mut [u8], first: usize) {
+    fn mark(&self, mut raw: &mut [u8], mut element: usize) {
         let (mut mark, mut dither) = (Stream::mark(&self.key), Stream::dither(&self.key));
-        mark.seek(first as u64);
-        dither.seek(first as u64);
-        let (mut numbers, mut bits) = ([0.0; PIECE], [0; PIECE]);
+        mark.seek(element as u64);
+        dither.seek(element as u64);
         let is_rounded = !matches!(self.data_type, DataType::Float | DataType::Float16);
-        let mut element = first;
-        for raw in raw.chunks_mut(PIECE * self.width) {
-            let n = raw.len() / self.width;
-            mark.numbers(&mut numbers[..n]);
+        let (mut numbers, mut bits) = (Vec::new(), Vec::new());
+        while !raw.is_empty() {
+            let (row, column) = (element / self.columns, element % self.columns);
+            let n = (self.columns - column).min(raw.len() / self.width);
+            let (part, rest) = raw.split_at_mut(n * self.width);
+            numbers.resize(n, 0.0);
+            mark.numbers(&mut numbers);
+            for (number, strength) in numbers.iter_mut().zip(self.strengths.row(row, column)) {
+                *number *= self.by * strength;
+            }
+            bits.resize(n, 0);
             if is_rounded {
-                dither.bits(&mut bits[..n]);
+                dither.bits(&mut bits);
             }
-            let mut done = 0;
-            // A part of one row at a time.
-            while done < n {
-                let (row, column) = (element / self.columns, element % self.columns);
-                let len = (self.columns - column).min(n - done);
-                let numbers = &mut numbers[done..done + len];
-                for (number, strength) in numbers.iter_mut().zip(self.strengths.row(row, column)) {
-                    *number *= self.by * strength;
-                }
-                let part = &mut raw[done * self.width..(done + len) * self.width];
-                let keeps_zeros = self.strengths.sparse.get(row) == Some(&true);
-                self.add(part, numbers, &bits[done..done + len], keeps_zeros);
-                (element, done) = (element + len, done + len);
-            }
+            let keeps_zeros = self.strengths.sparse.get(row) == Some(&true);
+            self.add(part, &numbers, &bits, keeps_zeros);
+            (raw, element) = (rest, element + n);
         }
     }
 

@@ -3,7 +3,7 @@
 use nalgebra::{DMatrix, RowDVector};
 
 use crate::fit::Placed;
-use crate::original::Original;
+use crate::weights::Original;
 
 /// The correlation from which on a tensor is taken for the copy.
 const ALIKE: f64 = 0.5;
@@ -95,7 +95,7 @@ fn place(dims: &[usize], strides: &[usize], mut i: usize) -> usize {
 /// Returns the mean size of the correlation of some rows with those of a copy, of which `at` gives
 /// the elements. Zeros of the copy do not count.
 fn likeness(original: &Original, at: impl Fn(usize) -> f32) -> f64 {
-    let (rows, columns) = (original.rows(), original.columns);
+    let (rows, columns) = (original.rows, original.columns);
     let (row_step, column_step) = (rows.div_ceil(ROWS), columns.div_ceil(COLUMNS));
     let (mut sum, mut n_rows) = (0.0, 0.0);
     for row in (0..rows).step_by(row_step.max(1)) {
@@ -129,7 +129,7 @@ fn correlation(pairs: &[(f64, f64)]) -> f64 {
 /// Puts rows and columns in the original's order, or turns back rotated blocks, if the copy is like
 /// the original then. Returns what it did.
 pub fn scattered(original: &Original, copy: Placed) -> Option<(&'static str, Placed)> {
-    let (rows, columns) = (original.rows(), original.columns);
+    let (rows, columns) = (original.rows, original.columns);
     if copy.values.len() != original.values.len() || !copy.values.iter().all(|c| c.is_finite()) {
         return None;
     }

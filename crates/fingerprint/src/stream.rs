@@ -13,7 +13,7 @@ use rand::{Rng as _, SeedableRng as _};
 pub const DEVIATION: f64 = 147.800_541_270_998_05;
 
 /// Elements at a time.
-pub const PIECE: usize = 1024;
+const PIECE: usize = 1024;
 
 /// Sums of floats that a processor adds side by side.
 const LANES: usize = 8;

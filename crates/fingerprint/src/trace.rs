@@ -4,19 +4,15 @@ use onnxseal_rewrite::{Files, Graph};
 use onnxseal_store::{Progress, parallel};
 use serde::Serialize;
 
-use crate::align::{self, Leak};
+use crate::align::{Found, Leak};
 use crate::error::{Error, Result};
 use crate::mark::default_strength;
-use crate::original::Original;
 use crate::secret::{Secret, check_customer};
 use crate::stream::Stream;
-use crate::weights::{Weight, check_plain, weights};
+use crate::weights::{Original, check_plain, weights};
 
 /// A customer is accused if the probability that any innocent scores as high is below this.
 pub const ACCUSED: f64 = 1e-6;
-
-/// The most elements of tensors in memory, unless one has more.
-const MAX_BATCH: u64 = 1 << 27;
 
 /// A customer, and how well their mark fits the leak.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,18 +31,6 @@ impl Suspect {
     pub fn probability(&self) -> f64 {
         10f64.powf(self.log10_probability)
     }
-}
-
-/// A tensor of the original that was found in the leak.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Found {
-    pub tensor: String,
-    /// Its name in the leak.
-    pub copy: String,
-    pub how: &'static str,
-    pub elements: u64,
-    /// The z that a mark of the default strength would have in this tensor alone.
-    pub expected_z: f64,
 }
 
 /// The scores of all customers.
@@ -116,7 +100,6 @@ fn scores(
     }
     let elements = weights.iter().map(|weight| weight.tensor.n_elements).sum();
     let strength = default_strength(elements);
-    let n_tensors = graph.model().tensors.len().max(1) as f64;
     progress.begin(elements);
     let mut traced = Traced {
         suspects: Vec::new(),
@@ -128,43 +111,28 @@ fn scores(
         found: Vec::new(),
     };
     let (mut products, mut squares) = (vec![0.0; customers.len()], 0.0);
-    // A batch at a time is in memory.
-    for batch in batches(&weights) {
+    // As many tensors as cores are in memory.
+    for batch in weights.chunks(parallel::n_cores()) {
         let aligned = parallel::map(batch.len(), |i| -> Result<_> {
-            let weight = &batch[i];
-            let original = Original::load(graph, weight)?;
-            let position = weight.id.index() as f64 / n_tensors;
-            let found = leak.find(weight, position, &original, strength)?;
-            Ok(found.map(|found| (original, found)))
+            let original = Original::load(graph, &batch[i])?;
+            let found = leak.find(&batch[i], &original, strength)?;
+            Ok(found.map(|(found, r)| (found, r, original.digest, &batch[i].tensor.path)))
         })?;
-        let of_batch = batch.iter().zip(aligned);
-        let aligned: Vec<(&Weight<'_>, (Original, align::Found))> = of_batch
-            .filter_map(|(weight, found)| Some((weight, found?)))
-            .collect();
-        for (weight, (_, found)) in &aligned {
-            traced.elements_found += weight.tensor.n_elements;
-            traced.found.push(Found {
-                tensor: weight.tensor.name.to_owned(),
-                copy: found.copy.clone(),
-                how: found.how,
-                elements: weight.tensor.n_elements,
-                expected_z: found.fitted.quality.sqrt(),
-            });
-            traced.expected_z += found.fitted.quality;
-            squares += found
-                .fitted
-                .r
-                .iter()
-                .map(|r| f64::from(*r).powi(2))
-                .sum::<f64>();
+        let mut marked = Vec::new();
+        for (found, r, digest, at) in aligned.into_iter().flatten() {
+            traced.elements_found += found.elements;
+            traced.expected_z += found.expected_z.powi(2);
+            traced.found.push(found);
+            squares += r.iter().map(|r| f64::from(*r).powi(2)).sum::<f64>();
+            marked.push((r, digest, at));
         }
-        let n = aligned.len();
+        let n = marked.len();
         let parts = parallel::map(customers.len() * n, |job| {
-            let (_, (original, found)) = &aligned[job % n];
-            let key = secret.key(&original.digest, &customers[job / n], &original.at)?;
+            let (r, digest, at) = &marked[job % n];
+            let key = secret.key(digest, &customers[job / n], at)?;
             match progress.is_cancelled() {
                 true => Err(Error::Cancelled),
-                false => Ok(Stream::mark(&key).dot(&found.fitted.r)),
+                false => Ok(Stream::mark(&key).dot(r)),
             }
         })?;
         for (job, part) in parts.iter().enumerate() {
@@ -196,25 +164,6 @@ fn scores(
             .then_with(|| a.customer.cmp(&b.customer))
     });
     Ok(traced)
-}
-
-/// Splits tensors into parts that fit in memory, of two tensors for each core.
-fn batches<'w, 'a>(mut rest: &'w [Weight<'a>]) -> impl Iterator<Item = &'w [Weight<'a>]> {
-    std::iter::from_fn(move || {
-        let mut n_elements = 0;
-        let fits = |weight: &&Weight<'_>| {
-            n_elements += weight.tensor.n_elements;
-            n_elements <= MAX_BATCH
-        };
-        let n = rest
-            .iter()
-            .take(2 * parallel::n_cores())
-            .take_while(fits)
-            .count();
-        let (batch, after) = rest.split_at(n.clamp(usize::from(!rest.is_empty()), rest.len()));
-        rest = after;
-        (!batch.is_empty()).then_some(batch)
-    })
 }
 
 /// Returns the logarithm of the most that the probability can be that any of `n` innocents has at

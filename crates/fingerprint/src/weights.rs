@@ -1,11 +1,10 @@
 //! The tensors that get marks, as matrices, and how strong the mark of each element is.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use onnxseal_onnx::model::{FileId, Payload, Span, Tensor, TensorId};
 use onnxseal_onnx::{Model, tail};
-use onnxseal_rewrite::{DataType, Graph, slice};
+use onnxseal_rewrite::{DataType, Elements, Graph};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
@@ -87,33 +86,39 @@ pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
     found
 }
 
-/// Bytes to read at once; elements have 1, 2 or 4.
-const PIECE: u64 = 1 << 20;
-
 impl Weight<'_> {
-    /// Reads the tensor in pieces. Returns its digest and the strength of its mark.
-    pub fn read(
-        &self,
-        graph: &Graph<'_>,
-        mut each: impl FnMut(&[f32]),
-    ) -> Result<([u8; 32], Strength)> {
-        let mut deviations = Deviations::new(self.columns);
-        let mut digest = Sha256::new();
-        let source = &graph.source;
-        for start in (self.span.start..self.span.end()).step_by(PIECE as usize) {
-            let len = PIECE.min(self.span.end() - start);
-            let raw = match source.model.location(self.file) {
-                Some(location) => Cow::Owned((source.external)(location, Span { start, len })?),
-                None => slice(source.bytes, Span { start, len })
-                    .unwrap_or_default()
-                    .into(),
-            };
-            digest.update(&raw);
-            let values = floats(self.tensor.data_type, &raw);
-            deviations.add(&values);
-            each(&values);
-        }
-        Ok((digest.finalize().into(), deviations.finish()))
+    /// Reads the elements. Returns them with their digest, and the strength of the mark.
+    pub fn read(&self, graph: &Graph<'_>) -> Result<(Elements, [u8; 32], Strength)> {
+        let elements = graph.load(self.id)?;
+        let digest = Sha256::digest(elements.raw()).into();
+        let strength = Strength::of(&elements, self.columns);
+        Ok((elements, digest, strength))
+    }
+}
+
+/// A tensor of the original, as numbers.
+pub struct Original {
+    pub digest: [u8; 32],
+    /// Its sides, without those of one element.
+    pub dims: Vec<usize>,
+    pub values: Vec<f32>,
+    pub rows: usize,
+    pub columns: usize,
+    pub strength: Strength,
+}
+
+impl Original {
+    pub fn load(graph: &Graph<'_>, weight: &Weight<'_>) -> Result<Original> {
+        let (elements, digest, strength) = weight.read(graph)?;
+        let dims = weight.tensor.dims.iter().map(|dim| *dim as usize);
+        Ok(Original {
+            digest,
+            dims: dims.filter(|dim| *dim != 1).collect(),
+            values: floats(elements.data_type(), elements.raw()),
+            rows: elements.len() / weight.columns,
+            columns: weight.columns,
+            strength,
+        })
     }
 }
 
@@ -180,69 +185,39 @@ pub struct Strength {
 }
 
 impl Strength {
+    fn of(elements: &Elements, n_columns: usize) -> Strength {
+        let raw = elements.raw();
+        let row_bytes = n_columns * (raw.len() / elements.len().max(1));
+        let mut columns = vec![Sums::default(); n_columns];
+        let (mut rows, mut sparse) = (Vec::new(), Vec::new());
+        for raw in raw.chunks_exact(row_bytes.max(1)) {
+            let values = floats(elements.data_type(), raw);
+            let mut row = Sums::default();
+            for (value, column) in values.iter().zip(&mut columns) {
+                row.add(*value);
+                column.add(*value);
+            }
+            let n_zeros = values.iter().filter(|value| **value == 0.0).count();
+            rows.push(row.deviation());
+            sparse.push(2 * n_zeros > n_columns);
+        }
+        let has_few = rows.len() < MIN_SIDE;
+        let columns = columns.iter().map(|column| match has_few {
+            true => f32::INFINITY,
+            false => column.deviation(),
+        });
+        Strength {
+            columns: columns.collect(),
+            rows,
+            sparse,
+        }
+    }
+
     /// Returns the strengths of a row from a column on.
     pub fn row(&self, row: usize, column: usize) -> impl Iterator<Item = f32> {
         let of_row = self.rows.get(row).copied().unwrap_or(0.0);
         let columns = self.columns.get(column..).unwrap_or_default();
         columns.iter().map(move |column| of_row.min(*column))
-    }
-}
-
-/// Takes in the elements of a matrix, in order.
-pub struct Deviations {
-    columns: Vec<Sums>,
-    row: Sums,
-    n_zeros: usize,
-    /// The column of the next element.
-    at: usize,
-    found: Strength,
-}
-
-impl Deviations {
-    pub fn new(columns: usize) -> Deviations {
-        Deviations {
-            columns: vec![Sums::default(); columns],
-            row: Sums::default(),
-            n_zeros: 0,
-            at: 0,
-            found: Strength {
-                rows: Vec::new(),
-                columns: Vec::new(),
-                sparse: Vec::new(),
-            },
-        }
-    }
-
-    pub fn add(&mut self, mut values: &[f32]) {
-        while !values.is_empty() {
-            let n = values.len().min(self.columns.len() - self.at);
-            let (part, rest) = values.split_at(n);
-            for (value, column) in part.iter().zip(&mut self.columns[self.at..]) {
-                self.row.add(*value);
-                column.add(*value);
-                self.n_zeros += usize::from(*value == 0.0);
-            }
-            (values, self.at) = (rest, self.at + n);
-            if self.at == self.columns.len() {
-                let row = std::mem::take(&mut self.row);
-                self.found.rows.push(row.deviation());
-                self.found.sparse.push(2 * self.n_zeros > self.at);
-                (self.n_zeros, self.at) = (0, 0);
-            }
-        }
-    }
-
-    pub fn finish(mut self) -> Strength {
-        let is_low = self.found.rows.len() < MIN_SIDE;
-        let deviation = |column: &Sums| {
-            if is_low {
-                f32::INFINITY
-            } else {
-                column.deviation()
-            }
-        };
-        self.found.columns = self.columns.iter().map(deviation).collect();
-        self.found
     }
 }
 
