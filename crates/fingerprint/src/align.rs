@@ -60,7 +60,7 @@ impl<'g, 'a> Leak<'g, 'a> {
             }
             // MatMulNBits has its elements of 4 bits in bytes.
             if tensor.data_type == DataType::Uint8 {
-                add(2 * tensor.n_elements, true);
+                add(tensor.n_elements.saturating_mul(2), true);
             }
         }
         Leak { graph, all }
@@ -115,10 +115,12 @@ impl<'g, 'a> Leak<'g, 'a> {
 
     fn load(&self, of: &Candidate<'_>) -> Result<Placed> {
         let data_type = of.tensor.data_type;
-        let values = match of.is_packed {
+        let mut values = match of.is_packed {
             false => floats(data_type, self.graph.load(of.id)?.raw()),
             true => nibbles(&self.packed(of.tensor)?, data_type),
         };
+        // Packed elements may be one more.
+        values.resize(of.n_elements as usize, 0.0);
         Ok(Placed {
             values,
             is_integer: !is_float(data_type),

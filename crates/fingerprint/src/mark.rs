@@ -1,6 +1,5 @@
 //! Adds the mark of a customer to the weights of a model, as they are read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -13,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::secret::{Secret, check_customer};
 use crate::stream::{DEVIATION, Stream};
-use crate::weights::{Strength, check_plain, weights};
+use crate::weights::{Strength, weights};
 
 /// The deviation of a mark, as a share of that of the weights: of models with at least
 /// [`MANY`] marked elements, and of smaller ones.
@@ -58,19 +57,12 @@ pub fn apply(
     check_customer(customer)?;
     let (mark, report) = Files::open(model)?.with(|source| {
         let graph = Graph::new(*source);
-        check_plain(&graph, "the model")?;
-        let weights = weights(&graph);
-        let elements = weights.iter().map(|weight| weight.tensor.n_elements).sum();
+        let (weights, elements) = weights(&graph, "the model")?;
         let strength = strength.unwrap_or_else(|| default_strength(elements));
         if !(strength > 0.0 && strength <= MAX_STRENGTH) {
             return Err(Error::Usage(format!(
                 "the strength of a mark is above 0 and at most {MAX_STRENGTH}"
             )));
-        }
-        if weights.is_empty() {
-            return Err(Error::Usage(
-                "the model has no weights that can be marked: they are float32, float16, bfloat16 or quantised 8-bit tensors of two or more dimensions and at least 256 elements".into(),
-            ));
         }
         progress.begin(elements);
         let tensors = parallel::map(weights.len(), |i| {
@@ -81,11 +73,12 @@ pub fn apply(
                 return Err(Error::Cancelled);
             }
             Ok(Tensor {
+                file: graph.model().location(weight.file).map(str::to_owned),
                 span: weight.span,
                 data_type: weight.tensor.data_type,
                 width: width(weight.tensor.data_type).unwrap_or(1),
                 columns: weight.columns,
-                key: secret.key(&digest, customer, &weight.tensor.path)?,
+                key: secret.0.key(&digest, customer, &weight.tensor.path)?,
                 strengths,
                 by: (strength / DEVIATION) as f32,
             })
@@ -96,14 +89,7 @@ pub fn apply(
             tensors: weights.len(),
             elements,
         };
-        let mut mark = Mark::default();
-        for (weight, tensor) in weights.iter().zip(tensors) {
-            let file = graph.model().location(weight.file).map(str::to_owned);
-            mark.0.entry(file).or_default().push(tensor);
-        }
-        let files = mark.0.values_mut();
-        files.for_each(|tensors| tensors.sort_by_key(|tensor| tensor.span));
-        Ok((mark, report))
+        Ok((Mark(tensors), report))
     })?;
     let (of, by) = (Box::new(model.clone()), Arc::new(mark));
     Ok(Marked {
@@ -116,11 +102,12 @@ pub(crate) fn default_strength(n_elements: u64) -> f64 {
     STRENGTHS[usize::from(n_elements < MANY)]
 }
 
-/// The tensors with marks by file, those of external data by its name, in the order of the file.
-#[derive(Default)]
-struct Mark(HashMap<Option<String>, Vec<Tensor>>);
+/// The tensors with marks.
+struct Mark(Vec<Tensor>);
 
 struct Tensor {
+    /// The name of external data.
+    file: Option<String>,
     span: Span,
     data_type: DataType,
     /// Bytes of an element.
@@ -140,10 +127,9 @@ impl Change for Mark {
         read: &dyn Fn(&mut [u8], u64) -> StoreResult<()>,
     ) -> StoreResult<()> {
         let end = offset + buffer.len() as u64;
-        let tensors = self.0.get(&external.map(str::to_owned));
-        let tensors = tensors.map_or(&[][..], Vec::as_slice);
-        let first = tensors.partition_point(|tensor| tensor.span.end() <= offset);
-        for tensor in tensors[first..].iter().take_while(|of| of.span.start < end) {
+        let here = |of: &&Tensor| of.span.start < end && of.span.end() > offset;
+        let of_file = self.0.iter().filter(|of| of.file.as_deref() == external);
+        for tensor in of_file.filter(here) {
             let (from, to) = (offset.max(tensor.span.start), end.min(tensor.span.end()));
             let part = &mut buffer[(from - offset) as usize..(to - offset) as usize];
             tensor.change(part, from - tensor.span.start, read)?;

@@ -1,6 +1,6 @@
 //! Puts the elements of a copy in the places of the original's.
 
-use nalgebra::{DMatrix, RowDVector};
+use nalgebra::{DMatrix, DMatrixView};
 
 use crate::fit::Placed;
 use crate::weights::Original;
@@ -22,47 +22,43 @@ const COMPARED: usize = 1024;
 /// Rounds of making rows and columns equally large.
 const ROUNDS: usize = 4;
 
-/// Sides of the blocks that attention heads are, and whole small matrices.
-const HEADS: [usize; 13] = [8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128, 256, 512];
-
-const MAX_HEAD: usize = 768;
+/// Sides of the blocks that attention heads are, and small matrices.
+const HEADS: std::ops::RangeInclusive<usize> = 4..=768;
 
 /// Steps for each row after which a rotation is given up.
 const MAX_STEPS: usize = 64;
 
-/// How much less alike smaller blocks may be.
-const SLACK: f64 = 0.05;
+/// How much alike products of rows have to be: three quarters of a block have as much in common.
+const SAME: f64 = 0.85;
 
 /// Puts axes in the order of the original's, if the copy is like it then. Returns what it did.
 pub fn turned(original: &Original, copy: &mut Placed) -> Option<&'static str> {
-    if original.values.len() != copy.values.len() {
-        return None;
-    }
     for order in orders(original.dims.len()) {
-        let strides = strides(&original.dims, &order);
-        let at = |i: usize| copy.values.get(place(&original.dims, &strides, i)).copied();
-        if likeness(original, |i| at(i).unwrap_or(0.0)) < ALIKE {
+        let at = |i: usize| copy.values[place(&original.dims, &order, i)];
+        if likeness(original, at) < ALIKE {
             continue;
         }
         if order.is_sorted() {
             return Some("as it was");
         }
-        let places = 0..copy.values.len();
-        copy.values = places.map(|i| at(i).unwrap_or(0.0)).collect();
+        copy.values = (0..copy.values.len()).map(at).collect();
         return Some("transposed");
     }
     None
 }
 
-/// Returns all orders of axes, the present one first.
+/// Returns all orders of the first axes, the present one first.
 fn orders(n_axes: usize) -> Vec<Vec<usize>> {
+    let n_moved = n_axes.min(MAX_AXES);
     let mut all: Vec<Vec<usize>> = vec![Vec::new()];
-    if n_axes > MAX_AXES {
-        return vec![(0..n_axes).collect()];
-    }
-    for _ in 0..n_axes {
+    for step in 0..n_axes {
         let longer = all.iter().flat_map(|order| {
-            let left = (0..n_axes).filter(|axis| !order.contains(axis));
+            let left = if step < n_moved {
+                0..n_moved
+            } else {
+                step..step + 1
+            };
+            let left = left.filter(|axis| !order.contains(axis));
             left.map(|axis| [&order[..], &[axis]].concat())
         });
         all = longer.collect();
@@ -70,26 +66,12 @@ fn orders(n_axes: usize) -> Vec<Vec<usize>> {
     all
 }
 
-/// Returns how far apart in the copy neighbours along each axis of the original are, if the copy
-/// has the original's axes in this order.
-fn strides(dims: &[usize], order: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; dims.len()];
-    let mut stride = 1;
-    for axis in order.iter().rev() {
-        strides[*axis] = stride;
-        stride *= dims[*axis];
-    }
-    strides
-}
-
-/// Returns where element `i` of the original is in the copy.
-fn place(dims: &[usize], strides: &[usize], mut i: usize) -> usize {
-    let mut place = 0;
-    for (dim, stride) in dims.iter().zip(strides).rev() {
-        place += i % dim * stride;
-        i /= dim;
-    }
-    place
+/// Returns where element `i` of the original is in a copy that has the axes in this order.
+fn place(dims: &[usize], order: &[usize], i: usize) -> usize {
+    order.iter().fold(0, |place, axis| {
+        let after: usize = dims[axis + 1..].iter().product();
+        place * dims[*axis] + i / after % dims[*axis]
+    })
 }
 
 /// Returns the mean size of the correlation of some rows with those of a copy, of which `at` gives
@@ -130,18 +112,19 @@ fn correlation(pairs: &[(f64, f64)]) -> f64 {
 /// the original then. Returns what it did.
 pub fn scattered(original: &Original, copy: Placed) -> Option<(&'static str, Placed)> {
     let (rows, columns) = (original.rows, original.columns);
-    if copy.values.len() != original.values.len() || !copy.values.iter().all(|c| c.is_finite()) {
+    if !copy.values.iter().all(|c| c.is_finite()) {
         return None;
     }
     let wanted = DMatrix::from_row_slice(rows, columns, &original.values);
-    let found = DMatrix::from_row_slice(rows, columns, &copy.values);
     // As it is, and transposed.
-    let other = DMatrix::from_column_slice(rows, columns, &copy.values);
-    for found in [&found, &other] {
-        if let Some(values) = ordered(original, &wanted, found) {
+    for found in [
+        DMatrix::from_row_slice(rows, columns, &copy.values),
+        DMatrix::from_column_slice(rows, columns, &copy.values),
+    ] {
+        if let Some(values) = ordered(original, &wanted, &found) {
             return Some(("rows or columns permuted", Placed { values, ..copy }));
         }
-        if let Some((values, n_fitted)) = rotated(original, &wanted, found) {
+        if let Some((values, n_fitted)) = rotated(original, &wanted, &found) {
             let placed = Placed {
                 values,
                 n_fitted,
@@ -154,9 +137,9 @@ pub fn scattered(original: &Original, copy: Placed) -> Option<(&'static str, Pla
 }
 
 /// Returns the elements of a matrix by rows, if it is like the original.
-fn if_alike(original: &Original, found: &DMatrix<f32>, least: f64) -> Option<Vec<f32>> {
+fn if_alike(original: &Original, found: &DMatrix<f32>) -> Option<Vec<f32>> {
     let values = found.transpose().as_slice().to_vec();
-    (likeness(original, |i| values[i]) >= least).then_some(values)
+    (likeness(original, |i| values[i]) >= ALIKE).then_some(values)
 }
 
 /// Puts rows, or columns, or both in the original's order.
@@ -164,57 +147,50 @@ fn ordered(original: &Original, wanted: &DMatrix<f32>, found: &DMatrix<f32>) -> 
     if wanted.nrows().max(wanted.ncols()) > MAX_ASSIGNED {
         return None;
     }
-    let by_rows = |found: &DMatrix<f32>| found.select_rows(&assign(wanted, found));
-    let by_columns = |found: &DMatrix<f32>| {
-        let order = assign(&wanted.transpose(), &found.transpose());
-        found.select_columns(&order)
+    let by_rows = |found: &DMatrix<f32>| {
+        let found = found.select_rows(&assign(wanted, found));
+        if_alike(original, &found)
     };
-    if let Some(values) = if_alike(original, &by_rows(found), ALIKE) {
-        return Some(values);
+    let by_columns = |wanted: &DMatrix<f32>, found: &DMatrix<f32>| {
+        assign(&wanted.transpose(), &found.transpose())
+    };
+    by_rows(found)
+        .or_else(|| by_rows(&found.select_columns(&by_columns(wanted, found))))
+        .or_else(|| {
+            // The sorted elements of a row stay the same if columns change places.
+            let (even, found_even) = (evened(wanted), evened(found));
+            let rows = assign(&sorted(&even), &sorted(&found_even));
+            let columns = by_columns(&even, &found_even.select_rows(&rows));
+            by_rows(&found.select_columns(&columns))
+        })
+}
+
+/// Gives all rows a length of 1, but those of zeros.
+fn unit(mut matrix: DMatrix<f32>) -> DMatrix<f32> {
+    for mut row in matrix.row_iter_mut() {
+        let size = row.norm();
+        row /= if size > 0.0 { size } else { 1.0 };
     }
-    if let Some(values) = if_alike(original, &by_columns(found), ALIKE) {
-        return Some(values);
-    }
-    // The sorted elements of a row stay the same if columns change places.
-    let (even, found_even) = (evened(wanted), evened(found));
-    let rows = assign(&sorted(&even), &sorted(&found_even));
-    let columns = assign(
-        &even.transpose(),
-        &found_even.select_rows(&rows).transpose(),
-    );
-    let found = found.select_columns(&columns);
-    if_alike(original, &by_rows(&found), ALIKE)
+    matrix
 }
 
 /// Makes all rows and columns of a matrix about equally large.
 fn evened(matrix: &DMatrix<f32>) -> DMatrix<f32> {
-    let mut even = matrix.clone();
-    for _ in 0..ROUNDS {
-        for mut row in even.row_iter_mut() {
-            let size = row.norm();
-            row /= if size > 0.0 { size } else { 1.0 };
-        }
-        for mut column in even.column_iter_mut() {
-            let size = column.norm();
-            column /= if size > 0.0 { size } else { 1.0 };
-        }
-    }
-    even
+    let even = |matrix: DMatrix<f32>, _| unit(unit(matrix).transpose()).transpose();
+    (0..ROUNDS).fold(matrix.clone(), even)
 }
 
 /// Returns the rows with their elements sorted, less the mean of all such rows.
 fn sorted(matrix: &DMatrix<f32>) -> DMatrix<f32> {
-    let rows = matrix.row_iter().map(|row| {
-        let mut values: Vec<f32> = row.iter().copied().collect();
-        values.sort_by(f32::total_cmp);
-        RowDVector::from_vec(values)
-    });
-    let mut sorted = DMatrix::from_rows(&rows.collect::<Vec<_>>());
-    for mut column in sorted.column_iter_mut() {
-        let mean = column.mean();
-        column.add_scalar_mut(-mean);
+    let mut turned = matrix.transpose();
+    for mut row in turned.column_iter_mut() {
+        row.as_mut_slice().sort_by(f32::total_cmp);
     }
-    sorted
+    let mean = turned.column_mean();
+    for mut row in turned.column_iter_mut() {
+        row -= &mean;
+    }
+    turned.transpose()
 }
 
 /// Returns, for each row of `wanted`, the row of `found` with the same direction, or the opposite
@@ -222,25 +198,13 @@ fn sorted(matrix: &DMatrix<f32>) -> DMatrix<f32> {
 fn assign(wanted: &DMatrix<f32>, found: &DMatrix<f32>) -> Vec<usize> {
     let step = wanted.ncols().div_ceil(COMPARED).max(1);
     let some: Vec<usize> = (0..wanted.ncols()).step_by(step).collect();
-    let unit = |matrix: &DMatrix<f32>| {
-        let mut unit = matrix.select_columns(&some);
-        for mut row in unit.row_iter_mut() {
-            let size = row.norm();
-            row /= if size > 0.0 { size } else { 1.0 };
-        }
-        unit
-    };
-    let n = wanted.nrows();
+    let unit = |matrix: &DMatrix<f32>| unit(matrix.select_columns(&some));
     let cosines = unit(wanted) * unit(found).transpose();
-    let mut order: Vec<u32> = (0..(n * n) as u32).collect();
-    let cosines = cosines.as_slice();
-    order.sort_unstable_by(|a, b| {
-        let size = |at: u32| cosines[at as usize].abs();
-        size(*b).total_cmp(&size(*a))
-    });
+    let (n, cosines) = (wanted.nrows(), cosines.as_slice());
+    let mut order: Vec<usize> = (0..n * n).collect();
+    order.sort_unstable_by(|a, b| cosines[*b].abs().total_cmp(&cosines[*a].abs()));
     let (mut rows, mut is_used) = (vec![None; n], vec![false; n]);
-    for at in order {
-        let (row, other) = (at as usize % n, at as usize / n);
+    for (row, other) in order.into_iter().map(|at| (at % n, at / n)) {
         if rows[row].is_none() && !is_used[other] {
             (rows[row], is_used[other]) = (Some(other), true);
         }
@@ -255,35 +219,22 @@ fn rotated(
     wanted: &DMatrix<f32>,
     found: &DMatrix<f32>,
 ) -> Option<(Vec<f32>, f64)> {
-    let (wanted_turned, found_turned) = (wanted.transpose(), found.transpose());
-    for (wanted, found, is_turned) in [
-        (wanted, found, false),
-        (&wanted_turned, &found_turned, true),
-    ] {
+    for is_turned in [false, true] {
+        let turn = |matrix: &DMatrix<f32>| match is_turned {
+            true => matrix.transpose(),
+            false => matrix.clone(),
+        };
+        let (wanted, mut turned) = (turn(wanted), turn(found));
         let (long, side) = wanted.shape();
-        let heads = HEADS.into_iter().chain([side]);
-        let heads = heads.filter(|head| side.is_multiple_of(*head) && *head <= long.min(MAX_HEAD));
-        let alike = heads.map(|head| (head, products_alike(wanted, found, head)));
-        let alike: Vec<(usize, f64)> = alike.collect();
-        let most = alike.iter().map(|of| of.1).fold(ALIKE, f64::max);
-        // Larger blocks that contain the true ones are as much alike.
-        let Some((head, _)) = alike.iter().find(|of| of.1 > most - SLACK) else {
+        let mut heads = HEADS.filter(|head| side.is_multiple_of(*head) && *head <= long);
+        let Some(head) = heads.find(|head| products_alike(&wanted, &turned, *head) > SAME) else {
             continue;
         };
-        let back = |at: usize, head: usize| {
-            let (wanted, found) = (wanted.columns(at, head), found.columns(at, head));
-            turn_back(&wanted.into_owned(), &found.into_owned())
-        };
-        let mut turned = found.clone();
-        for at in (0..side).step_by(*head) {
-            turned.columns_mut(at, *head).copy_from(&back(at, *head));
+        for at in (0..side).step_by(head) {
+            let back = turn_back(&wanted.columns(at, head), &turned.columns(at, head));
+            turned.columns_mut(at, head).copy_from(&back);
         }
-        let turned = if is_turned {
-            turned.transpose()
-        } else {
-            turned
-        };
-        if let Some(values) = if_alike(original, &turned, ALIKE) {
+        if let Some(values) = if_alike(original, &turn(&turned)) {
             return Some((values, (side * (head - 1) / 2) as f64));
         }
     }
@@ -308,18 +259,12 @@ fn products_alike(wanted: &DMatrix<f32>, found: &DMatrix<f32>, head: usize) -> f
 }
 
 /// Multiplies a matrix by the orthogonal one that makes it most like another.
-fn turn_back(wanted: &DMatrix<f32>, found: &DMatrix<f32>) -> DMatrix<f32> {
-    let product = (found.transpose() * wanted).cast::<f64>();
-    if !product.iter().all(|value| value.is_finite()) {
-        return found.clone();
-    }
+fn turn_back(wanted: &DMatrixView<'_, f32>, found: &DMatrixView<'_, f32>) -> DMatrix<f32> {
+    let product = found.transpose().cast::<f64>() * wanted.clone_owned().cast::<f64>();
     let max_steps = MAX_STEPS * product.nrows();
-    match product.try_svd(true, true, f64::EPSILON, max_steps) {
-        Some(nalgebra::SVD {
-            u: Some(u),
-            v_t: Some(v_t),
-            ..
-        }) => found * (u * v_t).cast::<f32>(),
-        _ => found.clone(),
+    let svd = product.try_svd(true, true, f64::EPSILON, max_steps);
+    match svd.and_then(|svd| Some(svd.u? * svd.v_t?)) {
+        Some(back) => found * back.cast::<f32>(),
+        None => found.into_owned(),
     }
 }

@@ -17,7 +17,7 @@ const HEAD: &str = "# onnxseal fingerprint secret. Keep it: only with it are lea
 
 /// The secret of a vendor. One secret serves all models and customers.
 #[derive(Debug)]
-pub struct Secret(MarkSeed);
+pub struct Secret(pub(crate) MarkSeed);
 
 impl Secret {
     pub fn generate() -> Result<Secret> {
@@ -26,32 +26,24 @@ impl Secret {
 
     /// Reads the text of a secret, as [`Secret::to_text`] writes it; other comments may stand there.
     pub fn from_text(text: &str) -> Result<Secret> {
-        // Messages quote no part of the file.
-        let malformed = |reason| Error::MalformedSecret { reason };
         let lines = text.lines().map(str::trim);
-        let lines: Vec<&str> = lines
-            .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .collect();
-        let [version, seed] = lines[..] else {
-            return Err(malformed("it has other lines than version and seed"));
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let seed = match lines.collect::<Vec<_>>()[..] {
+            ["version = 1", seed] => seed
+                .strip_prefix("seed = \"")
+                .and_then(|seed| seed.strip_suffix('"')),
+            _ => None,
         };
-        if version != "version = 1" {
-            return Err(malformed(
-                "this program reads version 1, which begins `version = 1`",
-            ));
-        }
-        let digits = seed.strip_prefix("seed = \"");
-        let digits = digits.and_then(|rest| rest.strip_suffix('"'));
-        let seed = digits.and_then(MarkSeed::from_hex).ok_or(malformed(
-            "its seed is not 64 lowercase hexadecimal digits in quotes",
-        ))?;
-        Ok(Secret(seed))
+        let seed = seed.and_then(MarkSeed::from_hex);
+        // Messages quote no part of the file.
+        seed.map(Secret).ok_or(malformed(
+            "it has other lines than `version = 1` and `seed = \"64 lowercase hexadecimal digits\"`",
+        ))
     }
 
     /// Reads a secret from the bytes of a file, and decrypts it with `identities` if it is an age
     /// file.
     pub fn from_bytes(bytes: &[u8], identities: Option<&Identities>) -> Result<Secret> {
-        let malformed = |reason| Error::MalformedSecret { reason };
         if bytes.len() > MAX_KEY_FILE_BYTES {
             return Err(malformed("it is too long"));
         }
@@ -82,15 +74,10 @@ impl Secret {
     pub fn to_encrypted_text(&self, recipients: &Recipients) -> Result<String> {
         Ok(recipients.encrypt_text(&self.to_text())?)
     }
+}
 
-    pub(crate) fn key(
-        &self,
-        digest: &[u8; 32],
-        customer: &str,
-        at: &str,
-    ) -> Result<Zeroizing<[u8; 32]>> {
-        Ok(self.0.key(digest, customer, at)?)
-    }
+fn malformed(reason: &'static str) -> Error {
+    Error::MalformedSecret { reason }
 }
 
 /// Fails unless a text may be the name of a customer.

@@ -1,5 +1,8 @@
 //! Tells whose mark a leaked model carries.
 
+use std::collections::HashSet;
+
+use onnxseal_onnx::tail;
 use onnxseal_rewrite::{Files, Graph};
 use onnxseal_store::{Progress, parallel};
 use serde::Serialize;
@@ -9,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::mark::default_strength;
 use crate::secret::{Secret, check_customer};
 use crate::stream::Stream;
-use crate::weights::{Original, check_plain, weights};
+use crate::weights::{Original, weights};
 
 /// A customer is accused if the probability that any innocent scores as high is below this.
 pub const ACCUSED: f64 = 1e-6;
@@ -66,11 +69,12 @@ pub fn trace(
     customers: &[String],
     progress: &dyn Progress,
 ) -> Result<Traced> {
-    customers.iter().try_for_each(|name| check_customer(name))?;
-    let mut names: Vec<&String> = customers.iter().collect();
-    names.sort_unstable();
-    if let Some([name, ..]) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Error::Usage(format!("customer {name:?} is listed twice")));
+    let mut names = HashSet::new();
+    for name in customers {
+        check_customer(name)?;
+        if !names.insert(name) {
+            return Err(Error::Usage(format!("customer {name:?} is listed twice")));
+        }
     }
     if names.is_empty() {
         return Err(Error::Usage("no customers to compare with".into()));
@@ -78,8 +82,9 @@ pub fn trace(
     original.with(|original| {
         leak.with(|leak| {
             let (original, leak) = (Graph::new(*original), Graph::new(*leak));
-            check_plain(&original, "the original")?;
-            check_plain(&leak, "the leaked model")?;
+            if tail::is_in(leak.model()) {
+                return Err(Error::Protected("the leaked model"));
+            }
             scores(&original, &Leak::new(&leak), secret, customers, progress)
         })
     })
@@ -92,13 +97,7 @@ fn scores(
     customers: &[String],
     progress: &dyn Progress,
 ) -> Result<Traced> {
-    let weights = weights(graph);
-    if weights.is_empty() {
-        return Err(Error::Usage(
-            "the original has no weights with marks".into(),
-        ));
-    }
-    let elements = weights.iter().map(|weight| weight.tensor.n_elements).sum();
+    let (weights, elements) = weights(graph, "the original")?;
     let strength = default_strength(elements);
     progress.begin(elements);
     let mut traced = Traced {
@@ -129,7 +128,7 @@ fn scores(
         let n = marked.len();
         let parts = parallel::map(customers.len() * n, |job| {
             let (r, digest, at) = &marked[job % n];
-            let key = secret.key(digest, &customers[job / n], at)?;
+            let key = secret.0.key(digest, &customers[job / n], at)?;
             match progress.is_cancelled() {
                 true => Err(Error::Cancelled),
                 false => Ok(Stream::mark(&key).dot(r)),
@@ -144,11 +143,7 @@ fn scores(
     let scores = customers.iter().zip(products);
     traced.suspects = scores
         .map(|(customer, product)| {
-            let z = if squares > 0.0 {
-                product / squares.sqrt()
-            } else {
-                0.0
-            };
+            let z = product / f64::sqrt(squares).max(f64::MIN_POSITIVE);
             let log10_probability = log10_probability(z, customers.len());
             Suspect {
                 customer: customer.clone(),
@@ -159,10 +154,7 @@ fn scores(
         })
         .collect();
     let suspects = &mut traced.suspects;
-    suspects.sort_by(|a, b| {
-        b.z.total_cmp(&a.z)
-            .then_with(|| a.customer.cmp(&b.customer))
-    });
+    suspects.sort_by(|a, b| b.z.total_cmp(&a.z).then(a.customer.cmp(&b.customer)));
     Ok(traced)
 }
 

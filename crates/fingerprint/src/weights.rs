@@ -17,25 +17,8 @@ pub const MIN_ELEMENTS: u64 = 256;
 const MIN_SIDE: usize = 16;
 
 /// Operators of ai.onnx that read tables, masks, grids and biases, whose exact values matter.
-const NO_WEIGHTS: [&str; 17] = [
-    "Add",
-    "Concat",
-    "Div",
-    "Equal",
-    "Expand",
-    "Max",
-    "Min",
-    "Mod",
-    "Mul",
-    "Pad",
-    "Pow",
-    "Reshape",
-    "Resize",
-    "ScatterND",
-    "Sub",
-    "TopK",
-    "Where",
-];
+const NO_WEIGHTS: &str =
+    "Add Concat Div Equal Expand Max Min Mod Mul Pad Pow Reshape Resize ScatterND Sub TopK Where";
 
 /// A tensor with a mark, as a matrix.
 #[derive(Clone, Copy, Debug)]
@@ -47,17 +30,13 @@ pub struct Weight<'a> {
     pub span: Span,
 }
 
-/// Fails for a model whose weights are encrypted, called `what` in messages.
-pub fn check_plain(graph: &Graph<'_>, what: &'static str) -> Result<()> {
-    match tail::is_in(graph.model()) {
-        true => Err(Error::Protected(what)),
-        false => Ok(()),
+/// Returns the tensors that get marks, in the order of the file, and their elements: those of two or
+/// more dimensions that operators with weights read. Of integers, those that are read as quantised
+/// weights. Fails for a model without any, or with encrypted ones, called `what` in messages.
+pub fn weights<'a>(graph: &Graph<'a>, what: &'static str) -> Result<(Vec<Weight<'a>>, u64)> {
+    if tail::is_in(graph.model()) {
+        return Err(Error::Protected(what));
     }
-}
-
-/// Returns the tensors that get marks, in the order of the file: those of two or more dimensions
-/// that operators with weights read. Of integers, those that are read as quantised weights.
-pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
     let model = graph.model();
     let mut readers: HashMap<&str, Vec<(&str, &str)>> = HashMap::new();
     for node in &model.nodes {
@@ -71,9 +50,11 @@ pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
     for (id, tensor) in model.tensors_with_ids() {
         let readers = readers.get(tensor.name).map_or(&[][..], Vec::as_slice);
         let is_weight = match tensor.data_type {
-            DataType::Float | DataType::Float16 | DataType::Bfloat16 => readers
-                .iter()
-                .any(|(domain, op)| !domain.is_empty() || !NO_WEIGHTS.contains(op)),
+            DataType::Float | DataType::Float16 | DataType::Bfloat16 => {
+                readers.iter().any(|(domain, op)| {
+                    !domain.is_empty() || NO_WEIGHTS.split(' ').all(|no| no != *op)
+                })
+            }
             DataType::Int8 | DataType::Uint8 => {
                 !readers.is_empty() && readers.iter().all(|(_, op)| is_quantised(op))
             }
@@ -83,7 +64,13 @@ pub fn weights<'a>(graph: &Graph<'a>) -> Vec<Weight<'a>> {
             found.extend(weight(id, tensor));
         }
     }
-    found
+    if found.is_empty() {
+        return Err(Error::Usage(format!(
+            "{what} has no weights that can be marked: they are float32, float16, bfloat16 or quantised 8-bit tensors of two or more dimensions and at least {MIN_ELEMENTS} elements"
+        )));
+    }
+    let n_elements = found.iter().map(|weight| weight.tensor.n_elements).sum();
+    Ok((found, n_elements))
 }
 
 impl Weight<'_> {
