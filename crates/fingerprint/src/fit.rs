@@ -24,7 +24,7 @@ const MIN_ROWS: usize = 16;
 const MIN_POINTS: f64 = 8.0;
 
 /// Sizes of rows and columns are taken for the mean with the weight of so many elements.
-const PRIOR: f64 = 24.0;
+const PRIOR: f64 = 16.0;
 
 /// A copy is as it was if a mark would show this share of its most.
 const CLEAR: f64 = 0.6;
