@@ -105,37 +105,28 @@ fn run(
         None => random(original.inputs(), N_RANDOM, 0),
     };
     let n = data.map_or(N_RANDOM, |(data, _)| data.n);
-    let of_floats = |output: &OutputSpec| output.element.is_some_and(|of| !of.is_whole());
+    let is_float = |output: &OutputSpec| output.element.is_some_and(|of| !of.is_whole());
     let outputs = original.outputs().iter().enumerate();
-    let of_floats = outputs.filter(|(_, output)| of_floats(output));
-    let wanted: Vec<usize> = of_floats.map(|(index, _)| index).collect();
-    let names = wanted.iter().map(|index| &*original.outputs()[*index].name);
-    let names: Vec<String> = names.map(str::to_owned).collect();
+    let wanted = outputs.filter(|(_, output)| is_float(output));
+    let (wanted, names): (Vec<usize>, Vec<String>) = wanted
+        .map(|(index, output)| (index, output.name.to_string()))
+        .unzip();
     let rows: Vec<usize> = (0..n).collect();
     let one = original.run(&samples, &rows, &wanted)?;
     let other = copy.run(&samples, &rows, &wanted)?;
-    let differences = one.iter().zip(&other).map(|(a, b)| difference(a, b));
     // NaN is the largest.
-    let difference = differences.fold(0.0, |most: f64, new| match new > most || new.is_nan() {
-        true => new,
-        false => most,
-    });
-    let mut classes = None;
-    for ((name, one), other) in names.iter().zip(&one).zip(&other) {
-        match output {
-            Some(output) if output != name => continue,
-            Some(_) => classes = Some((one, other)),
-            None if has_classes(one) => classes = Some((one, other)),
-            None => continue,
+    let differences = one.iter().zip(&other).map(|(a, b)| difference(a, b).abs());
+    let difference = differences.max_by(f64::total_cmp).unwrap_or(0.0);
+    let classes = match output {
+        None => one.iter().position(has_classes),
+        Some(output) => {
+            let place = names.iter().position(|name| name == output);
+            Some(place.ok_or_else(|| RunError::Output {
+                output: output.to_owned(),
+                reason: "is missing".into(),
+            })?)
         }
-        break;
-    }
-    if let (Some(output), None) = (output, classes) {
-        return Err(Error::from(RunError::Output {
-            output: output.to_owned(),
-            reason: "is missing".into(),
-        }));
-    }
+    };
     let mut compared = Compared {
         samples: n,
         is_random: data.is_none(),
@@ -144,9 +135,9 @@ fn run(
         accuracy: None,
         is_moved: difference.is_nan(),
     };
-    if let Some((one, other)) = classes {
+    if let Some(place) = classes {
         let labels = data.and_then(|(data, _)| data.labels.as_deref());
-        count(&mut compared, one, other, labels);
+        count(&mut compared, &one[place], &other[place], labels);
     }
     Ok(compared)
 }

@@ -102,7 +102,7 @@ fn scores(
     progress.begin(elements);
     let mut traced = Traced {
         suspects: Vec::new(),
-        threshold: threshold(customers.len()),
+        threshold: 0.0,
         expected_z: 0.0,
         tensors: weights.len(),
         elements,
@@ -140,31 +140,20 @@ fn scores(
         progress.advance(batch.iter().map(|weight| weight.tensor.n_elements).sum());
     }
     traced.expected_z = traced.expected_z.sqrt();
-    let scores = customers.iter().zip(products);
-    traced.suspects = scores
-        .map(|(customer, product)| {
-            let z = product / f64::sqrt(squares).max(f64::MIN_POSITIVE);
-            let log10_probability = log10_probability(z, customers.len());
-            Suspect {
-                customer: customer.clone(),
-                z,
-                log10_probability,
-                accused: log10_probability < ACCUSED.log10(),
-            }
-        })
-        .collect();
+    // n exp(-z² / 2), by Hoeffding's and Bonferroni's inequalities.
+    let log_n = (customers.len() as f64).ln();
+    traced.threshold = (2.0 * (log_n - ACCUSED.ln())).sqrt();
+    for (customer, product) in customers.iter().zip(products) {
+        let z = product / f64::sqrt(squares).max(f64::MIN_POSITIVE);
+        let log_probability = f64::min(log_n - z.max(0.0).powi(2) / 2.0, 0.0);
+        traced.suspects.push(Suspect {
+            customer: customer.clone(),
+            z,
+            log10_probability: log_probability / std::f64::consts::LN_10,
+            accused: log_probability < ACCUSED.ln(),
+        });
+    }
     let suspects = &mut traced.suspects;
     suspects.sort_by(|a, b| b.z.total_cmp(&a.z).then(a.customer.cmp(&b.customer)));
     Ok(traced)
-}
-
-/// Returns the logarithm of the most that the probability can be that any of `n` innocents has at
-/// least this z: n exp(-z² / 2), by Hoeffding's and Bonferroni's inequalities.
-fn log10_probability(z: f64, n: usize) -> f64 {
-    let of_one = -z.max(0.0).powi(2) / 2.0;
-    ((of_one + (n as f64).ln()) / std::f64::consts::LN_10).min(0.0)
-}
-
-fn threshold(n: usize) -> f64 {
-    (2.0 * ((n as f64).ln() - ACCUSED.ln())).sqrt()
 }
