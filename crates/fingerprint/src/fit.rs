@@ -17,14 +17,15 @@ const DEVIATION: f64 = 1.2533;
 const ROUNDS: usize = 2;
 const TURNS: usize = 4;
 
-/// The least side of a matrix whose columns have scales of their own.
+/// The least sides of a matrix whose columns, and whose rows, have scales and sizes of their own.
 const MIN_ROWS: usize = 16;
+const MIN_COLUMNS: usize = 4;
 
 /// The fewest elements from which a scale and an offset are fitted.
 const MIN_POINTS: f64 = 8.0;
 
-/// Sizes of rows and columns are taken for the mean with the weight of so many elements.
-const PRIOR: f64 = 16.0;
+/// Sizes of rows and columns are taken for that of a quiet one with the weight of so many elements.
+const PRIOR: f64 = 8.0;
 
 /// A copy is as it was if a mark would show this share of its most.
 const CLEAR: f64 = 0.6;
@@ -293,10 +294,8 @@ impl Fit<'_> {
 /// Returns the deviation of what differs at an element, as a product of one for its row and one for
 /// its column.
 fn sizes(r: &[f32], columns: usize) -> impl Fn(usize) -> f64 + use<> {
-    let (mut of_rows, mut of_columns) = (
-        vec![(0.0, 0.0); r.len() / columns],
-        vec![(0.0, 0.0); columns],
-    );
+    let n_rows = r.len() / columns;
+    let (mut of_rows, mut of_columns) = (vec![(0.0, 0.0); n_rows], vec![(0.0, 0.0); columns]);
     for (i, r) in r.iter().enumerate().filter(|(_, r)| r.is_finite()) {
         for sum in [&mut of_rows[i / columns], &mut of_columns[i % columns]] {
             *sum = (sum.0 + 1.0, sum.1 + f64::from(r.abs()));
@@ -304,9 +303,21 @@ fn sizes(r: &[f32], columns: usize) -> impl Fn(usize) -> f64 + use<> {
     }
     let n: f64 = of_rows.iter().map(|sum| sum.0).sum();
     let mean = of_rows.iter().map(|sum| sum.1).sum::<f64>() / n.max(1.0);
-    let size = move |(n, sum): (f64, f64)| (sum + PRIOR * mean) / (n + PRIOR);
+    let sizes = |sums: Vec<(f64, f64)>, are_long: bool| -> Vec<f64> {
+        let means = sums.iter().map(|(n, sum)| sum / n);
+        let mut means: Vec<f64> = means.filter(|mean| mean.is_finite()).collect();
+        means.sort_by(f64::total_cmp);
+        let quiet = means.get(means.len() / 4).copied().unwrap_or(0.0);
+        let size = |(n, sum)| match are_long {
+            true => (sum + PRIOR * quiet) / (n + PRIOR),
+            false => mean,
+        };
+        sums.into_iter().map(size).collect()
+    };
     let scale = if mean > 0.0 { DEVIATION / mean } else { 0.0 };
-    let rows: Vec<f64> = of_rows.into_iter().map(|sum| scale * size(sum)).collect();
-    let of_columns: Vec<f64> = of_columns.into_iter().map(size).collect();
-    move |i| rows[i / columns] * of_columns[i % columns]
+    let (of_rows, of_columns) = (
+        sizes(of_rows, columns >= MIN_COLUMNS),
+        sizes(of_columns, n_rows >= MIN_ROWS),
+    );
+    move |i| scale * of_rows[i / columns] * of_columns[i % columns]
 }
