@@ -1,7 +1,5 @@
 //! The errors of fingerprints.
 
-use std::path::PathBuf;
-
 use onnxseal_store::ErrorKind;
 
 /// An error of marking or tracing.
@@ -10,11 +8,6 @@ use onnxseal_store::ErrorKind;
 pub enum Error {
     #[error("not a fingerprint secret: {reason}")]
     MalformedSecret { reason: &'static str },
-    #[error("{}", .path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
     #[error(transparent)]
     Key(#[from] onnxseal_crypto::Error),
     #[error(transparent)]
@@ -45,7 +38,7 @@ impl Error {
             Error::Rewrite(error) => error.kind(),
             #[cfg(feature = "engine")]
             Error::Engine(error) => error.kind(),
-            Error::Io { .. } | Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
+            Error::Key(KeyError::Io { .. }) => ErrorKind::Io,
             Error::Key(
                 KeyError::Backend
                 | KeyError::Memory { .. }

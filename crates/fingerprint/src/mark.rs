@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::secret::{Secret, check_customer};
-use crate::stream::{DEVIATION, Stream};
+use crate::stream::{DEVIATION, DITHER, MARK, Stream};
 use crate::weights::{Strength, weights};
 
 /// The deviation of a mark, as a share of that of the weights: of models with at least
@@ -167,9 +167,8 @@ impl Tensor {
     /// Marks elements, of which the first is given. Those that are zero or not finite stay; a
     /// quantised zero stays only in rows of zeros.
     fn mark(&self, mut raw: &mut [u8], mut element: usize) {
-        let (mut mark, mut dither) = (Stream::mark(&self.key), Stream::dither(&self.key));
-        mark.seek(element as u64);
-        dither.seek(element as u64);
+        let mut mark = Stream::new(&self.key, MARK, element);
+        let mut dither = Stream::new(&self.key, DITHER, element);
         let is_rounded = !matches!(self.data_type, DataType::Float | DataType::Float16);
         let (mut numbers, mut bits) = (Vec::new(), Vec::new());
         while !raw.is_empty() {

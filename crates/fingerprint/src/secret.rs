@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use onnxseal_crypto::Error as KeyError;
 use onnxseal_crypto::fingerprint::MarkSeed;
 use onnxseal_crypto::wrap::{Identities, MAX_KEY_FILE_BYTES, Recipients, key_text, read_secret};
 use onnxseal_store::is_deceptive;
@@ -53,10 +54,8 @@ impl Secret {
 
     /// Reads a secret from an open file; `path` names it in errors.
     pub fn read(file: impl Read, path: &Path, identities: Option<&Identities>) -> Result<Secret> {
-        let bytes = read_secret(file, MAX_KEY_FILE_BYTES).map_err(|source| Error::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let failed = |fault| KeyError::Io(path.display().to_string(), fault);
+        let bytes = read_secret(file, MAX_KEY_FILE_BYTES).map_err(failed)?;
         Secret::from_bytes(&bytes, identities)
     }
 

@@ -12,6 +12,10 @@ use rand::{Rng as _, SeedableRng as _};
 /// The deviation of a sum of four bytes: the variance of a byte is (256² - 1) / 12.
 pub const DEVIATION: f64 = 147.800_541_270_998_05;
 
+/// The mark itself, and numbers that decide how elements are rounded.
+pub const MARK: u64 = 0;
+pub const DITHER: u64 = 1;
+
 /// Elements at a time.
 const PIECE: usize = 1024;
 
@@ -25,28 +29,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The mark itself.
-    pub fn mark(key: &[u8; 32]) -> Stream {
-        Stream::new(key, 0)
-    }
-
-    /// Numbers that decide how elements are rounded.
-    pub fn dither(key: &[u8; 32]) -> Stream {
-        Stream::new(key, 1)
-    }
-
-    fn new(key: &[u8; 32], stream: u64) -> Stream {
+    /// Begins stream [`MARK`] or [`DITHER`] at the number of an element.
+    pub fn new(key: &[u8; 32], stream: u64, element: usize) -> Stream {
         let mut rng = ChaCha20Rng::from_seed(*key);
         rng.set_stream(stream);
+        rng.set_word_pos(element as u128);
         Stream {
             rng,
             bytes: Box::new([0; 4 * PIECE]),
         }
-    }
-
-    /// Goes to the number of an element.
-    pub fn seek(&mut self, element: u64) {
-        self.rng.set_word_pos(u128::from(element));
     }
 
     /// Hands out the words of the next `n` elements in pieces, with the index of each piece's first.
@@ -113,27 +104,24 @@ mod tests {
     #[test]
     fn numbers_have_mean_0_and_deviation_1_and_can_be_had_from_any_place() {
         let mut all = vec![0.0; 50_000];
-        Stream::mark(&[7; 32]).numbers(&mut all);
+        Stream::new(&[7; 32], MARK, 0).numbers(&mut all);
         let n = all.len() as f64;
         let mean = all.iter().map(|g| f64::from(*g)).sum::<f64>() / n;
         let square = all.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>() / n;
         assert!((mean / DEVIATION).abs() < 0.02, "{mean}");
         assert!((square.sqrt() / DEVIATION - 1.0).abs() < 0.02, "{square}");
         let mut some = vec![0.0; 3000];
-        let mut stream = Stream::mark(&[7; 32]);
-        stream.seek(4321);
-        stream.numbers(&mut some);
+        Stream::new(&[7; 32], MARK, 4321).numbers(&mut some);
         assert_eq!(some, all[4321..7321]);
-        stream.seek(0);
         let wanted: f64 = all.iter().map(|g| f64::from(*g).powi(2)).sum();
-        let found = stream.dot(&all) * DEVIATION;
+        let found = Stream::new(&[7; 32], MARK, 0).dot(&all) * DEVIATION;
         assert!((found / wanted - 1.0).abs() < 1e-5);
     }
 
     #[test]
     fn the_first_numbers_stay_as_they_are() {
         let mut first = [0.0; 4];
-        Stream::mark(&[0; 32]).numbers(&mut first);
+        Stream::new(&[0; 32], MARK, 0).numbers(&mut first);
         // ChaCha20 of a zero key and nonce begins 76b8e0ad a0f13d90 405d6ae5 5386bd28.
         let sums = [
             0x76 + 0xb8 + 0xe0 + 0xad,

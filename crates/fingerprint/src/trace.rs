@@ -11,7 +11,7 @@ use crate::align::{Found, Leak};
 use crate::error::{Error, Result};
 use crate::mark::default_strength;
 use crate::secret::{Secret, check_customer};
-use crate::stream::Stream;
+use crate::stream::{MARK, Stream};
 use crate::weights::{Original, weights};
 
 /// A customer is accused if the probability that any innocent scores as high is below this.
@@ -131,7 +131,7 @@ fn scores(
             let key = secret.0.key(digest, &customers[job / n], at)?;
             match progress.is_cancelled() {
                 true => Err(Error::Cancelled),
-                false => Ok(Stream::mark(&key).dot(r)),
+                false => Ok(Stream::new(&key, MARK, 0).dot(r)),
             }
         })?;
         for (job, part) in parts.iter().enumerate() {
