@@ -13,6 +13,9 @@ use crate::numbers::floats;
 /// The fewest elements of a tensor with a mark.
 pub const MIN_ELEMENTS: u64 = 256;
 
+/// Sums of a row that a processor adds side by side.
+const LANES: usize = 8;
+
 /// A deviation of fewer elements says little.
 const MIN_SIDE: usize = 16;
 
@@ -175,26 +178,19 @@ impl Strength {
     fn of(elements: &Elements, n_columns: usize) -> Strength {
         let raw = elements.raw();
         let row_bytes = n_columns * (raw.len() / elements.len().max(1));
-        let mut columns = vec![Sums::default(); n_columns];
+        let mut columns = Sums::new(n_columns);
         let (mut rows, mut sparse) = (Vec::new(), Vec::new());
         for raw in raw.chunks_exact(row_bytes.max(1)) {
             let values = floats(elements.data_type(), raw);
-            let mut row = Sums::default();
-            for (value, column) in values.iter().zip(&mut columns) {
-                row.add(*value);
-                column.add(*value);
-            }
-            let n_zeros = values.iter().filter(|value| **value == 0.0).count();
-            rows.push(row.deviation());
-            sparse.push(2 * n_zeros > n_columns);
+            let n_zeros: u32 = values.iter().map(|value| u32::from(*value == 0.0)).sum();
+            sparse.push(2 * n_zeros as usize > n_columns);
+            rows.push(columns.add(&values));
         }
-        let has_few = rows.len() < MIN_SIDE;
-        let columns = columns.iter().map(|column| match has_few {
-            true => f32::INFINITY,
-            false => column.deviation(),
-        });
         Strength {
-            columns: columns.collect(),
+            columns: match rows.len() < MIN_SIDE {
+                true => vec![f32::INFINITY; n_columns],
+                false => columns.deviations(rows.len()),
+            },
             rows,
             sparse,
         }
@@ -208,27 +204,59 @@ impl Strength {
     }
 }
 
-#[derive(Clone, Default)]
+/// Sums of the finite elements of each column, as arrays that a processor adds side by side.
 struct Sums {
-    n: f64,
-    sum: f64,
-    squares: f64,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+    /// Elements that are not finite.
+    n_left_out: Vec<u32>,
 }
 
 impl Sums {
-    fn add(&mut self, value: f32) {
-        if !value.is_finite() {
-            return;
+    fn new(n_columns: usize) -> Sums {
+        Sums {
+            sums: vec![0.0; n_columns],
+            squares: vec![0.0; n_columns],
+            n_left_out: vec![0; n_columns],
         }
-        let value = f64::from(value);
-        self.n += 1.0;
-        self.sum += value;
-        self.squares += value * value;
     }
 
-    fn deviation(&self) -> f32 {
-        let mean = self.sum / self.n.max(1.0);
-        let variance = self.squares / self.n.max(1.0) - mean * mean;
-        variance.max(0.0).sqrt() as f32
+    /// Adds a row, and returns the deviation in it.
+    fn add(&mut self, row: &[f32]) -> f32 {
+        let finite = |value: f32| f64::from(if value.is_finite() { value } else { 0.0 });
+        let columns = self.sums.iter_mut().zip(&mut self.squares);
+        for (value, (sum, square)) in row.iter().zip(columns) {
+            let value = finite(*value);
+            *sum += value;
+            *square += value * value;
+        }
+        let (mut sum, mut square) = ([0.0; LANES], [0.0; LANES]);
+        for values in row.chunks(LANES) {
+            for (value, (sum, square)) in values.iter().zip(sum.iter_mut().zip(&mut square)) {
+                let value = finite(*value);
+                *sum += value;
+                *square += value * value;
+            }
+        }
+        let n_left_out: u32 = row.iter().map(|value| u32::from(!value.is_finite())).sum();
+        if n_left_out > 0 {
+            for (value, left_out) in row.iter().zip(&mut self.n_left_out) {
+                *left_out += u32::from(!value.is_finite());
+            }
+        }
+        let n = row.len() - n_left_out as usize;
+        deviation(n, sum.iter().sum(), square.iter().sum())
     }
+
+    fn deviations(&self, n_rows: usize) -> Vec<f32> {
+        let sums = self.sums.iter().zip(&self.squares).zip(&self.n_left_out);
+        let n = |left_out: u32| n_rows.saturating_sub(left_out as usize);
+        sums.map(|((sum, square), left_out)| deviation(n(*left_out), *sum, *square))
+            .collect()
+    }
+}
+
+fn deviation(n: usize, sum: f64, square: f64) -> f32 {
+    let n = n.max(1) as f64;
+    (square / n - (sum / n).powi(2)).max(0.0).sqrt() as f32
 }
