@@ -47,7 +47,7 @@ pub struct Rule {
 
 /// All rules: the first for models that are not protected, the last for all errors without a rule of
 /// their own. Ids never change.
-pub const RULES: [Rule; 7] = [
+pub const RULES: [Rule; 8] = [
     Rule {
         kind: ErrorKind::PolicyNotMet,
         status: "not_protected",
@@ -97,6 +97,14 @@ pub const RULES: [Rule; 7] = [
         help: "Make all files of the model readable, and put external data beside the model.",
     },
     Rule {
+        kind: ErrorKind::NotInForce,
+        status: "not_in_force",
+        id: "ONNXSEAL008",
+        title: "Licence is not in force",
+        meaning: "The licence that was named opens models from a later date, or opened them until an earlier one.",
+        help: "Ask whoever issued the licence for another.",
+    },
+    Rule {
         kind: ErrorKind::Internal,
         status: "other",
         id: "ONNXSEAL007",
@@ -107,11 +115,12 @@ pub const RULES: [Rule; 7] = [
 ];
 
 /// The classes of failures, the worst first: it gives the exit code.
-const BY_SEVERITY: [ErrorKind; 5] = [
+const BY_SEVERITY: [ErrorKind; 6] = [
     ErrorKind::Authentication,
     ErrorKind::Malformed,
     ErrorKind::PolicyNotMet,
     ErrorKind::NoMatchingKey,
+    ErrorKind::NotInForce,
     ErrorKind::Io,
 ];
 

@@ -144,6 +144,15 @@ fn dates_have_an_exit_code_and_say_whom_to_ask() {
             "{error}"
         );
         lab.expect(9, &["licence", "verify", "a.licence", "-i", "acme.txt"]);
+        let several = [
+            "verify",
+            "sealed.onnx",
+            "--require-protected",
+            "-i",
+            "acme.txt",
+        ];
+        let several = [&several[..], &["--licence", "a.licence", "--json"]].concat();
+        assert!(lab.expect(9, &several).0.contains("not_in_force"));
         let (shown, _) = lab.expect(0, &["licence", "show", "a.licence"]);
         assert!(shown.contains("not in force"), "{shown}");
     }

@@ -26,7 +26,7 @@ const CEILINGS: [(&str, usize); 18] = [
     ("runtime", 2497),
     ("store", 6115),
     ("testkit", 995),
-    ("src", 8829),
+    ("src", 8838),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
