@@ -135,11 +135,11 @@ impl Verifying {
         Ok(Demands {
             signed_by: self.opening.signers.read()?,
             edition: self.reader.edition_for(identities.as_ref())?,
-            licence: (identities
-                .is_some()
-                .then(|| self.reader.licence())
-                .transpose()?)
-            .flatten(),
+            // Without an identity, one that the environment names is for other calls.
+            licence: match &identities {
+                Some(_) => self.reader.licence()?,
+                None => None,
+            },
             identities,
             require: match &self.require_claims[..] {
                 [] => None,

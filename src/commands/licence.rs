@@ -95,16 +95,15 @@ fn issue_all(args: &Issue, rows: &[Row]) -> Result<()> {
         "{n} to {}, {n_endless} without a last day",
         args.output.display()
     );
-    match (stop.signal(), failures.first()) {
-        (Some(signal), _) => return Err(stopped(signal, &format!("wrote {said}"))),
-        (None, None) => tell(&format!("wrote {said}")),
-        (None, Some((_, first))) => {
-            tell(&format!("wrote {said}"));
-            let text = format!("{} of {} rows failed", failures.len(), rows.len());
-            return Err(failed(code(first), text));
-        }
+    if let Some(signal) = stop.signal() {
+        return Err(stopped(signal, &format!("wrote {said}")));
     }
-    Ok(())
+    tell(&format!("wrote {said}"));
+    let Some((_, first)) = failures.first() else {
+        return Ok(());
+    };
+    let text = format!("{} of {} rows failed", failures.len(), rows.len());
+    Err(failed(code(first), text))
 }
 
 fn issue_one(args: &Issue, row: &Row, issuer: &Issuer, key: Option<&SigningKey>) -> Result<()> {

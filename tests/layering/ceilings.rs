@@ -12,7 +12,7 @@ const CEILINGS: [(&str, usize); 18] = [
     ("assess", 5731),
     ("batch", 2977),
     ("capi", 2123),
-    ("core", 8515),
+    ("core", 8519),
     ("crypto", 4797),
     ("data", 1890),
     ("engine", 1243),
@@ -26,7 +26,7 @@ const CEILINGS: [(&str, usize); 18] = [
     ("runtime", 2497),
     ("store", 6115),
     ("testkit", 995),
-    ("src", 8838),
+    ("src", 8837),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.

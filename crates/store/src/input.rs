@@ -21,7 +21,7 @@ pub struct Input {
     pub len: u64,
     /// The bytes that take the place of its own.
     edited: Option<Bytes>,
-    /// What changes its bytes as they are read, and the name of external data there.
+    /// The change of its bytes as they are read, and the name of external data in it.
     changed: Option<(Arc<dyn Change>, Option<String>)>,
     /// Length in bytes without edits.
     len_before: u64,

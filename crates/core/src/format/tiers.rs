@@ -1,8 +1,13 @@
 //! Tiers: the editions of one model, and the wrapped keys of each.
 
+use std::path::Path;
+
 use onnxseal_crypto::wrap::{Identities, check_wrapped};
 use onnxseal_crypto::{self as crypto, DataKey};
+use onnxseal_onnx::excerpt;
 use onnxseal_onnx::tail::{self, Tail};
+
+use crate::error::{Error, Result};
 
 /// The edition that a caller accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +39,37 @@ impl<'a> Edition<'a> {
             name => Edition::Tier(name),
         }
     }
+
+    /// Returns the tier to open of the model at `path`, whose tiers have these names, for a caller who
+    /// has the key of `key_tier`.
+    pub(crate) fn tier_of(self, path: &Path, names: &[String], key_tier: u8) -> Result<u8> {
+        let name_of = |tier: u8| {
+            let name = names.get(usize::from(tier).saturating_sub(1));
+            name.cloned().unwrap_or_default()
+        };
+        let wanted = match self {
+            Edition::Whole => names.len().max(1) as u8,
+            Edition::Any => key_tier,
+            Edition::Tier(name) => match names.iter().position(|of| of == name) {
+                Some(index) => index as u8 + 1,
+                None => {
+                    return Err(Error::NoSuchTier {
+                        path: path.to_owned(),
+                        wanted: excerpt(name),
+                        tiers: names.to_vec(),
+                    });
+                }
+            },
+        };
+        if wanted > key_tier {
+            return Err(Error::LowerTier {
+                path: path.to_owned(),
+                wanted: name_of(wanted),
+                found: name_of(key_tier),
+            });
+        }
+        Ok(wanted)
+    }
 }
 
 pub(crate) const MAX_TIERS: usize = tail::KEYS.len();
@@ -56,7 +92,7 @@ pub(crate) struct WrappedKeys(
 );
 
 impl WrappedKeys {
-    pub(crate) fn of_tail(tail: &Tail<'_>, tiers: u8) -> Result<WrappedKeys, String> {
+    pub(crate) fn of_tail(tail: &Tail<'_>, tiers: u8) -> std::result::Result<WrappedKeys, String> {
         let mut parts = tail::KEYS.map(|key| tail.value(key).map(str::to_owned));
         let (of_model, above) = parts.split_at_mut(usize::from(tiers).min(MAX_TIERS));
         if above.iter().any(Option::is_some) {
@@ -73,12 +109,15 @@ impl WrappedKeys {
 
     /// Checks every key as far as possible without an identity, so that nothing can hide in one that is
     /// never tried.
-    pub(crate) fn check(&self) -> Result<(), crypto::Error> {
+    pub(crate) fn check(&self) -> std::result::Result<(), crypto::Error> {
         (self.0.iter().flatten()).try_for_each(|part| check_wrapped(part))
     }
 
     /// Returns the highest tier that one of `identities` opens, and its key.
-    pub(crate) fn unwrap(&self, identities: &Identities) -> Result<(u8, DataKey), crypto::Error> {
+    pub(crate) fn unwrap(
+        &self,
+        identities: &Identities,
+    ) -> std::result::Result<(u8, DataKey), crypto::Error> {
         self.check()?;
         let mut kinds = Vec::new();
         let mut wrong = None;

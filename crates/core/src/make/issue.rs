@@ -99,26 +99,10 @@ impl Issuer {
 impl Source {
     /// Returns the name of the tier that `edition` asks for, and its key.
     fn edition(&self, edition: Edition<'_>) -> Result<(Option<&str>, &DataKey)> {
-        let path = || self.path.clone();
-        let n_tiers = self.tiers.len().max(1);
-        let index =
-            match edition {
-                Edition::Tier(name) => (self.tiers.iter().position(|tier| tier == name))
-                    .ok_or_else(|| Error::NoSuchTier {
-                        path: path(),
-                        wanted: name.to_owned(),
-                        tiers: self.tiers.clone(),
-                    })?,
-                _ => n_tiers - 1,
-            };
-        let name = |index: usize| self.tiers.get(index).map(String::as_str);
-        let Some(key) = self.keys.get(index) else {
-            return Err(Error::LowerTier {
-                path: path(),
-                wanted: name(index).unwrap_or_default().to_owned(),
-                found: name(self.keys.len() - 1).unwrap_or_default().to_owned(),
-            });
-        };
-        Ok((name(index), key))
+        let key_tier = self.keys.len() as u8;
+        let tier = edition.tier_of(&self.path, &self.tiers, key_tier)?;
+        let index = usize::from(tier).saturating_sub(1);
+        let key = (self.keys.get(index)).ok_or(Error::Internal("a tier without a key"))?;
+        Ok((self.tiers.get(index).map(String::as_str), key))
     }
 }

@@ -103,26 +103,7 @@ impl Protected {
 
     /// Returns the tier to open for a caller who accepts `edition` and has the key of `key_tier`.
     pub(crate) fn tier_of(&self, edition: Edition<'_>, key_tier: u8) -> Result<u8> {
-        let manifest = self.manifest();
-        let wanted = match edition {
-            Edition::Whole => manifest.n_tiers(),
-            Edition::Any => key_tier,
-            Edition::Tier(name) => {
-                (manifest.tier_named(name)).ok_or_else(|| Error::NoSuchTier {
-                    path: self.path().to_owned(),
-                    wanted: excerpt(name),
-                    tiers: manifest.tier_names().to_vec(),
-                })?
-            }
-        };
-        if wanted > key_tier {
-            return Err(Error::LowerTier {
-                path: self.path().to_owned(),
-                wanted: manifest.tier_name(wanted).to_owned(),
-                found: manifest.tier_name(key_tier).to_owned(),
-            });
-        }
-        Ok(wanted)
+        edition.tier_of(self.path(), self.manifest().tier_names(), key_tier)
     }
 
     /// Unwraps the data key, from a licence if there is one, authenticates the manifest and the tags,

@@ -1,4 +1,4 @@
-//! What the crate promises, on made-up and real models.
+//! Promises of the crate, on made-up and real models.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod attacks;

@@ -23,7 +23,7 @@ fn sealed(file: &str) -> PathBuf {
     PathBuf::from(folder).join(file)
 }
 
-/// What the reader of an entry gets: the digests of all files, by their names.
+/// Opens a model as the reader of an entry does. Returns the digests of all files, by their names.
 fn opened(entry: &Value) -> Result<BTreeMap<String, String>> {
     let text = |member: &str| entry[member].as_str();
     let read = |folder: &str, name: &str| fs::read(sealed(folder).join(name)).unwrap();
