@@ -11,9 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use onnxseal_core::io as io_error;
-use onnxseal_store::draft::is_at;
 use onnxseal_store::folder::{MadeFolders, OutputPath};
-use onnxseal_store::no_links;
+use onnxseal_store::{is_at, no_links, try_lock};
 
 use crate::RECORDS;
 use crate::error::{Error, Result};
@@ -31,7 +30,7 @@ const MAX_HOLDER_BYTES: u64 = 200;
 /// The lock on our part of the output folder, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    file: File,
+    file: Option<File>,
     path: PathBuf,
     /// Dropped last, which removes folders made for the lock if they are empty.
     _made: MadeFolders,
@@ -57,14 +56,14 @@ impl Hold {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file.map_err(io_error("open", &path))?,
             };
-            match file.try_lock() {
+            match try_lock(&file) {
                 Ok(()) if is_at(&file, &path) => {
+                    say_who(&file);
                     let hold = Hold {
-                        file,
+                        file: Some(file),
                         path: path.clone(),
                         _made: made,
                     };
-                    hold.say_who();
                     match others(out, shard)? {
                         None => return Ok(Some(hold)),
                         holder => by = holder,
@@ -88,25 +87,30 @@ impl Hold {
             by: by.unwrap_or_else(|| UNKNOWN.to_owned()),
         })
     }
+}
 
-    /// Writes our name into the file, for processes that find it locked.
-    fn say_who(&self) {
-        let process = std::process::id();
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let text = match host.trim() {
-            "" => format!("process {process}"),
-            host => format!("process {process} on {host}"),
-        };
-        let mut file = &self.file;
-        let _ = (file.set_len(0)).and_then(|()| file.write_all(text.as_bytes()));
-    }
+/// Writes our name into the file, for processes that find it locked.
+fn say_who(mut file: &File) {
+    let process = std::process::id();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.or_else(|_| std::env::var("COMPUTERNAME"));
+    let text = match host.unwrap_or_default().trim() {
+        "" => format!("process {process}"),
+        host => format!("process {process} on {host}"),
+    };
+    let _ = (file.set_len(0)).and_then(|()| file.write_all(text.as_bytes()));
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // Remove it while we hold the lock, so that nobody else can have taken it.
-        if is_at(&self.file, &self.path) {
+        let Some(file) = self.file.take() else {
+            return;
+        };
+        if is_at(&file, &self.path) {
             let _ = fs::remove_file(&self.path);
+            // On Windows a file may be in its folder as long as it is open.
+            drop(file);
             // Removes the folder if it is empty.
             let _ = self.path.parent().map(fs::remove_dir);
         }
@@ -166,7 +170,7 @@ fn others(out: &Path, ours: Shard) -> Result<Option<String>> {
         let Ok(file) = for_writing.or_else(|_| File::open(&path)) else {
             continue;
         };
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) if is_at(&file, &path) => drop(fs::remove_file(&path)),
             Err(TryLockError::WouldBlock) if other.may_share_with(ours) => {
                 return Ok(Some(holder(&file)));

@@ -292,10 +292,7 @@ impl PublishHook for ModelRun<'_> {
     fn wants_digests(&self) -> bool {
         // The times of a source that was just written do not show a further write.
         let is_new = |path: &str| match beside(&self.found.location, path) {
-            Location::File(path) => fs::metadata(path)
-                .ok()
-                .and_then(|metadata| Stamp::of(&metadata))
-                .is_none_or(|stamp| !stamp.is_settled()),
+            Location::File(path) => Stamp::at(&path).is_none_or(|stamp| !stamp.is_settled()),
             _ => false,
         };
         self.batch.options.checksum

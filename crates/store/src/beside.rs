@@ -48,15 +48,34 @@ pub fn open(model: &Path, location: &str) -> Result<(PathBuf, File), Error> {
     Ok((path, file))
 }
 
-/// Fails unless a location is a relative path without empty parts, `.` and `..`, separated by `/`.
+/// Fails unless a location is a relative path without empty parts, `.` and `..`, separated by `/`,
+/// whose parts name files on this system.
 pub fn check_normalised(location: &str) -> Result<(), Error> {
-    let is_name = |part: &str| !matches!(part, "" | "." | "..");
+    let is_name = |part: &str| {
+        !matches!(part, "" | "." | "..") && (cfg!(not(windows)) || is_windows_name(part))
+    };
     let has_drive = matches!(location.as_bytes(), [drive, b':', ..] if drive.is_ascii_alphabetic());
     let strange = has_drive || location.contains(['\\', '\0']);
     match location.split('/').all(is_name) && !strange {
         true => Ok(()),
         false => Err(fault(location, FileFault::NotNormalised)),
     }
+}
+
+/// Returns whether Windows takes `part` as the name of a file: not as a device, as a stream in
+/// another file (`a:b`), or as another name (it drops dots and spaces at the end).
+///
+/// Source: <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file>
+fn is_windows_name(part: &str) -> bool {
+    const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+    // Superscript digits count.
+    const DIGITS: &str = "0123456789\u{b9}\u{b2}\u{b3}";
+    let stem = part.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end_matches(' ').to_ascii_lowercase();
+    let port = stem.strip_prefix("com").or(stem.strip_prefix("lpt"));
+    let is_port = port.is_some_and(|rest| rest.chars().count() == 1 && DIGITS.contains(rest));
+    let strange = |c: char| c < ' ' || "<>:\"|?*".contains(c);
+    !DEVICES.contains(&&*stem) && !is_port && !part.contains(strange) && !part.ends_with(['.', ' '])
 }
 
 fn fault(location: &str, fault: FileFault) -> Error {
@@ -80,4 +99,37 @@ pub(crate) fn check_apart<'a>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_windows_takes_for_something_else_is_no_name() {
+        for name in [
+            "w.bin", "console", "com", "com10", "lpt.x", "a b", ".hidden", "\u{e9}",
+        ] {
+            assert!(is_windows_name(name), "{name}");
+        }
+        for name in [
+            "con",
+            "NUL",
+            "nul.bin",
+            "Aux .x",
+            "com1",
+            "COM\u{b2}.bin",
+            "lpt9",
+            "CONIN$",
+            "ab:c",
+            "w.",
+            "w ",
+            "a\tb",
+            "w?",
+            "\"w\"",
+        ] {
+            assert!(!is_windows_name(name), "{name}");
+            assert_eq!(check_normalised(name).is_err(), cfg!(windows), "{name}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use tempfile::{Builder, NamedTempFile};
 use zeroize::Zeroizing;
 
-use crate::input::is_same;
+use crate::file_id::{is_at, try_lock};
 use crate::output::Readers;
 use crate::parallel::lock;
 use crate::stream::{self, There};
@@ -135,6 +135,10 @@ pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
         hold(file.as_file());
         // Another process may have removed it before it was locked.
         if is_at(file.as_file(), file.path()) {
+            #[cfg(windows)]
+            if readers == Readers::Owner {
+                crate::windows::restrict_to_user(file.path())?;
+            }
             return Ok(file);
         }
     }
@@ -151,7 +155,7 @@ pub fn builder() -> Builder<'static, 'static> {
 /// removes anything.
 pub fn hold(file: &File) {
     // A process that inspects it locks it briefly.
-    let _ = file.lock();
+    let _ = crate::file_id::lock(file);
 }
 
 /// Removes the files that killed processes left in `folder`. Runs once per process, because folders
@@ -179,15 +183,9 @@ fn remove_unheld(path: &Path) {
     let Ok(file) = File::options().read(true).write(true).open(path) else {
         return;
     };
-    if file.try_lock().is_ok() && is_at(&file, path) {
+    if try_lock(&file).is_ok() && is_at(&file, path) {
         let _ = fs::remove_file(path);
     }
-}
-
-/// Returns whether the open `file` is still the one at `path`.
-pub fn is_at(file: &File, path: &Path) -> bool {
-    let ours = file.metadata();
-    ours.is_ok_and(|ours| fs::symlink_metadata(path).is_ok_and(|there| is_same(&ours, &there)))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::beside;
 use crate::change::Change;
 use crate::error::{Error, Result, io};
+use crate::file_id::{is_at, try_lock};
 use crate::location::Location;
 use crate::object_url::ObjectUrl;
 use crate::output::Permitted;
@@ -201,8 +202,8 @@ impl Input {
     }
 
     pub fn check_in_place(&self) -> Result<()> {
-        match (self.metadata()?, fs::symlink_metadata(&self.path)) {
-            (Some(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
+        match self.backing.file(&self.path)? {
+            Some(file) if is_at(&file, &self.path) => Ok(()),
             _ => Err(Error::InputChanged(self.path.clone())),
         }
     }
@@ -211,7 +212,7 @@ impl Input {
     /// leads to it.
     pub fn lock_in_place(&self) -> Result<()> {
         let file = self.backing.file(&self.path)?;
-        match file.map(|file| file.try_lock()) {
+        match file.map(|file| try_lock(&file)) {
             Some(Err(fs::TryLockError::WouldBlock)) => Err(Error::Busy(self.path.clone())),
             // Some network file systems lack locks.
             _ => self.check_in_place(),
@@ -248,29 +249,6 @@ pub(crate) fn copy_at(bytes: &[u8], buffer: &mut [u8], offset: u64) -> std::io::
     Ok(())
 }
 
-/// Returns whether both describe one file. On other systems than Unix an open file cannot be
-/// replaced, and this returns `true`.
-pub fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        (a.dev(), a.ino()) == (b.dev(), b.ino())
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = (a, b);
-        true
-    }
-}
-
-pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    let (Ok(a), Ok(b)) = (fs::metadata(one), fs::metadata(other)) else {
-        return false;
-    };
-    let is_one_path = || one.canonicalize().ok() == other.canonicalize().ok();
-    a.is_file() && b.is_file() && is_same(&a, &b) && (cfg!(unix) || is_one_path())
-}
-
 #[cfg(unix)]
 pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
@@ -291,7 +269,7 @@ pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std
     Ok(())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
@@ -306,6 +284,8 @@ mod tests {
         input.check_in_place().unwrap();
         input.check_unchanged().unwrap();
 
+        // Wine replaces no open file.
+        fs::rename(&path, dir.path().join("before")).unwrap();
         fs::rename(&other, &path).unwrap();
         assert!(matches!(
             input.check_in_place(),

@@ -4,14 +4,15 @@
 //! A process may have few files open at once (`ulimit -n`), and some exporters write one external
 //! data file per tensor. A file that was closed must be unchanged when it is opened again.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::beside;
 use crate::error::{Error, Result, io as io_error};
-use crate::input::{Backing, Input, is_same, read_exact_at};
+use crate::file_id::FileId;
+use crate::input::{Backing, Input, read_exact_at};
 use crate::regular::check_regular;
 use crate::stamp::Stamp;
 use crate::{limit, no_links};
@@ -21,7 +22,9 @@ use crate::{limit, no_links};
 pub(crate) struct Held {
     open: Option<Arc<File>>,
     /// As it was when it was first opened.
-    first: Metadata,
+    first: FileId,
+    len: u64,
+    stamp: Option<Stamp>,
     n_beside: AtomicUsize,
 }
 
@@ -30,9 +33,7 @@ impl Drop for Held {
         // Programs that close all descriptors close this one too. Its number may then be another
         // file's, which is not ours to close.
         if let Some(file) = self.open.take()
-            && !file
-                .metadata()
-                .is_ok_and(|found| is_same(&found, &self.first))
+            && !FileId::of(&file).is_ok_and(|found| found == self.first)
         {
             std::mem::forget(file);
         }
@@ -47,17 +48,23 @@ impl Input {
 
 impl Held {
     fn new(path: &Path, file: Arc<File>) -> Result<Held> {
-        let first = file.metadata().map_err(io_error("read", path))?;
-        check_regular(&first).map_err(io_error("read", path))?;
+        let fault = io_error("read", path);
+        let described = file.metadata().and_then(|metadata| {
+            check_regular(&metadata)?;
+            Ok((metadata.len(), FileId::of(&file)?))
+        });
+        let (len, first) = described.map_err(fault)?;
         Ok(Held {
-            open: Some(file),
             first,
+            len,
+            stamp: Stamp::of(&file),
+            open: Some(file),
             n_beside: AtomicUsize::new(0),
         })
     }
 
     fn into_input(self, path: &Path) -> Input {
-        Input::new(path.to_owned(), self.first.len(), Arc::new(self))
+        Input::new(path.to_owned(), self.len, Arc::new(self))
     }
 
     /// Returns the file, which lies at the canonical `path` if it is closed.
@@ -71,9 +78,9 @@ impl Held {
     }
 
     fn check(&self, file: &File, path: &Path) -> Result<()> {
-        let now = file.metadata().map_err(io_error("read", path))?;
-        let is_first = is_same(&now, &self.first) && now.len() == self.first.len();
-        match is_first && Stamp::of(&now) == self.stamp() {
+        let now = FileId::of(file).and_then(|now| Ok((now, file.metadata()?.len())));
+        let now = now.map_err(io_error("read", path))?;
+        match now == (self.first, self.len) && Stamp::of(file) == self.stamp {
             true => Ok(()),
             false => Err(Error::InputChanged(path.to_owned())),
         }
@@ -103,7 +110,7 @@ impl Backing for Held {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        Stamp::of(&self.first)
+        self.stamp.clone()
     }
 
     fn check_unchanged(&self, path: &Path) -> Result<()> {
@@ -115,7 +122,7 @@ impl Backing for Held {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs;
@@ -143,6 +150,7 @@ mod tests {
         let modified = metadata.modified().unwrap();
         let copied = File::options().write(true).open(&copy).unwrap();
         copied.set_modified(modified).unwrap();
+        drop(copied);
         fs::rename(&path, &elsewhere).unwrap();
         fs::rename(&copy, &path).unwrap();
         let changed = |held: &Held| match held.open(&path) {
@@ -151,6 +159,7 @@ mod tests {
         };
         assert!(changed(&held));
         fs::remove_file(&path).unwrap();
+        #[cfg(unix)]
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         assert!(matches!(held.open(&path), Err(Error::Io { .. })));
     }

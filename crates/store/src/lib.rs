@@ -1,8 +1,8 @@
 //! Reads and writes the bytes of models, in files, memory, and objects in stores. Outputs appear
 //! whole or not at all.
 //!
-//! This crate has all that differs between platforms and stores, with its `unsafe` code in `map`
-//! and `faults`.
+//! This crate has all that differs between platforms and stores, with its `unsafe` code in `map`,
+//! `faults` and `windows`.
 //! It knows neither ONNX nor keys.
 //!
 //! ```
@@ -49,6 +49,7 @@ pub mod draft;
 mod error;
 #[cfg_attr(not(target_os = "linux"), path = "no_faults.rs")]
 mod faults;
+mod file_id;
 pub mod folder;
 mod input;
 mod input_file;
@@ -73,13 +74,16 @@ mod secret;
 pub mod splice;
 mod stamp;
 mod stream;
+#[cfg(windows)]
+mod windows;
 
 pub use bytes::Bytes;
 pub use change::Change;
 pub use draft::{Replaced, replace_whole, write_unsynced, write_whole};
 pub use error::{Error, ErrorKind, FileFault, OutputFault, Result, io};
+pub use file_id::{is_at, is_same_file, try_lock};
 pub use folder::{sync_all, sync_folder};
-pub use input::{Input, is_same, is_same_file, read_exact_at, zeros};
+pub use input::{Input, read_exact_at, zeros};
 pub use limit::{raise_file_limit, restore_file_limit};
 pub use location::{Changed, Location, folder_of, or_here};
 pub use map::SparseBytes;

@@ -69,9 +69,7 @@ impl Output for NewFile {
     }
 
     fn stamp(&self) -> Result<Option<Stamp>> {
-        let metadata = self.file.metadata();
-        let metadata = metadata.map_err(io_error("read", &self.place.path))?;
-        Ok(Stamp::of(&metadata).map(Stamp::before_naming))
+        Ok(Stamp::of(&self.file).map(Stamp::before_naming))
     }
 
     fn finish(&self, flush: Flush) -> Result<()> {
@@ -98,6 +96,11 @@ impl Output for NewFile {
         // The folder was closed, since a model may have thousands of files.
         let folder = place.folder()?;
         let to = (folder.path(), &*place.within(&folder));
+        #[cfg(windows)]
+        if let (Some((hidden, _)), false) = (&hidden, permitted == Permitted::OWNER) {
+            let inherited = crate::windows::inherit_rights(hidden);
+            inherited.map_err(io_error("create", &place.path))?;
+        }
         let named = permissions(permitted, &file, allowed)
             .and_then(|permissions| name(file, hidden, to, permissions, options));
         let replaced = named.map_err(|error| match error.kind() {

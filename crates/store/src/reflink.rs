@@ -22,12 +22,14 @@ pub fn try_clone(
     input: &Input,
     changed: impl Iterator<Item = Range<u64>>,
 ) -> bool {
-    #[cfg(target_os = "linux")]
-    if let (Some((_, to)), Ok(Some(from))) = (output.file(), input.file()) {
-        return cost(changed) <= input.len / 2 && rustix::fs::ioctl_ficlone(to, &*from).is_ok();
+    if cfg!(not(target_os = "linux")) || cost(changed) > input.len / 2 {
+        return false;
     }
-    let _ = (output, input, changed);
-    false
+    match (output.file(), input.file()) {
+        #[cfg(target_os = "linux")]
+        (Some((_, to)), Ok(Some(from))) => rustix::fs::ioctl_ficlone(to, &*from).is_ok(),
+        _ => false,
+    }
 }
 
 /// Writes the chunk `bytes` to a clone at `offset`; only `changed` differs from the input.

@@ -1,9 +1,12 @@
 //! Stamps: they tell, without reading a file or an object, whether it was changed.
 
-use std::fs::Metadata;
+use std::fs::File;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::regular::open_regular;
 
 /// Tells, without reading a file or an object, whether it was changed. Leaves out its length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +20,7 @@ pub enum Stamp {
         /// When its bytes, permissions or names last changed, which nobody can set back.
         #[serde(skip_serializing_if = "Option::is_none")]
         changed_ns: Option<i64>,
-        /// Its number (inode) on its file system.
+        /// Its number (inode, or file index) on its file system.
         #[serde(skip_serializing_if = "Option::is_none")]
         inode: Option<u64>,
     },
@@ -32,7 +35,8 @@ pub enum Stamp {
 
 impl Stamp {
     /// Returns the stamp of a file, or `None` if the system has no times.
-    pub fn of(metadata: &Metadata) -> Option<Stamp> {
+    pub fn of(file: &File) -> Option<Stamp> {
+        let metadata = file.metadata().ok()?;
         #[cfg(unix)]
         let (changed_ns, inode) = {
             use std::os::unix::fs::MetadataExt;
@@ -40,13 +44,27 @@ impl Stamp {
             let changed_ns = seconds.saturating_add(metadata.ctime_nsec());
             (Some(changed_ns), Some(metadata.ino()))
         };
-        #[cfg(not(unix))]
+        #[cfg(windows)]
+        let (changed_ns, inode) = {
+            let number = crate::windows::file_id(file).ok();
+            // The low half, which is all of it but on ReFS.
+            (
+                crate::windows::changed_ns(file).ok(),
+                number.map(|(_, number)| number as u64),
+            )
+        };
+        #[cfg(not(any(unix, windows)))]
         let (changed_ns, inode) = (None, None);
         Some(Stamp::File {
             modified_ns: nanoseconds(metadata.modified().ok()?),
             changed_ns,
             inode,
         })
+    }
+
+    /// Returns the stamp of the regular file at `path`, or `None` if there is none.
+    pub fn at(path: &Path) -> Option<Stamp> {
+        Stamp::of(&open_regular(path).ok()?)
     }
 
     /// Leaves out the change time, for a file that is about to get its name, which changes it.
@@ -97,7 +115,7 @@ impl Version {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs::{self, File};
@@ -108,7 +126,7 @@ mod tests {
     fn a_write_another_file_and_a_time_set_back_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.onnx");
-        let stamp = || Stamp::of(&fs::metadata(&path).unwrap()).unwrap();
+        let stamp = || Stamp::at(&path).unwrap();
         let old = SystemTime::now() - Duration::from_secs(60);
         let set = |time| {
             let file = File::options().write(true).open(&path).unwrap();
@@ -148,7 +166,7 @@ mod tests {
             e_tag: "\"0\"".to_owned(),
             version: None,
         };
-        let file = Stamp::of(&fs::metadata(".").unwrap()).unwrap();
+        let file = Stamp::at(Path::new("Cargo.toml")).unwrap();
         for stamp in [&file, &file.clone().before_naming(), &object] {
             let text = serde_json::to_string(stamp).unwrap();
             assert_eq!(
