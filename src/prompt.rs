@@ -74,11 +74,16 @@ pub fn ask_passphrase(description: &str) -> Result<Passphrase> {
 
 fn ask_line(question: &str) -> Option<String> {
     const MAX_BYTES: u64 = 4096;
-    let path = if cfg!(windows) { "CON" } else { "/dev/tty" };
-    let mut terminal = File::options().read(true).write(true).open(path).ok()?;
-    write!(terminal, "{}: ", one_line(question)).ok()?;
+    // Windows' console is written to and read from by two names.
+    let [to, from] = if cfg!(windows) {
+        ["CONOUT$", "CONIN$"]
+    } else {
+        ["/dev/tty"; 2]
+    };
+    let open = |path| File::options().read(true).write(true).open(path).ok();
+    write!(open(to)?, "{}: ", one_line(question)).ok()?;
     let mut line = String::new();
-    let mut reader = BufReader::new(terminal.take(MAX_BYTES));
+    let mut reader = BufReader::new(open(from)?.take(MAX_BYTES));
     reader.read_line(&mut line).ok()?;
     line.truncate(line.trim_end_matches(['\r', '\n']).len());
     Some(line)

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-/// Folders of shared libraries, besides those of the system's loader.
-const FOLDERS: [&str; 8] = [
+/// Folders of shared libraries, besides those of the system's loader. On Windows none: the library
+/// in `System32` is Windows' own, and older than what this crate needs.
+const FOLDERS: &[&str] = if cfg!(windows) { &[] } else { UNIX_FOLDERS };
+const UNIX_FOLDERS: &[&str] = &[
     "/usr/local/lib",
     "/usr/local/lib64",
     "/usr/lib",
@@ -41,7 +43,11 @@ pub(crate) fn find() -> Result<PathBuf, String> {
     let others = others.iter().flat_map(|prefix| site_packages(prefix));
     let packages = first.into_iter().chain(others);
     let packages = packages.map(|packages| (packages.join("onnxruntime").join("capi"), packages));
-    let folders = FOLDERS.map(|folder| (folder.into(), folder.into()));
+    let folders = FOLDERS.iter().map(PathBuf::from);
+    // Windows' programs bring their libraries.
+    let beside = program_folder().filter(|_| cfg!(windows));
+    let folders = beside.into_iter().chain(folders);
+    let folders = folders.map(|folder| (folder.clone(), folder));
     let mut looked: Vec<String> = Vec::new();
     for (folder, shown) in packages.chain(folders) {
         if let Some(found) = library_in(&folder) {
@@ -79,9 +85,7 @@ fn prefixes() -> Vec<PathBuf> {
         let prefix = env::var_os(variable).filter(|prefix| !prefix.is_empty());
         add(prefix.as_ref().map(Path::new));
     }
-    let program = env::current_exe().ok();
-    let folder = program.as_deref().and_then(Path::parent);
-    add(folder.and_then(Path::parent));
+    add(program_folder().as_deref().and_then(Path::parent));
     let path = env::var_os("PATH").unwrap_or_default();
     for folder in env::split_paths(&path) {
         for name in ["python3", "python", "python.exe"] {
@@ -89,28 +93,45 @@ fn prefixes() -> Vec<PathBuf> {
             if !python.is_file() {
                 continue;
             }
+            if cfg!(windows) && !folder.ends_with("Scripts") {
+                add(Some(&folder));
+                continue;
+            }
             // Do not resolve the link, which would lead out of a virtual environment.
-            add(if cfg!(windows) {
-                python.parent()
-            } else {
-                folder.parent()
-            });
+            add(folder.parent());
             if let Ok(real) = python.canonicalize() {
                 add(real.parent().and_then(Path::parent));
             }
         }
     }
-    if let Some(home) = env::var_os("HOME") {
-        add(Some(&Path::new(&home).join(".local")));
+    // Packages of this user's; on Windows the installer of Python puts it itself there too.
+    for (variable, folder) in [
+        ("HOME", ".local"),
+        ("APPDATA", "Python"),
+        ("LOCALAPPDATA", "Programs/Python"),
+    ] {
+        let Some(folder) = env::var_os(variable).map(|of| Path::new(&of).join(folder)) else {
+            continue;
+        };
+        match variable {
+            "HOME" => add(Some(&folder)),
+            _ => names_in(&folder, |name| name.starts_with("Python3"))
+                .iter()
+                .for_each(|prefix| add(Some(prefix))),
+        }
     }
     found
+}
+
+fn program_folder() -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.parent()?.to_owned())
 }
 
 /// Returns the folders of packages below a prefix.
 fn site_packages(prefix: &Path) -> Vec<PathBuf> {
     if cfg!(windows) {
-        let packages = prefix.join("Lib").join("site-packages");
-        return Vec::from_iter(packages.is_dir().then_some(packages));
+        let packages = ["Lib/site-packages", "site-packages"].map(|of| prefix.join(of));
+        return Vec::from_iter(packages.into_iter().filter(|packages| packages.is_dir()));
     }
     let mut found = Vec::new();
     for lib in ["lib", "lib64"] {
@@ -153,27 +174,34 @@ mod tests {
     #[test]
     fn libraries_are_known_by_their_names() {
         let dir = tempfile::tempdir().unwrap();
-        let capi = dir
-            .path()
-            .join("lib/python3.12/site-packages/onnxruntime/capi");
+        let (packages, library, others) = if cfg!(windows) {
+            let others = [
+                "onnxruntime_providers_shared.dll",
+                "onnxruntime_pybind11_state.pyd",
+            ];
+            ("Lib/site-packages", "onnxruntime.dll", others)
+        } else {
+            let others = [
+                "libonnxruntime_providers_shared.so",
+                "onnxruntime_pybind11_state.so",
+            ];
+            (
+                "lib/python3.12/site-packages",
+                "libonnxruntime.so.1.32.0",
+                others,
+            )
+        };
+        let capi = dir.path().join(packages).join("onnxruntime/capi");
         fs::create_dir_all(&capi).unwrap();
-        for name in [
-            "libonnxruntime_providers_shared.so",
-            "libonnxruntime.so.1.32.0",
-            "onnxruntime_pybind11_state.so",
-        ] {
+        for name in others {
             fs::write(capi.join(name), b"").unwrap();
         }
-        if cfg!(unix) {
-            let packages = site_packages(dir.path());
-            assert_eq!(packages.len(), 1);
-            let folder = packages[0].join("onnxruntime/capi");
-            assert!(
-                library_in(&folder)
-                    .unwrap()
-                    .ends_with("libonnxruntime.so.1.32.0")
-            );
-        }
+        let found = site_packages(dir.path());
+        assert_eq!(found, [dir.path().join(packages)]);
+        let folder = found[0].join("onnxruntime/capi");
+        assert_eq!(library_in(&folder), None);
+        fs::write(capi.join(library), b"").unwrap();
+        assert_eq!(library_in(&folder), Some(folder.join(library)));
         assert_eq!(library_in(dir.path()), None);
     }
 }

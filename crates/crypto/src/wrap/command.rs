@@ -37,11 +37,17 @@ impl IdentityCommand {
         }
     }
 
-    /// Makes a command of a line of text, split into words as a POSIX shell splits them. Quotes and
+    /// Makes a command of a line of text, split into words as a POSIX shell splits them, or on
+    /// Windows as programs there split their command lines (`CommandLineToArgvW`). Quotes and
     /// backslashes count; nothing is expanded.
     pub fn parse(line: &str) -> Result<IdentityCommand, Error> {
-        let rule = "each quote in an identity command is closed, and no backslash ends it";
-        let words = shlex::split(line).ok_or(Error::Misuse(rule))?;
+        #[cfg(windows)]
+        let words = winsplit::split(line);
+        #[cfg(not(windows))]
+        let words = {
+            let rule = "each quote in an identity command is closed, and no backslash ends it";
+            shlex::split(line).ok_or(Error::Misuse(rule))?
+        };
         IdentityCommand::new(words.into_iter().map(OsString::from))
     }
 
