@@ -269,6 +269,9 @@ pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std
     Ok(())
 }
 
+#[cfg(not(any(unix, windows)))]
+pub use crate::seek::read_exact_at;
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

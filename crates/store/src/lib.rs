@@ -71,6 +71,8 @@ mod redact;
 pub mod reflink;
 mod regular;
 mod secret;
+#[cfg(any(test, not(any(unix, windows))))]
+mod seek;
 pub mod splice;
 mod stamp;
 mod stream;

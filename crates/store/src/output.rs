@@ -156,3 +156,6 @@ pub fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Resul
     }
     Ok(())
 }
+
+#[cfg(not(any(unix, windows)))]
+pub use crate::seek::write_all_at;

@@ -1,5 +1,7 @@
 //! Outputs that begin as clones of their inputs, on file systems that share blocks.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 
 use crate::error::Result;
@@ -22,13 +24,23 @@ pub fn try_clone(
     input: &Input,
     changed: impl Iterator<Item = Range<u64>>,
 ) -> bool {
-    if cfg!(not(target_os = "linux")) || cost(changed) > input.len / 2 {
-        return false;
-    }
     match (output.file(), input.file()) {
-        #[cfg(target_os = "linux")]
-        (Some((_, to)), Ok(Some(from))) => rustix::fs::ioctl_ficlone(to, &*from).is_ok(),
+        (Some((_, to)), Ok(Some(from))) => {
+            cost(changed) <= input.len / 2 && share_blocks(to, &from).is_ok()
+        }
         _ => false,
+    }
+}
+
+fn share_blocks(to: &File, from: &File) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        Ok(rustix::fs::ioctl_ficlone(to, from)?)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (to, from);
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

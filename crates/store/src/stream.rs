@@ -149,6 +149,9 @@ fn standard_output() -> io::Result<File> {
     let owned = std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned();
     #[cfg(windows)]
     let owned = std::os::windows::io::AsHandle::as_handle(&io::stdout()).try_clone_to_owned();
+    // WASI has descriptors, but cannot copy them.
+    #[cfg(not(any(unix, windows)))]
+    let owned: io::Result<File> = Err(io::ErrorKind::Unsupported.into());
     owned.map(File::from)
 }
 
