@@ -116,6 +116,17 @@ fn what_only_opens_models_has_no_planner() {
     assert!(has(&c_library, "ort-sys") && !has(&c_library, "onnxseal-plan"));
     // It brings no session of its own: that is the application's.
     assert!(!has(&c_library, "ort"));
+    assert!(has(&c_library, "onnxseal-inputs") && has(&c_library, "onnxseal-labels"));
+    let device = tree("onnxseal-capi", &["--no-default-features"]);
+    assert!(has(&device, "onnxseal-runtime"));
+    for name in [
+        "aws-lc-rs",
+        "nalgebra",
+        "onnxseal-inputs",
+        "onnxseal-labels",
+    ] {
+        assert!(!has(&device, name), "{name}");
+    }
     // Nothing is downloaded: ONNX Runtime's library is the application's.
     assert!(!has(&runtime, "ureq"));
 }

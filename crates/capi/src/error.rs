@@ -102,13 +102,11 @@ macro_rules! ours {
     };
 }
 
-ours!(
-    Error,
-    StoreError,
-    onnxseal_runtime::Error,
-    onnxseal_inputs::Error,
-    onnxseal_labels::Error
-);
+ours!(Error, StoreError, onnxseal_runtime::Error);
+#[cfg(feature = "inputs")]
+ours!(onnxseal_inputs::Error);
+#[cfg(feature = "labels")]
+ours!(onnxseal_labels::Error);
 
 impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Fault {

@@ -6,10 +6,13 @@
 //! pointers, and are looked at in [`arguments`] and [`ort`] alone.
 
 mod arguments;
+#[cfg(feature = "ep-context")]
 mod ep_context;
 mod error;
 mod identities;
+#[cfg(feature = "inputs")]
 mod inputs;
+#[cfg(feature = "labels")]
 mod labels;
 mod model;
 mod options;
