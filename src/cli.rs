@@ -24,7 +24,9 @@ use onnxseal_core::Location;
 
 pub use self::operation::{Demands, Protecting, Rotating, Sources, Verifying};
 pub use self::policy::{Policy, WHICH_PRESET};
-pub use self::shared::{Out, OutFolder, OutputOptions, SyncOptions, View};
+#[cfg(target_os = "linux")]
+pub use self::shared::OutFolder;
+pub use self::shared::{Out, OutputOptions, SyncOptions, View};
 use self::shared::{location, out, out_model};
 use crate::exit;
 use crate::keys::{NewRecipientArgs, PassphraseArgs};

@@ -16,6 +16,7 @@ use onnxseal_core::{
 use crate::exit::{stopped, usage};
 use crate::prompt::{Terminal, ask_passphrase, program_patience};
 use crate::stop::Stop;
+#[cfg(unix)]
 use crate::text::{one_line, tell};
 
 #[derive(Debug, Args)]

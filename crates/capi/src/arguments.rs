@@ -124,6 +124,7 @@ pub(crate) fn check_array<T>(array: *const T, len: usize, name: &str) -> Result<
 }
 
 /// Whether two arrays, each with its length, have bytes in common.
+#[cfg(feature = "labels")]
 pub(crate) fn overlap<T>((a, a_len): (*const T, usize), (b, b_len): (*const T, usize)) -> bool {
     let end = |array: *const T, len: usize| {
         array
@@ -137,6 +138,7 @@ pub(crate) fn overlap<T>((a, a_len): (*const T, usize), (b, b_len): (*const T, u
 ///
 /// # Safety
 /// `array` is null, or points to `len` elements that nobody else uses for `'a`.
+#[cfg(any(feature = "inputs", feature = "labels"))]
 pub(crate) unsafe fn array_mut<'a, T>(
     array: *mut T,
     len: usize,
@@ -151,6 +153,7 @@ pub(crate) unsafe fn array_mut<'a, T>(
 }
 
 /// How many values an array of this shape has.
+#[cfg(any(feature = "inputs", feature = "labels"))]
 pub(crate) fn count(dims: &[usize]) -> Result<usize> {
     let product = dims.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
     product.ok_or_else(|| Fault::usage("dims have more values than memory has"))

@@ -1,6 +1,7 @@
 //! Files and objects that appear whole or not at all.
 
 use std::fs::{File, Metadata};
+#[cfg(any(unix, windows))]
 use std::io;
 use std::path::Path;
 
