@@ -10,7 +10,9 @@ fn main() {
         major
     };
     let name = match std::env::var("CARGO_CFG_TARGET_OS").as_deref() {
-        Ok("linux" | "android" | "freebsd" | "netbsd" | "openbsd") => {
+        // Its packages take no other names.
+        Ok("android") => "-Wl,-soname,libonnxseal.so".to_owned(),
+        Ok("linux" | "freebsd" | "netbsd" | "openbsd") => {
             format!("-Wl,-soname,libonnxseal.so.{abi}")
         }
         Ok("macos") => format!("-Wl,-install_name,@rpath/libonnxseal.{abi}.dylib"),
