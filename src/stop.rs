@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 /// Listens for signals until it is dropped, one at a time. Without one, a signal ends the process.
 pub struct Stop {
@@ -20,7 +18,7 @@ pub fn heed_children() {
     {
         static HEARD: AtomicBool = AtomicBool::new(false);
         // Any handler does. Without one the system says less.
-        let _ = flag::register(signal_hook::consts::SIGCHLD, &HEARD);
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGCHLD, &HEARD);
     }
 }
 
@@ -61,16 +59,40 @@ impl Heard {
             ends: Arc::new(true.into()),
             signal: Arc::default(),
         };
-        // Windows' C library makes Ctrl-C `SIGINT`.
+        heard.set_up()?;
+        Ok(HEARD.get_or_init(|| heard))
+    }
+
+    #[cfg(unix)]
+    fn set_up(&self) -> Result<()> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::flag;
         for number in [SIGINT, SIGTERM] {
             // Order matters: the first signal only sets the flag, with which the second ends the
             // process.
-            let ends = || Arc::clone(&heard.ends);
-            let signal = Arc::clone(&heard.signal);
+            let ends = || Arc::clone(&self.ends);
+            let signal = Arc::clone(&self.signal);
             flag::register_conditional_default(number, ends())?;
             flag::register(number, ends())?;
             flag::register_usize(number, signal, number as usize)?;
         }
-        Ok(HEARD.get_or_init(|| heard))
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    fn set_up(&self) -> Result<()> {
+        #[cfg(windows)]
+        {
+            /// The number of Ctrl-C on every Unix.
+            const SIGINT: usize = 2;
+            let (ends, signal) = (Arc::clone(&self.ends), Arc::clone(&self.signal));
+            ctrlc::set_handler(move || {
+                if ends.swap(true, Ordering::Relaxed) {
+                    std::process::exit(128 + SIGINT as i32);
+                }
+                signal.store(SIGINT, Ordering::Relaxed);
+            })?;
+        }
+        Ok(())
     }
 }

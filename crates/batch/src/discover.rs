@@ -162,7 +162,13 @@ impl Search {
                 }
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            // Windows has no files with these characters in their names.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::InvalidFilename
+                ) =>
+            {
                 match Glob::parse(source, listed_in)? {
                     Some(glob) => self.glob(source, &glob, bases(&glob.folder)),
                     None => Err(io("open", source)(error).into()),

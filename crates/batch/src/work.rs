@@ -1,6 +1,5 @@
 //! Does the work on one model of a batch, and reports it.
 
-use std::fs;
 use std::sync::Mutex;
 use std::time::Instant;
 

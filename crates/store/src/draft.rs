@@ -11,10 +11,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempPath};
 use zeroize::Zeroizing;
 
 use crate::file_id::{is_at, try_lock};
+use crate::location::folder_of;
+use crate::no_links::Folder;
 use crate::output::Readers;
 use crate::parallel::lock;
 use crate::stream::{self, There};
@@ -62,18 +64,25 @@ fn write_file(
     readers: Readers,
     sync: bool,
 ) -> io::Result<()> {
-    let folder = crate::location::folder_of(path);
+    let folder = Folder::named(folder_of(path));
+    let (folder, path) = (
+        folder.path(),
+        folder.path().join(path.file_name().unwrap_or_default()),
+    );
     let mut file = named(folder, readers)?;
     file.write_all(bytes)?;
     if sync {
         file.as_file().sync_all()?;
     }
-    let named = if replace {
-        file.persist(path)
+    // It is held until it has its name.
+    let (_held, hidden) = file.into_parts();
+    if replace {
+        persist_over(hidden, &path)?;
     } else {
-        file.persist_noclobber(path)
-    };
-    named.map_err(|error| error.error)?;
+        hidden
+            .persist_noclobber(path)
+            .map_err(|error| error.error)?;
+    }
     if sync {
         crate::folder::sync_folder(folder);
     }
@@ -143,6 +152,14 @@ pub fn named(folder: &Path, readers: Readers) -> io::Result<NamedTempFile> {
         }
     }
     Err(io::Error::other("somebody removes new files"))
+}
+
+/// Gives a hidden file the name `to`, also in place of a file there, which may be open.
+pub(crate) fn persist_over(hidden: TempPath, to: &Path) -> io::Result<()> {
+    #[cfg(windows)]
+    return crate::windows::persist_over(&hidden, to);
+    #[cfg(not(windows))]
+    hidden.persist(to).map_err(|error| error.error)
 }
 
 pub fn builder() -> Builder<'static, 'static> {
@@ -237,6 +254,25 @@ mod tests {
         let left = held.into_temp_path().keep().unwrap();
         remove_unheld(&left);
         assert!(!left.exists());
+    }
+
+    #[test]
+    fn paths_may_be_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a".repeat(200)).join("b".repeat(200));
+        fs::create_dir_all(&folder).unwrap();
+        for readers in [Readers::Owner, Readers::Usual] {
+            let path = folder.join("\u{e9}".repeat(100));
+            write_whole(&path, b"one", true, readers).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+        }
+        let path = folder.join("model");
+        let output = crate::create_file(&path, 0, false).unwrap();
+        output.write_all_at(b"model", 0).unwrap();
+        let options = crate::OutputOptions::default();
+        let usual = crate::Permitted::To(Readers::Usual);
+        output.publish(usual, options).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"model");
     }
 
     #[test]

@@ -184,11 +184,11 @@ fn name(
     match hidden {
         Some((path, _folder)) if !options.replace => path.persist_noclobber(to).map_err(removed),
         // Some file systems can rename over a name, but lack a rename that refuses to.
-        Some((path, _folder)) => path.persist(to).map_err(removed),
+        Some((path, _folder)) => draft::persist_over(path, to),
         // Linking cannot replace a name; only renaming can.
         None => {
             let between = draft::builder().make_in(folder, |to| link(&file, to))?;
-            between.into_temp_path().persist(to).map_err(removed)
+            draft::persist_over(between.into_temp_path(), to)
         }
     }?;
     // If this fails, its owner alone may read it.

@@ -104,6 +104,9 @@ fn is_a_link() -> io::Error {
 impl Folder {
     /// Takes the folder at `path`, which links may lead to.
     pub(crate) fn named(path: &Path) -> Folder {
+        // Calls that the standard library does not make for us take long paths only in this form.
+        #[cfg(windows)]
+        let path = &*path.canonicalize().unwrap_or_else(|_| path.to_owned());
         Folder {
             path: path.to_owned(),
             #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! Calls to Windows that the standard library lacks. This module has `unsafe` code.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::windows::ffi::OsStrExt as _;
@@ -22,9 +22,10 @@ use windows_sys::Win32::Security::{
     TokenUser, UNPROTECTED_DACL_SECURITY_INFORMATION,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ALL_ACCESS, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS, FILE_FLAG_OPEN_REPARSE_POINT,
-    FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FileBasicInfo, FileIdInfo,
-    GetFileInformationByHandleEx, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx,
+    FILE_ALL_ACCESS, FILE_ATTRIBUTE_NORMAL, FILE_BASIC_INFO, FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_ID_INFO, FILE_INFO_BY_HANDLE_CLASS, FileBasicInfo,
+    FileIdInfo, GetFileInformationByHandleEx, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY,
+    LockFileEx, SetFileAttributesW,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::SystemServices::SECURITY_DESCRIPTOR_REVISION;
@@ -184,6 +185,26 @@ fn where_rights_are(set: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Gives the hidden file the name `to`, also in place of a file there, which may be open.
+///
+/// File systems without such a call, FAT for example, first move the old file away, to its name with
+/// `.onnxseal-old` at the end, where a power loss may leave it.
+pub fn persist_over(hidden: &Path, to: &Path) -> io::Result<()> {
+    // SAFETY: the path ends with a zero. The hidden file was for temporary bytes until now.
+    succeeded(unsafe { SetFileAttributesW(wide(hidden).as_ptr(), FILE_ATTRIBUTE_NORMAL) })?;
+    match fs::rename(hidden, to) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && to.is_file() => {
+            let mut old = to.as_os_str().to_owned();
+            old.push(".onnxseal-old");
+            fs::rename(to, &old)?;
+            fs::rename(hidden, to).inspect_err(|_| drop(fs::rename(&old, to)))?;
+            // Its bytes stay for those who have it open.
+            fs::remove_file(old)
+        }
+        renamed => renamed,
+    }
+}
+
 fn wide(path: &Path) -> Vec<u16> {
     path.as_os_str().encode_wide().chain([0]).collect()
 }
@@ -202,8 +223,6 @@ fn succeeded(done: i32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::fs;
-
     use windows_sys::Win32::Security::Authorization::{
         ConvertSecurityDescriptorToStringSecurityDescriptorW, GetNamedSecurityInfoW,
         SDDL_REVISION_1,
@@ -258,6 +277,20 @@ mod tests {
         fs::write(&own, "still its owner's").unwrap();
         inherit_rights(&own).unwrap();
         assert_eq!(rights(&own), rights(&usual));
+    }
+
+    #[test]
+    fn an_open_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, to) = (dir.path().join("new"), dir.path().join("to"));
+        fs::write(&new, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        let open = File::open(&to).unwrap();
+        persist_over(&new, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), b"new");
+        assert_eq!(io::read_to_string(open).unwrap(), "old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(persist_over(&new, &to).is_err() && to.exists());
     }
 
     #[test]
