@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use onnxseal_testkit::samples::products;
+#[cfg(unix)]
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -453,6 +454,7 @@ fn a_signal_leaves_a_ranking_of_what_was_done() {
     panic!("nothing was ranked in 16 seconds");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_ends_a_run_under_way() {
     if !lab::has_onnxruntime() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -68,6 +69,7 @@ fn totals(report: &Value) -> [u64; 4] {
 }
 
 /// The outputs, without records, each with what tells whether it was written again.
+#[cfg(unix)]
 fn stamps(folder: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
     let stamp = |path: PathBuf| {
         let metadata = path.metadata().unwrap();
@@ -186,6 +188,7 @@ fn a_zoo_goes_through_all_operations_and_comes_back() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn models_are_rotated_and_rekeyed_where_they_lie() {
     let lab = zoo();
@@ -446,6 +449,7 @@ fn members_of_the_report_are_documented() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn resuming_does_nothing_twice_and_nothing_over_what_is_not_ours() {
     let lab = zoo();
@@ -598,6 +602,7 @@ fn change_unnoticed(path: &Path) {
     set_time(path, Some(time));
 }
 
+#[cfg(unix)]
 #[test]
 fn resuming_goes_by_times_and_with_checksum_by_digests() {
     let lab = small(4);
@@ -660,6 +665,7 @@ fn resuming_goes_by_times_and_with_checksum_by_digests() {
     assert_eq!(fs::read(lab.path("out/002.onnx")).unwrap(), bytes);
 }
 
+#[cfg(unix)]
 #[test]
 fn times_count_until_the_system_starts_anew_and_then_if_the_run_waited_for_the_disk() {
     let run = |lab: &Lab, more: &[&str], expected: [u64; 4]| {
@@ -894,6 +900,7 @@ fn memory_is_kept_to() {
     assert_eq!(outputs(&lab.path("out")).len(), 5);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_signal_lets_running_models_end_and_is_reported() {
     let lab = small(400);
@@ -926,6 +933,7 @@ fn a_signal_lets_running_models_end_and_is_reported() {
     assert_eq!(totals(&report(&lab, "r.json")), [pending, done, 0, 0]);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_is_the_fault_of_those_that_do_not_fit() {
     let lab = Lab::new();
@@ -972,6 +980,7 @@ fn a_full_disk_is_the_fault_of_those_that_do_not_fit() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn folders_that_cannot_be_written_and_sources_that_can_only_be_read() {
     let lab = small(2);
@@ -1046,7 +1055,7 @@ fn a_source_that_changes_meanwhile_fails_alone() {
         let args = ["--report", "r.json", "--preset", "balanced"];
         let printed = lab.run(&protect(&lab, &args));
         done.store(true, Ordering::Relaxed);
-        let err = String::from_utf8(printed.stderr).unwrap();
+        let err = lab::slashes(String::from_utf8(printed.stderr).unwrap());
         (assert_eq!(printed.status.code(), Some(7), "{err}"), err)
     });
     assert!(
@@ -1352,6 +1361,7 @@ fn digest_of(lab: &Lab, path: &str, name: &str) -> Value {
     })
 }
 
+#[cfg(unix)]
 #[test]
 fn a_forged_record_removes_nothing_elsewhere_and_passes_nothing_as_protected() {
     let lab = small(2);
@@ -1392,6 +1402,7 @@ fn a_forged_record_removes_nothing_elsewhere_and_passes_nothing_as_protected() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn nothing_is_written_through_a_linked_folder() {
     let lab = small(1);
@@ -1409,6 +1420,7 @@ fn nothing_is_written_through_a_linked_folder() {
     assert!(files(&lab.path("elsewhere")).is_empty());
 }
 
+#[cfg(unix)]
 #[test]
 fn leftovers_of_killed_runs_are_no_models_and_go() {
     let lab = several_files();
@@ -1453,6 +1465,7 @@ fn leftovers_of_killed_runs_are_no_models_and_go() {
     assert!(!held.exists());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_report_replaces_earlier_reports_and_nothing_else() {
     let lab = several_files();
@@ -1523,6 +1536,7 @@ fn a_report_replaces_earlier_reports_and_nothing_else() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[cfg(unix)]
 #[test]
 fn what_cannot_be_looked_at_is_a_row_of_the_report() {
     let lab = small(2);

@@ -1,6 +1,7 @@
 //! External data: where it may lie, and what is said where it may not.
 
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -26,6 +27,7 @@ fn with(w: TensorProto) -> Vec<u8> {
 
 /// Moves the files of the model in `folder` to `blobs`, and puts links in their places, as the cache
 /// of Hugging Face has them.
+#[cfg(unix)]
 fn cache(lab: &Lab, folder: &str) {
     fs::create_dir_all(lab.path("blobs")).unwrap();
     for file in ["model.onnx", "weights/w.bin", "b.bin"] {
@@ -45,6 +47,7 @@ fn assert_restored(lab: &Lab, folder: &str, sample: &Sample) {
     assert!(files.all(|(file, bytes)| read(file) == *bytes));
 }
 
+#[cfg(unix)]
 #[test]
 fn models_in_the_cache_of_hugging_face_are_models_like_others() {
     let sample = samples::external_data();
@@ -117,6 +120,7 @@ fn models_in_the_cache_of_hugging_face_are_models_like_others() {
     assert!(contents(&lab.path("blobs")) == blobs);
 }
 
+#[cfg(unix)]
 #[test]
 fn in_place_a_link_to_another_folder_loses_nothing() {
     let lab = Lab::with_sample(&samples::external_data());
@@ -156,6 +160,7 @@ fn in_place_a_link_to_another_folder_loses_nothing() {
     lab.expect(0, &["verify", "sealed/model.onnx", "-i", "id.txt"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn links_lead_below_the_folders_of_the_model_or_nowhere() {
     let lab = Lab::with_sample(&samples::external_data());
@@ -197,6 +202,7 @@ fn external_data_that_was_not_fetched_says_so() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn locations_that_no_program_should_follow_come_with_a_way_out() {
     let lab = Lab::new();

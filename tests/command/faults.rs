@@ -2,6 +2,7 @@
 //! was, no part of an output is left behind, and the exit code is 7.
 
 use std::fs::{self, File};
+#[cfg(unix)]
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -14,6 +15,7 @@ use onnxseal_testkit::samples;
 
 use crate::lab::{Disk, Lab, contents, files};
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_gets_no_part_of_an_output() {
     let lab = Lab::with_models();
@@ -76,6 +78,7 @@ fn a_full_disk_gets_no_part_of_an_output() {
     assert!(!lab.path("disk/id.txt").exists());
 }
 
+#[cfg(unix)]
 #[test]
 fn external_data_that_does_not_fit_takes_its_model_along() {
     let lab = Lab::new();
@@ -110,6 +113,7 @@ fn external_data_that_does_not_fit_takes_its_model_along() {
 }
 
 /// A write that fails half way, without being the administrator: files may have 1 MiB at most.
+#[cfg(unix)]
 #[test]
 fn a_write_that_fails_leaves_nothing() {
     let lab = Lab::with_models();
@@ -146,6 +150,7 @@ fn a_write_that_fails_leaves_nothing() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn folders_that_cannot_be_written() {
     let lab = Lab::with_models();
@@ -194,6 +199,7 @@ fn folders_that_cannot_be_written() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn inputs_that_cannot_be_written_can_be_read() {
     let lab = Lab::with_models();
@@ -247,6 +253,7 @@ fn inputs_that_cannot_be_written_can_be_read() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_rekey_in_place_that_finds_no_room_changes_nothing() {
     let lab = Lab::new();
@@ -291,6 +298,7 @@ fn a_rekey_in_place_that_finds_no_room_changes_nothing() {
     assert!(codes[0] == 7 && codes[15] == 0, "{codes:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn what_is_no_file_is_no_model() {
     let lab = Lab::with_models();
@@ -315,6 +323,7 @@ fn what_is_no_file_is_no_model() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_without_waiting_for_its_other_end() {
     let lab = Lab::new();
@@ -335,6 +344,7 @@ fn a_pipe_is_refused_without_waiting_for_its_other_end() {
     panic!("it waits");
 }
 
+#[cfg(unix)]
 #[test]
 fn links_stay_links_and_are_not_written_through() {
     let lab = Lab::with_models();

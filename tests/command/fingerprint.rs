@@ -2,6 +2,7 @@
 //! needs it says so and passes.
 
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use onnxseal_testkit::build::{GraphBuilder, external, node, weights};
@@ -54,6 +55,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_secret_is_for_its_owner_and_opens_for_its_recipient() {
     let lab = Lab::new();
@@ -203,6 +205,7 @@ fn the_picture_shows_all_customers_and_the_line() {
     assert!(contents(lab.dir.path()) == before);
 }
 
+#[cfg(unix)]
 #[test]
 fn protect_marks_in_memory_what_apply_writes() {
     let lab = lab();

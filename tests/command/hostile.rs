@@ -2,6 +2,7 @@
 //! with a crash, and without memory beyond a limit.
 
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
@@ -74,6 +75,7 @@ fn files_that_others_made_to_do_harm() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn external_data_stays_in_its_folder() {
     let lab = Lab::new();
@@ -173,6 +175,7 @@ fn external_data_stays_in_its_folder() {
 }
 
 /// The manifest is authentic, the folder it is read in is not.
+#[cfg(unix)]
 #[test]
 fn a_protected_model_does_not_lead_out_of_its_folder_either() {
     let lab = Lab::with_sample(&samples::external_data());
@@ -221,6 +224,7 @@ fn a_model_cut_anywhere_is_refused_or_a_smaller_model() {
 }
 
 /// What bytes can claim, against 512 MiB of addresses in all.
+#[cfg(unix)]
 #[test]
 fn claims_cost_no_memory() {
     let lab = Lab::new();
@@ -313,6 +317,7 @@ fn claims_cost_no_memory() {
 
 /// Many tensors through one operator to many others: what a plan keeps grows with the file, not with
 /// all pairs of them.
+#[cfg(unix)]
 #[test]
 fn tangles_cost_no_memory() {
     let lab = Lab::new();
@@ -346,6 +351,7 @@ fn at_dims(n: i64) -> Vec<u8> {
 }
 
 /// Runs the command with so many MiB of addresses.
+#[cfg(unix)]
 fn limited(lab: &Lab, mib: u32, args: &[&str]) -> Output {
     let script = format!("ulimit -v {}; exec \"$0\" \"$@\"", mib << 10);
     let mut shell = Command::new("sh");
@@ -376,6 +382,13 @@ fn names_cannot_move_the_cursor() {
         graph.encode()
     };
     let clean = |args: &[&str], code: i32| {
+        // Windows has no files of such names, and says so first.
+        let is_of_external = code == 7 && !args.contains(&"--json");
+        let code = if cfg!(windows) && is_of_external {
+            3
+        } else {
+            code
+        };
         let output = lab.run(args);
         let text = lab::stdout(&output) + &err(&output);
         assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");

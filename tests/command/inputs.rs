@@ -1,6 +1,7 @@
 //! Keyed inputs as a user meets them: keys, data sets, and what is left when something fails.
 
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,9 +12,12 @@ use onnxseal_inputs::{InputKey, Scale};
 use onnxseal_testkit::build::{
     GraphBuilder, external, floats, ints_attribute, le_bytes, node, node_with, weights,
 };
+#[cfg(unix)]
 use rustix::process::Signal;
 
-use crate::lab::{Disk, Lab, contents, files, has_onnxruntime, project, stopped};
+#[cfg(unix)]
+use crate::lab::stopped;
+use crate::lab::{Disk, Lab, contents, files, has_onnxruntime, project};
 
 const KEYGEN: [&str; 4] = ["inputs", "keygen", "--block", "4"];
 
@@ -44,6 +48,7 @@ fn fixture(lab: &Lab, name: &str) {
 
 // --- keys -------------------------------------------------------------------------------------------------------------
 
+#[cfg(unix)]
 #[test]
 fn a_key_is_for_its_owner_and_is_never_overwritten() {
     let lab = lab();
@@ -66,6 +71,7 @@ fn a_key_is_for_its_owner_and_is_never_overwritten() {
     assert!(one != other && InputKey::from_text(&one).is_ok());
 }
 
+#[cfg(unix)]
 #[test]
 fn an_encrypted_key_opens_for_its_recipient() {
     let lab = lab();
@@ -373,7 +379,8 @@ fn what_cannot_be_transformed_is_named_and_the_rest_goes_on() {
     let stamp = |name: &str| {
         fs::metadata(lab.path("keyed").join(name))
             .unwrap()
-            .mtime_nsec()
+            .modified()
+            .unwrap()
     };
     let first = stamp("0000.png");
     fs::remove_file(lab.path("keyed/0004.png")).unwrap();
@@ -581,6 +588,7 @@ fn hints_name_what_the_command_has() {
 
 // --- interruptions ----------------------------------------------------------------------------------------------------
 
+#[cfg(unix)]
 #[test]
 fn a_folder_that_is_stopped_has_whole_images_and_the_next_run_ends_it() {
     const N: u32 = 1500;
@@ -626,6 +634,7 @@ fn array(n: usize) -> Vec<u8> {
     bytes
 }
 
+#[cfg(unix)]
 #[test]
 fn a_file_that_is_stopped_is_absent_or_whole() {
     let lab = lab();
@@ -681,6 +690,7 @@ fn a_file_that_is_stopped_is_absent_or_whole() {
 
 // --- rewriting --------------------------------------------------------------------------------------------------------
 
+#[cfg(unix)]
 #[test]
 fn a_rewriting_that_fails_leaves_nothing() {
     if !has_onnxruntime() {
@@ -913,6 +923,7 @@ fn a_rewritten_model_alone_gives_the_mask() {
     lab.expect(2, &public);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_disk_is_told_once() {
     use onnxseal_data::npy::{Stored, write_npz};

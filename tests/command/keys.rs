@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+#[cfg(unix)]
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -61,6 +62,7 @@ fn extract_key(lab: &Lab, model: &str, name: &str) {
 }
 
 /// Types `answers` into the command; returns its exit code and what it showed.
+#[cfg(unix)]
 fn type_into(lab: &Lab, answers: &[&str], args: &[&str]) -> (Option<i32>, String) {
     let command = [&[env!("CARGO_BIN_EXE_onnxseal")], args].concat();
     let output = lab.typing(answers, &command).output().unwrap();
@@ -95,7 +97,8 @@ fn protect(lab: &Lab, args: &[&str]) {
 
 fn write_private(lab: &Lab, name: &str, text: &str) {
     fs::write(lab.path(name), text).unwrap();
-    fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(lab.path(name), PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 #[test]
@@ -178,6 +181,7 @@ fn what_age_refuses_is_refused_with_what_to_use_instead() {
     assert!(err.contains("use ssh-ed25519"), "{err}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_model_that_nobody_could_open_is_not_made() {
     let lab = Lab::new();
@@ -230,6 +234,7 @@ fn a_model_that_nobody_could_open_is_not_made() {
     assert!(!lab.path("x.onnx").exists() && !lab.path("x.onnx.identity.txt").exists());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_passphrase_opens_a_model_from_a_file_or_a_descriptor() {
     let lab = Lab::new();
@@ -277,6 +282,7 @@ fn a_passphrase_opens_a_model_from_a_file_or_a_descriptor() {
     assert!(err.contains("/dev/fd/99"), "{err}");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_passphrase_is_stock_ages() {
     if !installed(&["age", "python3"]) {
@@ -292,6 +298,7 @@ fn a_passphrase_is_stock_ages() {
     assert_eq!(fs::read(lab.path("dek")).unwrap().len(), 32);
 }
 
+#[cfg(unix)]
 #[test]
 fn the_environment_names_an_identity() {
     let lab = Lab::new();
@@ -459,6 +466,7 @@ fn no_message_has_a_secret_key() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn an_encrypted_identity_file_is_stock_ages_in_both_directions() {
     if !installed(&["age", "age-keygen", "python3", "setsid"]) {
@@ -539,6 +547,7 @@ fn keygen_tells_the_recipients_of_an_identity_file() {
     lab.expect(7, &["keygen", "-y", "absent.txt"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn an_encrypted_ssh_key_asks_for_its_passphrase() {
     if !installed(&["ssh-keygen", "python3"]) {
@@ -576,6 +585,7 @@ fn an_encrypted_ssh_key_asks_for_its_passphrase() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn secrets_that_others_can_read_are_warned_of() {
     let lab = Lab::new();
@@ -594,6 +604,7 @@ fn secrets_that_others_can_read_are_warned_of() {
 
 /// A folder in PATH with a plugin of the name `test`; returns PATH, and the plugin's recipient, whose
 /// identity it writes to `token.txt`.
+#[cfg(unix)]
 fn plugin(lab: &Lab) -> (String, String) {
     let program = lab.path("bin/age-plugin-test");
     fs::create_dir(lab.path("bin")).unwrap();
@@ -608,6 +619,7 @@ fn plugin(lab: &Lab) -> (String, String) {
     (path, recipient.to_owned())
 }
 
+#[cfg(unix)]
 #[test]
 fn plugins_wrap_and_unwrap() {
     if !installed(&["age", "python3"]) {
@@ -671,6 +683,7 @@ fn plugins_wrap_and_unwrap() {
     assert_eq!(code, Some(5), "{err}");
 }
 
+#[cfg(unix)]
 #[test]
 fn plugins_that_do_not_end_are_ended() {
     if !installed(&["python3"]) {
@@ -741,6 +754,7 @@ fn plugins_that_do_not_end_are_ended() {
     assert_eq!(run(&unwrap, "").0, Some(0));
 }
 
+#[cfg(unix)]
 #[test]
 fn plugins_ask_on_the_terminal() {
     if !installed(&["python3"]) {

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+#[cfg(unix)]
 use std::os::unix::fs::{FileTypeExt as _, symlink};
+#[cfg(unix)]
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -158,6 +160,7 @@ fn words(command: &str) -> Vec<String> {
     words.map(|word| word.replace('@', "")).collect()
 }
 
+#[cfg(unix)]
 #[test]
 fn no_output_is_what_the_command_reads() {
     let lab = files_to_read();
@@ -314,6 +317,7 @@ fn keyed_data_replace_no_key() {
 
 // --- authorities ------------------------------------------------------------------------------------------------------
 
+#[cfg(unix)]
 #[cfg(feature = "labels")]
 #[test]
 fn a_command_that_fails_leaves_the_authority_as_it_was() {
@@ -354,6 +358,7 @@ fn a_command_that_fails_leaves_the_authority_as_it_was() {
 
 // --- streams ----------------------------------------------------------------------------------------------------------
 
+#[cfg(unix)]
 #[test]
 fn force_replaces_files_alone() {
     let lab = Lab::with_models();
@@ -394,6 +399,7 @@ fn force_replaces_files_alone() {
 }
 
 /// Runs a command while the pipe is read; gives what came.
+#[cfg(unix)]
 fn through_pipe(lab: &Lab, pipe: &str, args: &[&str]) -> Vec<u8> {
     let path = lab.path(pipe);
     let reader = thread::spawn(move || {
@@ -411,6 +417,7 @@ fn through_pipe(lab: &Lab, pipe: &str, args: &[&str]) -> Vec<u8> {
     reader.join().unwrap()
 }
 
+#[cfg(unix)]
 fn make_pipe(lab: &Lab, name: &str) -> bool {
     let made = Command::new("mkfifo").arg(lab.path(name)).status();
     let made = made.is_ok_and(|status| status.success());
@@ -420,6 +427,7 @@ fn make_pipe(lab: &Lab, name: &str) -> bool {
     made
 }
 
+#[cfg(unix)]
 #[test]
 fn pipes_and_standard_output_take_models() {
     let lab = Lab::with_models();
@@ -565,6 +573,7 @@ fn texts_go_to_standard_output() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_terminal_shows_no_model() {
     let lab = Lab::with_models();
@@ -588,6 +597,7 @@ fn a_terminal_shows_no_model() {
 // --- what is read -----------------------------------------------------------------------------------------------------
 
 /// Runs a command that must come to an end by itself; gives its exit code and what it said.
+#[cfg(unix)]
 fn ends(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
     let mut command = lab.command(args);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
@@ -610,6 +620,7 @@ fn ends(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
     (child.wait().unwrap().code(), err)
 }
 
+#[cfg(unix)]
 #[test]
 fn endless_devices_and_sockets_are_not_read_for_ever() {
     let lab = files_to_read();
@@ -660,6 +671,7 @@ fn endless_devices_and_sockets_are_not_read_for_ever() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn pipes_hand_over_keys_and_policies() {
     let lab = Lab::with_models();

@@ -1,6 +1,7 @@
 //! Where outputs may not go: over each other, over other models, over a new key.
 
 use std::fs;
+#[cfg(unix)]
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -70,6 +71,7 @@ fn an_external_file_does_not_take_the_place_of_the_new_identity() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn two_outputs_do_not_become_one_through_a_link() {
     let lab = Lab::new();
@@ -90,6 +92,7 @@ fn two_outputs_do_not_become_one_through_a_link() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn external_data_is_written_through_no_link() {
     let lab = Lab::new();
@@ -146,6 +149,7 @@ fn external_data_is_written_through_no_link() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn hidden_names_and_control_characters_are_not_written() {
     let lab = Lab::new();
@@ -203,6 +207,7 @@ fn hidden_names_and_control_characters_are_not_written() {
     lab.expect(0, &["-q", "verify", "-i", "id.txt", "old/model.onnx"]);
 }
 
+#[cfg(unix)]
 #[test]
 fn new_files_get_no_more_than_the_umask_allows() {
     use std::os::unix::fs::PermissionsExt;
@@ -353,6 +358,7 @@ fn files_that_are_no_models_say_what_they_are() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn one_external_file_a_tensor_is_not_too_many() {
     let lab = Lab::new();

@@ -41,6 +41,7 @@ fn commands(lab: &Lab) -> Vec<Vec<&str>> {
     ]
 }
 
+#[cfg(unix)]
 #[test]
 fn a_reader_that_goes_away_is_no_fault() {
     let lab = Lab::with_models();
@@ -117,6 +118,7 @@ fn quiet_is_quiet() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_progress_bar_is_for_terminals() {
     let lab = Lab::new();
@@ -176,6 +178,7 @@ fn a_progress_bar_is_for_terminals() {
     assert!((0..20).any(is_shown), "no bar in 20 tries");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_passphrase_is_typed_on_the_terminal() {
     let lab = Lab::new();

@@ -262,6 +262,7 @@ fn sarif_has_a_result_for_each_failure() {
     assert_eq!(log["runs"][0]["results"][0]["level"], "note");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_reader_that_leaves_does_not_make_failures_pass() {
     let lab = zoo();
@@ -299,6 +300,7 @@ fn a_folder_that_cannot_be_read_is_no_empty_folder() {
     assert!(out.contains("zoo/sealed: ok"), "{out}");
 }
 
+#[cfg(unix)]
 #[test]
 fn shells_and_man_get_what_they_want() {
     let lab = Lab::new();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use onnxseal_testkit::Sample;
 use onnxseal_testkit::build::{GraphBuilder, node, weights};
+#[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -67,7 +68,7 @@ impl Lab {
             String::from_utf8(output.stderr.clone()).unwrap(),
         );
         assert_eq!(output.status.code(), Some(code), "{args:?}\n{out}\n{err}");
-        (out, err)
+        (slashes(out), slashes(err))
     }
 
     /// Runs a line of the shell on a terminal; `None` without the program `script` of util-linux.
@@ -191,6 +192,15 @@ pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// Gives paths in what the command printed, as text or JSON, the slashes of Unix.
+pub fn slashes(text: String) -> String {
+    match text.starts_with(['{', '[']) {
+        _ if cfg!(not(windows)) => text,
+        true => text.replace("\\\\", "/"),
+        false => text.replace('\\', "/"),
+    }
+}
+
 pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -232,6 +242,7 @@ pub fn ssh_key(lab: &Lab, name: &str) -> Option<String> {
 }
 
 /// Starts a command, and stops it once `is_time` says so; gives its exit code, absent if a signal ended it.
+#[cfg(unix)]
 pub fn stopped(
     lab: &Lab,
     args: &[&str],
