@@ -73,8 +73,11 @@ abi=${version%%.*}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+builder=(cargo rustc)
+# With the oldest glibc that the library is to run with after the target, zig links.
+[[ $wanted != *-gnu.* ]] || builder=(cargo-zigbuild rustc)
 # cargo says where it puts the libraries, and rustc which of the system's libraries the static one needs.
-cargo rustc --color never --release -p onnxseal-capi --lib --message-format=json-render-diagnostics "$@" \
+"${builder[@]}" --color never --release -p onnxseal-capi --lib --message-format=json-render-diagnostics "$@" \
     -- --print native-static-libs 2>&1 >"$work/made" | tee "$work/said" >&2
 native=$(sed -n 's/^note: native-static-libs: //p' "$work/said" | tail -1)
 files=$(grep '"reason":"compiler-artifact"' "$work/made" | grep 'onnxseal-capi' | tail -1 |
@@ -99,7 +102,7 @@ ln -sf "$current" "$prefix/lib/$plain"
 # CMake wants a list, in which a framework is one item.
 native_list=$(sed 's/-framework /-framework@/g; s/^ *//; s/ *$//; s/  */;/g; s/@/ /g' <<<"$native")
 fill() {
-    sed -e "s|@PREFIX@|$prefix|" -e "s|@VERSION@|$version|" -e "s|@ABI@|$abi|" -e "s|@SHARED@|$versioned|" \
+    sed -e "s|@VERSION@|$version|" -e "s|@ABI@|$abi|" -e "s|@SHARED@|$versioned|" \
         -e "s|@SONAME@|$soname|" -e "s|@NATIVE_LIBS@|$native|" -e "s|@NATIVE_LIST@|$native_list|" "$1" >"$2"
 }
 fill $capi/onnxseal.pc.in "$prefix/lib/pkgconfig/onnxseal.pc"
