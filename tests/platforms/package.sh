@@ -3,19 +3,19 @@
 #
 #   tests/platforms/package.sh                    all for this machine, in target/platforms/package
 #   tests/platforms/package.sh OUT PART...        some, in their order:
-#       command, library    built for TARGET (default: this machine), and packed
-#       kit                 what checks readers that others write
-#       bills               for each archive in OUT what it is built of, as CycloneDX
-#       sums                SHA256SUMS of all files in OUT, signed by SIGNING_KEY if that names an OpenSSH private key
-#       check               unpacks what OUT has for TARGET, and runs it; verifies the rest
+#       command, library, wheel    built for TARGET (default: this machine), and packed
+#       kit                        what checks readers that others write
+#       bills                      for each archive in OUT what it is built of, as CycloneDX
+#       sums                       SHA256SUMS of all files in OUT, signed by SIGNING_KEY if that names an OpenSSH private key
+#       check                      unpacks what OUT has for TARGET, and runs it; verifies the rest
 #
-# TARGET may end in a glibc, such as x86_64-unknown-linux-gnu.2.28: then cargo-zigbuild builds, for systems with that glibc or
-# a newer one. Builds are cargo's, in CARGO_TARGET_DIR; what stands there is not built again.
+# TARGET may end in a glibc, such as x86_64-unknown-linux-gnu.2.28: then zig links, for systems with that glibc or a newer one.
+# Builds are cargo's, in CARGO_TARGET_DIR; what stands there is not built again. FEATURES are those of the command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PYTHON=${PYTHON:-python3}
-FEATURES=(--features object-store)
+FEATURES=${FEATURES-object-store}
 NAMESPACE=onnxseal-release
 CYCLONEDX=0.5.9
 
@@ -32,7 +32,7 @@ if [[ $triple == *-gnu.* ]]; then
     glibc=${triple#*-gnu.} triple=${triple%%.*}
 fi
 build=(cargo build) run=(cargo run)
-[[ -z $glibc ]] || build=(cargo-zigbuild zigbuild) run=(cargo-zigbuild run)
+tools=$PWD/target/platforms/package-venv/bin
 built=${CARGO_TARGET_DIR:-target}/${TARGET:+$triple/}release
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -44,6 +44,17 @@ say() {
 fail() {
     printf 'package.sh: %s\n' "$*" >&2
     exit 1
+}
+
+# Puts tools of Python's registry into an environment of their own: need_tools REQUIREMENT...
+need_tools() {
+    [[ -x $tools/python ]] || "$PYTHON" -m venv "${tools%/*}"
+    "$tools/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
+}
+
+use_zig() {
+    command -v cargo-zigbuild >/dev/null || { need_tools cargo-zigbuild==0.24.1 ziglang==0.17.1 && PATH=$tools:$PATH; }
+    build=(cargo-zigbuild zigbuild) run=(cargo-zigbuild run)
 }
 
 # Packs a folder below $work: pack NAME SUFFIX
@@ -59,13 +70,13 @@ make_command() {
     if [[ $triple == *windows* ]]; then
         exe=.exe suffix=.zip
     fi
-    "${build[@]}" --quiet --release --locked -p onnxseal "${FEATURES[@]}" ${TARGET:+--target "$TARGET"}
+    "${build[@]}" --quiet --release --locked -p onnxseal --features "$FEATURES" ${TARGET:+--target "$TARGET"}
     mkdir -p "$work/$name"
     cp "$built/onnxseal$exe" "$work/$name/"
     # A program for this machine writes them: the one that is built, if it is for this machine, spares a second build.
     local native=()
     [[ $triple != "$host" ]] || native=(--release ${TARGET:+--target "$TARGET"})
-    "${run[@]}" --quiet --locked "${native[@]}" "${FEATURES[@]}" --example shell_files -- "$work/$name/shell"
+    "${run[@]}" --quiet --locked "${native[@]}" --features "$FEATURES" --example shell_files -- "$work/$name/shell"
     pack "$name" "$suffix"
 }
 
@@ -79,6 +90,14 @@ make_library() {
     pack "$name" .tar.gz
 }
 
+make_wheel() {
+    need_tools maturin==1.16.0
+    local options=(${TARGET:+--target "$triple"})
+    [[ -z $glibc ]] || options+=(--zig --compatibility "manylinux_${glibc/./_}")
+    "$tools/maturin" build --quiet --release --locked --manifest-path crates/python/Cargo.toml --out "$out" "${options[@]}"
+    say "$(cd "$out" && wc -c -- *.whl | head -1)"
+}
+
 make_kit() {
     local name=onnxseal-conformance-$version
     mkdir -p "$work/$name/vectors"
@@ -90,17 +109,10 @@ make_kit() {
     pack "$name" .tar.gz
 }
 
-# Puts tools of Python's registry into an environment of their own: need_tools REQUIREMENT...
-need_tools() {
-    tools=target/platforms/package-venv
-    [[ -x $tools/bin/python ]] || "$PYTHON" -m venv "$tools"
-    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
-}
-
 find_cyclonedx() {
     cyclonedx=target/platforms/cyclonedx/bin/cargo-cyclonedx
     [[ -x $cyclonedx ]] || cyclonedx=$(command -v cargo-cyclonedx) ||
-        { cargo install --quiet --locked --root target/platforms/cyclonedx "cargo-cyclonedx@$CYCLONEDX" &&
+        { cargo install --quiet --debug --locked --root target/platforms/cyclonedx "cargo-cyclonedx@$CYCLONEDX" &&
             cyclonedx=target/platforms/cyclonedx/bin/cargo-cyclonedx; }
     cyclonedx=$(realpath "$cyclonedx")
 }
@@ -110,17 +122,17 @@ make_bills() {
     find_cyclonedx
     mkdir "$work/source"
     git archive HEAD -- . ':!docs' ':!fixtures' | tar -x -C "$work/source"
-    local archive name package target made=0
+    local archive name package target features made=0
     for archive in "$out"/*.{tar.gz,zip,whl}; do
-        name=${archive##*/} target=all
+        name=${archive##*/} target=all features=
         case $name in
         '*'* | onnxseal-conformance-*) continue ;;
         onnxseal-capi-*) package=crates/capi target=${name#"onnxseal-capi-$version-"} ;;
-        onnxseal-*-*-*.tar.gz | *.zip) package=. target=${name#"onnxseal-$version-"} ;;
+        onnxseal-*-*-*.tar.gz | *.zip) package=. target=${name#"onnxseal-$version-"} features=$FEATURES ;;
         *) package=crates/python ;;
         esac
         target=${target%.tar.gz} target=${target%.zip}
-        "$cyclonedx" cyclonedx --quiet --manifest-path "$work/source/$package/Cargo.toml" "${FEATURES[@]}" --target "$target" \
+        "$cyclonedx" cyclonedx --quiet --manifest-path "$work/source/$package/Cargo.toml" --features "$features" --target "$target" \
             --format json --spec-version 1.5 --override-filename bill
         sed "s|$work/source|.|g" "$work/source/$package/bill.json" >"$out/$name.cdx.json"
         made=$((made + 1))
@@ -140,11 +152,10 @@ make_sums() {
     fi
 }
 
-# What is in an archive of OUT, in $work: unpack NAME SUFFIX
+# What is in an archive of OUT, in $work: unpack NAME
 unpack() {
-    [[ -f $out/$1$2 ]] || return 1
-    "$PYTHON" -c 'import shutil, sys; shutil.unpack_archive(*sys.argv[1:])' "$out/$1$2" "$work"
-    chmod -R u+w "$work/$1"
+    tar -xzf "$out/$1.tar.gz" -C "$work"
+    [[ -f $work/$1/README.md ]] || fail "$1.tar.gz has no README.md"
 }
 
 # The newest glibc that a program or library asks for, which must not be newer than the one that TARGET names.
@@ -157,7 +168,8 @@ needs_glibc() {
 
 check_command() {
     local name=onnxseal-$version-$triple tool
-    unpack "$name" .tar.gz || { say "skipped: no $name.tar.gz to try"; return; }
+    [[ -f $out/$name.tar.gz ]] || return 0
+    unpack "$name"
     tool=$work/$name/onnxseal
     [[ $("$tool" --version) == "onnxseal $version" ]]
     "$tool" keygen -o "$work/id.txt" >"$work/id.pub"
@@ -172,16 +184,18 @@ check_command() {
 # A static program could not load ONNX Runtime.
 check_runtime() {
     need_tools onnxruntime==1.32.0
-    runtime=$(echo "$tools"/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*)
+    runtime=$(echo "${tools%/*}"/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*)
     "$1" inputs keygen --block 4 --range 0..1 -o "$work/input.key"
     # It says so where it cannot compare the model with the original.
-    ORT_DYLIB_PATH=$PWD/$runtime "$1" inputs rewrite fixtures/inputs/convmixer.onnx --key "$work/input.key" -o "$work/keyed.onnx" \
+    ORT_DYLIB_PATH=$runtime "$1" inputs rewrite fixtures/inputs/convmixer.onnx --key "$work/input.key" -o "$work/keyed.onnx" \
         >"$work/said" 2>&1 && grep -q 'compared on ONNX Runtime' "$work/said" || fail "no comparison on ONNX Runtime: $(<"$work/said")"
 }
 
+# On the model that the command has protected.
 check_library() {
-    local name=onnxseal-capi-$version-$triple lib program
-    unpack "$name" .tar.gz || { say "skipped: no $name.tar.gz to try"; return; }
+    local name=onnxseal-capi-$version-$triple lib program tried=
+    [[ -f $work/sealed.onnx && -f $out/$name.tar.gz ]] || return 0
+    unpack "$name"
     lib=$work/$name
     readelf -d "$lib/lib/libonnxseal.so" | grep -q "SONAME.*\[libonnxseal.so.${version%.*}\]" || fail "no SONAME"
     export PKG_CONFIG_PATH=$lib/lib/pkgconfig
@@ -209,14 +223,14 @@ check_library() {
         else
             ! readelf -d "$program" | grep -q 'NEEDED.*libonnxseal' || fail "$program needs the shared library"
         fi
-        tried="${tried:-} ${program#"$work/"}"
+        tried+=" ${program#"$work/"}"
     done
     say "$name: compiled and ran$tried; needs glibc $(needs_glibc "$lib/lib/libonnxseal.so")"
 }
 
 check_cmake() {
     local cmake
-    cmake=$(command -v cmake) || { need_tools cmake==4.4.5 && cmake=$tools/bin/cmake; } ||
+    cmake=$(command -v cmake) || { need_tools cmake==4.4.5 && cmake=$tools/cmake; } ||
         { say "skipped: no cmake, and none to be had from PyPI"; return; }
     mkdir "$work/programs"
     cat >"$work/programs/CMakeLists.txt" <<CMAKE
@@ -239,13 +253,26 @@ CMAKE
 
 check_kit() {
     local name=onnxseal-conformance-$version tool=$work/onnxseal-$version-$triple/onnxseal
-    unpack "$name" .tar.gz && [[ -x $tool ]] || { say "skipped: no $name.tar.gz, or no command to try it on"; return; }
+    [[ -x $tool && -f $out/$name.tar.gz ]] || return 0
+    unpack "$name"
     say "$name: $("$PYTHON" "$work/$name/conformance.py" --without now "$tool" unprotect)"
 }
 
+check_wheel() {
+    local wheel
+    for wheel in "$out"/*"${glibc:+manylinux_${glibc/./_}_}${triple%%-*}"*.whl; do
+        [[ -f $wheel ]] || continue
+        need_tools "$wheel"
+        "$tools/python" -c 'import onnxseal; print("package:", onnxseal.generate_identity().recipient)' >"$work/said"
+        [[ $("$tools/onnxseal" --version) == "onnxseal $version" ]]
+        say "${wheel##*/}: installed, imported, run"
+    done
+}
+
 check_bills() {
+    compgen -G "$out/*.cdx.json" >/dev/null || return 0
     need_tools 'cyclonedx-python-lib[json-validation]==11.12.0'
-    "$tools/bin/python" - "$out"/*.cdx.json <<'PYTHON'
+    "$tools/python" - "$out"/*.cdx.json <<'PYTHON'
 import json, pathlib, sys
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -261,6 +288,7 @@ PYTHON
 
 # The lines of docs/RELEASE.md, with a key of this check's own where there is none.
 check_sums() {
+    [[ -f $out/SHA256SUMS ]] || return 0
     (cd "$out" && sha256sum --quiet -c SHA256SUMS)
     local key=${SIGNING_KEY:-} sums=$work/SHA256SUMS
     cp "$out"/SHA256SUMS* "$work/"
@@ -279,14 +307,16 @@ check_sums() {
 check() {
     check_command
     check_library
+    check_wheel
     check_kit
     check_bills
     check_sums
 }
 
+[[ -z $glibc ]] || use_zig
 for part in "${parts[@]}"; do
     case $part in
-    command | library | kit | bills | sums) "make_$part" ;;
+    command | library | wheel | kit | bills | sums) "make_$part" ;;
     check) check ;;
     *) fail "no such part: $part" ;;
     esac
