@@ -4,9 +4,11 @@
 #   tests/platforms/package.sh                    all for this machine, in target/platforms/package
 #   tests/platforms/package.sh OUT PART...        some, in their order:
 #       command, library, wheel    built for TARGET (default: this machine), and packed
+#       source                     the source distribution for Python
 #       kit                        what checks readers that others write
 #       bills                      for each archive in OUT what it is built of, as CycloneDX
 #       sums                       SHA256SUMS of all files in OUT, signed by SIGNING_KEY if that names an OpenSSH private key
+#       notes                      prints the release's text
 #       check                      unpacks what OUT has for TARGET, and runs it; verifies the rest
 #
 # TARGET may end in a glibc, such as x86_64-unknown-linux-gnu.2.28: then zig links, for systems with that glibc or a newer one.
@@ -98,6 +100,11 @@ make_wheel() {
     say "$(cd "$out" && wc -c -- *.whl | head -1)"
 }
 
+make_source() {
+    need_tools maturin==1.16.0
+    "$tools/maturin" sdist --manifest-path crates/python/Cargo.toml --out "$out"
+}
+
 make_kit() {
     local name=onnxseal-conformance-$version
     mkdir -p "$work/$name/vectors"
@@ -152,6 +159,14 @@ make_sums() {
     fi
 }
 
+make_notes() {
+    echo "[CHANGELOG](CHANGELOG.md) says what is new, [docs/RELEASE.md](docs/RELEASE.md) how to check what you download." |
+        sed "s|](|](https://github.com/onnxseal/onnxseal/blob/v$version/|g"
+    echo
+    echo "No test of this project runs the files for apple-darwin, macosx and win_amd64: they were compiled, and did one job each."
+    [[ -f $out/SHA256SUMS.sig ]] || printf '\n**SHA256SUMS is not signed**: the key was not there.\n'
+}
+
 # What is in an archive of OUT, in $work: unpack NAME
 unpack() {
     tar -xzf "$out/$1.tar.gz" -C "$work"
@@ -174,7 +189,7 @@ check_command() {
     [[ $("$tool" --version) == "onnxseal $version" ]]
     "$tool" keygen -o "$work/id.txt" >"$work/id.pub"
     "$tool" protect --quiet fixtures/models/digits_cnn.onnx -o "$work/sealed.onnx" -R "$work/id.pub" --claim customer=acme
-    "$tool" unprotect "$work/sealed.onnx" -i "$work/id.txt" -o "$work/restored.onnx"
+    "$tool" --quiet unprotect "$work/sealed.onnx" -i "$work/id.txt" -o "$work/restored.onnx"
     cmp fixtures/models/digits_cnn.onnx "$work/restored.onnx"
     [[ -s $work/$name/shell/onnxseal.bash && -s $work/$name/shell/onnxseal-protect.1 && -s $work/$name/LICENSE-MIT ]]
     check_runtime "$tool"
@@ -185,7 +200,7 @@ check_command() {
 check_runtime() {
     need_tools onnxruntime==1.32.0
     runtime=$(echo "${tools%/*}"/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*)
-    "$1" inputs keygen --block 4 --range 0..1 -o "$work/input.key"
+    "$1" inputs keygen --block 4 --range 0..1 -o "$work/input.key" 2>"$work/said"
     # It says so where it cannot compare the model with the original.
     ORT_DYLIB_PATH=$runtime "$1" inputs rewrite fixtures/inputs/convmixer.onnx --key "$work/input.key" -o "$work/keyed.onnx" \
         >"$work/said" 2>&1 && grep -q 'compared on ONNX Runtime' "$work/said" || fail "no comparison on ONNX Runtime: $(<"$work/said")"
@@ -316,7 +331,7 @@ check() {
 [[ -z $glibc ]] || use_zig
 for part in "${parts[@]}"; do
     case $part in
-    command | library | wheel | kit | bills | sums) "make_$part" ;;
+    command | library | wheel | source | kit | bills | sums | notes) "make_$part" ;;
     check) check ;;
     *) fail "no such part: $part" ;;
     esac
