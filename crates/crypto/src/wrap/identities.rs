@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor, plugin, scrypt, ssh};
+use age::{DecryptError, Decryptor, scrypt, ssh};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::secret::Secret;
 use crate::wrap::armor::{check_limits, dearmor, unarmored};
 use crate::wrap::header::Header;
 use crate::wrap::identity::{Identity, Own};
-use crate::wrap::plugin::by_plugin;
+use crate::wrap::plugin::{by_plugin, name_in_identity};
 use crate::wrap::prompt::{NoPrompt, Passphrase, Prompt, ask};
 use crate::wrap::recipients::Recipients;
 use crate::wrap::ssh::{looks_private, looks_public, read_private};
@@ -318,8 +318,8 @@ fn parse_lines(text: &[u8], name: &str, prompt: &Arc<dyn Prompt>) -> Result<Iden
         let line = str::from_utf8(line).unwrap_or_default();
         if let Some(identity) = Own::parse(line) {
             all.push(Known::from(identity));
-        } else if let Ok(identity) = line.parse::<plugin::Identity>() {
-            of_plugins.push((identity.plugin().to_owned(), line));
+        } else if let Some(plugin) = name_in_identity(line) {
+            of_plugins.push((plugin, line));
         } else {
             let what = kind_of(line);
             let reason = format_args!("line {} is {what}", index + 1);

@@ -36,6 +36,35 @@ const MAX_SHOWN_CHARS: usize = 1000;
 /// After this time, the user learns what the call waits for.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Returns the name of the plugin that a recipient is for.
+pub(super) fn name_in_recipient(text: &str) -> Option<String> {
+    #[cfg(any(unix, windows))]
+    {
+        let recipient: age::plugin::Recipient = text.parse().ok()?;
+        Some(recipient.plugin().to_owned())
+    }
+    // Elsewhere no program runs: the name is for the error.
+    #[cfg(not(any(unix, windows)))]
+    {
+        let (name, _) = text.strip_prefix("age1")?.rsplit_once('1')?;
+        Some(name.to_owned())
+    }
+}
+
+/// Returns the name of the plugin that an identity is for.
+pub(super) fn name_in_identity(text: &str) -> Option<String> {
+    #[cfg(any(unix, windows))]
+    {
+        let identity: age::plugin::Identity = text.parse().ok()?;
+        Some(identity.plugin().to_owned())
+    }
+    #[cfg(not(any(unix, windows)))]
+    {
+        let (name, _) = text.strip_prefix("AGE-PLUGIN-")?.rsplit_once("-1")?;
+        Some(name.to_ascii_lowercase())
+    }
+}
+
 /// Searches `PATH` for the plugin of this name, which age's parser accepted. Returns its program's
 /// name and path.
 pub(super) fn find(name: &str) -> Result<(String, PathBuf), Error> {

@@ -304,9 +304,7 @@ fn point_of(recipient: &str) -> Option<PublicKey> {
 
 /// Names the plugin of a recipient, unless this is of a kind that needs no plugin.
 fn plugin_of(text: &str) -> Option<String> {
-    let recipient: age::plugin::Recipient = text.parse().ok()?;
-    let name = recipient.plugin();
-    (!["pq", "tag", "tagpq"].contains(&name)).then(|| name.to_owned())
+    plugin::name_in_recipient(text).filter(|name| !["pq", "tag", "tagpq"].contains(&&**name))
 }
 
 fn kind_of(text: &str) -> &'static str {
