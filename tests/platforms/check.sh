@@ -27,9 +27,6 @@ export CARGO_FEATURE_PURE=1
 COMMAND=(-p onnxseal -p onnxseal-capi --no-default-features
     --features onnxseal/assess,onnxseal/fingerprint,onnxseal/inputs,onnxseal/labels)
 DEVICE=(-p onnxseal-core -p onnxseal-crypto -p onnxseal-runtime -p onnxseal-capi --no-default-features)
-# What the command links, with the code of its tests.
-TESTS=(-p onnxseal-store -p onnxseal-crypto -p onnxseal-onnx -p onnxseal-plan -p onnxseal-core --tests
-    --no-default-features --features onnxseal-core/protect)
 
 # check TARGET WHAT CARGO-OPTION...
 check() {
@@ -45,7 +42,6 @@ for target in "${targets[@]}"; do
     case $target in
     *-apple-darwin | *-windows-*)
         check "$target" "the command with assess, fingerprint, inputs and labels; the C library" "${COMMAND[@]}"
-        check "$target" "tests of store, crypto, onnx, plan and core" "${TESTS[@]}"
         ;;
     *-android | *-ios)
         check "$target" "core, crypto, runtime and the C library, which open models" "${DEVICE[@]}"
