@@ -19,8 +19,8 @@ fn main() {
         _ => return,
     };
     println!("cargo::rustc-cdylib-link-arg={name}");
-    if name.contains("soname") {
-        // The checksums that object stores need come from a crate with a C interface of its own.
+    if name.contains("soname") && std::env::var_os("CARGO_FEATURE_OBJECT_STORE").is_some() {
+        // The checksums that object stores need come from a crate with a C interface of its own. zig knows no such option.
         println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
     println!("cargo::rerun-if-changed=build.rs");

@@ -4,8 +4,8 @@
 #   tests/platforms/reproduce.sh [CARGO-OPTION...]    default: --no-default-features, which takes the least time
 #   tests/platforms/reproduce.sh flags                what it sets for a build in this folder, NAME=VALUE a line
 #
-# Paths of sources and of cargo's registry are in messages of panics and in macros of C. Here they are the same wherever the
-# folders lie. The same bytes come of the same Rust, C compiler and commit.
+# Paths of sources and of cargo's registry are in messages of panics and in macros of C: here they are the same wherever the
+# folders lie. Times of files are in texts that age embeds: here they are that of the commit. The same bytes come of the same Rust, C compiler and commit.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -15,7 +15,7 @@ flags() {
     echo "RUSTFLAGS=--remap-path-prefix=$1=/onnxseal --remap-path-prefix=$home=/cargo"
     echo "CFLAGS=-ffile-prefix-map=$1=/onnxseal -ffile-prefix-map=$home=/cargo"
     echo "CARGO_INCREMENTAL=0"
-    echo "SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)"
+    echo "SOURCE_DATE_EPOCH=$(git -C "$1" log -1 --format=%ct)"
 }
 
 if [[ ${1:-} == flags ]]; then
@@ -30,7 +30,9 @@ folders=("$work/here" "$work/in/another/folder")
 rm -rf "$work"
 start=$SECONDS
 for folder in "${folders[@]}"; do
-    git clone --quiet --shared . "$folder"
+    # The second of the first: the same commit, whatever is committed in between.
+    git clone --quiet --shared "${from:-.}" "$folder"
+    from=$folder
     (
         mapfile -t set < <(flags "$folder")
         cd "$folder"
