@@ -182,7 +182,7 @@ needs_glibc() {
 }
 
 check_command() {
-    local name=onnxseal-$version-$triple tool
+    local name=onnxseal-$version-$triple tool needs
     [[ -f $out/$name.tar.gz ]] || return 0
     unpack "$name"
     tool=$work/$name/onnxseal
@@ -193,7 +193,8 @@ check_command() {
     cmp fixtures/models/digits_cnn.onnx "$work/restored.onnx"
     [[ -s $work/$name/shell/onnxseal.bash && -s $work/$name/shell/onnxseal-protect.1 && -s $work/$name/LICENSE-MIT ]]
     check_runtime "$tool"
-    say "$name: protected and unprotected a model; needs glibc $(needs_glibc "$tool")"
+    needs=$(needs_glibc "$tool")
+    say "$name: protected and unprotected a model; needs glibc $needs"
 }
 
 # A static program could not load ONNX Runtime.
@@ -208,7 +209,7 @@ check_runtime() {
 
 # On the model that the command has protected.
 check_library() {
-    local name=onnxseal-capi-$version-$triple lib program tried=
+    local name=onnxseal-capi-$version-$triple lib program needs tried=
     [[ -f $work/sealed.onnx && -f $out/$name.tar.gz ]] || return 0
     unpack "$name"
     lib=$work/$name
@@ -229,6 +230,7 @@ check_library() {
         "${c[@]}" -L"$work/only" $(config --cflags --static --libs-only-l) -o "$work/c-private"
     }
     check_cmake "$lib"
+    check_session "$lib" "$rpath"
     for program in "$work"/c{,c}-{shared,static,private} "$work"/cmake/c{,c}-{shared,static}; do
         [[ -x $program ]] || continue
         "$program" "$work/sealed.onnx" "$work/id.txt" >"$work/said"
@@ -240,7 +242,22 @@ check_library() {
         fi
         tried+=" ${program#"$work/"}"
     done
-    say "$name: compiled and ran$tried; needs glibc $(needs_glibc "$lib/lib/libonnxseal.so")"
+    needs=$(needs_glibc "$lib/lib/libonnxseal.so")
+    say "$name: compiled and ran$tried; needs glibc $needs"
+}
+
+# A session in C++, on the library of ONNX Runtime that check_runtime found.
+check_session() {
+    tests/ort_headers.sh target/ort-headers 2>"$work/said" || { say "skipped: $(tail -1 "$work/said")"; return; }
+    mkdir "$work/ort"
+    ln -s "$runtime" "$work/ort/libonnxruntime.so"
+    ln -s "$runtime" "$work/ort/libonnxruntime.so.1"
+    # shellcheck disable=SC2046
+    g++ -std=c++17 -Itarget/ort-headers "$1/examples/infer.cc" $(config --cflags --libs) "$2" -L"$work/ort" -lonnxruntime \
+        -Wl,-rpath,"$work/ort" -o "$work/infer"
+    "$work/infer" "$work/sealed.onnx" "$work/id.txt" >"$work/said"
+    grep -q '\[1, 10\] sum' "$work/said" || fail "no answer in $(<"$work/said")"
+    tried+=" infer"
 }
 
 check_cmake() {
@@ -270,7 +287,8 @@ check_kit() {
     local name=onnxseal-conformance-$version tool=$work/onnxseal-$version-$triple/onnxseal
     [[ -x $tool && -f $out/$name.tar.gz ]] || return 0
     unpack "$name"
-    say "$name: $("$PYTHON" "$work/$name/conformance.py" --without now "$tool" unprotect)"
+    "$PYTHON" "$work/$name/conformance.py" --without now "$tool" unprotect >"$work/said" || fail "$(<"$work/said")"
+    say "$name: $(<"$work/said")"
 }
 
 check_wheel() {
