@@ -35,6 +35,7 @@ if [[ $triple == *-gnu.* ]]; then
 fi
 build=(cargo build) run=(cargo run)
 tools=$PWD/target/platforms/package-venv/bin
+[[ $host != *windows* ]] || tools=${tools%bin}Scripts
 built=${CARGO_TARGET_DIR:-target}/${TARGET:+$triple/}release
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -111,8 +112,7 @@ make_kit() {
     cp fixtures/conformance.py docs/FORMAT.md "$work/$name/"
     cp -r fixtures/sealed "$work/$name/"
     cp fixtures/vectors/*.json "$work/$name/vectors/"
-    cp fixtures/README.md "$work/FIXTURES.md"
-    mv "$work/FIXTURES.md" "$work/$name/"
+    cp fixtures/README.md "$work/$name/FIXTURES.md"
     pack "$name" .tar.gz
 }
 
