@@ -90,6 +90,7 @@ make_library() {
     objcopy --strip-debug "$work/$name/lib/libonnxseal.a"
     mkdir "$work/$name/examples"
     cp crates/capi/examples/* "$work/$name/examples/"
+    cp crates/capi/README.md "$work/$name/CAPI.md"
     pack "$name" .tar.gz
 }
 
