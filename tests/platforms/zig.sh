@@ -1,0 +1,39 @@
+# Sourced after toolchain.sh: zig, which compiles C and links for another processor, and for an older C library than this
+# system's.
+
+venv=$platforms/venv
+
+# zig, what calls it, and what judges wheels, in a virtual environment of their own.
+use_zig() {
+    if [[ ! -e $venv/ready ]]; then
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check auditwheel==6.8.2 cargo-zigbuild==0.24.1 \
+            maturin==1.16.0 ziglang==0.17.1 || skip "zig, cargo-zigbuild, maturin and auditwheel (not to be had of PyPI here)"
+        touch "$venv/ready"
+    fi
+    export PATH="$venv/bin:$PATH" CARGO_ZIGBUILD_CACHE_DIR=$platforms/zig ZIG_GLOBAL_CACHE_DIR=$platforms/zig/cache
+}
+
+# Fails if FILE needs symbols of a newer glibc than WANTED, such as 2.28: glibc_at_most WANTED FILE
+glibc_at_most() {
+    local newest
+    newest=$(readelf --wide --dyn-syms "$2" | grep -o '@GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+    newest=${newest#@GLIBC_}
+    [[ -n $newest && $(printf '%s\n' "$newest" "$1" | sort -V | tail -n 1) == "$1" ]] \
+        || { echo "${2##*/} needs glibc $newest, and $1 was promised" >&2; exit 1; }
+    echo "${2##*/}: $(stat -c %s "$2") bytes, needs glibc $newest"
+}
+
+# Reads ONNX Runtime's wheel for a platform, and prints the path of its library: onnxruntime FOLDER PLATFORM
+onnxruntime() {
+    # That of tests/requirements.txt.
+    local version
+    version=$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)
+    if [[ ! -d $1/onnxruntime ]]; then
+        "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+            --platform "$2" --python-version 3.11 --dest "$1" "onnxruntime==$version" >&2
+        "$venv/bin/python" -m zipfile -e "$1/onnxruntime-$version"-*"$2"*.whl "$1"
+    fi
+    echo "$1"/onnxruntime/capi/libonnxruntime.so.*
+}
