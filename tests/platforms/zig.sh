@@ -8,7 +8,7 @@ use_zig() {
     if [[ ! -e $venv/ready ]]; then
         rm -rf "$venv"
         python3 -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check auditwheel==6.8.2 cargo-zigbuild==0.24.1 \
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check auditwheel==6.8.2 cargo-zigbuild==0.24.0 \
             maturin==1.16.0 ziglang==0.17.1 || skip "zig, cargo-zigbuild, maturin and auditwheel (not to be had of PyPI here)"
         touch "$venv/ready"
     fi
@@ -36,4 +36,24 @@ onnxruntime() {
         "$venv/bin/python" -m zipfile -e "$1/onnxruntime-$version"-*"$2"*.whl "$1"
     fi
     echo "$1"/onnxruntime/capi/libonnxruntime.so.*
+}
+
+# Rust's library for ARM64, and qemu to run what is built. Packages of this system's own sources, by lists for both processors
+# that are apart from the system's.
+use_arm64_rust() {
+    local apt=$platforms/apt
+    mkdir -p "$apt"/{state/lists/partial,cache/archives/partial}
+    touch "$apt/status"
+    cat >"$apt/apt.conf" <<CONF
+Dir::State "$apt/state";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt/cache";
+APT::Architecture "amd64";
+APT::Architectures { "amd64"; "arm64"; };
+APT::Sandbox::User "$(id -un)";
+APT::Update::Post-Invoke-Success "";
+Acquire::Languages "none";
+CONF
+    APT_CONFIG=$apt/apt.conf unpack arm/root qemu-user-static libstd-rust-web-dev:arm64
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="--sysroot $platforms/arm/root/usr"
 }
