@@ -19,9 +19,12 @@ fn main() {
         _ => return,
     };
     println!("cargo::rustc-cdylib-link-arg={name}");
-    if name.contains("soname") && std::env::var_os("CARGO_FEATURE_OBJECT_STORE").is_some() {
-        // The checksums that object stores need come from a crate with a C interface of its own. zig knows no such option.
+    // zig's linker lacks the option.
+    if name.contains("soname") && std::env::var_os("CARGO_ZIGBUILD_TARGET").is_none() {
+        // The checksums that object stores need come from a crate with a C interface of its own, and
+        // blake3 has one for ARM64.
         println!("cargo::rustc-cdylib-link-arg=-Wl,--exclude-libs,ALL");
     }
+    println!("cargo::rerun-if-env-changed=CARGO_ZIGBUILD_TARGET");
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -107,8 +107,9 @@ c_on_arm() {
     python -m ziglang cc "${compile[@]}" crates/capi/examples/claims.c -lonnxseal -o "$arm/claims"
     python -m ziglang c++ -std=c++17 "${compile[@]}" -Itarget/ort-headers crates/capi/examples/infer.cc -lonnxseal \
         "$library" -o "$arm/infer"
-    # A program looks for the library by the name in it.
+    # Programs look for libraries by the names in them.
     ln -sf libonnxseal.so "$built/libonnxseal.so.0.1"
+    ln -sf "${library##*/}" "${library%/*}/libonnxruntime.so.1"
     local path=$built:${library%/*}
     on_arm env LD_LIBRARY_PATH="$path" "$arm/claims" "$model" "$key" >"$arm/claims.txt"
     grep -qx 'tensor 8.weight type 1 \[32, 384\] 49152 bytes' "$arm/claims.txt"
