@@ -75,7 +75,7 @@ pub fn lock(file: &File) -> io::Result<()> {
     crate::windows::lock(file, true)
 }
 
-/// Locks the file as [`lock`] does, unless somebody else does.
+/// Locks the file as `lock` does, unless somebody else does.
 pub fn try_lock(file: &File) -> Result<(), TryLockError> {
     #[cfg(not(windows))]
     return file.try_lock();
