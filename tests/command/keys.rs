@@ -98,7 +98,7 @@ fn protect(lab: &Lab, args: &[&str]) {
 fn write_private(lab: &Lab, name: &str, text: &str) {
     fs::write(lab.path(name), text).unwrap();
     #[cfg(unix)]
-    std::fs::set_permissions(lab.path(name), PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(lab.path(name), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]

@@ -10,12 +10,12 @@ use crate::{root, sources};
 /// generated code.
 const CEILINGS: [(&str, usize); 18] = [
     ("assess", 5731),
-    ("batch", 2977),
-    ("capi", 2123),
+    ("batch", 2983),
+    ("capi", 2127),
     ("core", 8519),
-    ("crypto", 4797),
+    ("crypto", 4830),
     ("data", 1890),
-    ("engine", 1243),
+    ("engine", 1264),
     ("fingerprint", 1896),
     ("inputs", 5301),
     ("labels", 4463),
@@ -24,9 +24,9 @@ const CEILINGS: [(&str, usize); 18] = [
     ("python", 3263),
     ("rewrite", 1042),
     ("runtime", 2497),
-    ("store", 6115),
+    ("store", 6542),
     ("testkit", 995),
-    ("src", 8837),
+    ("src", 8855),
 ];
 
 /// How far below its ceiling a crate may be before the ceiling has to follow.
