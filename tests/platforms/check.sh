@@ -9,23 +9,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-: "${CROSS:=$PWD/target/platforms/cross}"
-if [[ ! -e $CROSS/ready ]]; then
-    if ! command -v apt-get >/dev/null; then
-        echo "skipped: check: no apt-get here, which brings Rust's library as source"
-        exit
-    fi
-    . tests/platforms/toolchain.sh
-fi
-export PATH="$CROSS/root/usr/bin:$PATH" LD_LIBRARY_PATH="$CROSS/root/usr/lib/x86_64-linux-gnu" RUSTC_BOOTSTRAP=1
-export CARGO_TARGET_DIR=$PWD/target/platforms/check CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_INCREMENTAL=0
+. tests/platforms/toolchain.sh
+use_rust
+export CARGO_TARGET_DIR=$platforms/check CARGO_PROFILE_DEV_OPT_LEVEL=0
 # Nobody uses code that would be made: of the crates, and of Rust's library, which is built for each target.
 export RUSTFLAGS="-D warnings -Zno-codegen"
 # blake3 without its parts in C and assembly.
 export CARGO_FEATURE_PURE=1
 
 COMMAND=(-p onnxseal -p onnxseal-capi --no-default-features
-    --features onnxseal/assess,onnxseal/fingerprint,onnxseal/inputs,onnxseal/labels)
+    --features "onnxseal/assess onnxseal/fingerprint onnxseal/inputs onnxseal/labels")
 DEVICE=(-p onnxseal-core -p onnxseal-crypto -p onnxseal-runtime -p onnxseal-capi --no-default-features)
 
 # check TARGET WHAT CARGO-OPTION...

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced from the repository's root: what builds for other systems, unpacked from Debian's packages into target/platforms. The
 # system's own Rust and its packages stay as they are.
 
@@ -51,4 +52,17 @@ use_rust() {
     # As little as possible beside the code.
     export CARGO_TARGET_DIR=$platforms/build CARGO_INCREMENTAL=0
     export CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=0
+}
+
+# Reads ONNX Runtime's wheel for a platform, and prints the path of its library: onnxruntime FOLDER PLATFORM
+onnxruntime() {
+    # That of tests/requirements.txt.
+    local version
+    version=$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)
+    if [[ ! -d $1/onnxruntime ]]; then
+        python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+            --platform "$2" --python-version 3.11 --dest "$1" "onnxruntime==$version" >&2
+        python3 -m zipfile -e "$1/onnxruntime-$version"-*"$2"*.whl "$1"
+    fi
+    find "$1/onnxruntime/capi" -name 'libonnxruntime.so.*' -o -name onnxruntime.dll
 }

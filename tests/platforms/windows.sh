@@ -12,8 +12,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 TARGET=x86_64-pc-windows-gnu
 FEATURES=assess,fingerprint,inputs,labels
-# That of tests/requirements.txt.
-ONNXRUNTIME=$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)
 windows=$platforms/windows
 
 use_windows() {
@@ -71,7 +69,8 @@ command_on_windows() {
         --features "$FEATURES"
     timed "main job on Windows" tests/platforms/main_job.sh "$windows/job" "${TOOL[@]}"
     [[ -x $here ]] || { echo "skipped: models to and fro (no onnxseal of this machine: set ONNXSEAL_BIN)"; return; }
-    tests/platforms/to_and_fro.sh "$windows" "$(realpath "$here")" "${TOOL[@]}"
+    timed "models to and fro between Windows and $(uname)" \
+        tests/platforms/to_and_fro.sh "$windows/to_and_fro" "$(realpath "$here")" "${TOOL[@]}"
 }
 
 tests_on_windows() {
@@ -85,6 +84,7 @@ tests_on_windows() {
 
 # The least that tells that it runs there.
 quick_on_windows() {
+    export CARGO_PROFILE_DEV_OPT_LEVEL=0
     timed "built: onnxseal for $TARGET, without ONNX Runtime" cargo_windows build -p onnxseal --bin onnxseal \
         --no-default-features
     timed "main job on Windows" tests/platforms/main_job.sh "$windows/job" "${TOOL[@]}"
@@ -92,15 +92,10 @@ quick_on_windows() {
 }
 
 sessions_on_windows() {
-    local library=$windows/onnxruntime/capi/onnxruntime.dll
-    if [[ ! -e $library ]]; then
-        python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --platform win_amd64 \
-            --python-version 3.11 --dest "$windows" "onnxruntime==$ONNXRUNTIME"
-        python3 -m zipfile -e "$windows/onnxruntime-$ONNXRUNTIME"-*win_amd64.whl "$windows/unpacked"
-        mv "$windows/unpacked/onnxruntime" "$windows/onnxruntime"
-    fi
-    ORT_DYLIB_PATH=Z:$library timed "sessions on Windows' ONNX Runtime $ONNXRUNTIME" \
-        cargo_windows test -p onnxseal-runtime --no-default-features --tests
+    local library
+    library=$(onnxruntime "$windows" win_amd64)
+    ORT_DYLIB_PATH=Z:$library timed "sessions on ONNX Runtime's DLL" \
+        cargo_windows test -p onnxseal-runtime --no-default-features --features ort,inputs,labels --test it
 }
 
 use_windows

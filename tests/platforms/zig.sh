@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154
 # Sourced after toolchain.sh: zig, which compiles C and links for another processor, and for an older C library than this
 # system's.
 
@@ -23,19 +24,6 @@ glibc_at_most() {
     [[ -n $newest && $(printf '%s\n' "$newest" "$1" | sort -V | tail -n 1) == "$1" ]] \
         || { echo "${2##*/} needs glibc $newest, and $1 was promised" >&2; exit 1; }
     echo "${2##*/}: $(stat -c %s "$2") bytes, needs glibc $newest"
-}
-
-# Reads ONNX Runtime's wheel for a platform, and prints the path of its library: onnxruntime FOLDER PLATFORM
-onnxruntime() {
-    # That of tests/requirements.txt.
-    local version
-    version=$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)
-    if [[ ! -d $1/onnxruntime ]]; then
-        "$venv/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
-            --platform "$2" --python-version 3.11 --dest "$1" "onnxruntime==$version" >&2
-        "$venv/bin/python" -m zipfile -e "$1/onnxruntime-$version"-*"$2"*.whl "$1"
-    fi
-    echo "$1"/onnxruntime/capi/libonnxruntime.so.*
 }
 
 # Rust's library for ARM64, and qemu to run what is built. Packages of this system's own sources, by lists for both processors
