@@ -266,13 +266,6 @@ mod tests {
             write_whole(&path, b"one", true, readers).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"one");
         }
-        let path = folder.join("model");
-        let output = crate::create_file(&path, 0, false).unwrap();
-        output.write_all_at(b"model", 0).unwrap();
-        let options = crate::OutputOptions::default();
-        let usual = crate::Permitted::To(Readers::Usual);
-        output.publish(usual, options).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"model");
     }
 
     #[test]

@@ -345,6 +345,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn paths_may_be_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a".repeat(200)).join("b".repeat(200));
+        let path = folder.join("\u{e9}".repeat(100));
+        let output = create_file(&path, 0, false).unwrap();
+        output.write_all_at(b"model", 0).unwrap();
+        let usual = Permitted::To(Readers::Usual);
+        output.publish(usual, OutputOptions::default()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"model");
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_file_is_for_whom_it_is_permitted() {
