@@ -1,7 +1,8 @@
 //! How much memory a batch may use.
 
+#[cfg(windows)]
+use onnxseal_store::available_memory as allowed;
 use onnxseal_store::parallel;
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::error::{Error, Result};
 use crate::survey::{REQUEST_BYTES, THREAD_BYTES};
@@ -9,13 +10,18 @@ use crate::survey::{REQUEST_BYTES, THREAD_BYTES};
 /// Returns half of the memory that the system and the control group allow this process, in bytes.
 pub(crate) fn available() -> u64 {
     const UNKNOWN: u64 = 1 << 30;
+    allowed().map_or(UNKNOWN, |bytes| bytes / 2)
+}
+
+/// Returns what the system and the control group allow in bytes, none if the system does not tell.
+#[cfg(not(windows))]
+fn allowed() -> Option<u64> {
+    use sysinfo::{MemoryRefreshKind, RefreshKind, System};
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(kind);
-    if system.available_memory() == 0 {
-        return UNKNOWN;
-    }
     let limit = system.cgroup_limits().map(|limits| limits.free_memory);
-    system.available_memory().min(limit.unwrap_or(u64::MAX)) / 2
+    let free = Some(system.available_memory()).filter(|&bytes| bytes != 0)?;
+    Some(free.min(limit.unwrap_or(u64::MAX)))
 }
 
 /// Returns what the threads of `jobs` models leave of `given` bytes.

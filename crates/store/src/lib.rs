@@ -100,3 +100,5 @@ pub use regular::open_regular;
 pub use secret::SecretBytes;
 pub use stamp::{Stamp, Version};
 pub use stream::{STANDARD_OUTPUT, There, check_no_stream, is_standard_output, open_handed_over};
+#[cfg(windows)]
+pub use windows::available_memory;

@@ -28,6 +28,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     LockFileEx, SetFileAttributesW,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 use windows_sys::Win32::System::SystemServices::SECURITY_DESCRIPTOR_REVISION;
 
 /// Returns the volume of a file, and its number there.
@@ -205,6 +206,18 @@ pub fn persist_over(hidden: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Returns how much memory programs can take before others lose theirs, in bytes; none if Windows
+/// does not tell.
+pub fn available_memory() -> Option<u64> {
+    let mut memory = MEMORYSTATUSEX {
+        dwLength: size_of::<MEMORYSTATUSEX>() as u32,
+        ..MEMORYSTATUSEX::default()
+    };
+    // SAFETY: the call writes to a value of its type, which says how long it is.
+    let told = unsafe { GlobalMemoryStatusEx(&mut memory) };
+    (told != 0).then_some(memory.ullAvailPhys)
+}
+
 fn wide(path: &Path) -> Vec<u16> {
     path.as_os_str().encode_wide().chain([0]).collect()
 }
@@ -229,6 +242,11 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn windows_tells_its_memory() {
+        assert!(available_memory().unwrap() > 1 << 20);
+    }
 
     /// Returns the rights of the file at `path`, as the language writes them.
     fn rights(path: &Path) -> String {
