@@ -15,6 +15,8 @@
 # Builds are cargo's, in CARGO_TARGET_DIR; what stands there is not built again. FEATURES are those of the command.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+. tests/platforms/toolchain.sh
+. tests/platforms/zig.sh
 
 PYTHON=${PYTHON:-python3}
 FEATURES=${FEATURES-object-store}
@@ -33,6 +35,8 @@ glibc=
 if [[ $triple == *-gnu.* ]]; then
     glibc=${triple#*-gnu.} triple=${triple%%.*}
 fi
+# What is built for this system needs its glibc, whichever that is.
+newest=${glibc:-any}
 build=(cargo build) run=(cargo run)
 tools=$PWD/target/platforms/package-venv/bin
 [[ $host != *windows* ]] || tools=${tools%bin}Scripts
@@ -53,11 +57,6 @@ fail() {
 need_tools() {
     [[ -x $tools/python ]] || "$PYTHON" -m venv "${tools%/*}"
     "$tools/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
-}
-
-use_zig() {
-    command -v cargo-zigbuild >/dev/null || { need_tools cargo-zigbuild==0.24.1 ziglang==0.17.1 && PATH=$tools:$PATH; }
-    build=(cargo-zigbuild zigbuild) run=(cargo-zigbuild run)
 }
 
 # Packs a folder below $work: pack NAME SUFFIX
@@ -168,24 +167,16 @@ make_notes() {
     [[ -f $out/SHA256SUMS.sig ]] || printf '\n**SHA256SUMS is not signed**: the key was not there.\n'
 }
 
-# What is in an archive of OUT, in $work: unpack NAME
-unpack() {
+# What is in an archive of OUT, in $work: unpack_archive NAME
+unpack_archive() {
     tar -xzf "$out/$1.tar.gz" -C "$work"
     [[ -f $work/$1/README.md ]] || fail "$1.tar.gz has no README.md"
 }
 
-# The newest glibc that a program or library asks for, which must not be newer than the one that TARGET names.
-needs_glibc() {
-    local newest
-    newest=$(objdump -T "$1" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -uV | tail -1)
-    [[ -z $glibc || $(printf '%s\n' "$newest" "$glibc" | sort -V | tail -1) == "$glibc" ]] || fail "$1 needs glibc $newest"
-    echo "$newest"
-}
-
 check_command() {
-    local name=onnxseal-$version-$triple tool needs
+    local name=onnxseal-$version-$triple tool
     [[ -f $out/$name.tar.gz ]] || return 0
-    unpack "$name"
+    unpack_archive "$name"
     tool=$work/$name/onnxseal
     [[ $("$tool" --version) == "onnxseal $version" ]]
     "$tool" keygen -o "$work/id.txt" >"$work/id.pub"
@@ -194,8 +185,8 @@ check_command() {
     cmp fixtures/models/digits_cnn.onnx "$work/restored.onnx"
     [[ -s $work/$name/shell/onnxseal.bash && -s $work/$name/shell/onnxseal-protect.1 && -s $work/$name/LICENSE-MIT ]]
     check_runtime "$tool"
-    needs=$(needs_glibc "$tool")
-    say "$name: protected and unprotected a model; needs glibc $needs"
+    say "$name: protected and unprotected a model"
+    glibc_at_most "$newest" "$tool"
 }
 
 # A static program could not load ONNX Runtime.
@@ -210,9 +201,9 @@ check_runtime() {
 
 # On the model that the command has protected.
 check_library() {
-    local name=onnxseal-capi-$version-$triple lib program needs tried=
+    local name=onnxseal-capi-$version-$triple lib program tried=
     [[ -f $work/sealed.onnx && -f $out/$name.tar.gz ]] || return 0
-    unpack "$name"
+    unpack_archive "$name"
     lib=$work/$name
     readelf -d "$lib/lib/libonnxseal.so" | grep -q "SONAME.*\[libonnxseal.so.${version%.*}\]" || fail "no SONAME"
     export PKG_CONFIG_PATH=$lib/lib/pkgconfig
@@ -243,8 +234,8 @@ check_library() {
         fi
         tried+=" ${program#"$work/"}"
     done
-    needs=$(needs_glibc "$lib/lib/libonnxseal.so")
-    say "$name: compiled and ran$tried; needs glibc $needs"
+    say "$name: compiled and ran$tried"
+    glibc_at_most "$newest" "$lib/lib/libonnxseal.so"
 }
 
 # A session in C++, on the library of ONNX Runtime that check_runtime found.
@@ -287,7 +278,7 @@ CMAKE
 check_kit() {
     local name=onnxseal-conformance-$version tool=$work/onnxseal-$version-$triple/onnxseal
     [[ -x $tool && -f $out/$name.tar.gz ]] || return 0
-    unpack "$name"
+    unpack_archive "$name"
     "$PYTHON" "$work/$name/conformance.py" --without now "$tool" unprotect >"$work/said" || fail "$(<"$work/said")"
     say "$name: $(<"$work/said")"
 }
@@ -347,7 +338,10 @@ check() {
     check_sums
 }
 
-[[ -z $glibc ]] || use_zig
+if [[ -n $glibc ]]; then
+    use_zig
+    build=(cargo-zigbuild zigbuild) run=(cargo-zigbuild run)
+fi
 for part in "${parts[@]}"; do
     case $part in
     command | library | wheel | source | kit | bills | sums | notes) "make_$part" ;;

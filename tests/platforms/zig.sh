@@ -16,12 +16,12 @@ use_zig() {
     export PATH="$venv/bin:$PATH" CARGO_ZIGBUILD_CACHE_DIR=$platforms/zig ZIG_GLOBAL_CACHE_DIR=$platforms/zig/cache
 }
 
-# Fails if FILE needs symbols of a newer glibc than WANTED, such as 2.28: glibc_at_most WANTED FILE
+# Says which glibc FILE needs; fails if that is newer than WANTED, such as 2.28, or any: glibc_at_most WANTED FILE
 glibc_at_most() {
     local newest
     newest=$(readelf --wide --dyn-syms "$2" | grep -o '@GLIBC_[0-9.]*' | sort -uV | tail -n 1)
     newest=${newest#@GLIBC_}
-    [[ -n $newest && $(printf '%s\n' "$newest" "$1" | sort -V | tail -n 1) == "$1" ]] \
+    [[ -n $newest && ($1 == any || $(printf '%s\n' "$newest" "$1" | sort -V | tail -n 1) == "$1") ]] \
         || { echo "${2##*/} needs glibc $newest, and $1 was promised" >&2; exit 1; }
     echo "${2##*/}: $(stat -c %s "$2") bytes, needs glibc $newest"
 }
