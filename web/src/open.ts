@@ -26,12 +26,23 @@ import {
   type PublicKey,
   type Signature,
 } from "./signature.js";
-import { memoryOf, Owned, sourceOf, type Collecting, type Input, type Source } from "./source.js";
+import {
+  memoryOf,
+  MemorySource,
+  Owned,
+  sourceOf,
+  type Collecting,
+  type Input,
+  type Source,
+} from "./source.js";
 import { readTail, type Tail } from "./tail.js";
 
 /** Bytes that are read at once, and how many such pieces are under way. */
 const PIECE = 2 ** 23;
 const PIECES_AT_ONCE = 4;
+
+/** Bytes that are copied at once out of memory: all pieces stay in the processor's cache. */
+const NEAR_PIECE = 2 ** 21;
 
 /** Gives the external data file of a path, or nothing if there is none. */
 export type External =
@@ -377,7 +388,7 @@ class Pass {
     const { chunk: size, files } = this.tail.manifest;
     const { bytes } = files[file]!;
     const { signal, onProgress } = this.options;
-    const step = Math.max(size, PIECE);
+    const step = Math.max(size, source instanceof MemorySource ? NEAR_PIECE : PIECE);
     let next = 0;
     let stopped = false;
     const work = async () => {

@@ -68,7 +68,8 @@ export async function sourceOf(input: Input, collecting: Collecting = {}): Promi
   throw new Usage("a file is given as a Blob, bytes, a stream, a Response or a Source");
 }
 
-class MemorySource implements Source {
+/** Memory of the caller's, which is copied first. */
+export class MemorySource implements Source {
   readonly bytes: number;
   constructor(private readonly memory: Uint8Array) {
     this.bytes = memory.length;
