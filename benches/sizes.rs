@@ -148,6 +148,14 @@ impl Bench {
                     &note,
                 );
             }
+            let again = self.at("again");
+            let protect = || {
+                let mut protect = self.protect(&plain, &again, Preset::Full);
+                removed(&again, || succeed(&mut protect))
+            };
+            let seconds = median((0..ROUNDS).map(|_| protect()).collect()).as_secs_f64();
+            let what = format!("protect of {n} tensors, seconds");
+            line(&what, n as f64 / 25_000.0, seconds, "");
             let open = || time_of(|| onnxseal_core::open(&*model, &identities, &Silent).unwrap());
             let seconds = median((0..ROUNDS).map(|_| open()).collect()).as_secs_f64();
             let what = format!("open of {n} tensors, seconds");

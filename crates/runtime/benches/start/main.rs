@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Works in FOLDER (a temporary one by default; name one on a disk: in memory, models would take
-//! what is measured); all parts (`transformer`, `matmuls`, `large`, `sessions`) or those named.
+//! what is measured); all parts (`transformer`, `matmuls`, `resnet`,
+//! `tensors`, `large`, `sessions`) or those named.
 //! `--quick` makes small models and one round, to try the benchmark itself.
 //!
 //! Every start is a process of its own; ways are taken in turn, so that all of them see the same
@@ -33,6 +34,7 @@ use onnxseal_core::{
     Policy, Preset, ProtectOptions, Recipients, Silent, generate_identity, protect,
 };
 use process::{SESSIONS, SESSIONS_BEFORE, number_in, status};
+use report::Most;
 use ways::{Api, Form, Way, What};
 
 /// How often each way is measured, after once for the page cache; medians are compared.
@@ -75,7 +77,14 @@ struct Case {
     forms: &'static [Form],
     presets: &'static [Preset],
     has_peers: bool,
+    most: Most,
 }
+
+/// What is asked of models with large tensors.
+const LARGE: Most = Most {
+    one_file: 0.75,
+    mapped: Some(1.0),
+};
 
 struct Bench {
     folder: PathBuf,
@@ -108,9 +117,11 @@ fn measure(args: &[String], is_quick: bool) {
     if !bench.has_onnxseal {
         println!("Python without onnxseal: all its ways are left out");
     }
-    let parts: [(&str, &dyn Fn()); 4] = [
+    let parts: [(&str, &dyn Fn()); 6] = [
         ("transformer", &|| bench.transformer()),
         ("matmuls", &|| bench.matmuls()),
+        ("resnet", &|| bench.resnet()),
+        ("tensors", &|| bench.tensors()),
         ("large", &|| bench.large()),
         ("sessions", &|| bench.sessions()),
     ];
@@ -131,6 +142,7 @@ impl Bench {
             forms: &[Form::OneFile, Form::External],
             presets: &[Preset::Balanced, Preset::Full],
             has_peers: true,
+            most: LARGE,
         });
     }
 
@@ -142,6 +154,35 @@ impl Bench {
             forms: &[Form::OneFile, Form::External],
             presets: &[Preset::Balanced, Preset::Full],
             has_peers: false,
+            most: LARGE,
+        });
+    }
+
+    fn resnet(&self) {
+        self.first_inference(&Case {
+            name: "ResNet",
+            make: models::resnet,
+            n_bytes: 180 * MIB,
+            forms: &[Form::OneFile, Form::External],
+            presets: &[Preset::Full],
+            has_peers: false,
+            most: LARGE,
+        });
+    }
+
+    /// 20,000 tensors of 4 KiB.
+    fn tensors(&self) {
+        self.first_inference(&Case {
+            name: "small tensors",
+            make: models::small_tensors,
+            n_bytes: 20_000 << 12,
+            forms: &[Form::OneFile],
+            presets: &[Preset::Full],
+            has_peers: false,
+            most: Most {
+                one_file: 1.1,
+                mapped: None,
+            },
         });
     }
 
@@ -175,6 +216,7 @@ impl Bench {
                         forms,
                         presets,
                         has_peers: false,
+                        most: LARGE,
                     });
                 }
             }
@@ -194,7 +236,7 @@ impl Bench {
             self.add_peers(&folder.path().join(Form::OneFile.name()), &mut ways);
         }
         self.take_turns(&mut ways, &[]);
-        report::starts(case.name, &ways);
+        report::starts(case.name, case.most, &ways);
     }
 
     /// Compares the descriptors, threads and memory of a process after some sessions and after many.
@@ -207,6 +249,7 @@ impl Bench {
             forms: &[Form::OneFile, Form::External],
             presets: &[Preset::Balanced, Preset::Full],
             has_peers: false,
+            most: LARGE,
         };
         println!(
             "\n{SESSIONS} sessions of a model of 10 MiB, one after the other: what is held after {SESSIONS_BEFORE}, and how much more at the end"

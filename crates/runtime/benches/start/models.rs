@@ -7,7 +7,8 @@ use std::path::Path;
 use onnxseal_onnx::proto::tensor_proto::DataType;
 use onnxseal_onnx::proto::{ModelProto, TensorProto};
 use onnxseal_testkit::build::{
-    GraphBuilder, external, in_domain, int_attribute, node, node_with, opset, raw_tensor,
+    GraphBuilder, external, in_domain, int_attribute, ints_attribute, node, node_with, opset,
+    raw_tensor,
 };
 use prost::Message;
 
@@ -155,9 +156,44 @@ pub fn transformer(n_bytes: u64, weights: &mut Weights) -> ModelProto {
     graph.model()
 }
 
+/// Blocks of two convolutions of 512 channels, 9 MiB each, around which the block's input is added.
+pub fn resnet(n_bytes: u64, weights: &mut Weights) -> ModelProto {
+    const CHANNELS: i64 = 512;
+    let dims = [1, CHANNELS, 7, 7];
+    let n_blocks = (n_bytes as i64 / (2 * 4 * 9 * CHANNELS * CHANNELS)).max(1);
+    let mut graph = GraphBuilder::new("resnet")
+        .input("x0", &dims)
+        .output(&format!("x{n_blocks}"), &dims);
+    let bound = (3.0 / (9 * CHANNELS) as f32).sqrt();
+    for block in 0..n_blocks {
+        let (x, w, y) = names(block);
+        let [up, down, wide, active, narrow] =
+            ["_up", "_down", "_wide", "_active", "_narrow"].map(|part| format!("{w}{part}"));
+        let kernel = [CHANNELS, CHANNELS, 3, 3];
+        let pads = || vec![ints_attribute("pads", &[1; 4])];
+        graph = graph
+            .initializer(weights.floats_up_to(bound, &up, &kernel))
+            .initializer(weights.floats_up_to(bound, &down, &kernel))
+            .node(node_with("Conv", &[&x, &up], &[&wide], pads()))
+            .node(node("Relu", &[&wide], &[&active]))
+            .node(node_with("Conv", &[&active, &down], &[&narrow], pads()))
+            .node(node("Add", &[&x, &narrow], &[&y]));
+    }
+    graph.model()
+}
+
+/// A chain of MatMuls with weights of 4 KiB, on one row.
+pub fn small_tensors(n_bytes: u64, weights: &mut Weights) -> ModelProto {
+    matmuls_of(32, n_bytes, weights)
+}
+
 /// A chain of MatMuls with weights of 16 MiB, or of 1 MiB in small models, on one row.
 pub fn matmuls(n_bytes: u64, weights: &mut Weights) -> ModelProto {
     let side = if n_bytes < 64 << 20 { 512 } else { 2048 };
+    matmuls_of(side, n_bytes, weights)
+}
+
+fn matmuls_of(side: i64, n_bytes: u64, weights: &mut Weights) -> ModelProto {
     let n_layers = n_bytes as i64 / (4 * side * side);
     let mut graph = chain("matmuls", side, n_layers);
     for layer in 0..n_layers {
