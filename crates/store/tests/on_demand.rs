@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use onnxseal_store::on_demand::{Fill, OnDemand, OnLoss, Unit, page_bytes, try_on_demand};
 
@@ -141,6 +142,37 @@ fn what_the_owner_left_behind_is_given_back_and_filled_again() {
     // Afterwards it stays.
     assert_block(&memory, 0);
     assert_eq!(numbers.n(0), before + 1);
+}
+
+#[test]
+fn units_share_blocks_and_are_taken_in_another_order() {
+    let numbers = Numbers::new();
+    let Some(memory) = memory(&numbers) else {
+        return;
+    };
+    let firsts: Vec<usize> = (0..N_BLOCKS - 4).step_by(4).collect();
+    let unit = |first: &usize| Unit {
+        blocks: (*first..first + 5).collect(),
+        is_kept: true,
+    };
+    memory.begin(firsts.iter().map(unit).collect());
+    let touch = |first: usize| (first..first + 5).for_each(|block| assert_block(&memory, block));
+    firsts.iter().step_by(2).for_each(|first| touch(*first));
+    // The next that was not touched is filled ahead: block 14 is in the middle of the fourth unit.
+    let before = numbers.n(14);
+    touch(firsts[1]);
+    let begun = Instant::now();
+    while numbers.n(14) == before {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::yield_now();
+    }
+    firsts
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .for_each(|first| touch(*first));
+    memory.finish(OnLoss::Tell).unwrap();
+    (0..N_BLOCKS).for_each(|block| assert_block(&memory, block));
 }
 
 #[test]

@@ -100,34 +100,42 @@ impl Files {
         self.places.iter().map(file)
     }
 
-    /// Returns the chunks of `passages`: a unit for each long one, or for several short ones.
+    /// Returns the chunks of `passages`: a unit for each long one, or for several short ones. Of the
+    /// units that share a chunk, the first two have it.
     pub(crate) fn units(&self, passages: &[Passage]) -> Vec<Unit> {
         let manifest = self.memory.filler().unlocked.manifest();
         let (index, chunk_bytes) = (ChunkIndex::new(manifest), manifest.chunk_bytes() as usize);
         let mut units: Vec<Unit> = Vec::new();
-        let mut is_taken = vec![false; index.n_chunks()];
+        // The units that have each chunk, counted from 1.
+        let mut taken = vec![[0; 2]; index.n_chunks()];
         let mut n_bytes = 0;
         for passage in passages {
             let (bytes, is_kept) = (&passage.bytes, passage.is_kept);
             let before = index.range(passage.file).start;
             let chunks = bytes.start / chunk_bytes..bytes.end.div_ceil(chunk_bytes);
-            let blocks = chunks.map(|chunk| before + chunk).filter(|chunk| {
-                let slot = is_taken.get_mut(*chunk);
-                slot.is_some_and(|is_taken| !std::mem::replace(is_taken, true))
-            });
-            let blocks: Vec<usize> = blocks.collect();
             n_bytes += bytes.len();
-            match units.last_mut() {
-                Some(unit) if unit.is_kept == is_kept && n_bytes <= UNIT_BYTES => {
-                    unit.blocks.extend(blocks);
-                }
-                _ if blocks.is_empty() => {}
-                _ => {
-                    n_bytes = bytes.len();
-                    units.push(Unit { blocks, is_kept });
-                }
+            let joins = |unit: &Unit| unit.is_kept == is_kept && n_bytes <= UNIT_BYTES;
+            if !units.last().is_some_and(joins) {
+                n_bytes = bytes.len();
+                units.push(Unit {
+                    blocks: Vec::new(),
+                    is_kept,
+                });
+            }
+            let number = units.len();
+            let blocks = chunks.map(|chunk| before + chunk).filter(|chunk| {
+                let of_chunk = taken.get_mut(*chunk);
+                of_chunk.is_some_and(|[first, second]| match (*first, *second) {
+                    (0, _) => std::mem::replace(first, number) == 0,
+                    (first, 0) if first != number => std::mem::replace(second, number) == 0,
+                    _ => false,
+                })
+            });
+            if let Some(unit) = units.last_mut() {
+                unit.blocks.extend(blocks);
             }
         }
+        units.retain(|unit| !unit.blocks.is_empty());
         units
     }
 }

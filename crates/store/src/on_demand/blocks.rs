@@ -17,10 +17,10 @@ const N_RECENT: usize = 2;
 /// Blocks that are worked through together.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// Indices of the blocks, in the order in which they will be touched.
+    /// Indices of the blocks, in the order in which they will be touched. Two units may share one.
     pub blocks: Vec<usize>,
     /// Whether the blocks are needed after the work: those that were not touched are then filled,
-    /// and the unit behind this one is filled ahead.
+    /// and the next unit behind this one that was not touched is filled ahead.
     pub is_kept: bool,
 }
 
@@ -58,6 +58,8 @@ pub(super) struct State {
     /// The units that were touched last, the very last in front.
     recent: VecDeque<usize>,
     pub(super) ahead: VecDeque<usize>,
+    /// Blocks to give back, once nothing is to be filled ahead.
+    left: Vec<usize>,
     /// The unit that was filled ahead last.
     next: Option<usize>,
     /// Whether an owner works through the memory.
@@ -94,7 +96,8 @@ pub(super) struct Block {
     pub(super) is_proved: bool,
     /// Whether somebody touched it while it was being filled.
     is_touched: bool,
-    unit: Option<usize>,
+    /// The units that have it.
+    units: [Option<usize>; 2],
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -118,19 +121,31 @@ pub(super) enum Cause {
 impl State {
     /// Notes the order in which blocks will be touched. Returns the first of each unit that is kept.
     pub(super) fn begin(&mut self, mut units: Vec<Unit>) -> Vec<usize> {
-        self.blocks.iter_mut().for_each(|block| block.unit = None);
+        for block in &mut self.blocks {
+            block.units = [None; 2];
+        }
         for (index, unit) in units.iter_mut().enumerate() {
             unit.blocks.retain(|block| *block < self.blocks.len());
             for &block in &unit.blocks {
-                self.blocks[block].unit.get_or_insert(index);
+                let [first, next] = &mut self.blocks[block].units;
+                if *first.get_or_insert(index) != index {
+                    next.get_or_insert(index);
+                }
             }
         }
-        let kept = units.iter().filter(|unit| unit.is_kept);
-        let firsts = kept.filter_map(|unit| unit.blocks.first().copied());
-        let firsts = firsts.collect();
-        self.passed = vec![false; units.len()];
+        let mut firsts = Vec::new();
+        self.passed.clear();
+        for unit in &mut units {
+            let is_shared = |block: &usize| self.blocks[*block].units[1].is_some();
+            unit.blocks.sort_by_key(is_shared);
+            // Its first touch tells that the owner has come to this unit; without it, nothing does.
+            let first = unit.blocks.first().filter(|first| !is_shared(first));
+            self.passed.push(first.is_none());
+            firsts.extend(first.filter(|_| unit.is_kept));
+        }
         self.units = units;
         self.recent.clear();
+        self.left.clear();
         self.next = None;
         self.is_working = true;
         firsts
@@ -139,7 +154,7 @@ impl State {
     /// Returns whether a block is needed after the work, though the owner did not come to its unit.
     pub(super) fn is_needed(&self, block: Block) -> bool {
         let is_needed = |unit: usize| self.units[unit].is_kept && !self.passed[unit];
-        block.unit.is_some_and(is_needed)
+        block.units.into_iter().flatten().any(is_needed)
     }
 
     /// Begins to fill a block, unless it is there or being filled. Returns whether it did.
@@ -153,31 +168,36 @@ impl State {
         begins
     }
 
-    /// Notes that the owner has come to `block`, and what to fill ahead. Returns the units that it
-    /// left behind.
-    fn move_on(&mut self, block: usize) -> Option<[Option<usize>; 2]> {
-        let unit = self.blocks[block].unit.filter(|_| self.is_working)?;
+    /// Notes that the owner has come to `block`, what to fill ahead, and what it left behind. Returns
+    /// whether it had been elsewhere.
+    fn move_on(&mut self, block: usize) -> bool {
+        // A block of two units does not tell to which one the owner has come.
+        let ([Some(unit), None], true) = (self.blocks[block].units, self.is_working) else {
+            return false;
+        };
         if self.recent.front() == Some(&unit) {
-            return None;
+            return false;
         }
         self.recent.retain(|recent| *recent != unit);
         self.recent.push_front(unit);
         let left = self.recent.get(N_RECENT).copied();
         self.recent.truncate(N_RECENT);
-        // The owner went another way: what was filled ahead would only lie there.
-        let astray = self.next.take();
-        let astray = astray.filter(|next| *next != unit && !self.passed[*next]);
         self.passed[unit] = true;
-        let (now, next) = (&self.units[unit], self.units.get(unit + 1));
+        let now = &self.units[unit];
+        let is_new = |unit: &usize| !self.passed[*unit];
+        let next = (unit + 1..self.units.len()).find(is_new);
+        let next = next.filter(|next| now.is_kept && self.units[*next].is_kept);
         self.ahead = now.blocks.iter().copied().collect();
-        if now.is_kept
-            && let Some(next) = next.filter(|next| next.is_kept && !self.passed[unit + 1])
-        {
-            self.next = Some(unit + 1);
-            // The touch of the first tells that the owner has come there.
-            self.ahead.extend(next.blocks.iter().skip(1));
+        if let Some(next) = next {
+            self.ahead.extend(self.units[next].blocks.iter().skip(1));
         }
-        Some([left, astray])
+        // If the owner went another way, what was filled ahead would only lie there.
+        let before = std::mem::replace(&mut self.next, next);
+        let astray = before.filter(|before| next != Some(*before) && is_new(before));
+        for unit in [left, astray].into_iter().flatten() {
+            self.left.extend(&self.units[unit].blocks);
+        }
+        true
     }
 }
 
@@ -315,16 +335,31 @@ impl<F: Fill> Inner<F> {
         self.changed.notify_all();
     }
 
-    /// Notes that the owner has come to `block`: gives back what it left behind, and fills ahead.
+    /// Notes that the owner has come to `block`. Threads that fill ahead then give back what it left
+    /// behind; what they had no time for is given back when the owner moves on again.
     pub(super) fn move_on(&self, block: usize) {
         let mut state = self.lock();
-        if let Some(left) = state.move_on(block) {
-            for unit in left.into_iter().flatten() {
-                for block in state.units[unit].blocks.clone() {
-                    self.give_back(&mut state, block);
-                }
-            }
+        let n_late = state.left.len();
+        if state.move_on(block) {
+            let late: Vec<usize> = state.left.drain(..n_late).collect();
+            late.into_iter()
+                .for_each(|block| self.give_back_left(&mut state, block));
             self.changed.notify_all();
+        }
+    }
+
+    /// Gives back one of the blocks that were left behind. Returns false if there is none.
+    pub(super) fn give_back_one(&self, state: &mut State) -> bool {
+        let left = state.left.pop();
+        left.inspect(|block| self.give_back_left(state, *block))
+            .is_some()
+    }
+
+    fn give_back_left(&self, state: &mut State, block: usize) {
+        let mut units = state.blocks[block].units.into_iter().flatten();
+        // The owner may have come back.
+        if !units.any(|unit| state.recent.contains(&unit)) {
+            self.give_back(state, block);
         }
     }
 

@@ -169,8 +169,17 @@ impl<F: Fill> Inner<F> {
         let mut state = self.lock();
         while state.is_working && !state.is_lost {
             let Some(block) = state.ahead.pop_front() else {
-                let waited = self.changed.wait(state);
-                state = waited.unwrap_or_else(PoisonError::into_inner);
+                state = match self.give_back_one(&mut state) {
+                    // Who answers touches may wait for the lock.
+                    true => {
+                        drop(state);
+                        self.lock()
+                    }
+                    false => {
+                        let waited = self.changed.wait(state);
+                        waited.unwrap_or_else(PoisonError::into_inner)
+                    }
+                };
                 continue;
             };
             drop(state);
