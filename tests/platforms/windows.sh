@@ -77,7 +77,8 @@ tests_on_windows() {
     local packages=() package
     for package in store crypto onnx plan core batch engine; do packages+=(-p "onnxseal-$package"); done
     # Doc tests are those of every system.
-    timed "tests on Windows: crates" cargo_windows test "${packages[@]}" --lib --tests
+    timed "tests on Windows: crates" cargo_windows test --no-fail-fast "${packages[@]}" \
+        --lib --tests
     timed "tests on Windows: the command" cargo_windows test -p onnxseal --no-default-features --features "$FEATURES" \
         --lib --test command
 }

@@ -63,7 +63,11 @@ fn unreadable(dir: &TempDir, found: &Discovery) -> Vec<String> {
 }
 
 fn shown(dir: &TempDir, found: Vec<Found>) -> Vec<(String, String)> {
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    // With / on Windows too.
+    let text = |path: &Path| match path.to_str().unwrap() {
+        path if cfg!(windows) => path.replace('\\', "/"),
+        path => path.to_owned(),
+    };
     let show = |found: Found| {
         let Location::File(path) = &found.location else {
             panic!("{} is no file", found.location);
