@@ -4,6 +4,7 @@
 #
 #   tests/platforms/arm.sh              all
 #   tests/platforms/arm.sh command      the command and its main job alone; or: tests, sessions, c
+#   tests/platforms/arm.sh wheel        the wheel that wheels.sh has built
 #
 # Sealed models go to and fro where this machine's onnxseal is: ONNXSEAL_BIN, target/release/onnxseal, or that of wheels.sh.
 set -euo pipefail
@@ -120,6 +121,22 @@ c_on_arm() {
         function near(found, wanted) { return (found - wanted) ^ 2 < 1e-10 }' "$arm/infer.txt" \
         || { echo "other numbers than on x86-64: $(<"$arm/infer.txt")" >&2; exit 1; }
     echo "a C++ program on ARM64 ran it, with the numbers of x86-64: $(<"$arm/infer.txt")"
+}
+
+# In Debian's Python for ARM64.
+wheel_on_arm() {
+    can_run "the wheel for ARM64" || return 0
+    local python=$arm/python site=$arm/site
+    APT_CONFIG=$platforms/apt/apt.conf unpack arm/python python3.11-minimal:arm64 libpython3.11-minimal:arm64 \
+        libpython3.11-stdlib:arm64 zlib1g:arm64 libexpat1:arm64 libffi8:arm64 libssl3:arm64 libbz2-1.0:arm64 liblzma5:arm64
+    cp -an "$libraries/." "$python/"
+    rm -rf "$site"
+    python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --python-version 3.11 --target "$site" \
+        --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 \
+        "$platforms"/wheels/aarch64/*.whl numpy "onnxruntime==$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)"
+    on_arm env --unset LD_LIBRARY_PATH QEMU_LD_PREFIX="$python" PYTHONHOME="$python/usr" PYTHONPATH="$site" \
+        "$python/usr/bin/python3.11" tests/platforms/session.py fixtures/sealed/valid/digits_cnn.onnx \
+        fixtures/sealed/keys/id.txt fixtures/models/digits_cnn.onnx
 }
 
 use_arm

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Python package for Linux with glibc 2.28 on x86-64 and ARM64, and the command for x86-64 with glibc 2.17, the oldest
-# that Rust has; checks what they need of glibc, and runs what is for this machine's processor.
+# that Rust has; checks what they need of glibc, and runs them: those for ARM64 by qemu.
 #
 #   tests/platforms/wheels.sh            all
 #   tests/platforms/wheels.sh x86_64     one of: x86_64, aarch64, command
@@ -36,24 +36,14 @@ x86_64_wheels() {
     "$fresh/bin/python" -m pip install --quiet --disable-pip-version-check "$wheels"/x86_64/*.whl \
         "onnxruntime==$(sed -n 's/^onnxruntime==//p' tests/requirements.txt)" numpy
     timed "main job by the wheel's command" tests/platforms/main_job.sh "$wheels/job" "$fresh/bin/onnxseal"
-    "$fresh/bin/python" - "$wheels/job" <<'PYTHON'
-import sys
-
-import numpy
-import onnxruntime
-import onnxseal
-
-folder, zeros = sys.argv[1], {"input": numpy.zeros((1, 1, 8, 8), "float32")}
-(ours,) = onnxseal.InferenceSession(f"{folder}/sealed.onnx", identity=f"{folder}/other.txt").run(None, zeros)
-(plain,) = onnxruntime.InferenceSession("fixtures/models/digits_cnn.onnx").run(None, zeros)
-assert (ours == plain).all(), (ours, plain)
-print("a session of the wheel computes what the plain model does, bit for bit")
-PYTHON
+    "$fresh/bin/python" tests/platforms/session.py "$wheels/job/sealed.onnx" "$wheels/job/other.txt" \
+        fixtures/models/digits_cnn.onnx
 }
 
 aarch64_wheels() {
     use_arm64_rust
     wheel aarch64
+    tests/platforms/arm.sh wheel
 }
 
 command_wheels() {
