@@ -79,7 +79,9 @@ fn manifest(protected: &Path) -> (String, Manifest) {
 #[test]
 fn names_that_are_not_written_are_not_renamed_either() {
     let lab = Lab::new();
-    for location in [".w.bin", "a/.b/w.bin", "w\u{7}.bin"] {
+    // Windows has no files with control characters in their names.
+    let bell = ["w\u{7}.bin"].into_iter().filter(|_| cfg!(unix));
+    for location in [".w.bin", "a/.b/w.bin"].into_iter().chain(bell) {
         let model = model(&lab, "hidden", &[location]);
         let beside = protect_beside(&lab, &model, "b.onnx", None);
         assert!(
