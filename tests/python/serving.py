@@ -201,6 +201,15 @@ def files_with(content, *folders):
     return found
 
 
+def opened_by(pid):
+    """What the descriptors of a process refer to, without those that it closes meanwhile, as a server does all the time."""
+    opened = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            opened.add(os.readlink(link))
+    return opened
+
+
 def memory_has(pid, content):
     """Whether anything that a process may write to has these bytes."""
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
