@@ -64,5 +64,5 @@ onnxruntime() {
             --platform "$2" --python-version 3.11 --dest "$1" "onnxruntime==$version" >&2
         python3 -m zipfile -e "$1/onnxruntime-$version"-*"$2"*.whl "$1"
     fi
-    find "$1/onnxruntime/capi" -name 'libonnxruntime.so.*' -o -name onnxruntime.dll
+    find "$1/onnxruntime/capi" -type f \( -name 'libonnxruntime.so.*' -o -name onnxruntime.dll \)
 }
