@@ -17,7 +17,7 @@ const CEILINGS: [(&str, usize); 18] = [
     ("data", 1890),
     ("engine", 1264),
     ("fingerprint", 1896),
-    ("inputs", 5301),
+    ("inputs", 5302),
     ("labels", 4463),
     ("onnx", 4289),
     ("plan", 4163),

@@ -29,6 +29,7 @@ macro_rules! values {
             }
 
             /// Takes numbers that are values of the type, or are rounded to such.
+            #[cfg(feature = "engine")]
             pub(crate) fn of_numbers(of: ValueType, numbers: impl Iterator<Item = f64>) -> Values {
                 match of {
                     $(ValueType::$variant => {
