@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds for Windows by mingw, and runs what it built by wine: the command's main job, models that go to and fro between Windows
-# and this machine, tests, and sessions on ONNX Runtime's DLL.
+# and this machine, tests, sessions on ONNX Runtime's DLL, and the C library.
 #
 #   tests/platforms/windows.sh            all
-#   tests/platforms/windows.sh command    the command and its main job alone; or: tests, sessions, quick
+#   tests/platforms/windows.sh command    the command and its main job alone; or: tests, sessions, c, quick
 #
 # Sealed models go to and fro where this machine's onnxseal is: ONNXSEAL_BIN or target/release/onnxseal.
 set -euo pipefail
@@ -11,7 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . tests/platforms/toolchain.sh
 
 TARGET=x86_64-pc-windows-gnu
-FEATURES=assess,fingerprint,inputs,labels
 windows=$platforms/windows
 
 use_windows() {
@@ -65,8 +64,7 @@ cargo_windows() {
 
 command_on_windows() {
     local here=${ONNXSEAL_BIN:-target/release/onnxseal}
-    timed "built: onnxseal for $TARGET" cargo_windows build -p onnxseal --bin onnxseal --no-default-features \
-        --features "$FEATURES"
+    timed "built: onnxseal for $TARGET" cargo_windows build -p onnxseal --bin onnxseal
     timed "main job on Windows" tests/platforms/main_job.sh "$windows/job" "${TOOL[@]}"
     [[ -x $here ]] || { echo "skipped: models to and fro (no onnxseal of this machine: set ONNXSEAL_BIN)"; return; }
     timed "models to and fro between Windows and $(uname)" \
@@ -79,8 +77,7 @@ tests_on_windows() {
     # Doc tests are those of every system.
     timed "tests on Windows: crates" cargo_windows test --no-fail-fast "${packages[@]}" \
         --lib --tests
-    timed "tests on Windows: the command" cargo_windows test -p onnxseal --no-default-features --features "$FEATURES" \
-        --lib --test command
+    timed "tests on Windows: the command" cargo_windows test -p onnxseal --lib --test command
 }
 
 # The least that tells that it runs there.
@@ -99,8 +96,33 @@ sessions_on_windows() {
         cargo_windows test -p onnxseal-runtime --no-default-features --features ort,inputs,labels --test it
 }
 
+# Two programs in C and C++, linked to the DLL: one prints what an opened model holds, one runs it.
+c_on_windows() {
+    local built=$CARGO_TARGET_DIR/$TARGET/debug model=fixtures/sealed/valid/digits_cnn.onnx key=fixtures/sealed/keys/id.txt
+    local folder=$windows/c compiler=$windows/usr/bin/x86_64-w64-mingw32 library
+    local compile=(-Icrates/capi/include -static)
+    library=$(onnxruntime "$windows" win_amd64)
+    unpack windows/g++ g++-mingw-w64-x86-64-posix
+    cp -an "$windows/g++/usr" "$windows/"
+    timed "built: the C library for $TARGET" cargo_windows build -p onnxseal-capi
+    tests/ort_headers.sh target/ort-headers
+    mkdir -p "$folder"
+    # Windows looks for a program's DLLs beside it.
+    cp "$built/onnxseal.dll" "$library" "$folder/"
+    "$compiler-gcc-posix" "${compile[@]}" crates/capi/examples/claims.c "$folder/onnxseal.dll" -o "$folder/claims.exe"
+    # ONNX Runtime's headers have annotations for Windows that Microsoft's compiler alone knows.
+    "$compiler-g++-posix" -std=gnu++17 '-D_Return_type_success_(condition)=' "${compile[@]}" -Itarget/ort-headers \
+        crates/capi/examples/infer.cc "$folder/onnxseal.dll" "$folder/${library##*/}" -o "$folder/infer.exe"
+    wine "$folder/claims.exe" "$model" "$key" | tr -d '\r' >"$folder/claims.txt"
+    grep -qx 'tensor 8.weight type 1 \[32, 384\] 49152 bytes' "$folder/claims.txt"
+    echo "a C program on Windows opened a model: $(grep -c ^tensor "$folder/claims.txt") tensors"
+    wine "$folder/infer.exe" "$model" "$key" | tr -d '\r' >"$folder/infer.txt"
+    are_scores_of_x86 "$folder/infer.txt"
+    echo "a C++ program on Windows ran it, with the numbers of Linux: $(<"$folder/infer.txt")"
+}
+
 use_windows
 TOOL=("$CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER" "$CARGO_TARGET_DIR/$TARGET/debug/onnxseal.exe")
 parts=("$@")
-(($#)) || parts=(command tests sessions)
+(($#)) || parts=(command tests sessions c)
 for part in "${parts[@]}"; do "${part}_on_windows"; done
