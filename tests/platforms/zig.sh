@@ -23,7 +23,7 @@ glibc_at_most() {
     newest=${newest#@GLIBC_}
     [[ -n $newest && ($1 == any || $(printf '%s\n' "$newest" "$1" | sort -V | tail -n 1) == "$1") ]] \
         || { echo "${2##*/} needs glibc $newest, and $1 was promised" >&2; exit 1; }
-    echo "${2##*/}: $(stat -c %s "$2") bytes, needs glibc $newest"
+    echo "${2##*/}: $(stat -Lc %s "$2") bytes, needs glibc $newest"
 }
 
 # Rust's library for ARM64, and qemu to run what is built. Packages of this system's own sources, by lists for both processors
